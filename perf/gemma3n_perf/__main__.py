@@ -1,0 +1,60 @@
+"""The command line: names a command, runs it, turns a named error into its exit code. No logic lives here."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from gemma3n_perf.errors import PerfError
+
+COMMANDS = ("chip", "forge", "graph", "workloads", "baseline", "overhead")
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="gemma3n-perf",
+        description="Did this change make Gemma3n decode faster, slower or neither, on this chip?",
+        epilog="Measure and compare: pytest perf/ --benchmark-compare. Exit codes: 0 pass, 1 regression, 2 usage, "
+        "3 inconclusive, 4 not measured, 5 invalid.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"gemma3n_perf.commands.{name}")
+        sub = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
+    """Run one command line and return its exit code; a named error becomes text on ``err``, never a traceback."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args, out)
+    except PerfError as error:
+        print(f"gemma3n-perf {args.command}: {error}", file=err)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"gemma3n-perf {args.command}: interrupted; nothing half-written was kept", file=err)
+        return INTERRUPTED
+    return code
+
+
+def main() -> None:
+    """Entry point of ``gemma3n-perf``."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = run(sys.argv[1:], sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

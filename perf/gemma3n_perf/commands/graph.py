@@ -1,0 +1,55 @@
+"""``gemma3n-perf graph CHECKPOINT``: what one decode token asks of MLX, counted exactly, without weights."""
+
+import argparse
+from typing import TextIO
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gemma3n_perf.decode import graph
+from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.workload import cache, load
+from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload.workload import WARM_TOKENS
+
+HELP = "count the operations, types and bytes of one decode token"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=f"a preset ({', '.join(PRESETS)}) or a folder")
+    parser.add_argument("--position", type=int, help="tokens of context (default: where the suite's runs start)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Count and print. A preset needs no weights on disk. Raises UsageError, CorruptCheckpointError."""
+    config = load.config_of(args.checkpoint, cache.checkpoints_root())
+    position = args.position or (40 if args.checkpoint == "nano" else 320) + WARM_TOKENS
+    if not 1 < position <= config["text_config"].get("max_position_embeddings", 32_768):
+        raise UsageError(f"position {position} is out of range", expected="2 up to the model's range in tokens")
+    found = graph.count(config, position=position)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode(), file=out)
+    else:
+        _show(found, args.checkpoint, position, out)
+    return 0
+
+
+def _show(found: Graph, name: str, position: int, out: TextIO) -> None:
+    console = Console(file=out, highlight=False)
+    console.print(f"{name}: one decode token at position {position}, {found.nodes} graph nodes")
+    for title, counts in (("calls", found.calls), ("operations", found.operations), ("dtypes", found.dtypes)):
+        table = Table(title, "count", box=box.SIMPLE)
+        table.columns[1].justify = "right"
+        for key, number in counts.items():
+            table.add_row(key, str(number))
+        console.print(table)
+    table = Table("bytes", "GB", box=box.SIMPLE)
+    table.columns[1].justify = "right"
+    for part, size in found.bytes.items():
+        table.add_row(part.replace("_", " "), f"{size / 1e9:.4f}")
+    console.print(table)

@@ -1,0 +1,127 @@
+"""What can go wrong, as one tree. The class decides the exit code; the text decides nothing.
+
+PerfError
+├── UsageError            exit 2: the request cannot be carried out as asked
+├── CountsChangedError    exit 1: an exact count differs from the baseline's
+├── NotMeasuredError      exit 4: nothing was measured, so nothing is claimed
+│   ├── MachineBusyError
+│   ├── BadConditionsError
+│   ├── OutOfMemoryError
+│   ├── DiskFullError
+│   ├── CheckpointMissingError
+│   ├── NoBaselineError
+│   ├── WorkerFailedError
+│   └── ArmUnavailableError
+└── InvalidError          exit 5: what was found cannot be trusted or compared
+    ├── CorruptCheckpointError
+    ├── NonFiniteError
+    ├── MalformedRecordError
+    └── NotComparableError
+
+Every error says what was found, what was expected and what to do next.
+"""
+
+from typing import ClassVar
+
+
+class PerfError(Exception):
+    """Base of every error this suite raises on purpose.
+
+    ``found`` states the fact, ``expected`` what would have been right, ``remedy`` the next step.
+    """
+
+    exit_code: ClassVar[int] = 1
+    verdict: ClassVar[str | None] = None
+
+    def __init__(self, found: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(self.__str__())
+
+    def __str__(self) -> str:
+        lines = [self.found]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.remedy:
+            lines.append(f"  next: {self.remedy}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.found, self.expected, self.remedy))
+
+
+def _rebuild(cls: type[PerfError], found: str, expected: str | None, remedy: str | None) -> PerfError:
+    return cls(found, expected=expected, remedy=remedy)
+
+
+class UsageError(PerfError):
+    """The request itself is wrong: an unknown name, an impossible combination, a value out of range."""
+
+    exit_code = 2
+
+
+class CountsChangedError(PerfError):
+    """An exact tripwire fired: operations, types, bytes or peak memory are not what the baseline recorded."""
+
+
+class NotMeasuredError(PerfError):
+    """No measurement took place, so there is no result, good or bad."""
+
+    exit_code = 4
+    verdict = "not-measured"
+
+
+class MachineBusyError(NotMeasuredError):
+    """Another measurement holds this machine's lock."""
+
+
+class BadConditionsError(NotMeasuredError):
+    """Too many runs were discarded: throttling, contention, battery or memory pressure."""
+
+
+class OutOfMemoryError(NotMeasuredError):
+    """The checkpoint or the run does not fit this machine's memory."""
+
+
+class DiskFullError(NotMeasuredError):
+    """No room to write; what existed before is untouched."""
+
+
+class CheckpointMissingError(NotMeasuredError):
+    """The checkpoint is neither on disk nor can it be had from here."""
+
+
+class NoBaselineError(NotMeasuredError):
+    """This chip class has no stored measurement to compare with."""
+
+
+class WorkerFailedError(NotMeasuredError):
+    """A worker process crashed, hung or was killed; carries its last words."""
+
+
+class ArmUnavailableError(NotMeasuredError):
+    """An arm of a duel cannot be built here, for instance offline."""
+
+
+class InvalidError(PerfError):
+    """Something was found that must never enter a comparison."""
+
+    exit_code = 5
+    verdict = "invalid"
+
+
+class CorruptCheckpointError(InvalidError):
+    """A checkpoint's files are truncated, malformed or not Gemma3n."""
+
+
+class NonFiniteError(InvalidError):
+    """Weights or logits hold NaN or infinity."""
+
+
+class MalformedRecordError(InvalidError):
+    """A stored record does not parse or breaks its schema; it is never overwritten."""
+
+
+class NotComparableError(InvalidError):
+    """Two measurements differ in more than what is being compared."""

@@ -1,0 +1,268 @@
+"""From a name to a model in memory, through mlx-vlm's own loader, with every kind of damage named first."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import msgspec
+import numpy as np
+
+from gemma3n_perf.errors import (
+    CheckpointMissingError,
+    CorruptCheckpointError,
+    NonFiniteError,
+    OutOfMemoryError,
+    UsageError,
+)
+from gemma3n_perf.workload import safetensors_header, skeleton
+from gemma3n_perf.workload.presets import PRESETS
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk that passed inspection. ``bytes`` by part, as ``skeleton.bytes_by_part`` gives them."""
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    digest: str
+    bytes: dict[str, int]
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether it stores a vision tower."""
+        return self.bytes["vision"] > 0
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model was made for, tokens."""
+        return int(self.config["text_config"].get("max_position_embeddings", 32_768))
+
+
+def locate(name: str, root: Path) -> tuple[str, Path]:
+    """Find a checkpoint: a forged preset, a folder, or a hub id with a pinned revision (``org/model@REVISION``).
+
+    Returns its short name, as used in workload ids, and its folder. Raises CheckpointMissingError with the
+    command that gets it, UsageError for a hub id without a revision.
+    """
+    if name in PRESETS:
+        path = root / PRESETS[name].directory
+        if not path.is_dir():
+            raise CheckpointMissingError(
+                f"the checkpoint {name} is not forged on this machine",
+                expected=f"a folder {path}",
+                remedy=f"gemma3n-perf forge {name}",
+            )
+        return name, path
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _slug(path.resolve().name), path.resolve()
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        raise UsageError(
+            f"there is no checkpoint {name!r}",
+            expected=f"a preset ({', '.join(PRESETS)}), a folder, or ORG/MODEL@REVISION",
+        )
+    if not revision:
+        raise UsageError(
+            f"{name} names no revision",
+            expected="a pinned revision: a branch moves, and a moved checkpoint is another workload",
+            remedy=f"give {name}@COMMIT",
+        )
+    return _slug(f"{repository.partition('/')[2]}-{revision[:8]}"), _download(repository, revision)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text.lower()).strip("-._") or "checkpoint"
+
+
+def _download(repository: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises a dozen unrelated types
+        last = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise CheckpointMissingError(
+            f"{repository} at {revision} cannot be had: {type(error).__name__}: {last}",
+            expected="a repository and revision on the hub, reachable or in its local cache",
+            remedy="check the name, the network and HF_HUB_OFFLINE, or give a folder",
+        ) from error
+
+
+def inspect(name: str, root: Path) -> Checkpoint:
+    """Check config and headers against what mlx-vlm's model needs, reading no weights.
+
+    Raises CorruptCheckpointError naming the file or tensor, CheckpointMissingError, UsageError.
+    """
+    short, path = locate(name, root)
+    config = _read_config(path)
+    stored = [tensor for shard in safetensors_header.shards(path) for tensor in safetensors_header.read(shard)]
+    _agrees(skeleton.build(config), stored, path)
+    sizes = skeleton.bytes_by_part([_canonical(t) for t in stored], config["text_config"])
+    return Checkpoint(short, path, config, safetensors_header.digest(path), sizes)
+
+
+def config_of(name: str, root: Path) -> dict[str, Any]:
+    """The config of a checkpoint; a preset's needs no files. Raises what ``inspect`` raises for a bad config."""
+    if name in PRESETS:
+        return PRESETS[name].config()
+    return _read_config(locate(name, root)[1])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError as error:
+        raise CorruptCheckpointError(
+            f"{path} has no config.json", expected="a checkpoint folder", remedy="give the folder that holds it"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        raise CorruptCheckpointError(
+            f"{file} does not parse: {error}", expected="a JSON object", remedy="fetch it again"
+        ) from error
+    return config
+
+
+def _canonical(tensor: skeleton.Tensor) -> skeleton.Tensor:
+    # Hugging Face's own files say model.language_model.layers; mlx-vlm says language_model.model.layers.
+    name = tensor.name.removeprefix("model.")
+    if name.startswith("language_model.") and not name.startswith("language_model.model."):
+        name = name.replace("language_model.", "language_model.model.", 1)
+    return skeleton.Tensor(name, tensor.dtype, tensor.shape, tensor.nbytes)
+
+
+def _agrees(model: Any, stored: list[skeleton.Tensor], path: Path) -> None:
+    needed = {t.name: t for t in skeleton.tensors(model) if t.name.startswith("language_model.")}
+    have = {t.name: t for t in map(_canonical, stored)}
+    missing = sorted(needed.keys() - have.keys())
+    if missing:
+        raise CorruptCheckpointError(
+            f"{path} lacks {len(missing)} of the {len(needed)} tensors of the language model, first {missing[0]}",
+            expected="every tensor that config.json's dimensions and quantization call for",
+            remedy="fetch the checkpoint again, or correct config.json",
+        )
+    wrong = [name for name, tensor in needed.items() if have[name].shape != tensor.shape]
+    if wrong:
+        name = sorted(wrong)[0]
+        raise CorruptCheckpointError(
+            f"{path}: {name} has shape {list(have[name].shape)} ({len(wrong)} tensors differ)",
+            expected=f"{list(needed[name].shape)} by config.json",
+            remedy="fetch the checkpoint again, or correct config.json",
+        )
+
+
+@contextlib.contextmanager
+def _towers_optional(checkpoint: Checkpoint) -> Iterator[None]:
+    # mlx-vlm drops a tower that the index does not declare, but its Gemma3n sanitizer looks at the tower first.
+    if checkpoint.has_vision:
+        yield
+        return
+    from mlx_vlm.models import gemma3n
+
+    with mock.patch.object(gemma3n.VisionModel, "sanitize", lambda self, weights: weights):
+        yield
+
+
+def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
+    """Load with mlx-vlm and evaluate the weights that will be used; towers stay on disk unless ``with_towers``.
+
+    On a CPU floating-point weights become float32: MLX's CPU kernels run 4-bit bf16 about 7 times slower.
+    Raises NonFiniteError for NaN or infinite weights, OutOfMemoryError, CorruptCheckpointError.
+    """
+    import logging
+
+    import mlx.core as mx
+    from mlx_vlm.utils import load_model
+
+    _fits(checkpoint, with_towers)
+    try:
+        with _towers_optional(checkpoint):
+            logging.disable(logging.WARNING)  # it warns that the towers are left out, as intended here
+            try:
+                model = load_model(checkpoint.path, lazy=True)
+            finally:
+                logging.disable(logging.NOTSET)
+        used = model.language_model if not with_towers else model
+        mx.eval(used.parameters())
+        _finite(used)
+        if mx.default_device().type == mx.DeviceType.cpu:
+            _to_float32(model.language_model)
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise _explain(error, checkpoint) from error
+    return model
+
+
+def _to_float32(language_model: Any) -> None:
+    import mlx.core as mx
+
+    gathered = language_model.model.embed_tokens_per_layer
+    kept = gathered.parameters()
+    language_model.set_dtype(mx.float32)
+    gathered.update(kept)  # one row a token is read from it: casting all of it would only cost memory and time
+    mx.eval(language_model.parameters())
+
+
+def _fits(checkpoint: Checkpoint, with_towers: bool) -> None:
+    import psutil
+
+    needed = checkpoint.bytes["streamed"] + checkpoint.bytes["per_layer_embedding"]
+    if with_towers:
+        needed = checkpoint.bytes["total"]
+    available = psutil.virtual_memory().available
+    if os.name == "posix" and needed > psutil.virtual_memory().total:
+        raise OutOfMemoryError(
+            f"{checkpoint.name} needs {needed / 1e9:.1f} GB, this machine has {available / 1e9:.1f} GB available",
+            expected="memory for the weights",
+            remedy="choose a smaller checkpoint: --checkpoint e2b-4bit or nano",
+        )
+
+
+def _explain(error: Exception, checkpoint: Checkpoint) -> Exception:
+    text = str(error)
+    if "alloc" in text.lower() or "out of memory" in text.lower():
+        return OutOfMemoryError(
+            f"{checkpoint.name} does not fit: {text.splitlines()[0]}",
+            expected=f"room for {checkpoint.bytes['total'] / 1e9:.1f} GB of weights",
+            remedy="close other programs, or choose a smaller checkpoint",
+        )
+    return CorruptCheckpointError(
+        f"mlx-vlm cannot load {checkpoint.path}: {text.splitlines()[0] if text else type(error).__name__}",
+        expected="a checkpoint that mlx_vlm.utils.load_model accepts",
+        remedy="forge or fetch it again, or try another mlx-vlm",
+    )
+
+
+def _finite(module: Any) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    named = [(name, a) for name, a in tree_flatten(module.parameters()) if mx.issubdtype(a.dtype, mx.floating)]
+    if mx.default_device().type == mx.DeviceType.cpu:
+        bad = [name for name, a in named if not _finite_on_cpu(a)]
+    else:
+        flags = [mx.isfinite(a).all() for _, a in named]
+        mx.eval(flags)
+        bad = [name for (name, _), flag in zip(named, flags, strict=True) if not flag.item()]
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} tensors hold NaN or infinity, first {bad[0]}",
+            expected="finite weights",
+            remedy="fetch or forge the checkpoint again: gemma3n-perf forge PRESET --force",
+        )
+
+
+def _finite_on_cpu(array: Any) -> bool:
+    # MLX's elementwise CPU kernels take seconds over a large checkpoint; numpy looks at the bits in place.
+    import mlx.core as mx
+
+    if array.dtype == mx.bfloat16:
+        exponents = np.asarray(array.view(mx.uint16)) & 0x7F80
+        return not bool((exponents == 0x7F80).any())
+    return bool(np.isfinite(np.asarray(array)).all())

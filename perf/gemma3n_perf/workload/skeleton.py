@@ -1,0 +1,103 @@
+"""mlx-vlm's Gemma3n with its shapes and no weights: what a checkpoint must hold, and what a token reads.
+
+Building the model allocates nothing, because MLX evaluates nothing until it is asked to.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gemma3n_perf.errors import CorruptCheckpointError
+
+PARTS = ("streamed", "per_layer_embedding", "vision", "audio")
+_TOWERS = {"vision_tower": "vision", "embed_vision": "vision", "audio_tower": "audio", "embed_audio": "audio"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Name, MLX dtype name, shape and size in bytes of one stored tensor."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+def _quantizable(path: str, module: Any) -> bool:
+    return path.startswith("language_model") and hasattr(module, "to_quantized") and module.weight.shape[-1] % 64 == 0
+
+
+def build(config: dict[str, Any]) -> Any:
+    """Instantiate mlx-vlm's model for ``config``, unevaluated, quantized as its config says.
+
+    The released 4-bit checkpoints quantize every linear and embedding of the language model whose input
+    divides by the group size of 64; the towers stay dense. Raises CorruptCheckpointError for a config
+    that is not Gemma3n's.
+    """
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx_vlm.models import gemma3n
+
+    if config.get("model_type") != "gemma3n":
+        raise CorruptCheckpointError(
+            f"config.json says model_type {config.get('model_type')!r}",
+            expected="'gemma3n': this suite measures Gemma3n decode only",
+            remedy="give a Gemma3n checkpoint, or forge one: gemma3n-perf forge nano",
+        )
+    try:
+        parts = {
+            "text_config": gemma3n.TextConfig.from_dict(config["text_config"]),
+            "vision_config": gemma3n.VisionConfig.from_dict(config.get("vision_config") or {}),
+            "audio_config": gemma3n.AudioConfig.from_dict(config.get("audio_config") or {}),
+        }
+        model = gemma3n.Model(gemma3n.ModelConfig.from_dict(config | parts))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise CorruptCheckpointError(
+            f"mlx-vlm cannot build Gemma3n from this config.json: {type(error).__name__}: {error}",
+            expected="the text, vision and audio sections of a released Gemma3n checkpoint",
+            remedy="fetch config.json again, or forge a checkpoint",
+        ) from error
+    dense = (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")
+    model.set_dtype(getattr(mx, dense))
+    if quantization := config.get("quantization"):
+        nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=_quantizable)
+    return model
+
+
+def tensors(model: Any) -> list[Tensor]:
+    """Every parameter of ``model`` by stored name, sorted. Nothing is evaluated."""
+    from mlx.utils import tree_flatten
+
+    found = tree_flatten(model.parameters())
+    return sorted(
+        (Tensor(name, str(a.dtype).rpartition(".")[2], tuple(a.shape), a.nbytes) for name, a in found),
+        key=lambda tensor: tensor.name,
+    )
+
+
+def part_of(name: str, text_config: dict[str, Any]) -> str | None:
+    """Which part of the checkpoint a tensor belongs to; None for weights that no token ever reads.
+
+    A KV-shared layer reads another layer's cache, so its own k and v projections and k norm are stored
+    but never used. The per-layer embedding is gathered, one row a token, and does not stream.
+    """
+    top = name.partition(".")[0]
+    if top in _TOWERS:
+        return _TOWERS[top]
+    if ".embed_tokens_per_layer." in name:
+        return "per_layer_embedding"
+    if ".layers." in name:
+        layer = int(name.split(".layers.")[1].split(".")[0])
+        first_shared = text_config["num_hidden_layers"] - text_config.get("num_kv_shared_layers", 0)
+        if layer >= first_shared and any(f".self_attn.{p}." in name for p in ("k_proj", "v_proj", "k_norm")):
+            return None
+    return "streamed"
+
+
+def bytes_by_part(found: list[Tensor], text_config: dict[str, Any]) -> dict[str, int]:
+    """Bytes of each part, and ``total`` of all that is stored. ``streamed`` is what one text token reads."""
+    sizes = dict.fromkeys(PARTS, 0)
+    for tensor in found:
+        part = part_of(tensor.name, text_config)
+        if part is not None:
+            sizes[part] += tensor.nbytes
+    return sizes | {"total": sum(tensor.nbytes for tensor in found)}

@@ -1,0 +1,158 @@
+"""The graph of one decode token, counted exactly, without weights: tripwires that need no statistics.
+
+Opinion: a changed count is a changed program, and is reported before any timing is believed. The model is
+built unevaluated, stepped twice, and the second step's own nodes are counted: the first one still converts
+weights that later steps find converted.
+"""
+
+import contextlib
+import copy
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.workload import skeleton
+
+_NODE = re.compile(r'\{ \d+ \[label ="([^"]+)", shape=rectangle\]; \}')
+_CALLS = ("quantized_matmul", "dequantize", "matmul", "addmm", "tanh", "concatenate", "stack")
+_FAST_CALLS = ("rms_norm", "rope", "scaled_dot_product_attention", "layer_norm", "metal_kernel", "cuda_kernel")
+Apply = Callable[[Any], object]
+
+
+def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) -> Graph:
+    """Count the decode step at ``position`` tokens of context. ``apply`` may change the model first (a fusion)."""
+    import mlx.core as mx
+
+    model = skeleton.build(config)
+    stored = [t for t in skeleton.tensors(model) if _kept(t.name, config)]
+    language_model = model.language_model
+    if mx.default_device().type == mx.DeviceType.cpu:
+        language_model.set_dtype(mx.float32)
+    if apply is not None:
+        apply(model)
+    cache = _filled(model, config["text_config"], position)
+    first = language_model(mx.array([[5]]), cache=cache).logits
+    # Copied handles: the second step updates the cache's arrays in place.
+    known = [copy.copy(array) for array in (*_leaves(language_model.parameters()), *_arrays(cache), first)]
+    with _counted() as calls:
+        second = language_model(mx.array([[7]]), cache=cache).logits
+    operations = _nodes([second, *_arrays(cache), *known]) - _nodes(known)
+    return Graph(
+        calls=dict(sorted(calls.items())),
+        operations=_ordered(operations),
+        dtypes=_ordered(_dtypes(language_model, model, config["text_config"], position)),
+        nodes=sum(operations.values()),
+        bytes=skeleton.bytes_by_part(stored, config["text_config"]),
+    )
+
+
+def difference(before: Graph, after: Graph) -> dict[str, tuple[int, int]]:
+    """Every count that differs, by ``kind.name``: (before, after). Empty where the graphs are the same."""
+    changed: dict[str, tuple[int, int]] = {}
+    for kind in ("calls", "operations", "dtypes", "bytes"):
+        old, new = getattr(before, kind), getattr(after, kind)
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name, 0) != new.get(name, 0):
+                changed[f"{kind}.{name}"] = (old.get(name, 0), new.get(name, 0))
+    return changed
+
+
+def _kept(name: str, config: dict[str, Any]) -> bool:
+    return name.startswith("language_model.") or (config.get("gemma3n_perf") or {}).get("towers", True)
+
+
+def _filled(model: Any, text: dict[str, Any], position: int) -> list[Any]:
+    """KV caches as after a prefill, of zeros that are never computed."""
+    import mlx.core as mx
+
+    dtype = model.language_model.model.norm.weight.dtype
+    cache = list(model.make_cache())
+    for layer in cache:
+        for tokens in (position - 1, 1):
+            zeros = mx.zeros((1, text["num_key_value_heads"], tokens, text["head_dim"]), dtype)
+            layer.update_and_fetch(zeros, zeros)
+    return cache
+
+
+def _arrays(cache: list[Any]) -> list[Any]:
+    import mlx.core as mx
+
+    return [value for layer in cache for value in vars(layer).values() if isinstance(value, mx.array)]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    from mlx.utils import tree_flatten
+
+    return [array for _, array in tree_flatten(tree)]
+
+
+def _nodes(outputs: list[Any]) -> Counter[str]:
+    """Primitives reachable from ``outputs``, counted by name. MLX's own export names compiled kernels too."""
+    import mlx.core as mx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.dot"
+        mx.export_to_dot(str(path), *outputs)
+        return Counter(_short(label) for label in _NODE.findall(path.read_text()))
+
+
+def _short(label: str) -> str:
+    # A compiled kernel is named by the chain it replaces; broadcasts in it do no work.
+    if not label.startswith("Compiled") or label == "Compiled":
+        return label
+    return "Compiled" + label.removeprefix("Compiled").replace("Broadcast", "")
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[Counter[str]]:
+    import mlx.core as mx
+
+    calls: Counter[str] = Counter()
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for module, names in ((mx, _CALLS), (mx.fast, _FAST_CALLS)):
+            for name in names:
+                if hasattr(module, name):
+                    stack.enter_context(mock.patch.object(module, name, counting(name, getattr(module, name))))
+        yield calls
+
+
+def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int) -> Counter[str]:
+    """Trace the step with every weight as an input, so that nothing is evaluated, and read output types."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    parameters = tree_flatten(language_model.parameters())
+    cache = _filled(model, text, position)
+    held = [(layer, key) for layer in cache for key, value in vars(layer).items() if isinstance(value, mx.array)]
+    records: list[dict[str, Any]] = []
+
+    def step(token: Any, *inputs: Any) -> Any:
+        names = [name for name, _ in parameters]
+        language_model.update(tree_unflatten(list(zip(names, inputs[: len(names)], strict=True))))
+        for (layer, key), value in zip(held, inputs[len(names) :], strict=True):
+            setattr(layer, key, value * 1)
+        return language_model(token, cache=cache).logits
+
+    arrays = [array for _, array in parameters] + [getattr(layer, key) for layer, key in held]
+    mx.export_function(records.append, step, mx.array([[7]]), *arrays)
+    found = Counter(str(r["outputs"][0][2]).rpartition(".")[2] for r in records if r["type"] == "primitive")
+    for layer, key in held:  # the copies that keep inputs apart from the cache are not the model's
+        found[str(getattr(layer, key).dtype).rpartition(".")[2]] -= 1
+    return found
+
+
+def _ordered(counts: Counter[str]) -> dict[str, int]:
+    return {name: n for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n}

@@ -1,0 +1,54 @@
+# Needs Python 3.11 to 3.13, pip and make (GNU Make 3.81 will do); everything else is set up in .venv.
+#
+#   make perf    measure and compare with this chip class's baseline; ARGS="--checkpoint e2b-4bit" adds options
+#   make test    the tests of the suite itself; ARGS="-k chip" adds options
+#   make lint    ruff and mypy
+#   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
+#   make setup   the environment alone; PYTHON=python3.12 and BACKEND=cpu or cuda override what is found
+#   make clean   remove the environment and caches
+
+PYTHON ?=
+BACKEND ?= auto
+ARGS ?=
+BIN := .venv/bin
+
+# make exits 2 whatever a recipe returned, but 1 is how `make perf` reports a regression. Under -q, a recursive
+# line ("+") that returns 1 makes GNU Make 4 exit 1 and anything else 2; 3.81 always exits 2.
+DRY := $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+ifeq ($(DRY)|$(strip $(MAKECMDGOALS)),|perf)
+MAKEFLAGS += -q
+endif
+RUN := $(if $(DRY),,+)@
+
+.PHONY: help setup perf test lint lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	$(RUN)PYTHON='$(PYTHON)' BACKEND='$(BACKEND)' .ci/setup
+
+# The flag goes last: before a path it would take the path for the run to compare with.
+perf: setup
+	$(RUN)unset MAKEFLAGS MFLAGS; exec $(BIN)/python -m pytest perf/ $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
+
+test: setup
+	@exec $(BIN)/python -m pytest tests/ $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+COMPILE = $(BIN)/uv --quiet pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --group dev --no-header --no-emit-index-url --no-emit-find-links
+
+lock: setup
+	@$(COMPILE) --extra cpu --annotation-style line --output-file requirements.lock $(ARGS)
+	@$(COMPILE) --extra cuda --no-annotate --constraint requirements.lock --output-file requirements-cuda.lock $(ARGS)
+	@{ echo '# Everything for macOS (Metal) and Linux (CPU), with the tools of development. Made by: make lock'; cat requirements.lock; } >.venv/lock && mv .venv/lock requirements.lock
+	@{ echo '# requirements.lock with the CUDA 13 build of MLX in place of the CPU build. Made by: make lock'; cat requirements-cuda.lock; } >.venv/lock && mv .venv/lock requirements-cuda.lock
+
+clean:
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .benchmarks build dist
+	@find perf tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""Apple silicon: who it is and how it fares, from the commands macOS brings."""
+
+import json
+import re
+
+from gemma3n_perf.hardware.naming import slug
+from gemma3n_perf.hardware.system import Accelerator, System
+from gemma3n_perf.hardware.types import Chip
+
+# The names Darwin gives com.apple.system.thermalpressurelevel on macOS (OSThermalNotification.h).
+THERMAL_LEVELS = ("nominal", "moderate", "heavy", "trapping", "sleeping")
+# kern.memorystatus_vm_pressure_level: normal, warning, critical.
+MEMORY_LEVELS = {1: 0.0, 2: 0.5, 4: 1.0}
+FIRST_ACCELERATED_GENERATION = 5
+FIRST_ACCELERATED_MACOS = (26, 2)
+
+
+def chip(system: System, accelerator: Accelerator) -> Chip:
+    """Return the chip of a Mac. The class holds the name and the GPU cores: an M1 Ultra has 48 or 64 of them.
+
+    Where no command tells the GPU cores (some virtual machines) the class ends in ``-gpu-unknown``.
+    """
+    name = brand(system) or str(accelerator.info.get("device_name", "Apple"))
+    cores = gpu_cores(system)
+    version = _line(system, "sysctl", "-n", "kern.osproductversion")
+    return Chip(
+        chip_class=f"{slug(name)}-{f'{cores}gpu' if cores else 'gpu-unknown'}",
+        vendor="apple",
+        name=name,
+        gpu_cores=cores,
+        cpu_cores=physical_cores(system),
+        memory_bytes=memory_bytes(system),
+        architecture=str(accelerator.info["architecture"]) if "architecture" in accelerator.info else None,
+        neural_accelerator=neural_accelerator(name, version),
+        os_version=version,
+    )
+
+
+def brand(system: System) -> str | None:
+    """Return the name the chip gives itself, such as ``Apple M1 Ultra``."""
+    return _line(system, "sysctl", "-n", "machdep.cpu.brand_string")
+
+
+def physical_cores(system: System) -> int | None:
+    """Return the number of CPU cores, performance and efficiency together."""
+    return _number(system, "hw.physicalcpu")
+
+
+def memory_bytes(system: System) -> int | None:
+    """Return the unified memory, bytes."""
+    return _number(system, "hw.memsize")
+
+
+def gpu_cores(system: System) -> int | None:
+    """Return the number of GPU cores, by system_profiler or else by the GPU's entry in the I/O registry."""
+    try:
+        displays = json.loads(system.run(["system_profiler", "SPDisplaysDataType", "-json"]) or "{}")
+        for display in displays.get("SPDisplaysDataType", []):
+            if str(display.get("sppci_cores", "")).isdigit():
+                return int(display["sppci_cores"])
+    except (AttributeError, ValueError):
+        pass
+    registry = system.run(["ioreg", "-r", "-d", "1", "-c", "AGXAccelerator"]) or ""
+    match = re.search(r'"gpu-core-count" = (\d+)', registry)
+    return int(match[1]) if match else None
+
+
+def neural_accelerator(name: str, macos: str | None) -> bool | None:
+    """Say whether MLX can use a neural accelerator in the GPU: generation M5 or later, and macOS 26.2 or later.
+
+    None where the chip is no M-series part or the version of macOS cannot be read.
+    """
+    match = re.match(r"Apple M(\d+)\b", name)
+    if match is None:
+        return None
+    if int(match[1]) < FIRST_ACCELERATED_GENERATION:
+        return False
+    version = re.match(r"(\d+)(?:\.(\d+))?", macos or "")
+    return (int(version[1]), int(version[2] or 0)) >= FIRST_ACCELERATED_MACOS if version else None
+
+
+def thermal(system: System) -> str | None:
+    """Return thermal pressure as macOS names it, or ``speed-limit-N`` (percent) where only pmset tells of throttling.
+
+    On Apple silicon pmset keeps saying that no warning was recorded while the chip throttles, so it is asked last.
+    """
+    notified = re.search(r"thermalpressurelevel (\d+)", _notified(system))
+    if notified and int(notified[1]) < len(THERMAL_LEVELS):
+        return THERMAL_LEVELS[int(notified[1])]
+    recorded = system.run(["pmset", "-g", "therm"])
+    if recorded is None:
+        return None
+    limits = [int(value) for value in re.findall(r"CPU_(?:Speed|Scheduler)_Limit\s*=\s*(\d+)", recorded)]
+    if limits and min(limits) < 100:
+        return f"speed-limit-{min(limits)}"
+    return "nominal" if limits or "No thermal warning level has been recorded" in recorded else None
+
+
+def power_source(system: System) -> str | None:
+    """Return ``ac``, ``battery`` or ``ups``."""
+    match = re.search(r"Now drawing from '(\w+) Power'", system.run(["pmset", "-g", "batt"]) or "")
+    return match[1].lower() if match else None
+
+
+def low_power_mode(system: System) -> bool | None:
+    """Say whether Low Power Mode is on. macOS 26 calls the setting ``powermode`` (1 is low, 2 is high)."""
+    settings = system.run(["pmset", "-g"]) or ""
+    values = re.findall(r"^\s*(?:lowpowermode|powermode)\s+(\d+)\s*$", settings, re.MULTILINE)
+    return "1" in values if values else None
+
+
+def memory_pressure(system: System) -> float | None:
+    """Return the kernel's memory pressure level as 0 (normal), 0.5 (warning) or 1 (critical)."""
+    return MEMORY_LEVELS.get(_number(system, "kern.memorystatus_vm_pressure_level") or 0)
+
+
+def _notified(system: System) -> str:
+    return system.run(["notifyutil", "-g", "com.apple.system.thermalpressurelevel"]) or ""
+
+
+def _line(system: System, *argv: str) -> str | None:
+    return (system.run(argv) or "").strip() or None
+
+
+def _number(system: System, key: str) -> int | None:
+    text = _line(system, "sysctl", "-n", key)
+    return int(text) if text and text.isdigit() else None

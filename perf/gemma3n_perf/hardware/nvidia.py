@@ -1,0 +1,178 @@
+"""NVIDIA GPUs by NVML: who they are, and what held them back during a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gemma3n_perf.hardware.naming import slug
+from gemma3n_perf.hardware.system import Accelerator, System
+from gemma3n_perf.hardware.types import Chip
+
+# Bits of nvmlClocksEventReasons, nvml.h.
+REASONS = {
+    0x1: "gpu-idle",
+    0x2: "applications-clocks",
+    0x4: "sw-power-cap",
+    0x8: "hw-slowdown",
+    0x10: "sync-boost",
+    0x20: "sw-thermal-slowdown",
+    0x40: "hw-thermal-slowdown",
+    0x80: "hw-power-brake",
+    0x100: "display-clocks",
+}
+# nvmlPerfPolicyType: nanoseconds that each cause has held the clocks down since the driver was loaded.
+_HELD_DOWN = {0: "sw-power-cap", 1: "thermal-violation", 5: "reliability-violation"}
+_CLOCK_SM, _TEMPERATURE_GPU = 1, 0
+# Limits are set in watts; anything nearer to the default is rounding.
+_POWER_TOLERANCE_MW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """How the GPU fared over an interval: clock in hertz, temperature in Celsius, None where NVML does not tell."""
+
+    clock_hz: float | None
+    temperature_c: float | None
+    reasons: tuple[str, ...] | None
+    other_processes: int | None
+
+
+class Gpu:
+    """The GPU that MLX uses, through NVML. A reading the driver does not support is None."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        # The binding's own complaint about a driver too old for a call is no NVMLError.
+        mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
+        self._unsupported = (nvml.NVMLError, mismatch, AttributeError)
+
+    @classmethod
+    def find(cls, system: System, info: Mapping[str, str | int]) -> "Gpu | None":
+        """Find MLX's device among NVML's by UUID, else by PCI bus: their order differs under CUDA_VISIBLE_DEVICES."""
+        nvml = system.nvml()
+        if nvml is None:
+            return None
+        for call, key in (("nvmlDeviceGetHandleByUUID", "uuid"), ("nvmlDeviceGetHandleByPciBusId", "pci_bus_id")):
+            if key in info:
+                try:
+                    return cls(nvml, getattr(nvml, call)(str(info[key])))
+                except nvml.NVMLError:
+                    continue
+        return None
+
+    def ask(self, call: str, *arguments: Any) -> Any | None:
+        """Return what an NVML device call answers, or None where it is not supported."""
+        try:
+            return getattr(self._nvml, call)(self._handle, *arguments)
+        except self._unsupported:
+            return None
+
+    def name(self) -> str | None:
+        """Return the product name; older bindings answer in bytes."""
+        name = self.ask("nvmlDeviceGetName")
+        return name.decode() if isinstance(name, bytes) else name
+
+    def power_cap_w(self) -> int | None:
+        """Return the enforced power limit in watts where it differs from the board's default, else None."""
+        enforced = self.ask("nvmlDeviceGetEnforcedPowerLimit")
+        default = self.ask("nvmlDeviceGetPowerManagementDefaultLimit")
+        if enforced is None or default is None or abs(enforced - default) <= _POWER_TOLERANCE_MW:
+            return None
+        return round(int(enforced) / 1000)
+
+    def sliced(self) -> bool:
+        """Say whether the GPU is cut into MIG slices."""
+        mode = self.ask("nvmlDeviceGetMigMode")
+        return bool(mode and mode[0])
+
+    def memory_bytes(self) -> int | None:
+        """Return the GPU's memory in bytes; a GB10 shares the CPU's and tells none."""
+        memory = self.ask("nvmlDeviceGetMemoryInfo")
+        return int(memory.total) if memory is not None else None
+
+    def held_down_ns(self) -> dict[int, int]:
+        """Return, for each cause NVML counts, the nanoseconds it has held the clocks down so far."""
+        answers = {policy: self.ask("nvmlDeviceGetViolationStatus", policy) for policy in _HELD_DOWN}
+        return {policy: int(answer.violationTime) for policy, answer in answers.items() if answer is not None}
+
+    def sample(self, before: Mapping[int, int], own: frozenset[int], system: System) -> GpuSample:
+        """Read the GPU after a run. ``before`` is ``held_down_ns`` at its start, ``own`` the measuring processes."""
+        clock = self.ask("nvmlDeviceGetClockInfo", _CLOCK_SM)
+        return GpuSample(
+            clock_hz=None if clock is None else clock * 1e6,
+            temperature_c=self.ask("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
+            reasons=self._reasons(before),
+            other_processes=self._other_processes(own, system),
+        )
+
+    def _reasons(self, before: Mapping[int, int]) -> tuple[str, ...] | None:
+        mask = self.ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if mask is None:
+            mask = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        held = self.held_down_ns()
+        if mask is None and not held:
+            return None
+        found = {name for bit, name in REASONS.items() if (mask or 0) & bit}
+        # The mask is of this instant, after the run; the counters cover all of it.
+        found |= {_HELD_DOWN[policy] for policy, total in held.items() if total > before.get(policy, total)}
+        return tuple(sorted(found))
+
+    def _other_processes(self, own: frozenset[int], system: System) -> int | None:
+        processes = self.ask("nvmlDeviceGetComputeRunningProcesses")
+        if processes is None:
+            return None
+        leaders = [system.leader(int(process.pid)) for process in processes]
+        # In a container the driver may answer with the host's ids, among which ours cannot be told apart.
+        if None in leaders:
+            return None
+        return len({leader for leader in leaders if leader not in own})
+
+
+def chip(system: System, accelerator: Accelerator) -> Chip:
+    """Return the GPU MLX uses, such as ``nvidia-h100-80gb-hbm3``.
+
+    A power limit other than the board's default is part of the class (``-500w``), and so is a MIG slice, whose name
+    CUDA gives. Where NVML cannot be asked the class ends in ``-unknown``: a cap would go unseen.
+    """
+    gpu = Gpu.find(system, accelerator.info)
+    told = str(accelerator.info.get("device_name", "NVIDIA GPU"))
+    name = (gpu and not gpu.sliced() and gpu.name()) or told
+    label = slug(name)
+    label = label if label.startswith("nvidia-") else f"nvidia-{label}"
+    if gpu is None:
+        label += "-power-unknown"
+    elif gpu.sliced() and "mig" not in label.split("-"):
+        label += "-slice-unknown"
+    elif cap := gpu.power_cap_w():
+        label += f"-{cap}w"
+    cpus = system.affinity()
+    memory = gpu.memory_bytes() if gpu and not gpu.sliced() else None
+    return Chip(
+        chip_class=label,
+        vendor="nvidia",
+        name=name,
+        gpu_cores=gpu.ask("nvmlDeviceGetNumGpuCores") if gpu else None,
+        cpu_cores=len(cpus) if cpus else None,
+        memory_bytes=memory if memory is not None else _told_memory(accelerator.info),
+        architecture=str(accelerator.info["architecture"]) if "architecture" in accelerator.info else None,
+    )
+
+
+def driver(system: System) -> str | None:
+    """Return the driver and the newest CUDA it runs, such as ``580.159.04 (CUDA 13.0)``."""
+    nvml = system.nvml()
+    if nvml is None:
+        return None
+    try:
+        version = nvml.nvmlSystemGetDriverVersion()
+        cuda = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
+    except nvml.NVMLError:
+        return None
+    version = version.decode() if isinstance(version, bytes) else version
+    return f"{version} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
+
+
+def _told_memory(info: Mapping[str, str | int]) -> int | None:
+    total = info.get("total_memory")
+    return int(total) if total is not None else None

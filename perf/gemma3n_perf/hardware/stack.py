@@ -1,0 +1,90 @@
+"""The software of one arm: versions, backend, knobs, the suite's commit and the driver."""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from gemma3n_perf.hardware import nvidia
+from gemma3n_perf.hardware.system import System, this_machine
+from gemma3n_perf.hardware.types import Stack
+
+# Packages besides mlx and mlx-vlm whose version can change what is measured or how.
+PACKAGES = (
+    "gemma3n-perf",
+    "mlx-cpu",
+    "mlx-cuda-12",
+    "mlx-cuda-13",
+    "mlx-lm",
+    "mlx-metal",
+    "numpy",
+    "scipy",
+    "transformers",
+)
+# Places the suite itself writes to; what changes there changes no measurement.
+RESULTS = ("baselines", "docs")
+
+
+def current_stack(
+    repo: Path | None,
+    *,
+    system: System | None = None,
+    environ: Mapping[str, str] = os.environ,
+    version: Callable[[str], str | None] | None = None,
+) -> Stack:
+    """Return the software this process runs with.
+
+    ``repo`` is the checkout whose commit is recorded, see ``suite_checkout``; None, or a folder outside git, leaves
+    commit and dirty unknown. Changes under ``baselines/`` and ``docs/`` do not make a checkout dirty.
+    """
+    system = system or this_machine()
+    version = version or installed
+    backend = system.accelerator().backend
+    commit, dirty = _commit(system, repo) if repo else (None, None)
+    return Stack(
+        python=platform.python_version(),
+        os=_operating_system(system),
+        mlx=version("mlx") or "unknown",
+        mlx_vlm=version("mlx-vlm"),
+        backend=backend,
+        knobs={name: value for name, value in sorted(environ.items()) if name.startswith("MLX_")},
+        packages={name: found for name in PACKAGES if (found := version(name)) is not None},
+        commit=commit,
+        dirty=dirty,
+        driver=nvidia.driver(system) if backend == "cuda" else None,
+    )
+
+
+def suite_checkout() -> Path | None:
+    """Return the git checkout this package is run from, or None where it was installed."""
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / ".git").exists() else None
+
+
+def installed(package: str) -> str | None:
+    """Return the version of an installed distribution, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(system: System, repo: Path) -> tuple[str | None, bool | None]:
+    git = ("git", "-C", str(repo))
+    if system.run((*git, "rev-parse", "--git-dir")) is None:
+        return None, None
+    commit = (system.run((*git, "rev-parse", "--verify", "HEAD")) or "").strip() or None
+    aside = [f":(top,exclude){folder}" for folder in RESULTS]
+    changed = system.run((*git, "status", "--porcelain", "--", ":(top)", *aside))
+    return commit, None if changed is None else bool(changed.strip())
+
+
+def _operating_system(system: System) -> str:
+    if system.platform == "darwin":
+        version = (system.run(("sysctl", "-n", "kern.osproductversion")) or "").strip()
+        return f"macOS {version}" if version else "macOS"
+    lines = (system.read("/etc/os-release") or "").splitlines()
+    names = [line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")]
+    kernel = (system.read("/proc/sys/kernel/osrelease") or "").strip()
+    return ", ".join([*names[:1], *([f"Linux {kernel}"] if kernel else [])]) or system.platform

@@ -1,0 +1,156 @@
+"""The machine as this suite sees it. Every reading goes through one System, so a test can replay a recorded machine.
+
+A reading the platform does not give is ``None``; nothing here raises for it.
+"""
+
+import glob
+import importlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gemma3n_perf.hardware import processes
+
+# system_profiler has been seen to take 5 s on a Mac that has just started.
+COMMAND_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """MLX's default device: ``backend`` is metal, cuda or cpu; ``info`` is ``mx.device_info()`` of it."""
+
+    backend: str
+    info: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """Seconds since boot, summed over ``cpus`` cores. ``steal_s`` is None where the kernel keeps no count of it."""
+
+    total_s: float
+    idle_s: float
+    steal_s: float | None
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What can be asked of a machine.
+
+    ``platform`` is ``sys.platform``; ``run`` gives a command's output, ``read`` a file's text, ``glob`` sorted paths;
+    ``affinity`` the CPUs this process may use; ``tree`` a process and its descendants; ``seconds`` the CPU time of one
+    process with the children it has reaped; ``leader`` the process that a process or thread id belongs to;
+    ``nvml`` the initialised ``pynvml`` module.
+    """
+
+    platform: str
+    machine: str
+    run: Callable[[Sequence[str]], str | None]
+    read: Callable[[str], str | None]
+    glob: Callable[[str], Sequence[str]]
+    accelerator: Callable[[], Accelerator]
+    nvml: Callable[[], Any | None]
+    affinity: Callable[[], frozenset[int] | None]
+    cpu_times: Callable[[], CpuTimes | None]
+    load1: Callable[[], float | None]
+    tree: Callable[[int], frozenset[int]]
+    seconds: Callable[[int], float | None]
+    leader: Callable[[int], int | None]
+    clock: Callable[[], float]
+
+
+def this_machine() -> System:
+    """Return the System that asks the real machine."""
+    return System(
+        platform=sys.platform,
+        machine=platform.machine(),
+        run=run_command,
+        read=read_text,
+        glob=lambda pattern: sorted(glob.glob(pattern)),
+        accelerator=mlx_accelerator,
+        nvml=load_nvml,
+        affinity=_affinity,
+        cpu_times=_cpu_times,
+        load1=_load1,
+        tree=processes.tree,
+        seconds=processes.cpu_seconds,
+        leader=processes.leader,
+        clock=time.monotonic,
+    )
+
+
+def run_command(argv: Sequence[str]) -> str | None:
+    """Return a command's standard output, or None if it is missing, fails or does not answer in time."""
+    # A git hook points GIT_DIR at another repository than the one asked about.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            list(argv),
+            capture_output=True,
+            check=True,
+            env=environ | {"LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def read_text(path: str) -> str | None:
+    """Return a file's text, or None if it cannot be read."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def mlx_accelerator() -> Accelerator:
+    """Return MLX's default device. Imports MLX, which takes a moment."""
+    import mlx.core as mx
+
+    device = mx.default_device()
+    backend = "cpu"
+    if device.type == mx.DeviceType.gpu:
+        backend = "metal" if mx.metal.is_available() else "cuda"
+    return Accelerator(backend, dict(mx.device_info(device)))
+
+
+def load_nvml() -> Any | None:
+    """Return ``pynvml``, initialised, or None without the package or without a driver."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    return nvml
+
+
+def _affinity() -> frozenset[int] | None:
+    return frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
+
+
+def _load1() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def _cpu_times() -> CpuTimes | None:
+    times = psutil.cpu_times()._asdict()
+    # Linux counts the time given to guests within user time already.
+    total = sum(value for name, value in times.items() if not name.startswith("guest"))
+    idle = times["idle"] + times.get("iowait", 0.0)
+    return CpuTimes(total, idle, times.get("steal"), os.cpu_count() or 1)

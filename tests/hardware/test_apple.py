@@ -1,0 +1,152 @@
+from collections.abc import Callable
+
+import pytest
+
+from gemma3n_perf.hardware import apple
+from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.system import System
+from tests.hardware.replay import Machine, recorded, without
+
+
+def answering(command: str, answer: str | None, name: str = "m5-max") -> System:
+    """Return a recorded Mac on which one command answers otherwise."""
+    machine = Machine(name)
+    machine.commands[command] = answer
+    return machine.system
+
+
+def test_all_facts_of_an_m1_ultra() -> None:
+    """Name, cores, memory, macOS and MLX's architecture come from the recorded commands."""
+    chip = detect(recorded("m1-ultra-64"))
+    assert (chip.vendor, chip.name, chip.gpu_cores, chip.cpu_cores) == ("apple", "Apple M1 Ultra", 64, 20)
+    assert (chip.memory_bytes, chip.architecture, chip.os_version) == (128 * 2**30, "applegpu_g13d", "26.2")
+    assert chip.neural_accelerator is False
+
+
+def test_the_class_does_not_depend_on_macos_or_memory() -> None:
+    """An update of macOS or another memory size leaves the class as it was."""
+    machine = Machine("m1-ultra-64")
+    machine.commands |= {"sysctl -n kern.osproductversion": "27.0\n", "sysctl -n hw.memsize": f"{64 * 2**30}\n"}
+    assert detect(machine.system).chip_class == "apple-m1-ultra-64gpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "macos", "expected"),
+    [
+        ("Apple M5 Max", "26.2", True),
+        ("Apple M5", "26.10", True),
+        ("Apple M10 Pro", "27", True),
+        ("Apple M5 Max", "26.1", False),
+        ("Apple M5 Max", "26", False),
+        ("Apple M4 Max", "27.0", False),
+        ("Apple M1 Ultra", None, False),
+        ("Apple M5", None, None),
+        ("Apple A18 Pro", "26.2", None),
+    ],
+)
+def test_neural_accelerator_needs_generation_5_and_macos_26_2(
+    name: str, macos: str | None, expected: bool | None
+) -> None:
+    """The rule is known from M5 and macOS 26.2 on; without the facts it is unknown."""
+    assert apple.neural_accelerator(name, macos) is expected
+
+
+def test_gpu_cores_are_read_from_the_registry_where_system_profiler_fails() -> None:
+    """ioreg tells the same number."""
+    assert detect(without("m1-ultra-48", "system_profiler")).gpu_cores == 48
+
+
+@pytest.mark.parametrize("answer", [None, "", "not json", "[]", '{"SPDisplaysDataType": [{"sppci_cores": "many"}]}'])
+def test_unreadable_gpu_cores_are_said_so_in_the_class(answer: str | None) -> None:
+    """Where neither command tells, the 48 and the 64 core part are not taken for one known class."""
+    machine = Machine("m1-ultra-48")
+    machine.commands |= {"system_profiler SPDisplaysDataType -json": answer, "ioreg -r -d 1 -c AGXAccelerator": None}
+    assert detect(machine.system).chip_class == "apple-m1-ultra-gpu-unknown"
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("0", "nominal"), ("1", "moderate"), ("2", "heavy"), ("3", "trapping"), ("4", "sleeping")],
+)
+def test_thermal_pressure_is_named_as_macos_names_it(level: str, expected: str) -> None:
+    """The notification wins over pmset, which reports nothing on Apple silicon while the chip throttles."""
+    told = f"com.apple.system.thermalpressurelevel {level}\n"
+    assert apple.thermal(answering("notifyutil -g com.apple.system.thermalpressurelevel", told)) == expected
+
+
+NOTHING_RECORDED = (
+    "Note: No thermal warning level has been recorded\nNote: No performance warning level has been recorded\n"
+)
+LIMITED = """2026-08-20 05:08:37 -0700 CPU Power notify
+\tCPU_Scheduler_Limit \t= 80
+\tCPU_Available_CPUs \t= 12
+\tCPU_Speed_Limit \t= 62
+"""
+
+
+@pytest.mark.parametrize(
+    ("therm", "expected"),
+    [
+        (NOTHING_RECORDED, "nominal"),
+        (LIMITED, "speed-limit-62"),
+        (LIMITED.replace("62", "100").replace("80", "100"), "nominal"),
+        ("something new\n", None),
+        (None, None),
+    ],
+)
+def test_pmset_tells_thermal_state_where_the_notification_does_not(therm: str | None, expected: str | None) -> None:
+    """A speed limit under 100 % is throttling; output that is not understood is unknown."""
+    machine = Machine("m4-pro")
+    machine.commands |= {"notifyutil -g com.apple.system.thermalpressurelevel": None, "pmset -g therm": therm}
+    assert apple.thermal(machine.system) == expected
+
+
+@pytest.mark.parametrize(
+    ("batt", "expected"),
+    [
+        (
+            "Now drawing from 'AC Power'\n -InternalBattery-0 (id=0)\t78%; charging; 0:24 remaining\n",
+            "ac",
+        ),
+        (
+            "Now drawing from 'Battery Power'\n -InternalBattery-0 (id=0)\t72%; discharging; 3:15 remaining\n",
+            "battery",
+        ),
+        ("Now drawing from 'UPS Power'\n", "ups"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_power_source_is_the_one_being_drawn_from(batt: str | None, expected: str | None) -> None:
+    """A battery that is present but charging is no battery power."""
+    assert apple.power_source(answering("pmset -g batt", batt)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("Currently in use:\n lowpowermode         1\n womp                 0\n", True),
+        ("Currently in use:\n lowpowermode         0\n", False),
+        ("Currently in use:\n powermode            1\n", True),
+        ("Currently in use:\n powermode            2\n", False),
+        ("Currently in use:\n hibernatemode        1\n", None),
+        (None, None),
+    ],
+)
+def test_low_power_mode_under_its_old_and_new_name(settings: str | None, expected: bool | None) -> None:
+    """macOS 26 renamed the setting, and its value 2 is High Power Mode."""
+    assert apple.low_power_mode(answering("pmset -g", settings)) is expected
+
+
+@pytest.mark.parametrize(("level", "expected"), [("1\n", 0.0), ("2\n", 0.5), ("4\n", 1.0), ("7\n", None), (None, None)])
+def test_memory_pressure_is_the_kernels_level(level: str | None, expected: float | None) -> None:
+    """Normal, warning and critical are a scale from 0 to 1."""
+    assert apple.memory_pressure(answering("sysctl -n kern.memorystatus_vm_pressure_level", level)) == expected
+
+
+@pytest.mark.parametrize(
+    "read", [apple.thermal, apple.power_source, apple.low_power_mode, apple.memory_pressure, apple.gpu_cores]
+)
+def test_a_mac_that_answers_nothing_is_unknown(read: Callable[[System], object]) -> None:
+    """No reading is guessed."""
+    assert read(without("m1", "")) is None

@@ -1,0 +1,69 @@
+import json
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.conditions import ConditionProbe
+from gemma3n_perf.hardware.record import Recorder
+from tests.hardware.replay import ROOT_PID, Machine
+
+
+def recording(machine: Machine) -> dict[str, Any]:
+    """Record a machine while it is detected and sampled."""
+    recorder = Recorder(machine.system)
+    detect(recorder.system)
+    probe = ConditionProbe.on(recorder.system, ROOT_PID)
+    probe.start()
+    machine.passes(1.0)
+    probe.stop()
+    document: dict[str, Any] = json.loads(json.dumps(recorder.document("here")))
+    return document
+
+
+@pytest.mark.parametrize("name", ["m1-ultra-48", "h200", "gb10", "h100-mig", "epyc-masked", "graviton3"])
+def test_a_recording_replays_to_the_same_machine(name: str) -> None:
+    """What was recorded is enough to detect the chip again."""
+    machine = Machine(name)
+    replayed = Machine(name)
+    document = recording(machine)
+    replayed.document = document
+    replayed.commands, replayed.files = document["commands"], document["files"]
+    if replayed.nvml is not None:
+        replayed.nvml.answers = document["nvml"]
+    assert detect(replayed.system) == detect(machine.system)
+
+
+def test_what_names_one_machine_is_left_out() -> None:
+    """Serial numbers, UUIDs, process ids, container ids and git's answers do not belong into a repository."""
+    machine = Machine("h100")
+    assert machine.nvml is not None
+    machine.document["accelerator"]["info"]["uuid"] = "GPU-39d52d8d-06f2-1986-31e4-9e01ffdafda3"
+    machine.nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": ROOT_PID, "usedGpuMemory": 5}]
+    machine.files["/proc/self/cgroup"] = "0::/docker/0123456789abcdef0123456789abcdef\n"
+    machine.commands |= {
+        "git status": "secret",
+        "pmset -g batt": " -InternalBattery-0 (id=4653155)\t100%; charged\n",
+        "ioreg": '"IOPlatformUUID" = "ABC-DEF"\n"gpu-core-count" = 8\n',
+        "system_profiler": json.dumps(
+            {"SPDisplaysDataType": [{"sppci_cores": "8", "spdisplays_ndrvs": [{"serial-number": "fd626d62"}]}]}
+        ),
+    }
+    recorder = Recorder(machine.system)
+    detect(recorder.system)
+    probe = ConditionProbe.on(recorder.system, ROOT_PID)
+    probe.start()
+    probe.stop()
+    for command in (["git", "status"], ["pmset", "-g", "batt"], ["ioreg"], ["system_profiler"]):
+        recorder.system.run(command)
+    recorder.system.read("/proc/self/cgroup")
+    text = json.dumps(recorder.document("here"))
+    for secret in ("39d52d8d", str(ROOT_PID) + ",", "0123456789abcdef", "secret", "4653155", "ABC-DEF", "fd626d62"):
+        assert secret not in text
+    assert "gpu-core-count" in text
+    assert "sppci_cores" in text
+
+
+def test_a_call_that_is_not_supported_is_recorded_as_such() -> None:
+    """Its code is what a replay raises again."""
+    assert recording(Machine("gb10"))["nvml"]["nvmlDeviceGetMemoryInfo"] == {"error": 3}

@@ -1,0 +1,94 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.hardware.stack import current_stack, suite_checkout
+from gemma3n_perf.hardware.system import run_command
+from tests.hardware.replay import Machine, recorded
+
+VERSIONS = {"mlx": "0.32.4", "mlx-vlm": "0.7.10", "mlx-metal": "0.32.4", "numpy": "2.4.6"}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as somebody, without the user's own settings."""
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a repository with one commit."""
+    git(tmp_path, "init", "-q")
+    (tmp_path / "perf").mkdir()
+    (tmp_path / "perf" / "code.py").write_text("1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def commit_of(repo: Path | None) -> tuple[str | None, bool | None]:
+    """Return commit and dirty flag as the stack tells them."""
+    machine = Machine("epyc-9b45")
+    machine._run = run_command  # type: ignore[method-assign]
+    stack = current_stack(repo, system=machine.system, environ={}, version=VERSIONS.get)
+    return stack.commit, stack.dirty
+
+
+def test_versions_knobs_and_system_of_a_mac() -> None:
+    """Only packages that are there are listed, and only MLX's variables are knobs."""
+    environ = {"MLX_MAX_OPS_PER_BUFFER": "1000", "PATH": "/bin", "MLX_MAX_MB_PER_BUFFER": "40"}
+    stack = current_stack(None, system=recorded("m1-ultra-64"), environ=environ, version=VERSIONS.get)
+    assert (stack.mlx, stack.mlx_vlm, stack.backend, stack.os) == ("0.32.4", "0.7.10", "metal", "macOS 26.2")
+    assert stack.knobs == {"MLX_MAX_MB_PER_BUFFER": "40", "MLX_MAX_OPS_PER_BUFFER": "1000"}
+    assert stack.packages == {"mlx-metal": "0.32.4", "numpy": "2.4.6"}
+    assert (stack.driver, stack.commit, stack.dirty) == (None, None, None)
+
+
+def test_the_driver_is_told_where_mlx_runs_on_cuda() -> None:
+    """NVML counts CUDA's version in thousands."""
+    assert current_stack(None, system=recorded("h100"), environ={}).driver == "580.159.04 (CUDA 13.0)"
+
+
+def test_a_linux_system_is_named_with_its_kernel() -> None:
+    """Distribution first."""
+    machine = Machine("epyc-9b45")
+    machine.files |= {"/etc/os-release": 'ID=x\nPRETTY_NAME="Debian 12"\n', "/proc/sys/kernel/osrelease": "6.1.0\n"}
+    assert current_stack(None, system=machine.system, environ={}).os == "Debian 12, Linux 6.1.0"
+
+
+def test_a_clean_checkout_has_its_commit(checkout: Path) -> None:
+    """The commit is the full hash."""
+    assert commit_of(checkout) == (git(checkout, "rev-parse", "HEAD"), False)
+
+
+@pytest.mark.parametrize("path", ["perf/code.py", "perf/new.py", "Makefile"])
+def test_any_change_to_sources_makes_it_dirty(checkout: Path, path: str) -> None:
+    """A new file that git does not know yet is a change, too; a subfolder is judged with the whole checkout."""
+    (checkout / path).write_text("2\n")
+    assert commit_of(checkout)[1] is True
+    assert commit_of(checkout / "perf")[1] is True
+
+
+@pytest.mark.parametrize("path", ["baselines/cpu/0001.json", "docs/baselines.md"])
+def test_results_do_not_make_it_dirty(checkout: Path, path: str) -> None:
+    """Saving one baseline must not spoil the next session's."""
+    (checkout / path).parent.mkdir(parents=True)
+    (checkout / path).write_text("{}\n")
+    assert commit_of(checkout)[1] is False
+
+
+def test_outside_git_and_before_the_first_commit(tmp_path: Path) -> None:
+    """No repository: both unknown. Nothing committed: no commit, and all of it is change."""
+    (tmp_path / "file").write_text("1\n")
+    assert commit_of(tmp_path) == (None, None)
+    git(tmp_path, "init", "-q")
+    assert commit_of(tmp_path) == (None, True)
+    assert commit_of(None) == (None, None)
+
+
+def test_this_suite_knows_its_own_checkout() -> None:
+    """It is the folder above perf/, or nothing where the package was installed."""
+    root = suite_checkout()
+    assert root is None or (root / "perf" / "gemma3n_perf" / "hardware" / "stack.py").exists()

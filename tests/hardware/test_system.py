@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gemma3n_perf.hardware.system import mlx_accelerator, read_text, run_command, this_machine
+
+
+def test_a_command_that_fails_is_missing_or_is_unknown_gives_nothing() -> None:
+    """A reading that cannot be had is None, not an error."""
+    assert run_command([sys.executable, "-c", "print('yes')"]) == "yes\n"
+    assert run_command([sys.executable, "-c", "print('no'); raise SystemExit(1)"]) is None
+    assert run_command(["no-such-command-anywhere"]) is None
+
+
+def test_commands_do_not_see_the_repository_of_a_git_hook() -> None:
+    """Under a hook, GIT_DIR names another repository than the one asked about."""
+    shows = "import os; print('GIT_DIR' in os.environ, 'KEPT' in os.environ)"
+    command = [sys.executable, "-c", shows]
+    asks = f"from gemma3n_perf.hardware.system import run_command\nprint(run_command({command!r}))"
+    environ = os.environ | {"GIT_DIR": "/elsewhere", "KEPT": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", asks], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_file_that_cannot_be_read_gives_nothing(tmp_path: Path) -> None:
+    """A missing file and a folder are both unknown."""
+    (tmp_path / "there").write_text("text")
+    assert read_text(str(tmp_path / "there")) == "text"
+    assert read_text(str(tmp_path / "missing")) is None
+    assert read_text(str(tmp_path)) is None
+
+
+def test_the_counters_of_this_machine_are_sane() -> None:
+    """Idle and stolen time are parts of the whole, over at least one CPU."""
+    times = this_machine().cpu_times()
+    assert times is not None
+    assert times.cpus >= 1
+    assert 0 <= times.idle_s <= times.total_s
+    assert times.steal_s is None or 0 <= times.steal_s <= times.total_s
+
+
+def test_mlx_tells_its_device() -> None:
+    """The backend is one of three, and the architecture is named."""
+    accelerator = mlx_accelerator()
+    assert accelerator.backend in {"metal", "cuda", "cpu"}
+    assert accelerator.info["architecture"]

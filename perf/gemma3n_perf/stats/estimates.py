@@ -1,0 +1,144 @@
+"""From block times to one number per launch, and from launches to an effect with an interval.
+
+Opinion: the launch is the sample. Blocks inside a launch share one process layout, so they say how
+well that launch's number is known and nothing about the next launch. All comparisons are made in
+log throughput: ``candidate / baseline - 1`` is symmetric there, and percentages add up.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from gemma3n_perf.errors import InvalidError, UsageError
+
+_MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2.0)
+_TINY_SD = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchEstimate:
+    """What one launch says: ``log_ratio`` = log(candidate throughput / baseline throughput).
+
+    ``se`` is the part of its uncertainty that the blocks of this launch show (None where unknown);
+    ``seconds`` the time both arms were measured for; ``session`` tells sessions apart.
+    """
+
+    log_ratio: float
+    seconds: float
+    se: float | None = None
+    blocks: int = 0
+    session: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no launch can have. Raises InvalidError."""
+        if not math.isfinite(self.log_ratio) or not math.isfinite(self.seconds) or self.seconds < 0:
+            raise InvalidError(
+                f"a launch with log ratio {self.log_ratio} measured for {self.seconds} s",
+                expected="a finite log ratio and measuring time",
+                remedy="look at the recorded blocks of that launch",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its two-sided interval at confidence ``level``; ``df`` degrees of freedom."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    df: float
+
+
+def estimate_launch(
+    baseline_s: Sequence[float], candidate_s: Sequence[float], *, seconds: float, session: int = 0
+) -> LaunchEstimate:
+    """Estimate one launch's log ratio from the seconds per token of its blocks, robustly.
+
+    The two-sample Hodges-Lehmann shift: the median of ``log(b / c)`` over all pairs of a baseline
+    block ``b`` and a candidate block ``c`` (Hodges & Lehmann 1963). The arms may have different
+    numbers of blocks, as when contended ones were discarded. Its standard error is read off the
+    Mann-Whitney interval for the shift (Lehmann 1975, chapter 2), so no shape is assumed.
+    Raises InvalidError for fewer than two blocks per arm, or times that are not positive and finite.
+    """
+    base, cand = _logs(baseline_s, "baseline"), _logs(candidate_s, "candidate")
+    m, n = len(base), len(cand)
+    if min(m, n) < 2:
+        raise InvalidError(
+            f"a launch with {m} baseline and {n} candidate blocks",
+            expected="at least 2 usable blocks of each arm",
+            remedy="measure longer launches, or find out why blocks were discarded",
+        )
+    shifts = np.sort((base[:, None] - cand[None, :]).ravel())
+    reach = math.sqrt(m * n * (m + n + 1) / 12.0)
+    rank = max(round(m * n / 2.0 - reach), 1)
+    width = shifts[m * n - rank] - shifts[rank - 1]
+    actual_z = (m * n / 2.0 - rank + 0.5) / reach
+    return LaunchEstimate(
+        log_ratio=float(np.median(shifts)),
+        seconds=float(seconds),
+        se=float(width / (2.0 * actual_z)),
+        blocks=min(m, n),
+        session=session,
+    )
+
+
+def mean_interval(values: Sequence[float], alpha: float = 0.05, *, inflation: float = 1.0) -> Interval:
+    """Mean of ``values`` (one per launch) with Student's t interval at level ``1 - alpha``.
+
+    ``inflation`` multiplies the variance of the mean, for launches found to be dependent.
+    The interval of a single value is infinite. Raises UsageError for no values.
+    """
+    if len(values) == 0:
+        raise UsageError("no launches to estimate from", expected="at least one")
+    x = np.asarray(values, dtype=np.float64)
+    n, mean = len(x), float(x.mean())
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf, 1.0 - alpha, 0.0)
+    half = float(-stdtrit(n - 1, alpha / 2.0)) * max(float(x.std(ddof=1)), _TINY_SD) * math.sqrt(inflation / n)
+    return Interval(mean, mean - half, mean + half, 1.0 - alpha, n - 1.0)
+
+
+def throughput_interval(tpot_s: Sequence[float], alpha: float = 0.05) -> Interval:
+    """Tokens per second of one session from its runs' seconds per token, with interval.
+
+    The estimate is ``1 / median``: one contended run does not move it. The interval is Student's t
+    on the logs, widened by sqrt(pi / 2), the median's loss against the mean under Gaussian noise.
+    It covers the noise of runs within this session, not the difference between sessions.
+    Raises InvalidError for times that are not positive and finite, UsageError for no runs.
+    """
+    if len(tpot_s) == 0:
+        raise UsageError("no runs to estimate from", expected="at least one")
+    logs = -_logs(tpot_s, "run")
+    inner = mean_interval(logs.tolist(), alpha, inflation=_MEDIAN_INEFFICIENCY**2)
+    centre = -math.log(float(np.median(np.asarray(tpot_s, dtype=np.float64))))
+    shift = centre - inner.estimate
+    low = math.exp(inner.low + shift) if inner.df else 0.0
+    return Interval(math.exp(centre), low, _exp(inner.high + shift), 1.0 - alpha, inner.df)
+
+
+def relative_change(log_ratio: float) -> float:
+    """``candidate / baseline - 1`` of a log ratio: 0.02 is 2 % more throughput."""
+    return math.expm1(log_ratio) if log_ratio < 700 else math.inf
+
+
+def _logs(values: Sequence[float], what: str) -> NDArray[np.float64]:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1:
+        raise InvalidError(f"{what} times of shape {x.shape}", expected="a flat list of seconds per token")
+    bad = x[~(np.isfinite(x) & (x > 0))]
+    if bad.size:
+        raise InvalidError(
+            f"a {what} time of {bad[0]} s per token",
+            expected="positive, finite seconds",
+            remedy="look at the recorded blocks: a clock went backwards or a block was empty",
+        )
+    return np.log(x)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -1,0 +1,47 @@
+"""What counts as a change, and how much error a claim may carry. Opinions as data."""
+
+from dataclasses import dataclass
+
+from gemma3n_perf.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of a verdict. Effects are fractions of throughput (0.005 is 0.5 %), times seconds.
+
+    ``alpha`` is the two-sided error of one comparison, or of the family where several workloads are
+    judged together; ``rho`` how its budget is spent over measuring time (1 early, 3 late);
+    ``prior_weight`` how many launches a calibrated spread is worth; ``min_launches`` the first look.
+    """
+
+    minimum_effect: float = 0.005
+    margin: float = 0.01
+    alpha: float = 0.05
+    power: float = 0.8
+    rho: float = 1.5
+    min_launches: int = 3
+    prior_weight: int = 4
+    stale_after_days: int = 90
+    budget_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse rules that cannot be carried out."""
+        if not 0 < self.minimum_effect < 1 or not 0 < self.margin < 1:
+            raise UsageError(
+                f"minimum effect {self.minimum_effect} and margin {self.margin}",
+                expected="fractions between 0 and 1, for instance 0.005 for 0.5 %",
+            )
+        if self.margin < self.minimum_effect:
+            raise UsageError(
+                f"margin {self.margin} is below the minimum effect {self.minimum_effect}",
+                expected="a margin at least as large as the smallest effect that counts",
+            )
+        if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or self.rho <= 0:
+            raise UsageError(f"alpha {self.alpha}, power {self.power}, rho {self.rho}", expected="alpha below 0.5")
+        if self.min_launches < 2 or self.prior_weight < 0:
+            raise UsageError(
+                f"first look after {self.min_launches} launches, prior weight {self.prior_weight}",
+                expected="2 launches or more, and a weight of 0 or more",
+            )
+        if not self.budget_s > 0:
+            raise UsageError(f"a budget of {self.budget_s} s", expected="more than 0 s")

@@ -1,0 +1,116 @@
+"""Launch estimates are robust and honest about their own error; intervals cover what they claim."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gemma3n_perf.errors import InvalidError, UsageError
+from gemma3n_perf.stats.estimates import (
+    LaunchEstimate,
+    estimate_launch,
+    mean_interval,
+    relative_change,
+    throughput_interval,
+)
+
+
+def blocks(rng: np.random.Generator, n: int, faster: float = 0.0) -> tuple[list[float], list[float]]:
+    """Blocks of both arms at 20 ms a token, 2 % apart, the candidate ``faster`` by a fraction."""
+    base = 0.02 * np.exp(rng.normal(0, 0.02, n))
+    cand = 0.02 / (1 + faster) * np.exp(rng.normal(0, 0.02, n))
+    return base.tolist(), cand.tolist()
+
+
+def test_exact_shift_of_noiseless_blocks() -> None:
+    """A candidate that takes 0.8 of the time has 1.25 of the throughput, with no error."""
+    found = estimate_launch([0.02] * 5, [0.016] * 7, seconds=3.0)
+    assert relative_change(found.log_ratio) == pytest.approx(0.25)
+    assert found.se == 0.0
+    assert found.blocks == 5
+    assert found.seconds == 3.0
+
+
+def test_swapping_the_arms_flips_the_sign() -> None:
+    """The estimate treats both arms alike."""
+    base, cand = blocks(np.random.default_rng(3), 15, 0.03)
+    there, back = estimate_launch(base, cand, seconds=1), estimate_launch(cand, base, seconds=1)
+    assert there.log_ratio == pytest.approx(-back.log_ratio, abs=1e-12)
+    assert there.se == pytest.approx(back.se)
+
+
+def test_contended_blocks_hardly_move_the_launch() -> None:
+    """Three of twenty candidate blocks at twice the time move the mean by 10 %, the estimate by under 1 %."""
+    base, cand = blocks(np.random.default_rng(4), 20)
+    spoiled = [*cand[:17], *(2 * c for c in cand[17:])]
+    clean = estimate_launch(base, cand, seconds=1).log_ratio
+    assert abs(math.log(np.mean(spoiled) / np.mean(cand))) > 0.1
+    assert abs(estimate_launch(base, spoiled, seconds=1).log_ratio - clean) < 0.01
+
+
+@pytest.mark.parametrize("n", [6, 24])
+def test_block_error_matches_the_scatter_of_launches(n: int) -> None:
+    """The standard error read off the blocks is what the estimates of many such launches scatter by."""
+    rng = np.random.default_rng(5)
+    found = [estimate_launch(*blocks(rng, n), seconds=1) for _ in range(800)]
+    scatter = float(np.std([f.log_ratio for f in found]))
+    claimed = math.sqrt(float(np.mean([f.se**2 for f in found if f.se is not None])))
+    assert claimed == pytest.approx(scatter, rel=0.12)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.02, math.nan, math.inf])
+def test_impossible_block_time_is_named(bad: float) -> None:
+    """A time that is not positive and finite never enters an estimate."""
+    with pytest.raises(InvalidError, match=r"candidate time of"):
+        estimate_launch([0.02, 0.02], [0.02, bad], seconds=1)
+
+
+def test_too_few_blocks_are_refused() -> None:
+    """One block of an arm says nothing about the others."""
+    with pytest.raises(InvalidError, match="3 baseline and 1 candidate"):
+        estimate_launch([0.02, 0.02, 0.02], [0.02], seconds=1)
+
+
+@pytest.mark.parametrize(("ratio", "seconds"), [(math.nan, 1.0), (0.0, -1.0), (0.0, math.inf)])
+def test_launch_of_impossible_numbers_is_refused(ratio: float, seconds: float) -> None:
+    """A launch estimate holds finite numbers only, wherever it came from."""
+    with pytest.raises(InvalidError):
+        LaunchEstimate(ratio, seconds)
+
+
+def test_mean_interval_is_students() -> None:
+    """Mean 2, sd 1 of three values: half width 4.3027 / sqrt(3)."""
+    found = mean_interval([1.0, 2.0, 3.0])
+    assert found.estimate == 2.0
+    assert found.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert (found.df, found.level) == (2.0, 0.95)
+
+
+def test_mean_interval_widens_with_inflation() -> None:
+    """Four times the variance of the mean is twice the width."""
+    once, four = mean_interval([1.0, 2.0, 4.0]), mean_interval([1.0, 2.0, 4.0], inflation=4.0)
+    assert four.high - four.low == pytest.approx(2 * (once.high - once.low))
+
+
+def test_one_value_bounds_nothing_and_none_is_refused() -> None:
+    """A single launch has an infinite interval; no launch has none."""
+    assert mean_interval([0.01]).high == math.inf
+    with pytest.raises(UsageError):
+        mean_interval([])
+
+
+@pytest.mark.parametrize("n", [4, 5, 9])
+def test_throughput_interval_covers(n: int) -> None:
+    """The interval around 1 / median holds the true throughput 93 to 99 times in a hundred."""
+    rng = np.random.default_rng(6)
+    runs = 0.02 * np.exp(rng.normal(0, 0.03, (1500, n)))
+    found = [throughput_interval(row.tolist()) for row in runs]
+    covered = float(np.mean([i.low <= 50.0 <= i.high for i in found]))
+    assert 0.93 <= covered <= 0.99
+
+
+def test_throughput_is_that_of_the_median_run() -> None:
+    """One contended run out of five does not move the estimate."""
+    assert throughput_interval([0.02, 0.02, 0.02, 0.02, 0.05]).estimate == pytest.approx(50.0)
+    single = throughput_interval([0.02])
+    assert (single.low, single.high) == (0.0, math.inf)

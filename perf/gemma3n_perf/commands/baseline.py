@@ -1,0 +1,144 @@
+"""gemma3n-perf baseline: record, promote, list and show the stored measurements of chip classes."""
+
+import argparse
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+import msgspec
+
+from gemma3n_perf.commands import baseline_save
+from gemma3n_perf.report import describe
+from gemma3n_perf.report import rows as show
+from gemma3n_perf.report.summary import WorkloadSummary, summarise
+from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
+from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.published import read_published
+from gemma3n_perf.store.types import Baseline
+
+HELP = "record, promote, list and show the baselines of chip classes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    saving = actions.add_parser("save", help="record sessions on this machine, each in a fresh process")
+    saving.add_argument("--sessions", type=int, default=MIN_SESSIONS, metavar="N", help="default: %(default)s")
+    saving.add_argument("pytest_options", nargs="*", metavar="OPTION", help="options for pytest, after --")
+    promoting = actions.add_parser("promote", help="copy recorded sessions into the repository, all or none")
+    promoting.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    promoting.add_argument(
+        "--min-sessions", type=int, default=MIN_SESSIONS, metavar="N", help="refuse fewer (default %(default)s)"
+    )
+    listing = actions.add_parser("list", help="list the chip classes that have a baseline")
+    showing = actions.add_parser("show", help="show the baseline of one chip class")
+    showing.add_argument("chip_class", metavar="CLASS")
+    page = actions.add_parser("page", help="write the page of all baselines")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
+    page.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s")
+    for action in (promoting, listing, showing, page):
+        action.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: %(default)s")
+    for action in (listing, showing):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Carry out one action. Raises the errors of ``Baselines`` and of ``baseline_save.save``."""
+    match args.action:
+        case "save":
+            return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
+        case "promote":
+            return _promote(Baselines(args.root), args, out)
+        case "list":
+            return _list(Baselines(args.root), args.json, out)
+        case "show":
+            return _show(Baselines(args.root).require(args.chip_class), args.json, out)
+        case _:
+            return _page(args, out)
+
+
+def _promote(baselines: Baselines, args: argparse.Namespace, out: TextIO) -> int:
+    paths = baselines.promote(args.files, min_sessions=args.min_sessions)
+    for path in paths:
+        out.write(f"{path}\n")
+    chip_class = paths[0].parent.name
+    count = len(baselines.require(chip_class).sessions)
+    out.write(f"the baseline of {chip_class} is now {describe.sessions(count)}; commit the new files\n")
+    return 0
+
+
+def _list(baselines: Baselines, as_json: bool, out: TextIO) -> int:
+    found = baselines.list()
+    if as_json:
+        _dump([_facts(one) for one in found], out)
+        return 0
+    for one in found:
+        out.write(f"{one.chip.chip_class}: {describe.sessions(len(one.sessions))}, recorded {describe.dates(one)}\n")
+        out.write(f"  commit {describe.commit(one.stack)}; {describe.stack(one.stack)}\n")
+        for workload in one.workloads:
+            out.write(f"  {workload}\n")
+    if not found:
+        out.write(f"no baseline in {baselines.root}; record one: gemma3n-perf baseline save\n")
+    return 0
+
+
+def _show(baseline: Baseline, as_json: bool, out: TextIO) -> int:
+    summaries = [summarise(baseline, workload) for workload in baseline.workloads]
+    if as_json:
+        files = [{"file": name, "session": one.id} for name, one in zip(baseline.files, baseline.sessions, strict=True)]
+        workloads = [msgspec.to_builtins(one) for one in summaries]
+        _dump(_facts(baseline) | {"files": files, "workloads": workloads}, out)
+        return 0
+    out.write(f"{describe.chip(baseline.chip)}\n{describe.stack(baseline.stack)}\n")
+    out.write(f"commit {describe.commit(baseline.stack)}, recorded {describe.dates(baseline)}\n")
+    for one in summaries:
+        out.write(f"\n{one.workload}\n  {_throughput(one)}\n")
+        out.write(f"  TPOT {show.seconds(one.tpot_s)}, TTFT {show.seconds(one.ttft_s)}, ")
+        out.write(f"peak {show.size(one.peak_memory_bytes)}, KV {show.size(one.kv_bytes)}\n")
+    out.write("\nsessions\n")
+    for name, session in zip(baseline.files, baseline.sessions, strict=True):
+        out.write(f"  {name}  {session.recorded[:19]}  {session.id}\n")
+    return 0
+
+
+def _throughput(one: WorkloadSummary) -> str:
+    low, high = (show.tokps(value) for value in (min(one.sessions_tokps), max(one.sessions_tokps)))
+    text = f"{show.tokps(one.tokps)} tok/s, {low} to {high} over {describe.sessions(len(one.sessions_tokps))}"
+    return f"{text}; spread between sessions {show.percent(one.spread, 2)}, within {show.percent(one.within, 2)}"
+
+
+def _page(args: argparse.Namespace, out: TextIO) -> int:
+    # matplotlib takes most of a second to import, and only this action draws.
+    from gemma3n_perf.report import baselines_page
+
+    files = baselines_page.build(Baselines(args.root).list(), read_published(args.root / PUBLISHED))
+    wanted = {args.docs / path: data for path, data in files.items()}
+    stray = set((args.docs / baselines_page.PLOTS).glob("baselines-*.svg")) - wanted.keys()
+    stale = [path for path, data in wanted.items() if not path.is_file() or path.read_bytes() != data]
+    if args.check:
+        for path in sorted([*stale, *stray]):
+            out.write(f"{PurePosixPath(path)} is not what the records give\n")
+        if stale or stray:
+            out.write("next: gemma3n-perf baseline page, then commit what it wrote\n")
+        return 1 if stale or stray else 0
+    for path in stale:
+        write_over(path, wanted[path])
+    for path in stray:
+        path.unlink()
+    out.write(f"{args.docs / baselines_page.PAGE}: {len(stale)} of {len(wanted)} files written\n")
+    return 0
+
+
+def _facts(one: Baseline) -> dict[str, Any]:
+    return {
+        "chip_class": one.chip.chip_class,
+        "chip": msgspec.to_builtins(one.chip),
+        "stack": msgspec.to_builtins(one.stack),
+        "recorded": describe.dates(one),
+        "sessions": len(one.sessions),
+        "workloads": list(one.workloads),
+    }
+
+
+def _dump(value: object, out: TextIO) -> None:
+    out.write(json.dumps(value, indent=2) + "\n")

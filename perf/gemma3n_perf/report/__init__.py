@@ -1,0 +1,1 @@
+"""Results for readers: terminal, Markdown, pages and plots. Nothing here decides anything."""

@@ -1,0 +1,184 @@
+"""Putting a file in a folder so that it is there whole or not at all, and nothing else is touched.
+
+Opinion: a name that exists is taken, whatever the file holds. Only someone who looked at it may remove it.
+"""
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
+from gemma3n_perf.hardware.types import Stack
+
+LAST_NUMBER = 9999
+SHORT_COMMIT = 12
+_NAME = re.compile(r"(?P<number>\d{4})_(?P<commit>[0-9a-f]{7,40}|unversioned)(?P<dirty>-dirty)?\.json")
+_NUMBERED = re.compile(r"\d+_.*\.json")
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Disk:
+    """The calls that a full or foreign disk makes fail, in one place so that a test can fill the disk."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Create ``path`` with ``data`` and wait until both are on the disk."""
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self, temporary: Path, final: Path) -> None:
+        """Give ``temporary`` its ``final`` name at once. Raises FileExistsError if that is taken."""
+        try:
+            os.link(temporary, final)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if final.exists():
+                raise FileExistsError(errno.EEXIST, "the name is taken", str(final)) from error
+            temporary.replace(final)
+
+    def replace(self, temporary: Path, final: Path) -> None:
+        """Give ``temporary`` its ``final`` name at once, in place of what had it."""
+        temporary.replace(final)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A session file's name taken apart: ``NNNN_<commit>[-dirty].json``."""
+
+    number: int
+    commit: str
+    dirty: bool
+    path: Path
+
+
+def file_stem(stack: Stack) -> str:
+    """Return what follows ``NNNN_`` in the name of a session of ``stack``."""
+    commit = stack.commit[:SHORT_COMMIT] if stack.commit else "unversioned"
+    return f"{commit}-dirty" if stack.dirty else commit
+
+
+def numbered_files(folder: Path) -> tuple[Numbered, ...]:
+    """Return the session files of ``folder`` by number; an absent folder has none.
+
+    Other names are someone else's (noise.json). Raises MalformedRecordError for a number twice or a name half right.
+    """
+    found: dict[int, Numbered] = {}
+    for path in sorted(folder.glob("[0-9]*_*.json")) if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            if _NUMBERED.fullmatch(path.name):
+                raise MalformedRecordError(
+                    f"{path}: the name of this session file is not understood",
+                    expected="NNNN_<commit>.json, as this suite names them",
+                    remedy="give it back the name it was promoted with, or move it away",
+                )
+            continue
+        one = Numbered(int(match["number"]), match["commit"], match["dirty"] is not None, path)
+        if found.setdefault(one.number, one) is not one:
+            raise MalformedRecordError(
+                f"{path} and {found[one.number].path.name} have the same number",
+                expected="every number once, so that the order is certain",
+                remedy="promote the later of the two again, then remove its old file",
+            )
+    return tuple(found[number] for number in sorted(found))
+
+
+def next_number(folder: Path) -> int:
+    """Return the first number above all in use, so that the newest record always sorts last."""
+    taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*")] if folder.is_dir() else []
+    number = max(taken, default=0) + 1
+    if number > LAST_NUMBER:
+        raise UsageError(f"{folder} holds number {LAST_NUMBER}, the last", remedy="move old session files away")
+    return number
+
+
+def write_next(folder: Path, stems: Iterable[str], contents: Iterable[bytes], disk: Disk | None = None) -> list[Path]:
+    """Write all ``contents`` under the next free numbers, or none of them. Returns their paths.
+
+    ``stems`` are what follows the number in each name. Raises DiskFullError, with the folder as it was before.
+    """
+    disk = disk or Disk()
+    staged: list[Path] = []
+    claimed: list[tuple[Path, Path]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for data in contents:
+            staged.append(_fresh_name(folder))
+            disk.write(staged[-1], data)
+        for temporary, stem in zip(staged, stems, strict=True):
+            _publish(disk, temporary, folder, stem, claimed)
+        _sync_folder(folder)
+    except BaseException as error:
+        # BaseException: Ctrl-C between two files must not leave half a promotion either.
+        for temporary, final in claimed:
+            if not temporary.exists() or (final.exists() and final.samefile(temporary)):
+                final.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _explained(error, folder) from error
+        raise
+    finally:
+        for path in staged:
+            path.unlink(missing_ok=True)
+    return [final for _, final in claimed]
+
+
+def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
+    """Replace ``path`` by ``data`` at once: for generated pages, never for records. Raises DiskFullError."""
+    disk = disk or Disk()
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _fresh_name(path.parent)
+        disk.write(temporary, data)
+        disk.replace(temporary, path)
+    except OSError as error:
+        raise _explained(error, path.parent) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _publish(disk: Disk, temporary: Path, folder: Path, stem: str, claimed: list[tuple[Path, Path]]) -> None:
+    while True:
+        final = folder / f"{next_number(folder):04}_{stem}.json"
+        # Claimed before it is published: an interrupt in between is then undone as well.
+        claimed.append((temporary, final))
+        try:
+            disk.publish(temporary, final)
+        except FileExistsError:
+            claimed.pop()
+            continue
+        return
+
+
+def _fresh_name(folder: Path) -> Path:
+    return folder / f".{secrets.token_hex(8)}.partial"
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explained(error: OSError, folder: Path) -> NotMeasuredError:
+    if error.errno in _FULL:
+        return DiskFullError(
+            f"no room left to write in {folder}",
+            expected="enough free space for the record",
+            remedy="free some space and run the same command again; what was stored before is untouched",
+        )
+    return NotMeasuredError(
+        f"cannot write in {folder}: {error.strerror or error}",
+        expected="a folder this user may write to",
+        remedy="check its permissions; what was stored before is untouched",
+    )

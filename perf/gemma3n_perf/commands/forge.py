@@ -40,15 +40,13 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def forge_locked(chosen: Preset, root: Path, *, force: bool = False) -> Path:
     """Forge under a lock, so that two processes that want the same checkpoint do not both write it."""
-    root.mkdir(parents=True, exist_ok=True)
+    forge.make_root(root)
     lock = filelock.FileLock(root / f".{chosen.directory}.lock", timeout=600)
     try:
         with lock:
             if forge.is_forged(chosen, root) and not force:
                 return root / chosen.directory
-            return _with_progress(
-                chosen, lambda progress: forge.forge(chosen, root, force=force, progress=progress)
-            )
+            return _with_progress(chosen, lambda progress: forge.forge(chosen, root, force=force, progress=progress))
     except filelock.Timeout as error:
         raise MachineBusyError(
             f"another process has been forging {chosen.name} for 10 minutes",

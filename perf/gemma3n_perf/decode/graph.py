@@ -32,13 +32,14 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     stored = [t for t in skeleton.tensors(model) if _kept(t.name, config)]
     language_model = model.language_model
     if mx.default_device().type == mx.DeviceType.cpu:
-        language_model.set_dtype(mx.float32)
+        skeleton.to_float32(language_model)
     if apply is not None:
         apply(model)
     cache = _filled(model, config["text_config"], position)
     first = language_model(mx.array([[5]]), cache=cache).logits
+    parameters = [array for _, array in skeleton.named_arrays(language_model.parameters())]
     # Copied handles: the second step updates the cache's arrays in place.
-    known = [copy.copy(array) for array in (*_leaves(language_model.parameters()), *_arrays(cache), first)]
+    known = [copy.copy(array) for array in (*parameters, *_arrays(cache), first)]
     with _counted() as calls:
         second = language_model(mx.array([[7]]), cache=cache).logits
     operations = _nodes([second, *_arrays(cache), *known]) - _nodes(known)
@@ -85,12 +86,6 @@ def _arrays(cache: list[Any]) -> list[Any]:
     return [value for layer in cache for value in vars(layer).values() if isinstance(value, mx.array)]
 
 
-def _leaves(tree: Any) -> list[Any]:
-    from mlx.utils import tree_flatten
-
-    return [array for _, array in tree_flatten(tree)]
-
-
 def _nodes(outputs: list[Any]) -> Counter[str]:
     """Primitives reachable from ``outputs``, counted by name. MLX's own export names compiled kernels too."""
     import mlx.core as mx
@@ -132,9 +127,9 @@ def _counted() -> Iterator[Counter[str]]:
 def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int) -> Counter[str]:
     """Trace the step with every weight as an input, so that nothing is evaluated, and read output types."""
     import mlx.core as mx
-    from mlx.utils import tree_flatten, tree_unflatten
+    from mlx.utils import tree_unflatten
 
-    parameters = tree_flatten(language_model.parameters())
+    parameters = skeleton.named_arrays(language_model.parameters())
     cache = _filled(model, text, position)
     held = [(layer, key) for layer in cache for key, value in vars(layer).items() if isinstance(value, mx.array)]
     records: list[dict[str, Any]] = []

@@ -76,7 +76,5 @@ def embed(model: Any, prompt: Prompt) -> tuple[Any, Any, Any]:
     if prompt.soft is not None:
         soft = mx.array(prompt.soft).astype(embeddings.dtype)[None]
         begin = (len(prompt.ids) - IMAGE_TOKENS) // 2
-        embeddings = mx.concatenate(
-            [embeddings[:, :begin], soft, embeddings[:, begin + IMAGE_TOKENS :]], axis=1
-        )
+        embeddings = mx.concatenate([embeddings[:, :begin], soft, embeddings[:, begin + IMAGE_TOKENS :]], axis=1)
     return ids, embeddings, features.per_layer_inputs

@@ -14,6 +14,8 @@ from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
+CANARY_PROMPT, CANARY_STEPS = 4, 12
+
 Clock = Callable[[], float]
 
 
@@ -21,29 +23,57 @@ class Engine(Protocol):
     """What a decode session needs of an engine. Tokens are opaque; ``item()`` reads one and waits for it."""
 
     name: str
+    cache: Any
 
-    def prefill(self, prompt: Prompt) -> Any: ...
-    def step(self, token: Any) -> Any: ...
-    def snapshot(self) -> Any: ...
-    def rewind(self, snapshot: Any) -> None: ...
-    def kv_bytes(self) -> int: ...
-    def check_finite(self, token: Any) -> None: ...
+    def prefill(self, prompt: Prompt) -> Any:
+        """Run the prompt into an empty KV cache and return the first token."""
+
+    def begin(self, token_id: int) -> Any:
+        """Start an empty KV cache and return ``token_id`` as a token to feed."""
+
+    def token(self, token_id: int) -> Any:
+        """Return ``token_id`` as a token to feed."""
+
+    def step(self, token: Any) -> Any:
+        """Feed ``token`` and return the next one, not yet computed."""
+
+    def snapshot(self) -> Any:
+        """Copy the state that ``rewind`` goes back to."""
+
+    def rewind(self, snapshot: Any) -> None:
+        """Go back to ``snapshot``, which stays usable."""
+
+    def kv_bytes(self) -> int:
+        """Bytes of the KV cache now."""
+
+    def check_finite(self, token: Any) -> None:
+        """Feed ``token`` and look at every logit. Raises NonFiniteError."""
 
 
 class Probe(Protocol):
     """Reads conditions around one run."""
 
-    def start(self) -> None: ...
-    def stop(self) -> Conditions: ...
+    def start(self) -> None:
+        """Begin an interval."""
+
+    def stop(self) -> Conditions:
+        """End it and tell how it went."""
 
 
 class Device(Protocol):
     """The few things a session asks of MLX itself, so that tests need no device."""
 
-    def dispatch(self, token: Any) -> None: ...
-    def wait(self, token: Any) -> None: ...
-    def reset_peak_memory(self) -> None: ...
-    def peak_memory(self) -> int: ...
+    def dispatch(self, token: Any) -> None:
+        """Start computing ``token``."""
+
+    def wait(self, token: Any) -> None:
+        """Wait until ``token`` is computed."""
+
+    def reset_peak_memory(self) -> None:
+        """Start a new peak."""
+
+    def peak_memory(self) -> int:
+        """Bytes at the peak."""
 
 
 class MlxDevice:
@@ -77,7 +107,7 @@ class MlxDevice:
 class DecodeSession:
     """One workload on one engine, prepared once and run as often as wanted.
 
-    ``planted`` slows every step by that fraction (0.1 = 10 % longer), by spinning after the token is read:
+    ``planted`` slows every run by that fraction (0.1 = 10 % longer), by spinning after its last token:
     a smoke detector's test button, recorded with the result.
     """
 
@@ -92,14 +122,17 @@ class DecodeSession:
         self._first: Any = None
         self._position: Any = None
         self._tokens: list[int] | None = None
+        self._canary: list[int] = []
+        self._first_ids: set[int] = set()
         self.workload = workload
 
     def time_to_first_token(self) -> float:
         """Prefill from an empty cache and read the first token. Seconds."""
         begin = self._clock()
         token = self._engine.prefill(self._prompt)
-        token.item()
+        first = token.item()
         elapsed = self._clock() - begin
+        self._first_ids.add(first)
         self._spin(begin, elapsed)
         return self._clock() - begin if self._planted else elapsed
 
@@ -108,7 +141,9 @@ class DecodeSession:
 
         Raises NonFiniteError where a logit is NaN or infinite.
         """
+        self._canary = self._decode_alone()
         token = self._engine.prefill(self._prompt)
+        self._first_ids.add(token.item())
         for _ in range(WARM_TOKENS - 1):
             token = self._engine.step(token)
         self._device.wait(token)
@@ -135,17 +170,19 @@ class DecodeSession:
         begin = clock()
         ahead = engine.step(self._first)
         device.dispatch(ahead)
-        last = begin
         for i in range(count):
             token = ahead
             if i + 1 < count:
                 ahead = engine.step(token)
                 device.dispatch(ahead)
             tokens.append(token.item())
-            if self._planted:
-                self._spin(last, clock() - last)
-            last = clock()
-            stamps.append(last)
+            stamps.append(clock())
+        if self._planted:
+            # A pause after each token would be swallowed: the device computes the next one meanwhile.
+            elapsed = stamps[-1] - begin
+            self._spin(begin, elapsed)
+            stretch = (clock() - begin) / elapsed
+            stamps = [begin + stretch * (stamp - begin) for stamp in stamps]
         conditions = probe.stop()
         steps_s = tuple(b - a for a, b in zip([begin, *stamps], stamps, strict=False))
         return Run(stamps[-1] - begin, count, steps_s, conditions), tokens
@@ -163,8 +200,33 @@ class DecodeSession:
             )
 
     def token_digest(self) -> str:
-        """Names the greedy tokens that this session decodes."""
-        return hashlib.sha256(repr(self._tokens).encode()).hexdigest()[:16]
+        """Names the greedy tokens that decode alone gives: equal between sessions wherever decode is the same."""
+        return hashlib.sha256(repr(self._canary).encode()).hexdigest()[:16]
+
+    def prefill_reproducible(self) -> bool:
+        """Whether every prefill of the prompt so far ended in the same first token."""
+        return len(self._first_ids) <= 1
+
+    def _decode_alone(self) -> list[int]:
+        """Greedy tokens after the prompt's first few, fed one at a time into an empty cache.
+
+        No prefill kernel takes part: MLX's CUDA build was seen to prefill one prompt differently each time.
+        """
+        ids = [int(i) for i in self._prompt.ids[:CANARY_PROMPT]]
+        token = self._engine.begin(ids[0])
+        for token_id in ids[1:]:
+            self._device.wait(self._engine.step(token))
+            token = self._engine.token(token_id)
+        found = []
+        for _ in range(min(CANARY_STEPS, self.workload.shape.generate)):
+            token = self._engine.step(token)
+            found.append(int(token.item()))
+        return found
+
+    def bare_start(self) -> tuple[Any, Any]:
+        """Rewind, and hand out the position's token and the engine's KV cache, for a loop that is not ours."""
+        self._engine.rewind(self._position)
+        return self._first, self._engine.cache
 
     def kv_bytes(self) -> int:
         """Bytes of the KV cache after the latest run."""

@@ -47,7 +47,8 @@ class Measurement:
 
     ``planted`` is the slowdown asked for by --plant-slowdown (0.1 = 10 %), 0 where none.
     ``checkpoint_digest`` names the checkpoint's bytes, ``token_digest`` the greedy tokens of a run:
-    both must agree before two measurements are compared.
+    both must agree before two measurements are compared. ``prefill_reproducible`` says whether every prefill of the
+    prompt ended in the same first token; where not, each session decodes from another KV cache of the same length.
     ``streamed_bytes`` are the weight bytes that one text token must read; ``copy_bandwidth`` what this machine's
     memory was seen to deliver, bytes per second. ``soft_tokens`` says where an image's soft tokens came from.
     """
@@ -68,6 +69,7 @@ class Measurement:
     soft_tokens: str | None = None
     copy_bandwidth: float | None = None
     graph: Graph | None = None
+    prefill_reproducible: bool = True
 
     @property
     def session_tpot_s(self) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import msgspec
 import numpy as np
@@ -72,8 +73,9 @@ def _fill(tensor: skeleton.Tensor, weights: dict[str, skeleton.Tensor], bits: in
 
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    bits: np.ndarray = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+    rounded: np.ndarray = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return rounded.astype("<u2")
 
 
 def _encode(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -117,7 +119,7 @@ def _plan(found: list[skeleton.Tensor]) -> list[list[skeleton.Tensor]]:
 
 
 def _write_shard(
-    path: Path, group: list[skeleton.Tensor], fills: dict[str, _Fill], seed: int, progress: Progress
+    path: Path, group: list[skeleton.Tensor], fills: dict[str, _Fill], seed: int, progress: Progress, stop: Event
 ) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     offset = 0
@@ -134,6 +136,8 @@ def _write_shard(
         file.write(struct.pack("<Q", len(raw)) + raw)
         for tensor in group:
             for chunk in _chunks(tensor, fills[tensor.name], seed):
+                if stop.is_set():
+                    return
                 file.write(chunk)
                 progress(len(chunk))
         file.flush()
@@ -143,6 +147,20 @@ def _write_shard(
 def size(preset: Preset) -> int:
     """Bytes that the preset's weights take on disk."""
     return sum(tensor.nbytes for tensor in _stored(preset))
+
+
+def make_root(root: Path) -> None:
+    """Create the folder for checkpoints. Raises UsageError where that cannot be."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13), str(root))
+    except OSError as error:
+        raise UsageError(
+            f"{root} cannot hold checkpoints: {error.strerror}",
+            expected="a folder that can be made and written to",
+            remedy="set GEMMA3N_PERF_CACHE, or pass --root, to another folder",
+        ) from error
 
 
 def _room(parent: Path, needed: int, name: str) -> None:
@@ -166,25 +184,27 @@ def forge(preset: Preset, root: Path, *, force: bool = False, workers: int | Non
         return target
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UsageError(f"{target} is in the way", expected="a folder, or nothing", remedy="move it away")
-    root.mkdir(parents=True, exist_ok=True)
+    make_root(root)
     found = _stored(preset)
     needed = sum(tensor.nbytes for tensor in found)
     _room(root, needed, preset.name)
     weights = {tensor.name: tensor for tensor in found}
     fills = {tensor.name: _fill(tensor, weights, preset.bits) for tensor in found}
     groups = _plan(found)
+    stop = Event()
     partial = Path(tempfile.mkdtemp(prefix=f".{preset.directory}.", suffix=".partial", dir=root))
     try:
         names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
         with ThreadPoolExecutor(workers or min(len(groups), os.cpu_count() or 1)) as pool:
             jobs = [
-                pool.submit(_write_shard, partial / name, group, fills, preset.seed, progress)
+                pool.submit(_write_shard, partial / name, group, fills, preset.seed, progress, stop)
                 for name, group in zip(names, groups, strict=True)
             ]
             try:
                 for job in jobs:
                     job.result()
             except BaseException:
+                stop.set()  # an interrupt must not wait for gigabytes that nobody wants any more
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         weight_map = {t.name: name for name, group in zip(names, groups, strict=True) for t in group}
@@ -218,7 +238,12 @@ def _replace(partial: Path, target: Path) -> None:
     if target.exists():
         old = target.with_name(f".{target.name}.old-{os.getpid()}")
         target.rename(old)
-    partial.rename(target)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if old is not None:
+            old.rename(target)
+        raise
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 

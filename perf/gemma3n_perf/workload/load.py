@@ -58,8 +58,9 @@ def locate(name: str, root: Path) -> tuple[str, Path]:
                 remedy=f"gemma3n-perf forge {name}",
             )
         return name, path
-    path = Path(name).expanduser()
-    if path.is_dir():
+    # os.path and not pathlib, which raises for an unknown user and for a name too long.
+    path = Path(os.path.expanduser(name))
+    if name and os.path.isdir(path):
         return _slug(path.resolve().name), path.resolve()
     repository, _, revision = name.partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
@@ -127,6 +128,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CorruptCheckpointError(
             f"{file} does not parse: {error}", expected="a JSON object", remedy="fetch it again"
         ) from error
+    skeleton.check(config)
     return config
 
 
@@ -148,14 +150,19 @@ def _agrees(model: Any, stored: list[skeleton.Tensor], path: Path) -> None:
             expected="every tensor that config.json's dimensions and quantization call for",
             remedy="fetch the checkpoint again, or correct config.json",
         )
-    wrong = [name for name, tensor in needed.items() if have[name].shape != tensor.shape]
+    wrong = sorted(name for name, tensor in needed.items() if _kind(have[name]) != _kind(tensor))
     if wrong:
-        name = sorted(wrong)[0]
+        name = wrong[0]
         raise CorruptCheckpointError(
-            f"{path}: {name} has shape {list(have[name].shape)} ({len(wrong)} tensors differ)",
-            expected=f"{list(needed[name].shape)} by config.json",
+            f"{path}: {name} is {have[name].dtype} of shape {list(have[name].shape)} ({len(wrong)} tensors differ)",
+            expected=f"{needed[name].dtype} of shape {list(needed[name].shape)} by config.json",
             remedy="fetch the checkpoint again, or correct config.json",
         )
+
+
+def _kind(tensor: skeleton.Tensor) -> tuple[bool, tuple[int, ...]]:
+    # Packed weights are integers; the others may come in any floating-point type.
+    return tensor.dtype == "uint32", tensor.shape
 
 
 @contextlib.contextmanager
@@ -193,20 +200,11 @@ def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
         mx.eval(used.parameters())
         _finite(used)
         if mx.default_device().type == mx.DeviceType.cpu:
-            _to_float32(model.language_model)
+            skeleton.to_float32(model.language_model)
+            mx.eval(model.language_model.parameters())
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise _explain(error, checkpoint) from error
     return model
-
-
-def _to_float32(language_model: Any) -> None:
-    import mlx.core as mx
-
-    gathered = language_model.model.embed_tokens_per_layer
-    kept = gathered.parameters()
-    language_model.set_dtype(mx.float32)
-    gathered.update(kept)  # one row a token is read from it: casting all of it would only cost memory and time
-    mx.eval(language_model.parameters())
 
 
 def _fits(checkpoint: Checkpoint, with_towers: bool) -> None:
@@ -232,8 +230,9 @@ def _explain(error: Exception, checkpoint: Checkpoint) -> Exception:
             expected=f"room for {checkpoint.bytes['total'] / 1e9:.1f} GB of weights",
             remedy="close other programs, or choose a smaller checkpoint",
         )
+    said = " ".join(text.split())[:300] or type(error).__name__
     return CorruptCheckpointError(
-        f"mlx-vlm cannot load {checkpoint.path}: {text.splitlines()[0] if text else type(error).__name__}",
+        f"mlx-vlm cannot load {checkpoint.path}: {said}",
         expected="a checkpoint that mlx_vlm.utils.load_model accepts",
         remedy="forge or fetch it again, or try another mlx-vlm",
     )
@@ -241,9 +240,8 @@ def _explain(error: Exception, checkpoint: Checkpoint) -> Exception:
 
 def _finite(module: Any) -> None:
     import mlx.core as mx
-    from mlx.utils import tree_flatten
 
-    named = [(name, a) for name, a in tree_flatten(module.parameters()) if mx.issubdtype(a.dtype, mx.floating)]
+    named = [(n, a) for n, a in skeleton.named_arrays(module.parameters()) if mx.issubdtype(a.dtype, mx.floating)]
     if mx.default_device().type == mx.DeviceType.cpu:
         bad = [name for name, a in named if not _finite_on_cpu(a)]
     else:

@@ -24,6 +24,10 @@ class _Entry(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
 def _corrupt(path: Path, found: str, expected: str) -> CorruptCheckpointError:
     return CorruptCheckpointError(
         f"{path.name} in {path.parent}: {found}",
@@ -51,18 +55,20 @@ def read(path: Path) -> list[Tensor]:
         raise _corrupt(path, f"its header does not parse: {error}", "a safetensors header") from error
     tensors = []
     end = 0
-    for name, entry in header.items():
+    for name, entry in sorted(header.items(), key=lambda item: item[1].data_offsets):
         begin, stop = entry.data_offsets
+        if begin != end:
+            raise _corrupt(path, f"the data of {name} begins at byte {begin}", f"{end}: data without gap or overlap")
         count = 1
         for dimension in entry.shape:
             count *= dimension
-        if entry.dtype not in ITEM_BYTES or stop - begin != count * ITEM_BYTES[entry.dtype] or begin < 0:
+        if entry.dtype not in ITEM_BYTES or stop - begin != count * ITEM_BYTES[entry.dtype]:
             raise _corrupt(
                 path,
                 f"tensor {name} of type {entry.dtype} and shape {list(entry.shape)} spans {stop - begin} bytes",
                 "as many bytes as its shape and type take",
             )
-        end = max(end, stop)
+        end = stop
         tensors.append(Tensor(name, _NAMES.get(entry.dtype, entry.dtype.lower()), entry.shape, stop - begin))
     if 8 + length + end != size:
         raise _corrupt(path, f"the file has {size} bytes", f"{8 + length + end} bytes by its own header")
@@ -75,9 +81,8 @@ def shards(directory: Path) -> list[Path]:
     found = sorted(directory.glob("*.safetensors"))
     if index.exists():
         try:
-            weight_map = msgspec.json.decode(index.read_bytes())["weight_map"]
-            declared = sorted(set(weight_map.values()))
-        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+            declared = sorted(set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()))
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
             raise _corrupt(index, f"it does not parse: {error}", "a JSON object with a weight_map") from error
         found = [directory / name for name in declared]
     missing = [path.name for path in found if not path.is_file()]

@@ -9,6 +9,9 @@ from typing import Any
 from gemma3n_perf.errors import CorruptCheckpointError
 
 PARTS = ("streamed", "per_layer_embedding", "vision", "audio")
+_DIMENSIONS = (
+    "num_hidden_layers", "hidden_size", "num_key_value_heads", "head_dim", "vocab_size", "vocab_size_per_layer_input",
+)  # fmt: skip
 _TOWERS = {"vision_tower": "vision", "embed_vision": "vision", "audio_tower": "audio", "embed_audio": "audio"}
 
 
@@ -26,6 +29,24 @@ def _quantizable(path: str, module: Any) -> bool:
     return path.startswith("language_model") and hasattr(module, "to_quantized") and module.weight.shape[-1] % 64 == 0
 
 
+def check(config: dict[str, Any]) -> None:
+    """Look at what the suite itself reads of a config. Raises CorruptCheckpointError for one that is not Gemma3n's."""
+    if config.get("model_type") != "gemma3n":
+        raise CorruptCheckpointError(
+            f"config.json says model_type {config.get('model_type')!r}",
+            expected="'gemma3n': this suite measures Gemma3n decode only",
+            remedy="give a Gemma3n checkpoint, or forge one: gemma3n-perf forge nano",
+        )
+    text = config.get("text_config")
+    missing = [key for key in _DIMENSIONS if not isinstance(text, dict) or not isinstance(text.get(key), int)]
+    if missing:
+        raise CorruptCheckpointError(
+            f"the text_config of config.json lacks {missing[0]}",
+            expected=f"whole numbers for {', '.join(_DIMENSIONS)}",
+            remedy="fetch config.json again, or forge a checkpoint",
+        )
+
+
 def build(config: dict[str, Any]) -> Any:
     """Instantiate mlx-vlm's model for ``config``, unevaluated, quantized as its config says.
 
@@ -37,12 +58,7 @@ def build(config: dict[str, Any]) -> Any:
     import mlx.nn as nn
     from mlx_vlm.models import gemma3n
 
-    if config.get("model_type") != "gemma3n":
-        raise CorruptCheckpointError(
-            f"config.json says model_type {config.get('model_type')!r}",
-            expected="'gemma3n': this suite measures Gemma3n decode only",
-            remedy="give a Gemma3n checkpoint, or forge one: gemma3n-perf forge nano",
-        )
+    check(config)
     try:
         parts = {
             "text_config": gemma3n.TextConfig.from_dict(config["text_config"]),
@@ -50,24 +66,39 @@ def build(config: dict[str, Any]) -> Any:
             "audio_config": gemma3n.AudioConfig.from_dict(config.get("audio_config") or {}),
         }
         model = gemma3n.Model(gemma3n.ModelConfig.from_dict(config | parts))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        model.set_dtype(getattr(mx, (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")))
+        if quantization := config.get("quantization"):
+            nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=_quantizable)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise CorruptCheckpointError(
             f"mlx-vlm cannot build Gemma3n from this config.json: {type(error).__name__}: {error}",
             expected="the text, vision and audio sections of a released Gemma3n checkpoint",
             remedy="fetch config.json again, or forge a checkpoint",
         ) from error
-    dense = (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")
-    model.set_dtype(getattr(mx, dense))
-    if quantization := config.get("quantization"):
-        nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=_quantizable)
     return model
+
+
+def to_float32(language_model: Any) -> None:
+    """Cast what a CPU computes with; the per-layer embedding stays: one row a token is read from it."""
+    import mlx.core as mx
+
+    gathered = language_model.model.embed_tokens_per_layer
+    kept = gathered.parameters()
+    language_model.set_dtype(mx.float32)
+    gathered.update(kept)
+
+
+def named_arrays(tree: Any) -> list[tuple[str, Any]]:
+    """Every array of a tree of parameters, with its dotted name."""
+    from mlx.utils import tree_flatten
+
+    flat: Any = tree_flatten(tree)
+    return list(flat)
 
 
 def tensors(model: Any) -> list[Tensor]:
     """Every parameter of ``model`` by stored name, sorted. Nothing is evaluated."""
-    from mlx.utils import tree_flatten
-
-    found = tree_flatten(model.parameters())
+    found = named_arrays(model.parameters())
     return sorted(
         (Tensor(name, str(a.dtype).rpartition(".")[2], tuple(a.shape), a.nbytes) for name, a in found),
         key=lambda tensor: tensor.name,

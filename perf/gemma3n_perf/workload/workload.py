@@ -31,13 +31,13 @@ class Shape:
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
-        """Read ``pp320-tg96``. Raises UsageError for anything else, and for shapes that cannot be timed fairly."""
+        """Read ``pp320-tg64``. Raises UsageError for anything else, and for shapes that cannot be timed fairly."""
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise UsageError(
                 f"shape {text!r} is not understood",
-                expected="ppN-tgM, for instance pp320-tg96 (N prompt tokens, then M timed decode steps)",
-                remedy="pass --shape pp320-tg96",
+                expected="ppN-tgM, for instance pp320-tg64 (N prompt tokens, then M timed decode steps)",
+                remedy="pass --shape pp320-tg64",
             )
         shape = cls(int(match["prompt"]), int(match["generate"]))
         if shape.prompt < 1 or shape.generate < 2:
@@ -47,7 +47,8 @@ class Shape:
             raise UsageError(
                 f"shape {text} crosses a multiple of {KV_STEP} tokens while it is timed",
                 expected="a run that stays between two KV cache growths, which add operations of their own",
-                remedy=f"pick N and M so that N+{WARM_TOKENS} and N+{WARM_TOKENS}+M lie between the same multiples of {KV_STEP}",
+                remedy=f"pick N and M so that N+{WARM_TOKENS} and N+{WARM_TOKENS}+M lie between the same "
+                f"multiples of {KV_STEP}",
             )
         return shape
 
@@ -65,7 +66,7 @@ class Workload:
 
     @classmethod
     def parse(cls, text: str) -> "Workload":
-        """Read a frozen id such as ``e2b-4bit/text/pp320-tg96``. Raises UsageError naming the part that is wrong."""
+        """Read a frozen id such as ``e2b-4bit/text/pp320-tg64``. Raises UsageError naming the part that is wrong."""
         match = _ID.fullmatch(text)
         if match is None:
             raise UsageError(
@@ -89,11 +90,22 @@ class Workload:
         return cls(checkpoint, modality, shape)
 
 
-def defaults(vendor: str) -> tuple[Workload, ...]:
-    """Workloads that suit a chip's vendor ('cpu', 'nvidia', 'apple'): nano on a CPU, released sizes on a GPU."""
-    if vendor == "cpu":
-        ids = ["nano/text/pp40-tg64", "nano/text/pp140-tg64", "nano/image/pp296-tg64"]
+def customary(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
+    """The modalities and shapes a checkpoint is measured with on a vendor's chips ('cpu', 'nvidia', 'apple').
+
+    nano takes the same everywhere. A released size takes seconds a token on a CPU, so a few tokens must do there.
+    """
+    shapes: tuple[str, ...]
+    if checkpoint == "nano":
+        shapes = ("text/pp40-tg64", "text/pp140-tg64", "image/pp296-tg64")
+    elif vendor == "cpu":
+        shapes = ("text/pp4-tg4",)
     else:
-        sizes = ("e2b-4bit", "e4b-4bit")
-        ids = [f"{size}/{modality}/pp320-tg96" for size in sizes for modality in MODALITIES]
-    return tuple(Workload.parse(text) for text in ids)
+        shapes = ("text/pp320-tg64", "image/pp320-tg64")
+    return tuple(Workload.parse(f"{checkpoint}/{shape}") for shape in shapes)
+
+
+def defaults(vendor: str) -> tuple[Workload, ...]:
+    """Workloads that suit a chip's vendor: nano on a CPU, the released 4-bit sizes on a GPU."""
+    names = ("nano",) if vendor == "cpu" else ("e2b-4bit", "e4b-4bit")
+    return tuple(workload for name in names for workload in customary(name, vendor))

@@ -20,25 +20,35 @@ class MlxVlmEngine:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._language_model = model.language_model
-        self._cache: list[Any] = []
+        self.cache: list[Any] = []
 
     def prefill(self, prompt: Prompt) -> mx.array:
         """Run the prompt into a fresh KV cache and return the first token, shape (1,), unevaluated."""
-        self._cache = self._model.make_cache()
+        self.cache = self._model.make_cache()
         ids, embeddings, per_layer = embed(self._model, prompt)
         if embeddings.shape[1] > 1:
             self._language_model(
-                ids[:, :-1], inputs_embeds=embeddings[:, :-1], per_layer_inputs=per_layer, cache=self._cache
+                ids[:, :-1], inputs_embeds=embeddings[:, :-1], per_layer_inputs=per_layer, cache=self.cache
             )
-            mx.eval([value for cache in self._cache for value in vars(cache).values() if isinstance(value, mx.array)])
+            mx.eval([value for cache in self.cache for value in vars(cache).values() if isinstance(value, mx.array)])
         out = self._language_model(
-            ids[:, -1:], inputs_embeds=embeddings[:, -1:], per_layer_inputs=per_layer, cache=self._cache
+            ids[:, -1:], inputs_embeds=embeddings[:, -1:], per_layer_inputs=per_layer, cache=self.cache
         )
         return mx.argmax(out.logits[:, -1], axis=-1)
 
+    def begin(self, token_id: int) -> mx.array:
+        """Start an empty KV cache; returns ``token_id`` as a token to feed, shape (1,)."""
+        self.cache = self._model.make_cache()
+        return self.token(token_id)
+
+    def token(self, token_id: int) -> mx.array:
+        """``token_id`` as a token to feed, shape (1,)."""
+        return mx.array([token_id])
+
     def logits(self, token: mx.array) -> mx.array:
         """One decode step: feed ``token``, shape (1,), and return logits of shape (1, vocabulary), unevaluated."""
-        return self._language_model(token[None], cache=self._cache).logits[:, -1]
+        logits: mx.array = self._language_model(token[None], cache=self.cache).logits
+        return logits[:, -1]
 
     def step(self, token: mx.array) -> mx.array:
         """One greedy decode step: the next token, shape (1,), unevaluated."""
@@ -46,7 +56,7 @@ class MlxVlmEngine:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Copy the KV cache, evaluated, so that any number of runs can start from here."""
-        state = [self._copied(vars(cache)) for cache in self._cache]
+        state = [self._copied(vars(cache)) for cache in self.cache]
         mx.eval(state)
         return state
 
@@ -54,7 +64,7 @@ class MlxVlmEngine:
         """Put the KV cache back. Copies, since MLX updates a cache in place where it is the only holder."""
         copies = [self._copied(state) for state in snapshot]
         mx.eval(copies)
-        for cache, state in zip(self._cache, copies, strict=True):
+        for cache, state in zip(self.cache, copies, strict=True):
             vars(cache).update(state)
 
     @staticmethod
@@ -63,12 +73,12 @@ class MlxVlmEngine:
 
     def kv_bytes(self) -> int:
         """Bytes held by the KV cache now."""
-        return sum(a.nbytes for cache in self._cache for a in vars(cache).values() if isinstance(a, mx.array))
+        return sum(a.nbytes for cache in self.cache for a in vars(cache).values() if isinstance(a, mx.array))
 
     def check_finite(self, token: mx.array) -> None:
         """Decode one step and look at every logit. Raises NonFiniteError: a fast NaN is not a result."""
         logits = self.logits(token)
-        bad = int((~mx.isfinite(logits)).sum().item())
+        bad = int(mx.sum(~mx.isfinite(logits)).item().real)
         if bad:
             raise NonFiniteError(
                 f"{bad} of {logits.size} logits are NaN or infinite",

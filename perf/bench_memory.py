@@ -1,0 +1,12 @@
+"""Peak memory and KV cache bytes. Exact, so no statistics: a change is reported as a changed count."""
+
+from gemma3n_perf.measure.bench import Bench
+from gemma3n_perf.pytest_session import SuiteSession
+from gemma3n_perf.workload.workload import Workload
+
+
+def test_memory(workload: Workload, bench: Bench, suite: SuiteSession) -> None:
+    """The KV cache holds what the workload's positions need, and peak memory is what the baseline recorded."""
+    measured = bench.measurement(workload)
+    assert measured.peak_memory_bytes >= measured.kv_bytes > 0
+    suite.require_unchanged(measured, ("peak_memory_bytes", "kv_bytes"))

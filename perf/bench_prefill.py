@@ -1,0 +1,21 @@
+"""Time to first token: prefill of the whole prompt, image tower included, to the first token read."""
+
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.measure.bench import Bench
+from gemma3n_perf.measure.clock import MeasuredClock
+from gemma3n_perf.workload.workload import Workload
+
+CLOCK = MeasuredClock()
+
+
+@pytest.mark.benchmark(group="prefill, seconds to the first token", timer=CLOCK)
+def test_prefill(workload: Workload, bench: Bench, benchmark: Any) -> None:
+    """Every round is one warm prefill into an empty KV cache."""
+    bench.prepare(workload)
+    benchmark.pedantic(lambda: CLOCK.advance(bench.take_first_token(workload)), rounds=bench.first_tokens(workload))
+    median = benchmark.stats.stats.median if benchmark.stats else None
+    if median:
+        benchmark.extra_info["prefill_tokens_per_s"] = workload.shape.prompt / median

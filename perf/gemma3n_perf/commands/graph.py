@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Count and print. A preset needs no weights on disk. Raises UsageError, CorruptCheckpointError."""
     config = load.config_of(args.checkpoint, cache.checkpoints_root())
-    position = args.position or (40 if args.checkpoint == "nano" else 320) + WARM_TOKENS
+    usual = (40 if args.checkpoint == "nano" else 320) + WARM_TOKENS
+    position = usual if args.position is None else args.position
     if not 1 < position <= config["text_config"].get("max_position_embeddings", 32_768):
         raise UsageError(f"position {position} is out of range", expected="2 up to the model's range in tokens")
     found = graph.count(config, position=position)

@@ -123,6 +123,7 @@ class DecodeSession:
         self._position: Any = None
         self._tokens: list[int] | None = None
         self._canary: list[int] = []
+        self._kv_bytes = 0
         self._first_ids: set[int] = set()
         self.workload = workload
 
@@ -184,6 +185,7 @@ class DecodeSession:
             stretch = (clock() - begin) / elapsed
             stamps = [begin + stretch * (stamp - begin) for stamp in stamps]
         conditions = probe.stop()
+        self._kv_bytes = engine.kv_bytes()
         steps_s = tuple(b - a for a, b in zip([begin, *stamps], stamps, strict=False))
         return Run(stamps[-1] - begin, count, steps_s, conditions), tokens
 
@@ -230,7 +232,7 @@ class DecodeSession:
 
     def kv_bytes(self) -> int:
         """Bytes of the KV cache after the latest run."""
-        return self._engine.kv_bytes()
+        return self._kv_bytes
 
     def _spin(self, begin: float, elapsed: float) -> None:
         until = begin + elapsed * (1 + self._planted)

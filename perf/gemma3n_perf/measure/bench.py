@@ -48,7 +48,8 @@ class Bench:
     """Measures workloads on this machine. Everything it touches is passed in; the defaults are the real ones.
 
     ``runs`` are taken of each workload, or as few as ``LEAST_RUNS`` where more would not fit ``budget_s``, the
-    seconds of measuring that one workload may take. ``with_towers`` names checkpoints that an image will be asked of.
+    seconds of measuring that one workload may take. ``with_towers`` names checkpoints that an image will be asked of;
+    ``source_of`` gives back the folder or hub id that a workload's short name stands for.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Bench:
         make_engine: MakeEngine = _mlx_vlm,
         note: Note = lambda text: None,
         with_towers: frozenset[str] = frozenset(),
+        source_of: Callable[[str], str] = lambda name: name,
     ) -> None:
         self._root = root
         self._probe = probe
@@ -87,11 +89,12 @@ class Bench:
         self._budget_s = budget_s
         self._count_graph = count_graph
         self._with_towers = with_towers
+        self._source_of = source_of
 
     def checkpoint(self, name: str) -> loading.Checkpoint:
         """Inspect a checkpoint, once."""
         if name not in self._checkpoints:
-            self._checkpoints[name] = loading.inspect(name, self._root)
+            self._checkpoints[name] = loading.inspect(self._source_of(name), self._root)
         return self._checkpoints[name]
 
     def prepare(self, workload: Workload) -> None:
@@ -212,7 +215,8 @@ class Bench:
         held = self._model
         if held is not None and held[0] == checkpoint.name and held[1] >= with_towers:
             return held[2]
-        self._model = None  # two large checkpoints at once may not fit, so what was prepared on the last one goes
+        # Two large checkpoints at once may not fit, so what was prepared on the last one goes.
+        self._model = held = None
         self._prepared.clear()
         model = loading.load(checkpoint, with_towers=with_towers)
         self._model = (checkpoint.name, with_towers, model)

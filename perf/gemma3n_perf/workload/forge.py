@@ -12,7 +12,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -201,7 +201,7 @@ def forge(preset: Preset, root: Path, *, force: bool = False, workers: int | Non
                 for name, group in zip(names, groups, strict=True)
             ]
             try:
-                for job in jobs:
+                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                     job.result()
             except BaseException:
                 stop.set()  # an interrupt must not wait for gigabytes that nobody wants any more

@@ -48,7 +48,7 @@ def check(config: dict[str, Any]) -> None:
 
 
 def build(config: dict[str, Any]) -> Any:
-    """Instantiate mlx-vlm's model for ``config``, unevaluated, quantized as its config says.
+    """Instantiate mlx-vlm's model for ``config``, unevaluated and of zeros, quantized as its config says.
 
     The released 4-bit checkpoints quantize every linear and embedding of the language model whose input
     divides by the group size of 64; the towers stay dense. Raises CorruptCheckpointError for a config
@@ -56,6 +56,7 @@ def build(config: dict[str, Any]) -> Any:
     """
     import mlx.core as mx
     import mlx.nn as nn
+    from mlx.utils import tree_map
     from mlx_vlm.models import gemma3n
 
     check(config)
@@ -75,6 +76,11 @@ def build(config: dict[str, Any]) -> Any:
             expected="the text, vision and audio sections of a released Gemma3n checkpoint",
             remedy="fetch config.json again, or forge a checkpoint",
         ) from error
+    finally:
+        # Random weights hang on MLX's one lazy chain of keys. Unless cut, it grows with every model that is never
+        # evaluated, until walking it overflows the stack.
+        mx.random.seed(0)
+    model.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), model.parameters()))
     return model
 
 

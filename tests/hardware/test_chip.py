@@ -13,6 +13,8 @@ CLASSES = {
     "gb10": "nvidia-gb10",
     "graviton3": "cpu-arm-41d40v1-4c",
     "h100": "nvidia-h100-80gb-hbm3",
+    "h100-vm": "nvidia-h100-80gb-hbm3",
+    "h200-vm": "nvidia-h200",
     "h100-capped": "nvidia-h100-80gb-hbm3-500w",
     "h100-mig": "nvidia-h100-80gb-hbm3-mig-1g.10gb",
     "h100-pcie": "nvidia-h100-pcie",

@@ -65,26 +65,28 @@ def test_pauses_start_over_with_every_run_and_have_a_ceiling() -> None:
 
 def test_too_many_discards_give_up_with_the_worst_fault() -> None:
     """The error counts every fault, quotes the latest of the commonest and gives its remedy."""
-    made, pauses, _ = rounds(HOT, HOT, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), wanted=4)
+    made, pauses, _ = rounds(
+        HOT, HOT, BUSY, BUSY, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), wanted=4
+    )
     with pytest.raises(BadConditionsError) as caught:
         made.take()
-    assert caught.value.found == "5 runs were discarded (busy x5, hot x2); last: load is 8.0"
+    assert caught.value.found == "7 runs were discarded (busy x7, hot x2); last: load is 8.0"
     assert caught.value.remedy == "stop what runs beside"
     assert caught.value.exit_code == 4
-    assert pauses == [0.5, 1.0, 2.0, 4.0]
-    assert len(made.discarded) == 5
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert len(made.discarded) == 7
     assert made.runs == []
 
 
 def test_patience_is_for_all_runs_together() -> None:
-    """Discards add up over the runs; with ten wanted, six may be discarded and the seventh is too many."""
-    assert [Patience().most_discards(wanted) for wanted in (1, 3, 6, 10, 20)] == [4, 4, 4, 6, 12]
-    made, _, _ = rounds(*[BUSY, GOOD] * 6, BUSY, wanted=10)
-    for _ in range(6):
+    """Discards add up over the runs; with ten wanted, eight may be discarded and the ninth is too many."""
+    assert [Patience().most_discards(wanted) for wanted in (1, 3, 6, 10, 20)] == [6, 6, 6, 8, 16]
+    made, _, _ = rounds(*[BUSY, GOOD] * 8, BUSY, wanted=10)
+    for _ in range(8):
         made.take()
-    with pytest.raises(BadConditionsError, match="7 runs were discarded"):
+    with pytest.raises(BadConditionsError, match="9 runs were discarded"):
         made.take()
-    assert len(made.runs) == 6
+    assert len(made.runs) == 8
 
 
 def test_tokens_are_compared_in_discarded_runs_too() -> None:

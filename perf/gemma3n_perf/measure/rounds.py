@@ -23,8 +23,8 @@ class Patience:
 
     first_pause: float = 0.5
     longest_pause: float = 8.0
-    discards_per_run: float = 0.6
-    least_discards: int = 4
+    discards_per_run: float = 0.8
+    least_discards: int = 6
 
     def pauses(self) -> Iterator[float]:
         """Endless growing pauses."""

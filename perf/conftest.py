@@ -14,7 +14,8 @@ import pytest
 
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.measure.bench import Bench
-from gemma3n_perf.pytest_session import Options, SuiteSession, percent
+from gemma3n_perf.pytest_arguments import Options
+from gemma3n_perf.pytest_session import SuiteSession
 from gemma3n_perf.workload.workload import Workload
 
 KEY = pytest.StashKey[SuiteSession]()
@@ -30,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="preset, folder or ORG/MODEL@REVISION; may be repeated (default: what suits the chip)",
     )
-    group.addoption("--modality", action="append", default=[], choices=["text", "image"], help="may be repeated")
+    group.addoption("--modality", action="append", default=[], metavar="text|image", help="may be repeated")
     group.addoption(
         "--shape",
         action="append",
@@ -38,14 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ppN-tgM",
         help="N prompt tokens, M timed decode steps; may be repeated",
     )
-    group.addoption("--runs", type=int, metavar="N", help="timed decodes of each workload (default: by chip)")
-    group.addoption("--time-budget", type=float, metavar="SECONDS", help="measuring time to stay within, all workloads")
+    group.addoption("--runs", metavar="N", help="timed decodes of each workload (default: by chip)")
+    group.addoption("--time-budget", metavar="SECONDS", help="measuring time to stay within, all workloads")
     group.addoption(
         "--plant-slowdown",
-        type=percent,
-        default=0.0,
         metavar="N%",
         help="slow every decode by this much: a test button, marked everywhere and never saved",
+    )
+    group.addoption(
+        "--no-confirm",
+        action="store_true",
+        help="fail on what the screen suspects, without a duel against the baseline's own commit and stack",
     )
     group.addoption(
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
@@ -57,19 +61,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
     try:
         session = SuiteSession(Options.from_pytest(config.option, config.rootpath))
+        session.take_over(config.option)
     except PerfError as error:
-        raise pytest.UsageError(str(error)) from None
+        # Not pytest.UsageError: its exit code 4 says not-measured here, whatever the error is.
+        pytest.exit(str(error), returncode=error.exit_code)
+    session.listing = bool(config.option.collectonly)
     config.stash[KEY] = session
-    session.take_over(config.option)
+    # Its own check warns of every difference that does not matter, and fails on a storage outside this folder.
+    check = config.hook.pytest_benchmark_compare_machine_info
+    check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per workload."""
     if "workload" in metafunc.fixturenames:
-        try:
-            workloads = metafunc.config.stash[KEY].workloads
-        except PerfError as error:
-            raise pytest.UsageError(str(error)) from None
+        workloads = metafunc.config.stash[KEY].workloads
         metafunc.parametrize("workload", workloads, ids=str, scope="session")
 
 
@@ -88,6 +94,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what will be measured, after -k and the like have chosen."""
+    if session.config.stash[KEY].listing:
+        return
     decodes = [item for item in session.items if item.path.name.startswith("bench_decode")]
     found = [item.callspec.params["workload"] for item in decodes if hasattr(item, "callspec")]
     session.config.stash[KEY].expected = found
@@ -119,7 +127,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     if isinstance(error, PerfError):
         params = getattr(getattr(item, "callspec", None), "params", {})
         workload = params.get("workload")
-        item.config.stash[KEY].failed(error, workload if isinstance(workload, Workload) else None)
+        item.config.stash[KEY].failed_test(error, workload if isinstance(workload, Workload) else None)
     report = yield
     if isinstance(error, PerfError):
         report.longrepr = str(error)  # type: ignore[attr-defined]
@@ -132,7 +140,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> bool:
-    """Stand in for pytest-benchmark's check, which warns of every difference that does not matter."""
+    """Stand in for pytest-benchmark's own check: the chip class is what has to agree."""
     return config.stash[KEY].check_class(compared_benchmark)
 
 
@@ -141,9 +149,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Store the session, judge it and set the exit code, after pytest-benchmark has finished its own."""
     suite = session.config.stash[KEY]
     try:
-        suite.finish(session.config)
+        suite.finish(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     except PerfError as error:
         suite.failed(error)
+    except KeyboardInterrupt:
+        suite.duel_interrupted()
+        exitstatus = pytest.ExitCode.INTERRUPTED
     session.exitstatus = suite.exit_status(int(exitstatus), session.testsfailed)
 
 

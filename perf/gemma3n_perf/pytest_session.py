@@ -3,16 +3,16 @@
 The adapter behind perf/conftest.py: it wires the rooms together and decides nothing about numbers itself.
 """
 
-import argparse
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TextIO
 
+from gemma3n_perf import dueling
+from gemma3n_perf.confirm import Looked, look_into
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.errors import CountsChangedError, InvalidError, NotMeasuredError, PerfError, UsageError
@@ -23,71 +23,27 @@ from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.bench import Bench
 from gemma3n_perf.measure.progress import Progress
+from gemma3n_perf.pytest_arguments import Options, refuse_swallowed_path, selected, sources
 from gemma3n_perf.report import session as reports
-from gemma3n_perf.report.rows import Notice, Report
+from gemma3n_perf.report.rows import Notice, Report, planted_percent, with_notes
 from gemma3n_perf.report.terminal import render
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.compare import Compared, compare, same_class, tripwires
-from gemma3n_perf.store.files import file_stem, write_next
 from gemma3n_perf.store.local import local_folder, save_session
 from gemma3n_perf.store.published import read_published
-from gemma3n_perf.store.session_file import encode, header_json, measurement_json
-from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.store.session_file import header_json, measurement_json
+from gemma3n_perf.store.types import COMMITTED, Baseline
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Verdict
-from gemma3n_perf.workload import cache, forge, load
+from gemma3n_perf.workload import forge, load
 from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload, customary, defaults
+from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 RUNS = {"cpu": 10}
 RUNS_ON_GPU = 6
+NO_TESTS_COLLECTED = 5  # pytest's number, which is that of an invalid comparison here
 COLUMNS = ["median", "min", "max", "stddev", "ops", "rounds"]
 _STORAGE_DEFAULT = "file://./.benchmarks"
-
-
-def percent(text: str) -> float:
-    """Read ``10%`` as 0.1. Raises argparse's error for anything else."""
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        value = -1.0
-    if not text.strip().endswith("%") or not 0 < value < 10:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0, for instance 10%")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asked for."""
-
-    checkpoints: tuple[str, ...]
-    modalities: tuple[str, ...]
-    shapes: tuple[str, ...]
-    runs: int | None
-    time_budget: float | None
-    strict: bool
-    planted: float
-    baselines: Path
-    root: Path
-
-    @classmethod
-    def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
-        """Take pytest's parsed options. Raises UsageError for values that make no measurement."""
-        if option.runs is not None and option.runs < 2:
-            raise UsageError(f"--runs {option.runs}", expected="2 or more: one run shows no spread")
-        if option.time_budget is not None and option.time_budget <= 0:
-            raise UsageError(f"--time-budget {option.time_budget:g}", expected="seconds above 0")
-        return cls(
-            checkpoints=tuple(option.checkpoint),
-            modalities=tuple(option.modality),
-            shapes=tuple(option.shape),
-            runs=option.runs,
-            time_budget=option.time_budget,
-            strict=bool(option.strict),  # pytest's own --strict: what was not shown does not pass
-            planted=option.plant_slowdown,
-            baselines=(option.baselines or rootpath / "baselines").absolute(),
-            root=cache.checkpoints_root(),
-        )
 
 
 class SuiteSession:
@@ -97,9 +53,11 @@ class SuiteSession:
         self.options = options
         self.chip = detect()
         self.stack = current_stack(suite_checkout())
-        self.workloads = _selected(options, self.chip.vendor)
+        self._sources = sources(options)
+        self.workloads = selected(options, tuple(self._sources), self.chip.vendor)
         self.expected: list[Workload] = []
         self.asked = False
+        self.listing = False
         self._autosave = False
         self._baseline: Baseline | None = None
         self._id = uuid.uuid4().hex
@@ -107,28 +65,35 @@ class SuiteSession:
         self._graphs: dict[Workload, Graph] = {}
         self._measured: dict[str, Measurement] = {}
         self._errors: list[PerfError] = []
+        self._named_failures = 0
         self._missing: dict[str, str] = {}
         self._compared: tuple[Compared, ...] = ()
         self._notices: list[Notice] = []
+        self._looked = Looked(())
 
     def take_over(self, option: Any) -> None:
         """Point pytest-benchmark at the chip class's baselines. Raises UsageError, MalformedRecordError."""
         import pytest_benchmark.session
 
-        asked = option.benchmark_compare
-        if isinstance(asked, str) and Path(asked).exists():
+        refuse_swallowed_path(option.benchmark_compare)
+        if option.benchmark_compare_fail:
             raise UsageError(
-                f"--benchmark-compare took {asked!r} for the run to compare with",
-                expected="the path before the option",
-                remedy=f"pytest {asked} --benchmark-compare",
+                "--benchmark-compare-fail fails on a bare percentage, which noise exceeds as well",
+                expected="--benchmark-compare alone: its verdict allows for the spread between sessions",
             )
-        self.asked = bool(asked)
+        self.asked = bool(option.benchmark_compare)
         self._autosave = bool(option.benchmark_autosave or option.benchmark_save)
         option.benchmark_autosave = option.benchmark_save = None
         if self._autosave and self.options.planted:
             raise UsageError(
                 "a session with a planted slowdown is never saved",
                 expected="--plant-slowdown without --benchmark-save or --benchmark-autosave",
+            )
+        if self._autosave and (self.stack.dirty is not False or self.stack.commit is None):
+            raise UsageError(
+                "a session of uncommitted changes is never saved as a baseline",
+                expected="a clean git checkout",
+                remedy="commit first, or leave the option out: every session is kept on this machine anyway",
             )
         option.benchmark_save_data = True
         if option.benchmark_columns is None:
@@ -171,6 +136,7 @@ class SuiteSession:
                 count_graph=self.graph,
                 note=progress.note,
                 with_towers=frozenset(w.checkpoint for w in self.workloads if w.modality == "image"),
+                source_of=self._source,
             )
             yield self._bench
 
@@ -211,6 +177,11 @@ class SuiteSession:
             found = [line for line in tripwires(measured, stored) if line.partition(":")[0] in names]
             self._changed(Workload.parse(measured.workload), found)
 
+    def failed_test(self, error: PerfError, workload: Workload | None) -> None:
+        """Note the named error that failed one test."""
+        self._named_failures += 1
+        self.failed(error, workload)
+
     def failed(self, error: PerfError, workload: Workload | None = None) -> None:
         """Note a named error: it decides the exit code, and the workload's line says why it is missing."""
         self._errors.append(error)
@@ -220,16 +191,42 @@ class SuiteSession:
         if workload is None:
             self._notices.append(Notice(error.found, error.remedy or error.expected or ""))
 
-    def finish(self, config: Any) -> None:
-        """Store the session and compare it. Raises DiskFullError, MalformedRecordError."""
+    def finish(self, config: Any, *, interrupted: bool = False) -> None:
+        """Compare the session, store it and let a duel look into what looks like a loss.
+
+        An interrupted one is compared as far as it came, and neither stored nor duelled.
+        """
         if not self._measured:
             return
         measurements = [self._measured[str(w)] for w in self.workloads if str(w) in self._measured]
         self._compared = compare(measurements, self._baseline, self.stack, Policy())
+        try:
+            self._keep(config, interrupted)  # before the duel, which takes long and may be interrupted itself
+        except PerfError as error:
+            self.failed(error)  # what could not be stored has still to be judged
+        if self.asked and self._baseline is not None and not interrupted:
+            self._bench = None  # the workers of a duel need its room
+            self._looked = look_into(
+                self._compared,
+                self._baseline.stack,
+                partial(dueling.machine, self.options.baselines, sys.__stderr__ or sys.stderr),
+                enabled=self.options.confirm,
+                planted=self.options.planted,
+                sources=self._sources,
+            )
+            self._compared = self._looked.compared
+
+    def duel_interrupted(self) -> None:
+        """Say that Ctrl-C came before a suspicion was looked into."""
+        self._notices.append(Notice("interrupted before a duel could tell: a loss is only suspected", "run it again"))
+
+    def _keep(self, config: Any, interrupted: bool) -> None:
         if self.options.planted:
             self._notices.append(
                 Notice("a slowdown was planted in this session", "run without --plant-slowdown for a real answer")
             )
+        elif interrupted:
+            self._notices.append(Notice("the session was interrupted, so it is not stored", "run it again"))
         else:
             self._save(config)
 
@@ -237,67 +234,104 @@ class SuiteSession:
         """Exit code: invalid 5, loss or a changed count 1, not measured 4; --strict adds inconclusive 3, no baseline 4.
 
         ``pytest_status`` stands where tests failed for other reasons, or the session was interrupted.
+        A session that selected or finished no decode has not measured it, except where none was asked for.
         """
-        if pytest_status not in (0, 1) or failures > len(self._errors):
+        if pytest_status == NO_TESTS_COLLECTED:
+            return NotMeasuredError.exit_code
+        if pytest_status not in (0, 1) or failures > self._named_failures:
             return pytest_status
         codes = {error.exit_code for error in self._errors}
+        if self._unfinished():
+            codes.add(NotMeasuredError.exit_code)
         if self.asked:
             verdicts = {one.judgement.verdict for one in self._compared}
             codes |= {v.exit_code for v in verdicts if v in (Verdict.LOSS, Verdict.INVALID) or self.options.strict}
             if self.options.strict and any(one.tripwires for one in self._compared):
                 codes.add(1)
+            if self._looked.unanswered:
+                codes.add(NotMeasuredError.exit_code)
         return next(
             (code for code in (InvalidError.exit_code, 1, 2, NotMeasuredError.exit_code, 3) if code in codes), 0
         )
 
     def report(self) -> Report | None:
         """What to print, None where no decode was asked for."""
-        names = {one.measurement.workload for one in self._compared}
-        missing = [
-            (str(one), self._missing.get(str(one), "its benchmark did not finish"))
-            for one in self.expected
-            if str(one) not in names
-        ]
-        if not names and not missing:
+        missing = [(name, self._missing.get(name, "its benchmark did not finish")) for name in self._unfinished()]
+        if not self._compared and not missing:
             return None
-        return reports.build(
+        try:
+            published = read_published(self.options.baselines / "published")
+        except PerfError as error:
+            published = ()  # shown beside ours and never judged, so they cannot cost us the report
+            self._notices.append(Notice(error.found, error.remedy or error.expected or ""))
+        built = reports.build(
             self.chip,
             self.stack,
             self._compared,
             asked=self.asked,
             missing=missing,
-            published=read_published(self.options.baselines / "published"),
-            notices=self._notices,
+            published=published,
+            notices=[*self._origin(), *self._notices],
             planted=self.options.planted,
         )
+        return with_notes(built, self._looked.notes)
 
     def print_report(self, terminal: Any) -> None:
         """Print the report on pytest's terminal."""
-        try:
-            report = self.report()
-        except PerfError as error:
-            terminal.write_line(str(error))
-            return
-        if report is not None:
+        report = self.report()
+        if report is None:
+            for line in self._without_decode():
+                terminal.write_line(line)
+        else:
             terminal.section("gemma3n-perf")
             encoding = getattr(getattr(terminal, "_tw", None), "_file", None)
             unicode = "utf" in (getattr(encoding, "encoding", None) or "utf-8").lower()
             width = terminal._tw.fullwidth
             terminal.write(render(report, width=width, colour=terminal.hasmarkup, unicode=unicode))
 
+    def _unfinished(self) -> list[str]:
+        done = {one.measurement.workload for one in self._compared}
+        return [str(one) for one in self.expected if str(one) not in done]
+
+    def _origin(self) -> list[Notice]:
+        """Say loudly where the class has no committed baseline."""
+        if not self.asked or (self._baseline is not None and self._baseline.label == COMMITTED):
+            return []
+        found = f"no baseline is committed for chip class {self.chip.chip_class}"
+        if self._baseline is None:
+            found += ", and this machine has no earlier session to stand in: nothing was compared"
+        else:
+            found += ": this machine's own last sessions stand in"
+        return [Notice(found, "record one: gemma3n-perf baseline save, then gemma3n-perf baseline promote")]
+
+    def _without_decode(self) -> list[str]:
+        """What must be said where there is no table: -k or the like selected no decode benchmark."""
+        lines = [f"gemma3n-perf: warning: {notice.found}" for notice in self._notices]
+        if self.options.planted:
+            lines.append(f"gemma3n-perf: PLANTED SLOWDOWN of {planted_percent(self.options.planted)}")
+        if self.asked and not self.listing:
+            lines.append("gemma3n-perf: no decode benchmark was selected, so no throughput was compared")
+        return lines
+
     def _save(self, config: Any) -> None:
         session = config._benchmarksession
+        if not session.benchmarks:
+            self._notices.append(
+                Notice(
+                    "pytest-benchmark took no samples, so the session is not stored", "leave --benchmark-disable out"
+                )
+            )
+            return
         info = session.get_machine_info()
         commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
         document = config.hook.pytest_benchmark_generate_json(
             config=config, benchmarks=session.benchmarks, include_data=True, machine_info=info, commit_info=commit
         )
-        save_session(document)
+        stored = save_session(document)
         if self._autosave:
-            folder = self.options.baselines / self.chip.chip_class
-            path = write_next(folder, [file_stem(self.stack)], [encode(document)])[0]
+            path = Baselines(self.options.baselines).promote([stored], min_sessions=1)[0]
             self._notices.append(
-                Notice(f"saved as {path.name} in {folder.name}", "commit it with the change it measures")
+                Notice(f"saved as {path.name} in {path.parent.name}", "commit it with the change it measures")
             )
 
     def _stored(self, workload: Workload) -> Measurement | None:
@@ -316,8 +350,7 @@ class SuiteSession:
             )
 
     def _source(self, short: str) -> str:
-        named = {load.locate(name, self.options.root)[0]: name for name in self.options.checkpoints}
-        return named.get(short, short)
+        return self._sources.get(short, short)
 
     def _forge(self, name: str, progress: Progress) -> None:
         if name not in PRESETS or (self.options.root / PRESETS[name].directory).is_dir():
@@ -331,22 +364,3 @@ class SuiteSession:
             progress.note(f"forging {name}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
 
         forge.forge(PRESETS[name], self.options.root, progress=wrote)
-
-
-def _selected(options: Options, vendor: str) -> list[Workload]:
-    """The workloads asked for: what is customary for the chip and its checkpoints, narrowed or reshaped."""
-    names = [name if name in PRESETS else load.locate(name, options.root)[0] for name in options.checkpoints]
-    found = [w for name in names for w in customary(name, vendor)] if names else list(defaults(vendor))
-    if options.shapes:
-        shapes = [Shape.parse(text) for text in options.shapes]
-        modalities = options.modalities or ("text",)
-        checkpoints = dict.fromkeys(w.checkpoint for w in found)
-        return [Workload.make(name, m, shape) for name in checkpoints for m in modalities for shape in shapes]
-    chosen = [w for w in found if not options.modalities or w.modality in options.modalities]
-    if not chosen:
-        raise UsageError(
-            f"no customary workload of {', '.join(names)} is {' or '.join(options.modalities)} on this chip",
-            expected="a modality that is measured here by default, or a shape",
-            remedy="add --shape, for instance --shape pp320-tg64",
-        )
-    return chosen

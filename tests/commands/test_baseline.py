@@ -17,6 +17,7 @@ CLASS = CHIP.chip_class
 
 
 def gemma3n_perf_baseline(*words: str) -> tuple[int, str]:
+    """Run one baseline command line; returns exit code and output."""
     parser = argparse.ArgumentParser()
     baseline.add_arguments(parser)
     out = io.StringIO()

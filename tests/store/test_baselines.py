@@ -31,11 +31,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def local(tmp_path: Path, count: int = 5, first: int = 1, **options: Any) -> list[Path]:
+    """Write ``count`` local sessions."""
     folder = tmp_path / "local" / CLASS
     return [write_session(folder, number, f"local{number}", **options) for number in range(first, first + count)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Return what every file of a folder holds."""
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 

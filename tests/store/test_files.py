@@ -51,6 +51,7 @@ class LinklessDisk(Disk):
 
 
 def names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -16,6 +16,7 @@ MAX = Chip("apple-m5-max-40gpu", "apple", "Apple M5 Max", gpu_cores=40)
 
 
 def figures(chip: Chip, checkpoint: str, modality: str, engine: str, **knobs: str) -> list[str]:
+    """Return what one engine is published to do, in words."""
     found = references_for(read_published(COMMITTED), chip, checkpoint, modality, knobs=knobs)
     return [one.figure.tokps for one in found if one.figure.engine == engine]
 

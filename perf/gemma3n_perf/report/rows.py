@@ -1,13 +1,15 @@
 """What a report is made of: values ready to show, in base units, with no opinion left to form."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 VERDICTS = ("invalid", "loss", "win", "no-change", "inconclusive", "not-measured")
 """In the order a closing line counts them: what needs a person first."""
 
 NO_BASELINE = ""
+UNMEASURED = "not measured"
+"""The label of a row that has nothing to compare: whether there is a baseline does not matter to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,12 @@ class Report:
     notices: tuple[Notice, ...] = ()
     references: tuple[Reference, ...] = ()
     planted: float = 0.0
+
+
+def with_notes(report: Report, notes: Mapping[str, str]) -> Report:
+    """Return the report with more said of some workloads, in their own lines."""
+    rows = (replace(row, note="; ".join(filter(None, (row.note, notes.get(row.workload))))) for row in report.rows)
+    return replace(report, rows=tuple(rows))
 
 
 def closing_line(rows: Sequence[Row], planted: float = 0.0) -> str:
@@ -145,8 +153,9 @@ def compared_with(rows: Sequence[Row]) -> str:
     """Return what the changes are against, naming the workloads where it is not the same for all."""
     labels: dict[str, list[str]] = {}
     for row in rows:
-        if row.verdict is not None:
+        if row.verdict is not None and row.baseline_label != UNMEASURED:
             labels.setdefault(row.baseline_label or "no baseline", []).append(row.workload)
     if len(labels) <= 1:
-        return next(iter(labels), "nothing: no comparison was asked for")
+        why = "no workload was measured" if any(row.verdict for row in rows) else "no comparison was asked for"
+        return next(iter(labels), f"nothing: {why}")
     return "; ".join(f"{label}: {', '.join(names)}" for label, names in labels.items())

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from gemma3n_perf.decode.types import Measurement
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.report import describe
-from gemma3n_perf.report.rows import Notice, Reference, Report, Row
+from gemma3n_perf.report.rows import UNMEASURED, Notice, Reference, Report, Row
 from gemma3n_perf.stats.estimates import throughput_interval
 from gemma3n_perf.store.compare import Compared
+from gemma3n_perf.store.files import SHORT_COMMIT
 from gemma3n_perf.store.published import Publication, references_for
 from gemma3n_perf.workload.workload import Workload
 
@@ -30,17 +31,23 @@ def build(
     measured, each with the reason.
     """
     rows = [row(one, asked=asked) for one in compared]
-    rows += [Row(name, verdict="not-measured", note=reason) for name, reason in missing]
+    rows += [Row(name, verdict="not-measured", baseline_label=UNMEASURED, note=reason) for name, reason in missing]
     found = [*notices]
     for one in compared:
         found += _notices(one, asked=asked)
     return Report(
-        heading=f"{describe.chip(chip)}; {describe.stack(stack)}",
+        heading=f"{describe.chip(chip)}; {describe.stack(stack)}; {_commit(stack)}",
         rows=tuple(rows),
         notices=tuple(dict.fromkeys(found)),
         references=tuple(_references(published, chip, stack, [one.measurement for one in compared])),
         planted=planted,
     )
+
+
+def _commit(stack: Stack) -> str:
+    if stack.commit is None:
+        return "commit unknown"
+    return f"commit {stack.commit[:SHORT_COMMIT]}{' with uncommitted changes' if stack.dirty else ''}"
 
 
 def row(compared: Compared, *, asked: bool) -> Row:

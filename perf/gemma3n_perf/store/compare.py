@@ -50,7 +50,8 @@ def compare(
     """Compare every workload, as one family by Holm's procedure, in the order given."""
     pairs = {one.workload: (one, baseline.sessions_of(one.workload) if baseline else ()) for one in measurements}
     unfit = {name: fault for name, (one, stored) in pairs.items() if (fault := _not_comparable(one, stored))}
-    judged = [name for name in pairs if name not in unfit]
+    # What has no stored session claims nothing, so it takes no share of the family's error.
+    judged = [name for name, (_, stored) in pairs.items() if stored and name not in unfit]
     spread = _spread(baseline)
 
     def one_workload(name: str, alpha: float) -> Judgement:
@@ -64,6 +65,7 @@ def compare(
 
     judgements = dict(step_down(judged, policy.alpha, one_workload, lambda found: found.verdict.decided))
     judgements |= {name: invalid(fault) for name, fault in unfit.items()}
+    judgements |= {name: one_workload(name, policy.alpha) for name in pairs if name not in judgements}
     return tuple(
         _with_exact(one, stored, _claim_no_win(judgements[name]), baseline, stack)
         for name, (one, stored) in pairs.items()

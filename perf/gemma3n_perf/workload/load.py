@@ -78,7 +78,10 @@ def locate(name: str, root: Path) -> tuple[str, Path]:
 
 
 def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text.lower()).strip("-._") or "checkpoint"
+    return (
+        "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in text.lower()).strip("-._")
+        or "checkpoint"
+    )
 
 
 def _download(repository: str, revision: str) -> Path:

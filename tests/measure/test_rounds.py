@@ -65,9 +65,7 @@ def test_pauses_start_over_with_every_run_and_have_a_ceiling() -> None:
 
 def test_too_many_discards_give_up_with_the_worst_fault() -> None:
     """The error counts every fault, quotes the latest of the commonest and gives its remedy."""
-    made, pauses, _ = rounds(
-        HOT, HOT, BUSY, BUSY, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), wanted=4
-    )
+    made, pauses, _ = rounds(HOT, HOT, BUSY, BUSY, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), wanted=4)
     with pytest.raises(BadConditionsError) as caught:
         made.take()
     assert caught.value.found == "7 runs were discarded (busy x7, hot x2); last: load is 8.0"

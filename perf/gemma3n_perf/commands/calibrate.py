@@ -1,0 +1,81 @@
+"""``gemma3n-perf calibrate``: duel this tree against itself, and store what error shows as the class's noise floor."""
+
+import argparse
+import datetime as dt
+import sys
+from typing import TextIO
+
+from gemma3n_perf import dueling
+from gemma3n_perf.commands.duel import add_workload_arguments, chosen
+from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.report.duels import interval
+from gemma3n_perf.stats.estimates import relative_change
+from gemma3n_perf.stats.spread import noise_floor
+from gemma3n_perf.store import noise as store
+from gemma3n_perf.verdict.types import Verdict
+
+HELP = "measure the noise floor of this chip class with A/A duels"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--duels", type=int, default=8, metavar="N", help="A/A duels of each workload (default: 8)")
+    add_workload_arguments(parser)
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="measuring time of each duel, all of it used (default: %(default)g)",
+    )
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Measure, print each duel and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    if args.duels < 2:
+        raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
+    with dueling.machine(args.baselines, sys.stderr) as here:
+        require_known(here.chip)
+        workloads, sources = chosen(args, here)
+        found: list[store.AaDuel] = []
+        for number in range(1, args.duels + 1):
+            asked = dueling.Asked("here", "here", workloads, args.budget, aa=True, settle=False, sources=sources)
+            found += _one(dueling.duel(asked, here), number, args.duels, out)
+        record = _calibration(found, here)
+        path = store.write(here.baselines, record)
+    floor = record.floor
+    out.write(
+        f"noise floor {100 * relative_change(floor.effect):.2f} %, spread between launches "
+        f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
+        f"{100 * relative_change(floor.largest):.2f} %\n"
+    )
+    out.write(f"{path}: commit it with the baselines of {here.chip.chip_class}\n")
+    return 0
+
+
+def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[store.AaDuel]:
+    found = []
+    for name, fought in answer.fought.items():
+        judged = answer.judgements[name]
+        if judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID):
+            raise NotMeasuredError(
+                f"duel {number} of {total}, {name}: {judged.reason}",
+                expected="A/A duels without a failure; nothing was stored",
+                remedy=next((caution.remedy for caution in judged.cautions), "see what it says, then calibrate again"),
+            ) from fought.failure
+        measured = dueling.estimates(fought.launches)
+        found.append(
+            store.AaDuel(name, tuple(one.log_ratio for one in measured), tuple(one.seconds for one in measured))
+        )
+        out.write(f"duel {number} of {total}, {name}: {interval(judged)}, {len(measured)} launches\n")
+        out.flush()
+    return found
+
+
+def _calibration(found: list[store.AaDuel], here: dueling.Here) -> store.NoiseRecord:
+    date = dt.datetime.now(dt.UTC)
+    floor = noise_floor([duel.log_ratios for duel in found], date.date())
+    return store.NoiseRecord(
+        store.SCHEMA, date.isoformat(timespec="seconds"), here.chip, here.stack, floor, tuple(found)
+    )

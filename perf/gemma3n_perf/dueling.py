@@ -1,0 +1,229 @@
+"""Duels, from two arms in words to judgements: the adapter behind ``duel``, ``calibrate``, ``bisect`` and confirmation.
+
+It wires the rooms together (measuring to the left, statistics and verdicts to the right) and decides nothing itself.
+"""
+
+import datetime as dt
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
+from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
+from gemma3n_perf.hardware.stack import current_stack, suite_checkout
+from gemma3n_perf.hardware.system import this_machine
+from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.measure.arms import parse
+from gemma3n_perf.measure.duel import Fought, Rules, fight
+from gemma3n_perf.measure.environments import Environments, installed_requirements
+from gemma3n_perf.measure.launch import Job, Launch, Pairs, Tools
+from gemma3n_perf.measure.progress import Progress
+from gemma3n_perf.measure.ready import Builder, ReadyArm
+from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.measure.workers import spawn
+from gemma3n_perf.measure.worktrees import Worktrees
+from gemma3n_perf.stats.detectable import plan
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.store import noise as noise_store
+from gemma3n_perf.verdict.judge import Duel, judge_many, should_stop
+from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, invalid, not_measured
+from gemma3n_perf.workload import cache
+
+LAUNCH_S = (3.0, 4.5)
+"""Seconds of measuring in a launch: fewer waste starts, more waste launches (docs/method.md)."""
+
+LEAST_PAIRS = 6
+_LAUNCH_SD, _PAIR_SD = 0.005, 0.03
+_LAST_TAIL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine and checkout: what runs duels here. ``root`` holds the forged checkpoints."""
+
+    chip: Chip
+    stack: Stack
+    builder: Builder
+    tools: Tools
+    baselines: Path
+    root: Path
+
+    @property
+    def noise(self) -> NoiseFloor | None:
+        """The class's calibrated noise floor, or None. Raises MalformedRecordError."""
+        found = noise_store.read(self.baselines, self.chip.chip_class)
+        return found.floor if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A duel in words. ``sources`` are checkpoints by the name their workload has, where that is not a preset.
+
+    ``aa`` says whether the arms are meant to be the same; None takes them as they are. ``settle`` False measures until
+    the budget is spent, whatever is shown.
+    """
+
+    baseline: str
+    candidate: str
+    workloads: tuple[str, ...]
+    budget_s: float
+    sessions: int = 1
+    aa: bool | None = False
+    settle: bool = True
+    policy: Policy = field(default_factory=Policy)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a duel found: the arms, what was measured of each workload, and its judgement, as one family."""
+
+    asked: Asked
+    arms: tuple[ReadyArm, ReadyArm]
+    fought: Mapping[str, Fought]
+    judgements: Mapping[str, Judgement]
+    date: dt.datetime
+
+
+def here(baselines: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Here:
+    """Return the real machine, with the checkout this package is run from."""
+    chip, repo = detect(), suite_checkout()
+    stack, system, root = current_stack(repo), this_machine(), cache.checkpoints_root()
+    limits = Limits.for_cores(chip.cpu_cores or os.cpu_count() or 1)
+    tools = Tools(
+        spawn=spawn, probe=ConditionProbe.on(system, os.getpid()), faults_of=partial(faults, limits=limits),
+        clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
+    )  # fmt: skip
+    builder = Builder(
+        Path(__file__).resolve().parents[1], stack, Worktrees(repo, root.parent, run_command),
+        Environments(root.parent, run_command, installed_requirements()), note,
+    )  # fmt: skip
+    return Here(chip, stack, builder, tools, baselines or (repo or Path()) / "baselines", root)
+
+
+@contextmanager
+def machine(baselines: Path | None, err: TextIO) -> Iterator[Here]:
+    """Hold this machine for measuring, with progress on ``err``. Raises MachineBusyError."""
+    progress = Progress(err)
+    with ExitStack() as held:
+        held.enter_context(measuring_lock())
+        held.callback(progress.clear)
+        progress.note(held.enter_context(keep_awake()))
+        yield here(baselines, progress.note)
+
+
+def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
+    """Carry a duel out. The caller holds the measuring lock.
+
+    Raises UsageError for what cannot be carried out, ArmUnavailableError, MalformedRecordError; what goes wrong while
+    a workload is measured is its judgement.
+    """
+    if not asked.workloads or len(set(asked.workloads)) != len(asked.workloads):
+        raise UsageError(f"workloads {', '.join(asked.workloads) or 'none'}", expected="each workload once")
+    date, noise = now or dt.datetime.now(dt.UTC), machine.noise
+    rules = Rules(asked.budget_s, asked.policy.min_launches, asked.sessions)
+    arms = machine.builder.pair(parse(asked.baseline), parse(asked.candidate), same=asked.aa)
+    judged = partial(judgements, asked=asked, noise=noise, today=date.date())
+
+    def look(state: Mapping[str, Fought]) -> frozenset[str]:
+        if not asked.settle:
+            return frozenset()
+        return frozenset(name for name, found in judged(state).items() if should_stop(found))
+
+    jobs = [_job(name, asked, machine.root) for name in asked.workloads]
+    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked, rules))
+    return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
+
+
+def judgements(
+    state: Mapping[str, Fought], *, asked: Asked, noise: NoiseFloor | None, today: dt.date
+) -> Mapping[str, Judgement]:
+    """Judge all workloads as one family; a failed one is not-measured or invalid by its error."""
+    sound = {name: one for name, one in state.items() if one.failure is None}
+    duels = {name: Duel(estimates(one.launches), asked.budget_s, budget_spent=one.spent) for name, one in sound.items()}
+    found = judge_many(duels, asked.policy, noise=noise, today=today) if duels else {}
+    return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
+
+
+def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
+    """Reduce each launch to its estimate."""
+    return tuple(
+        estimate_launch(
+            launch.tpot_s("baseline"), launch.tpot_s("candidate"), seconds=launch.seconds, session=launch.session
+        )
+        for launch in launches
+    )
+
+
+def pace(asked: Asked, rules: Rules) -> Pairs:
+    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
+
+    Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
+    """
+    needed = rules.min_launches * rules.sessions
+
+    def pairs(pair_s: float, start_s: float) -> int:
+        shortest = needed * LEAST_PAIRS * pair_s
+        if rules.budget_s < shortest:
+            raise UsageError(
+                f"a budget of {rules.budget_s:g} s is too short: {needed} launches of {LEAST_PAIRS} pairs of blocks "
+                f"take {shortest:.1f} s of measuring here",
+                expected=f"at least {shortest:.1f} s",
+                remedy=f"pass --budget {int(shortest * 1.1) + 1}",
+            )
+        wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
+        best = plan(
+            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
+            threshold=asked.policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
+        )  # fmt: skip
+        seconds = min(max(best.launch_s, LAUNCH_S[0]), LAUNCH_S[1], rules.budget_s / needed)
+        return max(LEAST_PAIRS, int(seconds / pair_s + 1e-9))
+
+    return pairs
+
+
+def _job(workload: str, asked: Asked, root: Path) -> Job:
+    name = workload.split("/")[0]
+    return Job(workload, asked.sources.get(name, name), str(root))
+
+
+def _failed(one: Fought) -> Judgement:
+    error = one.failure
+    assert error is not None
+    make = invalid if error.verdict == Verdict.INVALID else not_measured
+    judged = replace(make(error.found), launches=len(one.launches), measured_s=one.seconds)
+    if not error.remedy:
+        return judged
+    said = f"expected {error.expected}" if error.expected else error.found
+    return replace(judged, cautions=(Caution(type(error).__name__, said, error.remedy),))
+
+
+def _with_notes(
+    found: Mapping[str, Judgement], fought: Mapping[str, Fought], arms: tuple[ReadyArm, ReadyArm]
+) -> dict[str, Judgement]:
+    told = [note for arm in arms for note in arm.notes]
+    told += [
+        f"{arm.name} {arm.text}: a slowdown of {100 * arm.planted:.4g} % was planted" for arm in arms if arm.planted
+    ]
+    return {
+        name: replace(one, cautions=(*one.cautions, *(_caution(text) for text in (*told, *fought[name].notes))))
+        for name, one in found.items()
+    }
+
+
+def _caution(text: str) -> Caution:
+    if "uncommitted" in text:
+        return Caution("dirty", text, "commit the change, then duel ref:COMMIT")
+    if "planted" in text:
+        return Caution("planted", text, "leave the plant out for a real answer")
+    return Caution("tokens-differ", text, "look at the outputs before trusting that both do the same work")

@@ -1,0 +1,144 @@
+"""An arm in words: a sum of parts joined by ``+``, such as ``ref:main+mlx==0.32.3`` or ``here+plant:+2%``.
+
+Opinion: a part that is not understood is an error, and so is a part that another part would silently overrule.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gemma3n_perf.errors import UsageError
+
+ENGINES = ("mlx_vlm",)
+FUSIONS: tuple[str, ...] = ()
+GRAMMAR = (
+    "parts joined by +: here, ref:COMMIT, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, fusion:NAME, "
+    "env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
+)
+_SPLIT = re.compile(r"\+(?=here\b|ref:|mlx==|mlx-vlm==|mlx-vlm@|fusion:|env:|plant:|engine:)")
+_VERSION = re.compile(r"\d+(\.\d+)*([a-z0-9.+-]*)", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLANT = re.compile(r"([+-])(\d+(?:\.\d+)?)%")
+_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"})
+_MOST_PLANTED = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side as it was asked for; None is what this environment has.
+
+    ``mlx_vlm_from`` is a folder or a git reference of mlx-vlm. ``plant`` is the share of time that every step takes
+    longer (0.02 = 2 %), negative for less; see ``slowdowns``.
+    """
+
+    text: str
+    ref: str | None = None
+    mlx: str | None = None
+    mlx_vlm: str | None = None
+    mlx_vlm_from: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    engine: str = ENGINES[0]
+    plant: float = 0.0
+
+    @property
+    def builds(self) -> bool:
+        """Whether it asks for packages other than those of this environment."""
+        return any(part is not None for part in (self.mlx, self.mlx_vlm, self.mlx_vlm_from))
+
+
+def parse(text: str) -> Arm:
+    """Read an arm. Raises UsageError naming the part that is not understood or that contradicts another."""
+    arm, seen = Arm(text), list[str]()
+    for part in parts(text):
+        kind, arm = _add(arm, part)
+        if kind in seen:
+            raise _bad(text, f"{kind} is given twice", "each part once")
+        seen.append(kind)
+    if {"here", "ref"} <= set(seen):
+        raise _bad(text, "it is both here and at a commit", "here, for this tree, or ref:COMMIT")
+    if arm.mlx_vlm and arm.mlx_vlm_from:
+        raise _bad(text, "mlx-vlm is given twice", "mlx-vlm==VERSION or mlx-vlm@PATH_OR_GITREF")
+    if seen == ["plant"]:
+        raise _bad(text, "a plant grows on something", f"another part beside it, for instance here+{text}")
+    return arm
+
+
+def parts(text: str) -> list[str]:
+    """Take a sum of parts apart, unchecked."""
+    return [part.strip() for part in _SPLIT.split(text)]
+
+
+def _add(arm: Arm, part: str) -> tuple[str, Arm]:
+    """Return the kind of ``part``, unique where it may come once, and the arm with it."""
+    name, colon, value = part.partition(":")
+    if part == "here":
+        return "here", arm
+    if match := re.fullmatch(r"(mlx|mlx-vlm)==(.*)", part):
+        package, version = match[1], match[2].strip()
+        if not _VERSION.fullmatch(version):
+            raise _bad(arm.text, f"{version!r} is no version", f"for instance {package}==0.32.3")
+        return package, replace(arm, mlx=version) if package == "mlx" else replace(arm, mlx_vlm=version)
+    if part.startswith("mlx-vlm@") and part != "mlx-vlm@":
+        return "mlx-vlm@", replace(arm, mlx_vlm_from=part.removeprefix("mlx-vlm@"))
+    if not colon or not value:
+        raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
+    match name:
+        case "ref":
+            return name, replace(arm, ref=value)
+        case "engine":
+            _known(arm, "engine", value, ENGINES)
+            return name, replace(arm, engine=value)
+        case "fusion":
+            _known(arm, "fusion", value, FUSIONS)
+            return f"fusion:{value}", arm
+        case "env":
+            variable, equals, setting = value.partition("=")
+            if not equals or not _VARIABLE.fullmatch(variable) or variable in _OURS:
+                raise _bad(arm.text, f"{part!r} sets no variable", "env:NAME=VALUE, and not a path of Python's")
+            return f"env:{variable}", replace(arm, env=tuple(sorted((*arm.env, (variable, setting)))))
+        case "plant":
+            return name, replace(arm, plant=_planted(arm, value))
+        case _:
+            raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
+
+
+def _planted(arm: Arm, value: str) -> float:
+    match = _PLANT.fullmatch(value)
+    share = float(f"{match[1]}{match[2]}") / 100 if match else 0.0
+    if not -0.5 <= share <= _MOST_PLANTED or share == 0:
+        raise _bad(arm.text, f"plant:{value} is no slowdown", "a percentage from -50% to +900%, for instance plant:+2%")
+    return share
+
+
+def _known(arm: Arm, what: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise _bad(arm.text, f"there is no {what} {name!r}", f"one of: {', '.join(names) or f'there is no {what} yet'}")
+
+
+def _bad(text: str, found: str, expected: str) -> UsageError:
+    return UsageError(f"arm {text!r}: {found}", expected=expected)
+
+
+def slowdowns(baseline: Arm, candidate: Arm) -> tuple[float, float]:
+    """How much longer each arm's blocks are made to take, as fractions of their time.
+
+    Nothing can be made faster, so ``plant:-2%`` (its time falls to 0.98) slows the *other* arm by 1/0.98 - 1 = 2.04 %:
+    the ratio of the two is what was asked for.
+    """
+    first, second = (
+        round(_factor(own.plant) * _given_by(other.plant) - 1, 12) for own, other in _sides(baseline, candidate)
+    )
+    return first, second
+
+
+def _sides(baseline: Arm, candidate: Arm) -> Iterator[tuple[Arm, Arm]]:
+    yield baseline, candidate
+    yield candidate, baseline
+
+
+def _factor(plant: float) -> float:
+    return 1 + max(plant, 0.0)
+
+
+def _given_by(plant: float) -> float:
+    return 1 / (1 + min(plant, 0.0))

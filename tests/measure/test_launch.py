@@ -1,0 +1,173 @@
+from collections import Counter
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from gemma3n_perf.errors import (
+    BadConditionsError,
+    InvalidError,
+    NotComparableError,
+    OutOfMemoryError,
+    WorkerFailedError,
+)
+from gemma3n_perf.measure import worker as wire
+from gemma3n_perf.measure.launch import DROP, Job, Launch, Pace, measure, started, warm_up
+from tests.measure.arena import ARMS, LOADED, Arena, arm, with_version
+
+JOB = Job("nano/text/pp40-tg64", "nano", "/root")
+PACE = Pace(6, 20)
+
+
+def launch(arena: Arena, pace: Pace = PACE) -> Launch:
+    """Start both arms and measure."""
+    with started(ARMS, JOB, arena.tools) as running:
+        return measure(running, pace, arena.tools, session=0, start_s=1.0)
+
+
+def test_every_pair_has_a_block_of_each_arm_in_random_order() -> None:
+    """Neither arm is always first, and each has as many blocks."""
+    found = launch(Arena())
+    assert len(found.pairs) == 20
+    assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
+    firsts = Counter(pair[0].arm for pair in found.pairs)
+    assert min(firsts.values()) >= 4
+    assert len(found.tpot_s("baseline")) == len(found.tpot_s("candidate")) == 20
+
+
+def test_the_record_keeps_which_block_was_whose() -> None:
+    """An arm that is slower is slower in the record."""
+    found = launch(Arena(tpot_s=lambda name, launch: {"baseline": 0.02, "candidate": 0.03}[name]))
+    assert set(found.tpot_s("baseline")) == {0.02}
+    assert set(found.tpot_s("candidate")) == {0.03}
+    assert found.seconds == pytest.approx(20 * 6 * 0.05)
+
+
+def test_which_arm_is_started_first_is_drawn() -> None:
+    """Over launches with different draws, each comes first."""
+    firsts = {launch(Arena(seed=seed), Pace(6, 1)).started_first for seed in range(8)}
+    assert firsts == {"baseline", "candidate"}
+
+
+def test_both_arms_are_told_to_load_before_either_is_waited_for() -> None:
+    """Loading takes the time of the slower arm, not of both."""
+    arena = Arena()
+    with started(ARMS, JOB, arena.tools):
+        assert [type(worker.asked[0]) for worker in arena.workers] == [wire.Load, wire.Load]
+        loads = [worker.asked[0] for worker in arena.workers]
+        assert loads[0] == wire.Load("nano/text/pp40-tg64", "nano", "/root", "mlx_vlm", 0.0)
+
+
+def test_a_contended_block_is_discarded_with_its_pair_and_repeated() -> None:
+    """The pair is kept apart with its faults, its time counts as measuring, and the pauses grow."""
+    arena = Arena(contended=lambda block: block in (2, 4, 7))
+    found = launch(arena, Pace(6, 5))
+    assert len(found.pairs) == 5
+    assert [[block.faults for block in pair] for pair in found.discarded] == [
+        [("steal",), ()],
+        [("steal",), ()],
+        [(), ("steal",)],
+    ]
+    assert found.seconds == pytest.approx(8 * 2 * 6 * 0.02)
+    assert arena.slept == pytest.approx([0.2, 0.4, 0.8])
+
+
+def test_a_machine_that_is_never_quiet_is_given_up() -> None:
+    """After as many discards as patience allows, with the reason and its remedy; the workers are gone."""
+    arena = Arena(contended=lambda block: True)
+    with pytest.raises(BadConditionsError, match="steal") as caught:
+        launch(arena)
+    assert caught.value.remedy == "find another machine"
+    assert all(worker.closed for worker in arena.workers)
+
+
+def test_workers_end_with_their_launch() -> None:
+    """Whatever happens inside."""
+    arena = Arena(raises={("candidate", "prepare"): OutOfMemoryError("no room")})
+    with pytest.raises(OutOfMemoryError), started(ARMS, JOB, arena.tools):
+        pass
+    assert [worker.closed for worker in arena.workers] == [True, True]
+
+
+@pytest.mark.parametrize("what", ["checkpoint_digest", "prompt_digest", "prompt_tokens", "generated_tokens"])
+def test_arms_that_do_different_work_are_not_compared(what: str) -> None:
+    """The error names what differs."""
+    other = msgspec.structs.replace(LOADED, **{what: 7 if what.endswith("tokens") else "other"})
+    arena = Arena(loaded={"candidate": other})
+    with pytest.raises(NotComparableError, match=what.replace("_", " ")), started(ARMS, JOB, arena.tools):
+        pass
+
+
+def test_other_tokens_on_the_same_versions_are_invalid() -> None:
+    """A fast wrong answer is no answer."""
+    arena = Arena(tokens={"candidate": "tokens:2"})
+    with pytest.raises(InvalidError, match="different greedy tokens"), started(ARMS, JOB, arena.tools):
+        pass
+
+
+def test_other_tokens_on_other_versions_are_noted() -> None:
+    """Versions may round differently; the duel goes on and says so."""
+    arena = Arena(tokens={"candidate": "tokens:2"}, stacks={"candidate": with_version(mlx="0.32.3")})
+    with started(ARMS, JOB, arena.tools) as running:
+        assert "different greedy tokens" in running.notes[0]
+        assert running.sides["candidate"].stack.mlx == "0.32.3"
+
+
+def test_other_sources_of_one_version_may_differ_in_tokens() -> None:
+    """A branch of mlx-vlm often still carries the version of its release."""
+    arms = (arm("baseline"), arm("candidate", packages=("1", "~/mlx-vlm")))
+    arena = Arena(tokens={"candidate": "tokens:2"})
+    with started(arms, JOB, arena.tools) as running:
+        assert running.notes
+
+
+def test_a_worker_of_another_protocol_is_refused() -> None:
+    """Before it is asked for anything."""
+    arena = Arena()
+    tools = arena.tools
+
+    class Old:
+        """Greets in another protocol."""
+
+        asked: list[wire.Request] = []  # noqa: RUF012
+
+        def send(self, request: wire.Request) -> None:
+            """Keep it."""
+            self.asked.append(request)
+
+        def receive(self, timeout_s: float) -> wire.Reply:
+            """Greet."""
+            return wire.Hello(99, 1, {})
+
+        def close(self) -> None:
+            """End."""
+
+    with (
+        pytest.raises(WorkerFailedError, match="protocol 99"),
+        started(ARMS, JOB, replace(tools, spawn=lambda arm: Old())),
+    ):
+        pass
+    assert Old.asked == []
+
+
+def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
+    """At least five tokens that count and a tenth of a second, never more steps than the workload has."""
+    asked: list[tuple[float, float]] = []
+
+    def pairs(pair_s: float, start_s: float) -> int:
+        asked.append((pair_s, start_s))
+        return 9
+
+    for tpot_s, generate, steps in ((0.02, 64, 6), (0.004, 64, DROP + 25), (0.001, 64, 64), (1.5, 4, 4)):
+        arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
+        with started(ARMS, JOB, arena.tools) as running:
+            pace = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
+        assert pace == Pace(steps, 9)
+        assert asked[-1][0] == pytest.approx(2 * steps * tpot_s)
+
+
+def test_a_pace_once_settled_stays() -> None:
+    """Launches of one duel are alike."""
+    arena = Arena()
+    with started(ARMS, JOB, arena.tools) as running:
+        assert warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1) is PACE

@@ -1,0 +1,137 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.measure.arms import parse
+from gemma3n_perf.measure.environments import Environments
+from gemma3n_perf.measure.ready import Builder, ReadyArm
+from gemma3n_perf.measure.shell import Done
+from gemma3n_perf.measure.worktrees import Worktrees
+from tests.fakes import COMMIT, STACK
+
+OTHER = "f" * 40
+HERE = {"mlx": "mlx==0.32.4", "mlx-vlm": "mlx-vlm==0.7.10"}
+
+
+def builder(tmp_path: Path, *, dirty: bool = False, worker: bool = True, suite: bool = True) -> Builder:
+    """Return a builder over a fake git, which knows ``main`` as this commit and ``old`` as another, and a fake uv."""
+
+    def run(argv: Sequence[str], timeout_s: float) -> Done:
+        if "rev-parse" in argv:
+            known = {"main": COMMIT, "old": OTHER}
+            if argv[-1] == "HEAD":
+                return Done(1, "", "")
+            commit = known.get(argv[-1].removesuffix("^{commit}"))
+            return Done(0, commit, "") if commit else Done(1, "", "")
+        if "add" in argv and suite:
+            session = Path(argv[-2]) / "perf" / "gemma3n_perf" / "decode" / "session.py"
+            session.parent.mkdir(parents=True)
+            session.touch()
+            if worker:
+                (session.parents[1] / "measure").mkdir()
+                (session.parents[1] / "measure" / "worker.py").touch()
+        if argv[1] == "venv":
+            python = Path(argv[-1]) / "bin" / "python"
+            python.parent.mkdir(parents=True)
+            python.touch()
+        return Done(0, "", "")
+
+    stack = replace(STACK, dirty=dirty)
+    return Builder(
+        tmp_path / "here" / "perf", stack, Worktrees(tmp_path / "here", tmp_path / "cache", run),
+        Environments(tmp_path / "cache", run, HERE, uv="uv"), python="python-of-here",
+    )  # fmt: skip
+
+
+def pair(made: Builder, baseline: str, candidate: str, same: bool | None = False) -> tuple[ReadyArm, ReadyArm]:
+    """Build two arms."""
+    return made.pair(parse(baseline), parse(candidate), same=same)
+
+
+def test_here_runs_this_python_over_this_package(tmp_path: Path) -> None:
+    """With its own worker, and variables set before the start."""
+    _, arm = pair(builder(tmp_path), "here", "here+env:MLX_MAX_OPS_PER_BUFFER=100")
+    package = tmp_path / "here" / "perf"
+    assert arm.argv == ("python-of-here", "-P", str(package / "gemma3n_perf" / "measure" / "worker.py"))
+    assert arm.environ["PYTHONPATH"] == str(package)
+    assert arm.environ["MLX_MAX_OPS_PER_BUFFER"] == "100"
+
+
+def test_a_commit_runs_its_own_package_and_worker(tmp_path: Path) -> None:
+    """From its worktree, with the packages of here."""
+    arm, _ = pair(builder(tmp_path), "ref:old", "here")
+    package = tmp_path / "cache" / "worktrees" / OTHER / "perf"
+    assert arm.environ["PYTHONPATH"] == str(package)
+    assert arm.argv == ("python-of-here", "-P", str(package / "gemma3n_perf" / "measure" / "worker.py"))
+
+
+def test_a_commit_from_before_workers_is_served_by_todays(tmp_path: Path) -> None:
+    """The conversation is today's; what is measured is that commit's package."""
+    arm, _ = pair(builder(tmp_path, worker=False), "ref:old", "here")
+    assert arm.environ["PYTHONPATH"] == str(tmp_path / "cache" / "worktrees" / OTHER / "perf")
+    assert arm.argv[-1] == str(tmp_path / "here" / "perf" / "gemma3n_perf" / "measure" / "worker.py")
+
+
+def test_a_commit_without_the_suite_is_unavailable(tmp_path: Path) -> None:
+    """It cannot decode anything."""
+    with pytest.raises(ArmUnavailableError, match="holds no suite"):
+        pair(builder(tmp_path, suite=False), "ref:old", "here")
+
+
+def test_other_versions_run_in_their_own_environment(tmp_path: Path) -> None:
+    """Over this package; versions that are here already need none."""
+    here, other = pair(builder(tmp_path), "mlx==0.32.4+mlx-vlm==0.7.10", "mlx==0.32.3")
+    assert here.argv[0] == "python-of-here"
+    assert Path(other.argv[0]).parts[-2:] == ("bin", "python")
+    assert "environments" in other.argv[0]
+    assert other.environ["PYTHONPATH"] == here.environ["PYTHONPATH"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate"),
+    [
+        ("here", "here"),
+        ("here", "ref:main"),
+        ("here", "mlx==0.32.4"),
+        ("ref:old", "ref:old+mlx-vlm==0.7.10"),
+        ("env:A=1+env:B=2", "env:B=2+env:A=1"),
+    ],
+)
+def test_the_same_arm_twice_is_refused_unless_asked_for(tmp_path: Path, baseline: str, candidate: str) -> None:
+    """However it is written: a comparison with itself shows nothing but error."""
+    with pytest.raises(UsageError, match="same arm twice") as caught:
+        pair(builder(tmp_path), baseline, candidate)
+    assert "--aa" in (caught.value.remedy or "")
+    assert pair(builder(tmp_path), baseline, candidate, same=True)
+    assert pair(builder(tmp_path), baseline, candidate, same=None)
+
+
+def test_a_plant_makes_an_arm_another(tmp_path: Path) -> None:
+    """And carries its slowdown; a speed-up goes to the other side."""
+    baseline, candidate = pair(builder(tmp_path), "here", "here+plant:+2%")
+    assert (baseline.planted, candidate.planted) == pytest.approx((0.0, 0.02))
+    baseline, candidate = pair(builder(tmp_path), "here", "here+plant:-2%")
+    assert (baseline.planted, candidate.planted) == pytest.approx((1 / 0.98 - 1, 0.0))
+
+
+def test_an_aa_duel_of_two_arms_is_refused(tmp_path: Path) -> None:
+    """It would call their difference noise."""
+    with pytest.raises(UsageError, match="--aa is for one arm twice"):
+        pair(builder(tmp_path), "here", "ref:old", same=True)
+
+
+def test_a_dirty_tree_is_no_commit_and_is_marked(tmp_path: Path) -> None:
+    """It differs from the commit it started from, and its result says that it belongs to none."""
+    baseline, candidate = pair(builder(tmp_path, dirty=True), "ref:main", "here")
+    assert baseline.notes == ()
+    assert "uncommitted changes" in candidate.notes[0]
+
+
+def test_an_unknown_ref_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    """Even where the other arm is sound."""
+    with pytest.raises(UsageError, match="no commit of this clone"):
+        pair(builder(tmp_path), "mlx==0.32.3", "ref:nowhere")
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,114 @@
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.confirm import UNCONFIRMED, Looked, baseline_arm, confirm, look_into
+from gemma3n_perf.errors import ArmUnavailableError, MachineBusyError, PerfError, UsageError
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.store.compare import Compared
+from gemma3n_perf.verdict.types import Judgement, Verdict
+from tests.duels import FakeBuilder, machine, opened
+from tests.fakes import COMMIT, STACK, WORKLOAD, measurement
+from tests.measure.arena import Arena, noisy
+
+OTHER = "nano/text/pp140-tg64"
+SUSPECT = Compared(measurement(WORKLOAD), Judgement(Verdict.LOSS, "suspected", -0.1, -0.12, -0.08), "committed 5")
+CLEAR = Compared(measurement(OTHER), Judgement(Verdict.NO_CHANGE, "same", 0.0, -0.001, 0.001), "committed 5")
+
+
+def looked(
+    arena: Arena, tmp_path: Path, then: Stack = STACK, raises: PerfError | None = None, **options: object
+) -> Looked:
+    """Look into one suspect beside one that is clear."""
+    here = machine(arena, tmp_path, raises=raises)
+    return look_into((SUSPECT, CLEAR), then, partial(opened, here), **options)  # type: ignore[arg-type]
+
+
+def test_the_baselines_stack_is_rebuilt_where_it_differs() -> None:
+    """Its commit always; versions and knobs only where they are not those of here."""
+    assert baseline_arm(STACK, STACK) == f"ref:{COMMIT}"
+    then = replace(STACK, mlx="0.32.3", mlx_vlm="0.7.9", knobs={"MLX_A": "1"})
+    assert baseline_arm(then, STACK) == f"ref:{COMMIT}+mlx==0.32.3+mlx-vlm==0.7.9+env:MLX_A=1"
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (replace(STACK, commit=None), STACK),
+        (replace(STACK, dirty=True), STACK),
+        (STACK, replace(STACK, knobs={"MLX_A": "1"})),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_unavailable(then: Stack, now: Stack) -> None:
+    """Uncommitted changes, and a knob that cannot be unset."""
+    with pytest.raises(ArmUnavailableError):
+        baseline_arm(then, now)
+
+
+def test_the_planted_slowdown_goes_into_the_candidate(tmp_path: Path) -> None:
+    """So that a smoke test rings through to the end."""
+    here = machine(Arena(noisy(launch_sd=1e-4, block_sd=1e-4)), tmp_path)
+    found = confirm([WORKLOAD], STACK, here, planted=0.25)
+    assert isinstance(here.builder, FakeBuilder)
+    assert here.builder.asked == [(f"ref:{COMMIT}", "here+plant:+25%", None)]
+    assert found.judgements[WORKLOAD].verdict is Verdict.LOSS
+    assert found.note(WORKLOAD).startswith("confirmed by a duel: -20.0")
+
+
+def test_a_confirmed_loss_stays_a_loss(tmp_path: Path) -> None:
+    """Its line says what the duel saw, and what was clear is left alone."""
+    found = looked(Arena(noisy(-0.1)), tmp_path)
+    assert [one.judgement.verdict for one in found.compared] == [Verdict.LOSS, Verdict.NO_CHANGE]
+    assert found.compared[0].judgement.effect == SUSPECT.judgement.effect
+    assert found.compared[1] is CLEAR
+    assert found.notes[WORKLOAD].startswith("confirmed by a duel")
+    assert not found.unanswered
+
+
+def test_a_suspicion_that_a_duel_refutes_fails_nothing(tmp_path: Path) -> None:
+    """The screen compares across days; the duel decides."""
+    found = looked(Arena(noisy()), tmp_path)
+    assert found.compared[0].judgement.verdict is Verdict.NO_CHANGE
+    assert found.notes[WORKLOAD].startswith("not confirmed: a duel says no-change")
+
+
+@pytest.mark.parametrize(
+    "raises",
+    [UsageError("ref:x is no commit of this clone", remedy="git fetch"), ArmUnavailableError("mlx==1 is offline")],
+)
+def test_a_baseline_that_cannot_be_rebuilt_leaves_it_unanswered(tmp_path: Path, raises: PerfError) -> None:
+    """Neither proved nor cleared: not-measured, with the reason, and never a crash."""
+    found = looked(Arena(), tmp_path, raises=raises)
+    assert found.compared[0].judgement.verdict is Verdict.NOT_MEASURED
+    assert raises.found in found.notes[WORKLOAD]
+    assert found.unanswered
+
+
+def test_a_busy_machine_leaves_it_unanswered(tmp_path: Path) -> None:
+    """Another measurement may have begun since."""
+
+    def busy() -> object:
+        raise MachineBusyError("process 7 measures")
+
+    found = look_into((SUSPECT,), STACK, busy)  # type: ignore[arg-type]
+    assert found.unanswered
+    assert "process 7 measures" in found.notes[WORKLOAD]
+
+
+def test_without_confirmation_the_suspicion_stands_and_says_so(tmp_path: Path) -> None:
+    """It still fails the run, as a suspicion of the screen."""
+    arena = Arena()
+    found = looked(arena, tmp_path, enabled=False)
+    assert found.compared == (SUSPECT, CLEAR)
+    assert found.notes == {WORKLOAD: UNCONFIRMED}
+    assert arena.workers == []
+
+
+def test_without_a_suspicion_nothing_is_duelled(tmp_path: Path) -> None:
+    """And nothing is said."""
+    arena = Arena()
+    found = look_into((CLEAR,), STACK, partial(opened, machine(arena, tmp_path)))
+    assert found == Looked((CLEAR,))
+    assert arena.workers == []

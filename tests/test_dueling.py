@@ -1,0 +1,124 @@
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf import dueling
+from gemma3n_perf.errors import InvalidError, UsageError, WorkerFailedError
+from gemma3n_perf.measure.duel import Rules
+from gemma3n_perf.stats.spread import noise_floor
+from gemma3n_perf.store import noise
+from gemma3n_perf.verdict.types import NoiseStatus, Verdict
+from tests.duels import NOW, asked, machine
+from tests.fakes import CHIP, STACK, WORKLOAD
+from tests.measure.arena import Arena, noisy, with_version
+
+
+def duel(arena: Arena, tmp_path: Path, **changes: object) -> dueling.Answer:
+    """Carry a duel out in an arena."""
+    return dueling.duel(asked(**changes), machine(arena, tmp_path), NOW)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "verdict", "effect"),
+    [
+        ("here+plant:+2%", Verdict.LOSS, 1 / 1.02 - 1),
+        ("here+plant:-2%", Verdict.WIN, 1 / 0.98 - 1),
+        ("ref:x", Verdict.NO_CHANGE, 0.0),
+    ],
+)
+def test_what_was_planted_is_found(tmp_path: Path, candidate: str, verdict: Verdict, effect: float) -> None:
+    """Over 60 s of noisy blocks, with its size inside the interval."""
+    found = duel(Arena(noisy()), tmp_path, candidate=candidate).judgements[WORKLOAD]
+    assert found.verdict is verdict
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= effect <= found.high
+
+
+def test_a_large_effect_stops_early(tmp_path: Path) -> None:
+    """10 % needs no more than 20 s of measuring."""
+    for seed in range(5):
+        found = duel(Arena(noisy(seed=seed), seed=seed), tmp_path, candidate="here+plant:+10%").judgements[WORKLOAD]
+        assert found.verdict is Verdict.LOSS
+        assert found.measured_s <= 20.0
+
+
+def test_launches_of_nano_measure_three_to_five_seconds(tmp_path: Path) -> None:
+    """In blocks of five tokens that count."""
+    launch = duel(Arena(noisy()), tmp_path).fought[WORKLOAD].launches[0]
+    assert launch.steps == 6
+    assert 3.0 <= launch.seconds <= 5.0
+
+
+def test_a_slow_workload_has_the_fewest_pairs_and_no_fewer(tmp_path: Path) -> None:
+    """At 2 s a token a launch of six pairs is as short as it gets."""
+    arena = Arena(lambda name, launch: 2.0)
+    launch = duel(arena, tmp_path, workloads=("e2b-4bit/text/pp4-tg4",), budget_s=400.0)
+    assert len(launch.fought["e2b-4bit/text/pp4-tg4"].launches[0].pairs) == dueling.LEAST_PAIRS
+
+
+def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) -> None:
+    """And that shortest works."""
+    arena = Arena()
+    with pytest.raises(UsageError, match="too short: 3 launches of 6 pairs") as caught:
+        duel(arena, tmp_path, budget_s=2.0)
+    assert arena.probed == 0
+    shortest = float((caught.value.remedy or "").split()[-1])
+    assert duel(Arena(noisy()), tmp_path, budget_s=shortest).judgements[WORKLOAD].launches >= 3
+
+
+def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
+    """Launches shrink until three fit."""
+    assert dueling.pace(asked(budget_s=6.0), Rules(6.0, 3))(0.24, 5.0) == 8
+    assert dueling.pace(asked(budget_s=6.0), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(WorkerFailedError("hung", remedy="r"), "not-measured"), (InvalidError("tokens"), "invalid")]
+)
+def test_a_failure_is_the_verdict_of_its_workload(tmp_path: Path, error: WorkerFailedError, verdict: str) -> None:
+    """With its words, after however many good launches; it is never judged by those."""
+    arena = Arena(noisy(), raises={("candidate", "block"): error}, from_launch=4)
+    found = duel(arena, tmp_path).judgements[WORKLOAD]
+    assert (found.verdict, found.reason, found.launches) == (verdict, error.found, 4)
+    assert [caution.remedy for caution in found.cautions] == ([error.remedy] if error.remedy else [])
+
+
+def test_several_workloads_are_judged_as_one_family(tmp_path: Path) -> None:
+    """Each at its share of the error, by Holm's procedure."""
+    other = "nano/text/pp140-tg64"
+    arena = Arena(noisy())
+    found = duel(arena, tmp_path, candidate="here+plant:+5%", workloads=(WORKLOAD, other)).judgements
+    assert [one.verdict for one in found.values()] == [Verdict.LOSS, Verdict.LOSS]
+    assert found[WORKLOAD].level == pytest.approx(0.975)
+
+
+def test_the_calibrated_noise_of_the_class_is_used(tmp_path: Path) -> None:
+    """Or said to be missing, or stale."""
+    assert duel(Arena(noisy()), tmp_path).judgements[WORKLOAD].noise is NoiseStatus.MISSING
+    duels = [(0.006, -0.008, 0.004, -0.005), (0.007, -0.004, -0.006, 0.005)]
+    raw = tuple(noise.AaDuel(WORKLOAD, one, (4.0,) * 4) for one in duels)
+    for day, status in ((dt.date(2026, 6, 30), NoiseStatus.USED), (dt.date(2025, 6, 30), NoiseStatus.STALE)):
+        noise.write(tmp_path, noise.NoiseRecord(1, day.isoformat(), CHIP, STACK, noise_floor(duels, day), raw))
+        assert duel(Arena(noisy()), tmp_path).judgements[WORKLOAD].noise is status
+
+
+def test_an_unsettled_duel_measures_to_the_end(tmp_path: Path) -> None:
+    """Calibration wants every launch, whatever they show."""
+    found = duel(Arena(noisy()), tmp_path, settle=False, budget_s=30.0).fought[WORKLOAD]
+    assert found.spent
+    assert found.seconds > 24.0
+
+
+def test_cautions_tell_plants_and_other_tokens(tmp_path: Path) -> None:
+    """What makes an answer no plain answer stands beside it."""
+    arena = Arena(noisy(), tokens={"candidate": "t2"}, stacks={"candidate": with_version(mlx="0.32.3")})
+    found = duel(arena, tmp_path, candidate="mlx==0.32.3+plant:+2%").judgements[WORKLOAD]
+    assert {"planted", "tokens-differ", "noise-missing"} <= {caution.code for caution in found.cautions}
+
+
+def test_a_workload_twice_is_refused(tmp_path: Path) -> None:
+    """It would be two claims from one question."""
+    with pytest.raises(UsageError, match="workloads"):
+        duel(Arena(), tmp_path, workloads=(WORKLOAD, WORKLOAD))

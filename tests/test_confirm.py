@@ -71,7 +71,7 @@ def test_a_suspicion_that_a_duel_refutes_fails_nothing(tmp_path: Path) -> None:
     """The screen compares across days; the duel decides."""
     found = looked(Arena(noisy()), tmp_path)
     assert found.compared[0].judgement.verdict is Verdict.NO_CHANGE
-    assert found.notes[WORKLOAD].startswith("not confirmed: a duel says no-change")
+    assert found.notes[WORKLOAD].startswith("not confirmed: a duel says no change of 3.3 % or more")
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,36 @@ def test_without_a_suspicion_nothing_is_duelled(tmp_path: Path) -> None:
     found = look_into((CLEAR,), STACK, partial(opened, machine(arena, tmp_path)))
     assert found == Looked((CLEAR,))
     assert arena.workers == []
+
+
+def unsettled(effect: float, workload: str = WORKLOAD) -> Compared:
+    """Return a screen that five sessions 10 % apart leave open."""
+    judgement = Judgement(Verdict.INCONCLUSIVE, "open", effect, effect - 0.3, effect + 0.3, launches=5, launch_sd=0.1)
+    return Compared(measurement(workload), judgement, "committed 5")
+
+
+def test_the_likeliest_of_what_the_screen_left_open_is_looked_into(tmp_path: Path) -> None:
+    """Where sessions differ by 10 %, a fifth off may hide behind them; one duel, of the slowest, tells."""
+    arena = Arena(noisy(-0.2))
+    compared = (unsettled(-0.1), unsettled(-0.2, OTHER))
+    found = look_into(compared, STACK, partial(opened, machine(arena, tmp_path)))
+    assert [one.judgement.verdict for one in found.compared] == [Verdict.INCONCLUSIVE, Verdict.LOSS]
+    assert found.notes[OTHER].startswith("confirmed by a duel")
+    assert found.notes.keys() == {OTHER}
+
+
+@pytest.mark.parametrize("effect", [-0.05, 0.0, 0.2])
+def test_what_the_spread_of_sessions_explains_is_not_looked_into(tmp_path: Path, effect: float) -> None:
+    """Half a standard error off is what unchanged code looks like."""
+    arena = Arena()
+    assert look_into((unsettled(effect),), STACK, partial(opened, machine(arena, tmp_path))).notes == {}
+    assert arena.workers == []
+
+
+def test_an_open_screen_stays_open_where_no_duel_can_be_had(tmp_path: Path) -> None:
+    """The screen did not accuse, so an arm that cannot be built is no failure; it is said."""
+    here = machine(Arena(), tmp_path, raises=ArmUnavailableError("mlx==1 is offline"))
+    found = look_into((unsettled(-0.2),), STACK, partial(opened, here))
+    assert found.compared == (unsettled(-0.2),)
+    assert not found.unanswered
+    assert "mlx==1 is offline" in found.notes[WORKLOAD]

@@ -47,7 +47,7 @@ def test_a_large_effect_stops_early(tmp_path: Path) -> None:
 def test_launches_of_nano_measure_three_to_five_seconds(tmp_path: Path) -> None:
     """In blocks of five tokens that count."""
     launch = duel(Arena(noisy()), tmp_path).fought[WORKLOAD].launches[0]
-    assert launch.steps == 6
+    assert launch.steps == 7
     assert 3.0 <= launch.seconds <= 5.0
 
 

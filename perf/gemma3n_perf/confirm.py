@@ -13,9 +13,11 @@ from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.report.duels import interval
 from gemma3n_perf.store.compare import Compared
 from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.screening import suspects
 from gemma3n_perf.verdict.types import Judgement, Verdict, not_measured
 
 BUDGET_S = 60.0
+LARGEST_MARGIN = 0.05
 UNCONFIRMED = "a suspicion of the screen, not put to a duel: --no-confirm was given"
 
 
@@ -35,6 +37,8 @@ class Confirmation:
                 return f"confirmed by a duel: {seen}"
             case Verdict.NOT_MEASURED | Verdict.INVALID:
                 return f"not confirmed, for the duel gave no answer: {found.verdict}: {found.reason}"
+            case Verdict.NO_CHANGE:
+                return f"not confirmed: a duel says no change of {100 * (found.margin or 0.0):.1f} % or more, {seen}"
             case _:
                 return f"not confirmed: a duel says {found.verdict}, {seen}"
 
@@ -126,22 +130,39 @@ def look_into(
     planted: float = 0.0,
     sources: Mapping[str, str] | None = None,
 ) -> Looked:
-    """Let a duel decide every loss that the screen suspects; with ``enabled`` False, only say that none did."""
+    """Let a duel decide every loss of the screen, and the likeliest of what it could not settle.
+
+    One unsettled workload a session bounds the time: where one slowed, others did, and the worst shows it best. With
+    ``enabled`` False, only say that no duel decided.
+    """
+    policy = Policy()
     names = [one.measurement.workload for one in compared if one.judgement.verdict is Verdict.LOSS]
+    losses = bool(names)
+    if not losses and enabled:
+        names = _likeliest(compared, policy)
     if not names or then is None:
         return Looked(compared)
     if not enabled:
         return Looked(compared, dict.fromkeys(names, UNCONFIRMED))
+    seen = [one.judgement.effect or 0.0 for one in compared if one.measurement.workload in names]
+    # A suspicion of 15 % is refuted by showing that nothing near it happened; that takes seconds, not minutes.
+    policy = replace(policy, margin=min(LARGEST_MARGIN, max(policy.margin, -max(seen) / 3)))
     try:
         with open_machine() as machine:
-            found = confirm(names, then, machine, planted=planted, sources=sources)
+            found = confirm(names, then, machine, planted=planted, sources=sources, policy=policy)
     except PerfError as error:
         found = impossible(names, error)
-    return Looked(
-        tuple(found.applied(one) for one in compared),
-        {name: found.note(name) for name in names},
-        any(found.judgements[name].verdict is Verdict.NOT_MEASURED for name in names),
-    )
+    unanswered = any(found.judgements[name].verdict is Verdict.NOT_MEASURED for name in names)
+    notes = {name: found.note(name) for name in names}
+    if unanswered and not losses:
+        return Looked(compared, notes)  # the screen did not accuse, so its own verdict stands
+    return Looked(tuple(found.applied(one) for one in compared), notes, unanswered)
+
+
+def _likeliest(compared: tuple[Compared, ...], policy: Policy) -> list[str]:
+    suspected = {one.measurement.workload: suspects(one.judgement, policy) for one in compared}
+    known = {name: z for name, z in suspected.items() if z is not None}
+    return [min(known, key=lambda name: known[name])] if known else []
 
 
 def _short(arm: str) -> str:

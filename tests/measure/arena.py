@@ -50,7 +50,8 @@ class FakeWorker:
         if not self.greeted:
             self.greeted = True
             self.arena.fail(self.arm.name, "hello")
-            return wire.Hello(wire.PROTOCOL, 1, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
+            spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
+            return wire.Hello(spoken, 1, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
         request = self.asked[-1]
         self.arena.fail(self.arm.name, type(request).__name__.lower())
         match request:
@@ -59,7 +60,7 @@ class FakeWorker:
             case wire.Prepare():
                 self.arena.clock.passes(self.arena.start_s)
                 return wire.Prepared(self.arena.tokens.get(self.arm.name, "tokens:1"))
-            case wire.Block(steps, _):
+            case wire.Block(steps):
                 assert self.arena.active == self.arm.name
                 self.arena.active = None
                 self.arena.blocks.append((self.launch, self.arm.name))
@@ -88,6 +89,7 @@ class Arena:
     stacks: dict[str, Stack] = field(default_factory=dict)
     loaded: dict[str, wire.Loaded] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    protocols: dict[str, int] = field(default_factory=dict)
     seed: int = 1
     clock: FakeClock = field(default_factory=FakeClock)
     workers: list[FakeWorker] = field(default_factory=list)

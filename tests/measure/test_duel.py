@@ -19,19 +19,19 @@ def never(state: Mapping[str, Fought]) -> frozenset[str]:
 def run(
     arena: Arena, *workloads: str, rules: Rules = RULES, look: object = never, pairs: int = 10
 ) -> dict[str, Fought]:
-    """Fight over workloads in launches of ``pairs`` pairs: 2.4 s each at 20 ms a token."""
+    """Fight over workloads in launches of ``pairs`` pairs: 2.8 s each at 20 ms a token."""
     jobs = [Job(name, "nano", "/root") for name in workloads or (TEXT,)]
     return fight(jobs, ARMS, arena.tools, rules, look=look, pairs=lambda pair_s, start_s: pairs)  # type: ignore[arg-type]
 
 
 def test_launches_go_on_until_the_budget_holds_no_other() -> None:
-    """20 s hold eight launches of 2.4 s, and the budget then counts as spent."""
+    """20 s hold seven launches of 2.8 s, and the budget then counts as spent."""
     arena = Arena()
     found = run(arena)[TEXT]
-    assert len(found.launches) == 8
-    assert found.seconds == pytest.approx(19.2)
+    assert len(found.launches) == 7
+    assert found.seconds == pytest.approx(19.6)
     assert found.spent
-    assert len(arena.workers) == 16
+    assert len(arena.workers) == 14
 
 
 def test_every_launch_has_fresh_processes() -> None:
@@ -39,7 +39,7 @@ def test_every_launch_has_fresh_processes() -> None:
     arena = Arena()
     run(arena)
     assert all(worker.closed for worker in arena.workers)
-    assert {launch for launch, _ in arena.blocks} == set(range(8))
+    assert {launch for launch, _ in arena.blocks} == set(range(7))
 
 
 def test_a_settled_workload_stops() -> None:
@@ -59,7 +59,7 @@ def test_workloads_take_turns_and_stop_one_by_one() -> None:
     """One that is settled leaves the others their launches."""
     arena = Arena()
     found = run(arena, TEXT, LONG, look=lambda state: frozenset([TEXT]))
-    assert (len(found[TEXT].launches), len(found[LONG].launches)) == (3, 8)
+    assert (len(found[TEXT].launches), len(found[LONG].launches)) == (3, 7)
     order = [worker.asked[0].workload for worker in arena.workers[::2]]  # type: ignore[union-attr]
     assert order[:6] == [TEXT, LONG] * 3
 
@@ -89,10 +89,10 @@ def test_a_budget_too_short_is_refused_before_measuring() -> None:
 def test_sessions_share_the_budget_with_rests_between() -> None:
     """Each takes its part, and a settled one is not cut short in the others."""
     arena = Arena()
-    found = run(arena, rules=Rules(24.0, 3, sessions=2))[TEXT]
+    found = run(arena, rules=Rules(28.0, 3, sessions=2))[TEXT]
     assert [launch.session for launch in found.launches] == [0] * 5 + [1] * 5
     assert arena.slept == [30.0]
-    found = run(Arena(), rules=Rules(24.0, 3, sessions=2), look=lambda state: frozenset(state))[TEXT]
+    found = run(Arena(), rules=Rules(28.0, 3, sessions=2), look=lambda state: frozenset(state))[TEXT]
     assert [launch.session for launch in found.launches] == [0] * 3 + [1] * 3
 
 

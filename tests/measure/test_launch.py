@@ -12,7 +12,7 @@ from gemma3n_perf.errors import (
     WorkerFailedError,
 )
 from gemma3n_perf.measure import worker as wire
-from gemma3n_perf.measure.launch import DROP, Job, Launch, Pace, measure, started, warm_up
+from gemma3n_perf.measure.launch import DROP, TAIL, Job, Launch, Pace, measure, started, warm_up
 from tests.measure.arena import ARMS, LOADED, Arena, arm, with_version
 
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
@@ -158,7 +158,7 @@ def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
         asked.append((pair_s, start_s))
         return 9
 
-    for tpot_s, generate, steps in ((0.02, 64, 6), (0.004, 64, DROP + 25), (0.001, 64, 64), (1.5, 4, 4)):
+    for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 25 + TAIL), (0.001, 64, 64), (1.5, 4, 4)):
         arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
         with started(ARMS, JOB, arena.tools) as running:
             pace = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
@@ -171,3 +171,14 @@ def test_a_pace_once_settled_stays() -> None:
     arena = Arena()
     with started(ARMS, JOB, arena.tools) as running:
         assert warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1) is PACE
+
+
+@pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
+def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) -> None:
+    """A commit whose worker knows no tail is timed as it can be, and so is the arm beside it."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
+    with started(ARMS, JOB, arena.tools) as running:
+        measure(running, Pace(7, 2), arena.tools, session=0, start_s=1.0)
+    blocks = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
+    assert len(blocks) == 4
+    assert {(block.steps, block.drop, block.tail) for block in blocks} == {(7, DROP, tail)}

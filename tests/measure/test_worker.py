@@ -43,25 +43,29 @@ def load(source: str = "nano") -> wire.Load:
 
 def test_a_worker_says_hello_loads_prepares_and_times() -> None:
     """Every request has one answer, in order, and Quit ends it."""
-    replies = talk(Sessions(), load(), wire.Prepare(), wire.Block(6, 1), wire.Quit(), wire.Block(6, 1))
+    replies = talk(Sessions(), load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Quit(), wire.Block(7, 1, 1))
     assert [type(one) for one in replies] == [wire.Hello, wire.Loaded, wire.Prepared, wire.Timed]
     assert replies[0] == wire.Hello(wire.PROTOCOL, replies[0].pid, {"mlx": "1"})  # type: ignore[union-attr]
 
 
-def test_first_tokens_of_a_block_do_not_count() -> None:
-    """The first step costs the host's time as well; with one dropped, only the device's 10 ms a token are left."""
-    whole, dropped = (talk(Sessions(host_s=0.004, step_s=0.010), load(), wire.Block(5, drop))[-1] for drop in (0, 1))
+@pytest.mark.parametrize(("host_s", "step_s"), [(0.004, 0.010), (0.012, 0.010)])
+def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
+    """What is left takes the slower of host and device, as decode does for ever; the ends take more and less."""
+    whole, inner = (
+        talk(Sessions(host_s=host_s, step_s=step_s), load(), wire.Block(7, ends, ends))[-1] for ends in (0, 1)
+    )
     assert isinstance(whole, wire.Timed)
-    assert isinstance(dropped, wire.Timed)
-    assert dropped.tpot_s == pytest.approx(0.010)
-    assert whole.tpot_s == pytest.approx(0.054 / 5)
-    assert whole.seconds == dropped.seconds == pytest.approx(0.054)
+    assert isinstance(inner, wire.Timed)
+    assert inner.tpot_s == pytest.approx(max(host_s, step_s))
+    assert whole.tpot_s * 7 == pytest.approx(whole.seconds)
+    assert inner.seconds == pytest.approx(whole.seconds)
+    assert whole.tpot_s != pytest.approx(inner.tpot_s)
 
 
 def test_every_block_starts_from_the_same_position() -> None:
     """The KV cache is rewound before each."""
     sessions = Sessions()
-    talk(sessions, load(), *[wire.Block(4, 1)] * 3)
+    talk(sessions, load(), *[wire.Block(4, 1, 1)] * 3)
     assert sessions.engine.rewinds == 3
     assert sessions.engine.steps == 12
 
@@ -69,9 +73,9 @@ def test_every_block_starts_from_the_same_position() -> None:
 def test_tokens_that_change_between_blocks_are_invalid() -> None:
     """A rerun that decodes other tokens is told by its named error, and the worker lives on."""
     sessions = Sessions()
-    talk(sessions, load(), wire.Block(4, 1))
+    talk(sessions, load(), wire.Block(4, 1, 1))
     sessions.engine.token_at = lambda position: position
-    replies = talk(sessions, load(), wire.Block(4, 1), wire.Block(4, 1))
+    replies = talk(sessions, load(), wire.Block(4, 1, 1), wire.Block(4, 1, 1))
     assert [one.kind for one in replies if isinstance(one, wire.Failed)] == ["InvalidError", "InvalidError"]
 
 
@@ -98,10 +102,10 @@ def test_a_failed_allocation_is_out_of_memory(capsys: pytest.CaptureFixture[str]
 
 def test_what_is_no_request_is_answered_too() -> None:
     """A line that does not parse, and a block before anything is loaded, are failures and no crash."""
-    replies = talk(Sessions(), b"{}", b"nonsense", wire.Block(4, 1), load())
+    replies = talk(Sessions(), b"{}", b"nonsense", wire.Block(4, 1, 1), load())
     assert [type(one).__name__ for one in replies] == ["Hello", "Failed", "Failed", "Failed", "Loaded"]
 
 
 def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
-    assert json.loads(msgspec.json.encode(wire.Block(6, 1))) == {"type": "Block", "steps": 6, "drop": 1}
+    assert json.loads(msgspec.json.encode(wire.Block(7, 1, 1))) == {"type": "Block", "steps": 7, "drop": 1, "tail": 1}

@@ -23,8 +23,9 @@ from gemma3n_perf.measure.ready import ReadyArm
 from gemma3n_perf.measure.rounds import FaultsOf, Patience, Sleep
 from gemma3n_perf.measure.workers import Spawn, Worker
 
-DROP = 1
-"""Tokens at the start of a block that do not count: the first pays for the rewind."""
+DROP, TAIL = 1, 1
+"""Tokens at either end of a block that do not count: while the first is computed nothing else is, and while the last
+is, no next step is built. Between them decode runs as it does for ever."""
 
 BLOCK_TOKENS, BLOCK_S = 5, 0.1
 """Tokens of a block that count: so many, or more where they would take less than so many seconds."""
@@ -120,12 +121,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Both arms, ready to be timed. ``notes`` tell what differs and may."""
+    """Both arms, ready to be timed. ``notes`` tell what differs and may; ``tail`` is what both leave out of a block."""
 
     workers: Mapping[str, Worker]
     sides: Mapping[str, Side]
     started_first: str
     notes: tuple[str, ...]
+    tail: int = TAIL
 
 
 @contextmanager
@@ -140,7 +142,10 @@ def started(arms: tuple[ReadyArm, ReadyArm], job: Job, tools: Tools) -> Iterator
         for arm in order:
             workers[arm.name] = tools.spawn(arm)
             held.callback(workers[arm.name].close)
-        stacks = {arm.name: _stack(workers[arm.name], arm, tools.waits.start) for arm in order}
+        hellos = {arm.name: _hello(workers[arm.name], arm, tools.waits.start) for arm in order}
+        stacks = {name: msgspec.convert(hello.stack, Stack) for name, hello in hellos.items()}
+        # Both arms are timed alike: where one is of a commit that knows no tail, neither leaves one out.
+        tail = TAIL if all(hello.protocol >= wire.PROTOCOL for hello in hellos.values()) else 0
         for arm in order:
             workers[arm.name].send(wire.Load(job.workload, job.source, job.root, arm.engine, arm.planted))
         loaded = {name: _expect(one, wire.Loaded, tools.waits.load) for name, one in workers.items()}
@@ -150,7 +155,7 @@ def started(arms: tuple[ReadyArm, ReadyArm], job: Job, tools: Tools) -> Iterator
         tokens = {name: _expect(one, wire.Prepared, tools.waits.prepare).token_digest for name, one in workers.items()}
         notes = same_tokens(tokens, stacks, arms)
         sides = {name: Side(stacks[name], loaded[name], tokens[name]) for name in ARMS}
-        yield Started(workers, sides, order[0].name, notes)
+        yield Started(workers, sides, order[0].name, notes, tail)
 
 
 def warm_up(running: Started, tools: Tools, generate: int, pace: Pace | None, begun: float, pairs: Pairs) -> Pace:
@@ -158,14 +163,14 @@ def warm_up(running: Started, tools: Tools, generate: int, pace: Pace | None, be
 
     Raises what ``pairs`` raises where the budget is too short.
     """
-    steps = pace.steps if pace else min(generate, BLOCK_TOKENS + DROP)
+    steps = pace.steps if pace else min(generate, BLOCK_TOKENS + DROP + TAIL)
     tpots = []
     for _ in range(WARM_BLOCKS):
-        tpots.append([_time(running.workers[name], steps, tools.waits.block * 10).tpot_s for name in ARMS])
+        tpots.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in ARMS])
     if pace:
         return pace
     fastest = min(tpots[-1])
-    steps = min(generate, DROP + max(BLOCK_TOKENS, math.ceil(BLOCK_S / fastest)))
+    steps = min(generate, DROP + TAIL + max(BLOCK_TOKENS, math.ceil(BLOCK_S / fastest)))
     pair_s = steps * sum(tpots[-1])
     return Pace(steps, pairs(pair_s, tools.clock() - begun))
 
@@ -193,15 +198,16 @@ def measure(running: Started, pace: Pace, tools: Tools, *, session: int, start_s
 
 def _block(running: Started, name: str, steps: int, tools: Tools, found: list[Fault]) -> Block:
     tools.probe.start()
-    timed = _time(running.workers[name], steps, tools.waits.block)
+    timed = _time(running, name, steps, tools.waits.block)
     conditions = tools.probe.stop()
     faults = tools.faults_of(conditions)
     found.extend(faults)
     return Block(name, timed.tpot_s, timed.seconds, conditions, tuple(fault.code for fault in faults))
 
 
-def _time(worker: Worker, steps: int, timeout_s: float) -> wire.Timed:
-    worker.send(wire.Block(steps, DROP))
+def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Timed:
+    worker = running.workers[name]
+    worker.send(wire.Block(steps, DROP, running.tail if steps > DROP + running.tail else 0))
     return _expect(worker, wire.Timed, timeout_s)
 
 
@@ -216,15 +222,15 @@ def _expect(worker: Worker, kind: type[_T], timeout_s: float) -> _T:
     return reply
 
 
-def _stack(worker: Worker, arm: ReadyArm, timeout_s: float) -> Stack:
+def _hello(worker: Worker, arm: ReadyArm, timeout_s: float) -> wire.Hello:
     hello = _expect(worker, wire.Hello, timeout_s)
-    if hello.protocol != wire.PROTOCOL:
+    if not wire.OLDEST <= hello.protocol <= wire.PROTOCOL:
         raise WorkerFailedError(
             f"the worker of {arm.text} speaks protocol {hello.protocol}",
-            expected=f"protocol {wire.PROTOCOL}",
+            expected=f"protocol {wire.OLDEST} to {wire.PROTOCOL}",
             remedy="compare with a commit nearer to this one",
         )
-    return msgspec.convert(hello.stack, Stack)
+    return hello
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL, OLDEST = 2, 1
+"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -32,10 +33,11 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 
 
 class Block(msgspec.Struct, tag=True, frozen=True):
-    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` out of the result."""
+    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result."""
 
     steps: int
     drop: int
+    tail: int = 0
 
 
 class Quit(msgspec.Struct, tag=True, frozen=True):
@@ -180,7 +182,7 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: S
 def _timed(session: Any, block: Block) -> Timed:
     run, tokens = session.run(_NoProbe(), steps=block.steps)
     session.same_tokens(tokens)
-    counted = run.step_s[block.drop :]
+    counted = run.step_s[block.drop : len(run.step_s) - block.tail]
     return Timed(run.seconds, sum(counted) / len(counted))
 
 

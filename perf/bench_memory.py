@@ -1,4 +1,4 @@
-"""Peak memory and KV cache bytes. Exact, so no statistics: a change is reported as a changed count."""
+"""Peak memory and KV cache bytes, without statistics: the cache's are exact, and the peak is so but for a tenth."""
 
 from gemma3n_perf.measure.bench import Bench
 from gemma3n_perf.pytest_session import SuiteSession

@@ -17,6 +17,9 @@ from gemma3n_perf.verdict.screening import suspects
 from gemma3n_perf.verdict.types import Judgement, Verdict, not_measured
 
 BUDGET_S = 60.0
+OPEN_BUDGET_S = 20.0
+"""Seconds of measuring for what the screen accused, and for what it only left open: a large loss shows in that time."""
+
 LARGEST_MARGIN = 0.05
 UNCONFIRMED = "a suspicion of the screen, not put to a duel: --no-confirm was given"
 
@@ -149,7 +152,8 @@ def look_into(
     policy = replace(policy, margin=min(LARGEST_MARGIN, max(policy.margin, -max(seen) / 3)))
     try:
         with open_machine() as machine:
-            found = confirm(names, then, machine, planted=planted, sources=sources, policy=policy)
+            budget_s = BUDGET_S if losses else OPEN_BUDGET_S
+            found = confirm(names, then, machine, planted=planted, budget_s=budget_s, sources=sources, policy=policy)
     except PerfError as error:
         found = impossible(names, error)
     unanswered = any(found.judgements[name].verdict is Verdict.NOT_MEASURED for name in names)

@@ -19,8 +19,8 @@ from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.screening import judge_screen
 from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, invalid
 
-PEAK_TOLERANCE = 0.01
-"""Peak memory is exact but for the allocator's rounding: beyond 1 % the program changed."""
+PEAK_TOLERANCE = 0.10
+"""Peak memory depends on how far the host runs ahead: sessions of one commit differed by up to 7.4 % (baselines/)."""
 
 
 @dataclass(frozen=True, slots=True)

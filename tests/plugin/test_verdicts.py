@@ -149,12 +149,12 @@ def test_changed_graph_of_another_mlx_is_a_warning(stage: Stage, strict: tuple[s
     ("change", "code"),
     [
         ({"kv_bytes": 2_000_001}, 1),
-        ({"peak_memory_bytes": 510_000_000}, 1),
-        ({"peak_memory_bytes": 504_000_000}, 0),
+        ({"peak_memory_bytes": 551_000_000}, 1),
+        ({"peak_memory_bytes": 549_000_000}, 0),
     ],
 )
 def test_changed_memory_fails(stage: Stage, change: dict[str, int], code: int) -> None:
-    """KV bytes are exact, peak memory to 1 %."""
+    """KV bytes are exact, peak memory to a tenth."""
     stage.commit()
     stage.script.changes = {LONG: change}
     outcome = stage.run(COMPARE)

@@ -200,7 +200,7 @@ def test_planted_graph_changes_are_caught(graph: Graph, line: str) -> None:
 
 
 def test_memory_is_exact_but_for_the_allocator() -> None:
-    """Peak memory may move by 1 %, in either direction; a record without a peak says nothing of it."""
+    """Peak memory may move by a tenth, in either direction; a record without a peak says nothing of it."""
     then = measurement(peak_memory_bytes=1_000_000)
     assert tripwires(measurement(peak_memory_bytes=1_099_000), then) == ()
     assert tripwires(measurement(peak_memory_bytes=1_101_000), then) == ("peak_memory_bytes: 1000000 -> 1101000",)

@@ -28,7 +28,7 @@ from gemma3n_perf.report import session as reports
 from gemma3n_perf.report.rows import Notice, Report, planted_percent, with_notes
 from gemma3n_perf.report.terminal import render
 from gemma3n_perf.store.baselines import Baselines
-from gemma3n_perf.store.compare import Compared, compare, same_class, tripwires
+from gemma3n_perf.store.compare import Compared, compare, same_class, same_mlx, tripwires
 from gemma3n_perf.store.local import local_folder, save_session
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.session_file import header_json, measurement_json
@@ -340,9 +340,8 @@ class SuiteSession:
 
     def _changed(self, workload: Workload, found: list[str]) -> None:
         assert self._baseline is not None
-        then, now = self._baseline.stack, self.stack
-        same = (then.mlx, then.mlx_vlm, then.backend) == (now.mlx, now.mlx_vlm, now.backend)
-        if found and (same or self.options.strict):
+        then = self._baseline.stack
+        if found and (same_mlx(then, self.stack) or self.options.strict):
             raise CountsChangedError(
                 f"{workload}: exact counts changed: {'; '.join(found)}",
                 expected=f"what the baseline of {(then.commit or 'unknown')[:12]} recorded",

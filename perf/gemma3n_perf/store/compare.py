@@ -44,6 +44,11 @@ def same_class(chip: Chip, baseline: Baseline) -> None:
         )
 
 
+def same_mlx(one: Stack, other: Stack) -> bool:
+    """Whether two stacks should give the same tokens and counts: one mlx, mlx-vlm and backend."""
+    return (one.mlx, one.mlx_vlm, one.backend) == (other.mlx, other.mlx_vlm, other.backend)
+
+
 def compare(
     measurements: Sequence[Measurement], baseline: Baseline | None, stack: Stack, policy: Policy
 ) -> tuple[Compared, ...]:
@@ -111,13 +116,11 @@ def _with_exact(
         return Compared(today, judgement, cautions=judgement.cautions)
     then = stored[-1]
     label = baseline.describe(today.workload)
-    same_stack = (stack.mlx, stack.mlx_vlm, stack.backend) == (
-        baseline.stack.mlx, baseline.stack.mlx_vlm, baseline.stack.backend,
-    )  # fmt: skip
-    if same_stack and today.token_digest != then.token_digest and judgement.verdict is not Verdict.INVALID:
+    same = same_mlx(stack, baseline.stack)
+    if same and today.token_digest != then.token_digest and judgement.verdict is not Verdict.INVALID:
         judgement = invalid("the greedy tokens differ from the baseline's on the same mlx and mlx-vlm")
     cautions = list(judgement.cautions)
-    if not same_stack:
+    if not same:
         cautions.append(
             Caution(
                 "stack-differs",

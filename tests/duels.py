@@ -1,8 +1,9 @@
 """A machine that duels without processes: arms that need no building, fought out in an arena."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ class FakeBuilder:
             raise self.raises
         first, second = slowdowns(baseline, candidate)
         return arm("baseline", baseline.text, planted=first), arm("candidate", candidate.text, planted=second)
+
+    def field(self, baseline: Arm, candidates: Sequence[Arm], *, room: str = "") -> tuple[ReadyArm, ...]:
+        """Return the baseline and its candidates, each in a room of its own unless one is given."""
+        if self.raises is not None:
+            raise self.raises
+        others = (replace(arm(one.text, one.text, planted=one.plant), room=room) for one in candidates)
+        return (arm("baseline", baseline.text, planted=baseline.plant), *others)
 
 
 def machine(arena: Arena, baselines: Path, *, stack: Stack = STACK, raises: PerfError | None = None) -> dueling.Here:

@@ -8,6 +8,7 @@ from gemma3n_perf.errors import InvalidError, UsageError, WorkerFailedError
 from gemma3n_perf.measure.duel import Rules
 from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise
+from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import NoiseStatus, Verdict
 from tests.duels import NOW, asked, machine
 from tests.fakes import CHIP, STACK, WORKLOAD
@@ -70,8 +71,8 @@ def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) 
 
 def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
     """Launches shrink until three fit."""
-    assert dueling.pace(asked(budget_s=6.0), Rules(6.0, 3))(0.24, 5.0) == 8
-    assert dueling.pace(asked(budget_s=6.0), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
+    assert dueling.pace(Policy(), Rules(6.0, 3))(0.24, 5.0) == 8
+    assert dueling.pace(Policy(), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
 
 
 @pytest.mark.parametrize(

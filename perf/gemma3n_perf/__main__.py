@@ -9,7 +9,7 @@ from typing import TextIO
 
 from gemma3n_perf.errors import PerfError
 
-COMMANDS = ("chip", "forge", "graph", "workloads", "baseline", "duel", "calibrate", "bisect", "overhead")
+COMMANDS = ("chip", "forge", "graph", "workloads", "baseline", "duel", "calibrate", "bisect", "power", "overhead")
 INTERRUPTED = 130
 
 

@@ -22,12 +22,13 @@ from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.measure.arms import parse
-from gemma3n_perf.measure.duel import Fought, Rules, fight
+from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest, fight
 from gemma3n_perf.measure.environments import Environments, installed_requirements
-from gemma3n_perf.measure.launch import Job, Launch, Pairs, Tools
+from gemma3n_perf.measure.launch import Launch, Pairs
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.ready import Builder, ReadyArm
 from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.measure.tools import ON_CPU, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
 from gemma3n_perf.stats.detectable import plan
@@ -95,6 +96,61 @@ class Answer:
     date: dt.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Several candidates against one baseline, through the same launches. ``names`` are texts of arms.
+
+    ``together`` puts the candidates into one process beside the baseline's; without it each has one of its own, but for
+    fusions, which share the baseline's. ``tokens_may_differ`` leaves what is decoded to the fusions' parity.
+    """
+
+    baseline: str
+    names: tuple[str, ...]
+    workloads: tuple[str, ...]
+    budget_s: float
+    sessions: int = 1
+    together: bool = False
+    tokens_may_differ: bool = False
+    settle: bool = True
+    policy: Policy = field(default_factory=Policy)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def contested(asked: Field, machine: Here, today: dt.date | None = None) -> dict[Bout, tuple[Fought, Judgement]]:
+    """Carry a field out; each candidate's workloads are one family. The caller holds the measuring lock.
+
+    Raises UsageError, ArmUnavailableError, MalformedRecordError; what goes wrong while measuring is a judgement.
+    """
+    noise, rules = machine.noise, Rules(asked.budget_s, asked.policy.min_launches, asked.sessions)
+    on = today or dt.datetime.now(dt.UTC).date()
+    arms = machine.builder.field(
+        parse(asked.baseline), [parse(name) for name in asked.names], room="candidates" if asked.together else ""
+    )
+    numbered = (arms[0], *(replace(arm, name=f"{i}:{arm.text}") for i, arm in enumerate(arms[1:])))
+
+    def judged(state: Mapping[Bout, Fought]) -> dict[Bout, Judgement]:
+        found: dict[Bout, Judgement] = {}
+        for arm in numbered[1:]:
+            own = {bout[0]: one for bout, one in state.items() if bout[1] == arm.name}
+            one_duel = Asked(asked.baseline, arm.text, asked.workloads, asked.budget_s, policy=asked.policy)
+            for name, judgement in judgements(own, asked=one_duel, noise=noise, today=on).items():
+                found[name, arm.name] = judgement
+        return found
+
+    def look(state: Mapping[Bout, Fought]) -> frozenset[Bout]:
+        if not asked.settle:
+            return frozenset()
+        return frozenset(bout for bout, found in judged(state).items() if should_stop(found))
+
+    jobs = [
+        replace(job(name, asked.sources, machine.root), tokens_may_differ=asked.tokens_may_differ)
+        for name in asked.workloads
+    ]
+    state = contest(jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
+    final = judged(state)
+    return {bout: (one, final[bout]) for bout, one in state.items()}
+
+
 def here(baselines: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Here:
     """Return the real machine, with the checkout this package is run from."""
     chip, repo = detect(), suite_checkout()
@@ -103,6 +159,7 @@ def here(baselines: Path | None = None, note: Callable[[str], None] = lambda tex
     tools = Tools(
         spawn=spawn, probe=ConditionProbe.on(system, os.getpid()), faults_of=partial(faults, limits=limits),
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
+        cut=ON_CPU if chip.vendor == "cpu" else Cut(),
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[1], stack, Worktrees(repo, root.parent, run_command),
@@ -140,8 +197,8 @@ def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
             return frozenset()
         return frozenset(name for name, found in judged(state).items() if should_stop(found))
 
-    jobs = [_job(name, asked, machine.root) for name in asked.workloads]
-    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked, rules))
+    jobs = [job(name, asked.sources, machine.root) for name in asked.workloads]
+    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
     return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
 
 
@@ -165,7 +222,7 @@ def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     )
 
 
-def pace(asked: Asked, rules: Rules) -> Pairs:
+def pace(policy: Policy, rules: Rules) -> Pairs:
     """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
 
     Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
@@ -184,7 +241,7 @@ def pace(asked: Asked, rules: Rules) -> Pairs:
         wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
         best = plan(
             wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
-            threshold=asked.policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
+            threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
         )  # fmt: skip
         seconds = min(max(best.launch_s, LAUNCH_S[0]), LAUNCH_S[1], rules.budget_s / needed)
         return max(LEAST_PAIRS, int(seconds / pair_s + 1e-9))
@@ -192,9 +249,10 @@ def pace(asked: Asked, rules: Rules) -> Pairs:
     return pairs
 
 
-def _job(workload: str, asked: Asked, root: Path) -> Job:
+def job(workload: str, sources: Mapping[str, str], root: Path) -> Job:
+    """Return the job of a workload; ``sources`` are checkpoints that are no presets."""
     name = workload.split("/")[0]
-    return Job(workload, asked.sources.get(name, name), str(root))
+    return Job(workload, sources.get(name, name), str(root))
 
 
 def _failed(one: Fought) -> Judgement:

@@ -10,8 +10,8 @@ import msgspec
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault, Stack
 from gemma3n_perf.measure import worker as wire
-from gemma3n_perf.measure.launch import Tools
 from gemma3n_perf.measure.ready import ReadyArm
+from gemma3n_perf.measure.tools import Tools
 from tests.decode.fakes import FakeClock
 from tests.fakes import STACK
 
@@ -36,13 +36,14 @@ class FakeWorker:
     asked: list[wire.Request] = field(default_factory=list)
     closed: bool = False
     greeted: bool = False
+    planted: dict[str, float] = field(default_factory=dict)
 
     def send(self, request: wire.Request) -> None:
         """Take a request; two blocks at once are never asked for."""
         self.asked.append(request)
         if isinstance(request, wire.Block):
             assert self.arena.active is None, "two arms were active at once"
-            self.arena.active = self.arm.name
+            self.arena.active = request.slot or self.arm.name
 
     def receive(self, timeout_s: float) -> wire.Reply:
         """Answer, letting the time of the answer pass."""
@@ -53,18 +54,21 @@ class FakeWorker:
             spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
             return wire.Hello(spoken, 1, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
         request = self.asked[-1]
-        self.arena.fail(self.arm.name, type(request).__name__.lower())
+        name = getattr(request, "slot", "") or self.arm.name
+        if isinstance(request, wire.Block):
+            assert self.arena.active == name
+            self.arena.active = None
+        self.arena.fail(name, type(request).__name__.lower())
         match request:
             case wire.Load():
-                return self.arena.loaded.get(self.arm.name, LOADED)
+                self.planted[name] = request.planted
+                return self.arena.loaded.get(name, LOADED)
             case wire.Prepare():
                 self.arena.clock.passes(self.arena.start_s)
-                return wire.Prepared(self.arena.tokens.get(self.arm.name, "tokens:1"))
+                return wire.Prepared(self.arena.tokens.get(name, "tokens:1"))
             case wire.Block(steps):
-                assert self.arena.active == self.arm.name
-                self.arena.active = None
-                self.arena.blocks.append((self.launch, self.arm.name))
-                tpot = self.arena.tpot_s(self.arm.name, self.launch) * (1 + self.arm.planted)
+                self.arena.blocks.append((self.launch, name))
+                tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
                 self.arena.clock.passes(steps * tpot)
                 return wire.Timed(steps * tpot, tpot)
             case _:
@@ -73,8 +77,7 @@ class FakeWorker:
     def close(self) -> None:
         """End."""
         self.closed = True
-        if self.arena.active == self.arm.name:
-            self.arena.active = None
+        self.arena.active = None
 
 
 @dataclass

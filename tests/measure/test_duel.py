@@ -4,7 +4,7 @@ import pytest
 
 from gemma3n_perf.errors import UsageError, WorkerFailedError
 from gemma3n_perf.measure.duel import Fought, Rules, fight
-from gemma3n_perf.measure.launch import Job
+from gemma3n_perf.measure.tools import Job
 from tests.measure.arena import ARMS, Arena
 
 TEXT, LONG = "nano/text/pp40-tg64", "nano/text/pp140-tg64"

@@ -12,17 +12,22 @@ from gemma3n_perf.errors import (
     WorkerFailedError,
 )
 from gemma3n_perf.measure import worker as wire
-from gemma3n_perf.measure.launch import DROP, TAIL, Job, Launch, Pace, measure, started, warm_up
+from gemma3n_perf.measure.launch import Launch, Pace, measure, warm_up
+from gemma3n_perf.measure.muster import started
+from gemma3n_perf.measure.tools import ON_CPU, Cut, Job
 from tests.measure.arena import ARMS, LOADED, Arena, arm, with_version
 
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
 PACE = Pace(6, 20)
+DROP, TAIL = Cut().drop, Cut().tail
 
 
 def launch(arena: Arena, pace: Pace = PACE) -> Launch:
     """Start both arms and measure."""
     with started(ARMS, JOB, arena.tools) as running:
-        return measure(running, pace, arena.tools, session=0, start_s=1.0)
+        found = measure(running, pace, arena.tools, session=0, start_s=1.0)["candidate"]
+    assert isinstance(found, Launch)
+    return found
 
 
 def test_every_pair_has_a_block_of_each_arm_in_random_order() -> None:
@@ -109,7 +114,7 @@ def test_other_tokens_on_other_versions_are_noted() -> None:
     """Versions may round differently; the duel goes on and says so."""
     arena = Arena(tokens={"candidate": "tokens:2"}, stacks={"candidate": with_version(mlx="0.32.3")})
     with started(ARMS, JOB, arena.tools) as running:
-        assert "different greedy tokens" in running.notes[0]
+        assert "different greedy tokens" in running.notes["candidate"][0]
         assert running.sides["candidate"].stack.mlx == "0.32.3"
 
 
@@ -118,7 +123,7 @@ def test_other_sources_of_one_version_may_differ_in_tokens() -> None:
     arms = (arm("baseline"), arm("candidate", packages=("1", "~/mlx-vlm")))
     arena = Arena(tokens={"candidate": "tokens:2"})
     with started(arms, JOB, arena.tools) as running:
-        assert running.notes
+        assert running.notes["candidate"]
 
 
 def test_a_worker_of_another_protocol_is_refused() -> None:
@@ -182,3 +187,71 @@ def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) 
     blocks = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
     assert len(blocks) == 4
     assert {(block.steps, block.drop, block.tail) for block in blocks} == {(7, DROP, tail)}
+
+
+def test_on_a_cpu_all_of_a_short_block_counts() -> None:
+    """There dispatch takes as long as computing, so nothing is left out."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02)
+    tools = replace(arena.tools, cut=ON_CPU)
+    with started(ARMS, JOB, tools) as running:
+        pace = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
+        measure(running, pace, tools, session=0, start_s=1.0)
+    blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
+    assert blocks == {wire.Block(3, 0, 0)}
+
+
+def test_short_blocks_share_the_conditions_of_their_pair() -> None:
+    """Counters of a few hundredths of a second tell nothing, so they are read around both blocks."""
+    short, long = Arena(tpot_s=lambda name, launch: 0.01), Arena(tpot_s=lambda name, launch: 0.1)
+    found = launch(short, Pace(6, 10))
+    assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
+    launch(long, Pace(6, 10))
+    assert (short.probed, long.probed) == (10, 20)
+
+
+FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))
+
+
+def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> None:
+    """Each candidate has a launch of its own, with blocks of the baseline that no other candidate was paired with."""
+    arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02))
+    with started(FIELD, JOB, arena.tools) as running:
+        found = measure(running, Pace(6, 8), arena.tools, session=0, start_s=1.0)
+    assert len(arena.workers) == 2
+    for name, tpot_s in (("1:x", 0.03), ("2:y", 0.03)):
+        one = found[name]
+        assert isinstance(one, Launch)
+        assert one.tpot_s("candidate") == pytest.approx([tpot_s] * 8)
+        assert set(one.tpot_s("baseline")) == {0.02}
+        assert len(one.pairs) == 8
+    timed = [name for _, name in arena.blocks]
+    assert Counter(timed) == {"baseline": 16, "1:x": 8, "2:y": 8}
+
+
+@pytest.mark.parametrize("when", ["load", "prepare", "block"])
+def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
+    """One fusion that raises costs the others nothing."""
+    arena = Arena(raises={("1:x", when): InvalidError("NaN")})
+    with started(FIELD, JOB, arena.tools) as running:
+        found = measure(running, Pace(6, 3), arena.tools, session=0, start_s=1.0)
+        failed = running.failures.get("1:x") or found["1:x"]
+    assert isinstance(failed, InvalidError)
+    assert isinstance(found["2:y"], Launch)
+
+
+def test_a_baseline_that_fails_ends_the_launch() -> None:
+    """Nothing can be compared with it."""
+    arena = Arena(raises={("baseline", "load"): OutOfMemoryError("none left")})
+    with pytest.raises(OutOfMemoryError), started(FIELD, JOB, arena.tools):
+        pass
+
+
+def test_tokens_may_differ_where_parity_decides() -> None:
+    """A near tie that another order of rounding turns is noted, not refused."""
+    arena = Arena(tokens={"1:x": "tokens:2"})
+    with started(FIELD, replace(JOB, tokens_may_differ=True), arena.tools) as running:
+        assert "parity" in running.notes["1:x"][0]
+        assert running.notes["2:y"] == ()
+    with started(FIELD, JOB, arena.tools) as running:
+        assert isinstance(running.failures["1:x"], InvalidError)
+        assert running.candidates == ("2:y",)

@@ -108,4 +108,5 @@ def test_what_is_no_request_is_answered_too() -> None:
 
 def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
-    assert json.loads(msgspec.json.encode(wire.Block(7, 1, 1))) == {"type": "Block", "steps": 7, "drop": 1, "tail": 1}
+    sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
+    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one"}

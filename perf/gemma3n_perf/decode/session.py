@@ -134,7 +134,7 @@ class DecodeSession:
         first = token.item()
         elapsed = self._clock() - begin
         self._first_ids.add(first)
-        self._spin(begin, elapsed)
+        self._spin(begin, elapsed, self._planted)
         return self._clock() - begin if self._planted else elapsed
 
     def prepare(self) -> None:
@@ -156,13 +156,15 @@ class DecodeSession:
         self._device.wait(self._first)
         self._position = self._engine.snapshot()
 
-    def run(self, probe: Probe, steps: int | None = None) -> tuple[Run, list[int]]:
+    def run(self, probe: Probe, steps: int | None = None, planted: float | None = None) -> tuple[Run, list[int]]:
         """Rewind, then time ``steps`` decode steps (the workload's count unless given). Returns run and tokens.
+        ``planted`` stands in for the session's own.
 
         The clock starts with the position's token in hand and stops when the last of ``steps`` tokens is read:
         n steps over n intervals.
         """
         count = self.workload.shape.generate if steps is None else steps
+        planted = self._planted if planted is None else planted
         engine, device, clock = self._engine, self._device, self._clock
         engine.rewind(self._position)
         stamps: list[float] = []
@@ -178,10 +180,10 @@ class DecodeSession:
                 device.dispatch(ahead)
             tokens.append(token.item())
             stamps.append(clock())
-        if self._planted:
+        if planted:
             # A pause after each token would be swallowed: the device computes the next one meanwhile.
             elapsed = stamps[-1] - begin
-            self._spin(begin, elapsed)
+            self._spin(begin, elapsed, planted)
             stretch = (clock() - begin) / elapsed
             stamps = [begin + stretch * (stamp - begin) for stamp in stamps]
         conditions = probe.stop()
@@ -234,7 +236,7 @@ class DecodeSession:
         """Bytes of the KV cache after the latest run."""
         return self._kv_bytes
 
-    def _spin(self, begin: float, elapsed: float) -> None:
-        until = begin + elapsed * (1 + self._planted)
-        while self._planted and self._clock() < until:
+    def _spin(self, begin: float, elapsed: float, planted: float) -> None:
+        until = begin + elapsed * (1 + planted)
+        while planted and self._clock() < until:
             pass

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from gemma3n_perf.errors import UsageError
 
 ENGINES = ("mlx_vlm",)
-FUSIONS: tuple[str, ...] = ()
 GRAMMAR = (
     "parts joined by +: here, ref:COMMIT, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, fusion:NAME, "
     "env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
@@ -39,6 +38,7 @@ class Arm:
     env: tuple[tuple[str, str], ...] = ()
     engine: str = ENGINES[0]
     plant: float = 0.0
+    fusions: tuple[str, ...] = ()
 
     @property
     def builds(self) -> bool:
@@ -89,8 +89,7 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
             _known(arm, "engine", value, ENGINES)
             return name, replace(arm, engine=value)
         case "fusion":
-            _known(arm, "fusion", value, FUSIONS)
-            return f"fusion:{value}", arm
+            return f"fusion:{value}", _fused(arm, value)
         case "env":
             variable, equals, setting = value.partition("=")
             if not equals or not _VARIABLE.fullmatch(variable) or variable in _OURS:
@@ -108,6 +107,18 @@ def _planted(arm: Arm, value: str) -> float:
     if not -0.5 <= share <= _MOST_PLANTED or share == 0:
         raise _bad(arm.text, f"plant:{value} is no slowdown", "a percentage from -50% to +900%, for instance plant:+2%")
     return share
+
+
+def _fused(arm: Arm, name: str) -> Arm:
+    """Add a fusion, with the variables that one which is a knob sets before the process starts."""
+    from gemma3n_perf.fusions import registry  # reads every fusion's file, which few arms need
+
+    _known(arm, "fusion", name, registry.names())
+    settings = dict(arm.env)
+    for variable, setting in registry.get(name).env.items():
+        if settings.setdefault(variable, setting) != setting:
+            raise _bad(arm.text, f"{variable} is set twice, and differently", f"fusion:{name} alone, or env: alone")
+    return replace(arm, fusions=(*arm.fusions, name), env=tuple(sorted(settings.items())))
 
 
 def _known(arm: Arm, what: str, name: str, names: tuple[str, ...]) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma3n_perf.errors import PerfError, UsageError
-from gemma3n_perf.measure.launch import Job, Launch, Pace, Pairs, Side, Tools, measure, started, warm_up
+from gemma3n_perf.measure.launch import Launch, Pace, Pairs, measure, warm_up
+from gemma3n_perf.measure.muster import started
 from gemma3n_perf.measure.ready import ReadyArm
+from gemma3n_perf.measure.tools import Job, Side, Tools
 from gemma3n_perf.workload.workload import Workload
 
 
@@ -50,8 +52,12 @@ class Fought:
         return sum(launch.seconds for launch in self.launches)
 
 
+Bout = tuple[str, str]
+"""A workload and the name of a candidate."""
+
 Look = Callable[[Mapping[str, Fought]], frozenset[str]]
-"""From all workloads so far to the names of those that are settled. Called after every launch."""
+LookAtAll = Callable[[Mapping[Bout, Fought]], frozenset[Bout]]
+"""From everything so far to what is settled. Called after every launch."""
 
 
 def fight(
@@ -61,7 +67,23 @@ def fight(
 
     A failure is kept with its workload, and the others go on. Raises UsageError for a budget too short.
     """
-    ring = _Ring(list(jobs), arms, tools, rules, look, pairs)
+    candidate = arms[1].name
+
+    def look_at_all(state: Mapping[Bout, Fought]) -> frozenset[Bout]:
+        return frozenset((name, candidate) for name in look({bout[0]: one for bout, one in state.items()}))
+
+    found = contest(jobs, arms, tools, rules, look=look_at_all, pairs=pairs)
+    return {bout[0]: one for bout, one in found.items()}
+
+
+def contest(
+    jobs: Sequence[Job], arms: Sequence[ReadyArm], tools: Tools, rules: Rules, *, look: LookAtAll, pairs: Pairs
+) -> dict[Bout, Fought]:
+    """Measure several candidates, all but the first of ``arms``, against one baseline through the same launches.
+
+    Each has blocks of the baseline to itself, its own budget, and leaves when it is settled or fails.
+    """
+    ring = _Ring(list(jobs), list(arms), tools, rules, look, pairs)
     for session in range(rules.sessions):
         if session and any(one.failure is None for one in ring.state.values()):
             tools.note(f"resting before session {session + 1} of {rules.sessions}")
@@ -72,7 +94,7 @@ def fight(
 
 class _Ring:
     def __init__(
-        self, jobs: list[Job], arms: tuple[ReadyArm, ReadyArm], tools: Tools, rules: Rules, look: Look, pairs: Pairs
+        self, jobs: list[Job], arms: list[ReadyArm], tools: Tools, rules: Rules, look: LookAtAll, pairs: Pairs
     ) -> None:
         self._jobs = jobs
         self._arms = arms
@@ -82,25 +104,34 @@ class _Ring:
         self._pairs = pairs
         self._paces: dict[str, Pace] = {}
         self._took: list[float] = []
-        self.state = {job.workload: Fought(job.workload) for job in jobs}
+        self.state: dict[Bout, Fought] = {
+            (job.workload, arm.name): Fought(job.workload) for job in jobs for arm in arms[1:]
+        }
 
     def session(self, session: int) -> None:
-        """Run launches until no workload wants another one in this session."""
-        while open_jobs := [job for job in self._jobs if self._wants(job, session)]:
+        """Run launches until no candidate wants another one in this session."""
+        while open_jobs := [job for job in self._jobs if self._wanting(job, session)]:
             for job in open_jobs:
-                if self._wants(job, session):
-                    self._launch(job, session)
+                if candidates := self._wanting(job, session):
+                    self._launch(job, [self._arms[0], *candidates], session)
 
-    def _wants(self, job: Job, session: int) -> bool:
-        now = self.state[job.workload]
-        here = sum(launch.session == session for launch in now.launches)
-        if now.failure is not None:
-            return False
-        if here < self._rules.min_launches:
-            return True
-        if now.launches and self._next_s(now) > self._left_s(now, session):
-            return False
-        return job.workload not in self._look(self.state)
+    def _wanting(self, job: Job, session: int) -> list[ReadyArm]:
+        settled: list[frozenset[Bout]] = []
+
+        def wants(bout: Bout) -> bool:
+            now = self.state[bout]
+            here = sum(launch.session == session for launch in now.launches)
+            if now.failure is not None:
+                return False
+            if here < self._rules.min_launches:
+                return True
+            if now.launches and self._next_s(now) > self._left_s(now, session):
+                return False
+            if not settled:
+                settled.append(self._look(self.state))
+            return bout not in settled[0]
+
+        return [arm for arm in self._arms[1:] if wants((job.workload, arm.name))]
 
     def _left_s(self, now: Fought, session: int) -> float:
         return self._rules.budget_s * (session + 1) / self._rules.sessions - now.seconds
@@ -110,43 +141,50 @@ class _Ring:
         # A little over the budget is within the rounding of a launch's length.
         return 0.98 * now.seconds / len(now.launches)
 
-    def _launch(self, job: Job, session: int) -> None:
-        now, tools = self.state[job.workload], self._tools
+    def _launch(self, job: Job, arms: list[ReadyArm], session: int) -> None:
+        tools = self._tools
         begun = tools.clock()
-        tools.note(f"{job.workload}: launch {len(now.launches) + 1}, starting both arms{self._remaining()}")
+        bouts = {arm.name: (job.workload, arm.name) for arm in arms[1:]}
+        number = 1 + max(len(self.state[bout].launches) for bout in bouts.values())
+        what = "both arms" if len(arms) == 2 else f"{len(arms)} arms"
+        tools.note(f"{job.workload}: launch {number}, starting {what}{self._remaining()}")
         try:
-            launch, running_sides, notes = self._fought(job, session, begun)
+            with started(arms, job, tools) as running:
+                generate = Workload.parse(job.workload).shape.generate
+                pace = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
+                self._paces[job.workload] = pace
+                tools.note(f"{job.workload}: launch {number}, measuring{self._remaining()}")
+                found = measure(running, pace, tools, session=session, start_s=tools.clock() - begun)
         except UsageError:
             raise
         except PerfError as error:
-            self.state[job.workload] = replace(now, failure=error, spent=True)
+            for bout in bouts.values():
+                self._fail(bout, error)
             return
         self._took.append(tools.clock() - begun)
-        now = replace(
-            now,
-            launches=(*now.launches, launch),
-            sides=running_sides,
-            notes=tuple(dict.fromkeys((*now.notes, *notes))),
-        )
-        spent = self._next_s(now) > self._left_s(now, self._rules.sessions - 1)
-        self.state[job.workload] = replace(now, spent=spent)
+        for name, bout in bouts.items():
+            launch = found.get(name) or running.failures[name]
+            if isinstance(launch, PerfError):
+                self._fail(bout, launch)
+            else:
+                sides = {"baseline": running.sides["baseline"], "candidate": running.sides[name]}
+                self._keep(bout, launch, sides, running.notes[name])
 
-    def _fought(self, job: Job, session: int, begun: float) -> tuple[Launch, Mapping[str, Side], tuple[str, ...]]:
-        tools = self._tools
-        with started(self._arms, job, tools) as running:
-            generate = Workload.parse(job.workload).shape.generate
-            pace = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
-            self._paces[job.workload] = pace
-            number = len(self.state[job.workload].launches) + 1
-            tools.note(f"{job.workload}: launch {number}, measuring{self._remaining()}")
-            launch = measure(running, pace, tools, session=session, start_s=tools.clock() - begun)
-            return launch, running.sides, running.notes
+    def _keep(self, bout: Bout, launch: Launch, sides: Mapping[str, Side], notes: tuple[str, ...]) -> None:
+        now = self.state[bout]
+        told = tuple(dict.fromkeys((*now.notes, *notes)))
+        now = replace(now, launches=(*now.launches, launch), sides=sides, notes=told)
+        spent = self._next_s(now) > self._left_s(now, self._rules.sessions - 1)
+        self.state[bout] = replace(now, spent=spent)
+
+    def _fail(self, bout: Bout, error: PerfError) -> None:
+        self.state[bout] = replace(self.state[bout], failure=error, spent=True)
 
     def _remaining(self) -> str:
         if not self._took:
             return ""
         launches = [launch.seconds for one in self.state.values() for launch in one.launches]
-        each = sum(launches) / len(launches)
+        each = sum(launches) / len(self._took)
         left = sum(max(0.0, self._rules.budget_s - o.seconds) for o in self.state.values() if not o.failure)
         seconds = left / each * sum(self._took) / len(self._took)
         return f"; at most {max(seconds, 0.0):.0f} s more"

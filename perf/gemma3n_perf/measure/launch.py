@@ -1,73 +1,26 @@
-"""One launch of a duel: two fresh processes, loaded, warmed up, and measured in alternating blocks, one at a time.
+"""One launch: fresh processes, loaded, warmed up, and measured in alternating blocks, one arm at a time.
 
 Opinion: what disturbs the machine must disturb both arms alike. So blocks are short, their order is drawn anew for
-every pair, and a pair of which one block was contended is discarded whole.
+every pair, and a pair of which one block was contended is discarded whole. Several candidates may go through one
+launch: each meets blocks of the baseline that are its own.
 """
 
 import math
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import msgspec
-
-from gemma3n_perf.decode.session import Clock, Probe
-from gemma3n_perf.errors import BadConditionsError, WorkerFailedError
-from gemma3n_perf.hardware.types import Conditions, Fault, Stack
+from gemma3n_perf.errors import BadConditionsError, PerfError
+from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.measure import worker as wire
-from gemma3n_perf.measure.agreement import ARMS, same_tokens, same_work
-from gemma3n_perf.measure.ready import ReadyArm
-from gemma3n_perf.measure.rounds import FaultsOf, Patience, Sleep
-from gemma3n_perf.measure.workers import Spawn, Worker
-
-DROP, TAIL = 1, 1
-"""Tokens at either end of a block that do not count: while the first is computed nothing else is, and while the last
-is, no next step is built. Between them decode runs as it does for ever."""
-
-BLOCK_TOKENS, BLOCK_S = 5, 0.1
-"""Tokens of a block that count: so many, or more where they would take less than so many seconds."""
+from gemma3n_perf.measure.agreement import ARMS
+from gemma3n_perf.measure.muster import Started, expect
+from gemma3n_perf.measure.tools import Tools
 
 WARM_BLOCKS = 3
-_T = TypeVar("_T")
+_SHORT_BLOCK_S = 0.1
 Pairs = Callable[[float, float], int]
 """From seconds of a pair of blocks and seconds of starting a launch to the pairs of a launch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """Seconds after which a worker counts as hung. ``block`` is added to many times what a block takes."""
-
-    start: float = 300.0
-    load: float = 900.0
-    prepare: float = 900.0
-    block: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A workload, and where its checkpoint is: ``source`` is a preset, folder or hub id, ``root`` the forged ones."""
-
-    workload: str
-    source: str
-    root: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a duel needs of the world."""
-
-    spawn: Spawn
-    probe: Probe
-    faults_of: FaultsOf
-    clock: Clock
-    sleep: Sleep
-    rng: random.Random
-    note: Callable[[str], None] = lambda text: None
-    waits: Waits = field(default_factory=Waits)
-    patience: Patience = field(default_factory=lambda: Patience(first_pause=0.2, longest_pause=10.0, least_discards=12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,127 +63,107 @@ class Launch:
         return tuple(block.tpot_s for pair in self.pairs for block in pair if block.arm == arm)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What one arm said of itself before it was measured."""
-
-    stack: Stack
-    loaded: wire.Loaded
-    token_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Both arms, ready to be timed. ``notes`` tell what differs and may; ``tail`` is what both leave out of a block."""
-
-    workers: Mapping[str, Worker]
-    sides: Mapping[str, Side]
-    started_first: str
-    notes: tuple[str, ...]
-    tail: int = TAIL
-
-
-@contextmanager
-def started(arms: tuple[ReadyArm, ReadyArm], job: Job, tools: Tools) -> Iterator[Started]:
-    """Start both arms at once, in an order drawn anew; yields them prepared, and ends them whatever happens.
-
-    Raises what a worker raises, NotComparableError and InvalidError where the arms do not decode the same thing.
-    """
-    order = tools.rng.sample(arms, 2)
-    with ExitStack() as held:
-        workers: dict[str, Worker] = {}
-        for arm in order:
-            workers[arm.name] = tools.spawn(arm)
-            held.callback(workers[arm.name].close)
-        hellos = {arm.name: _hello(workers[arm.name], arm, tools.waits.start) for arm in order}
-        stacks = {name: msgspec.convert(hello.stack, Stack) for name, hello in hellos.items()}
-        # Both arms are timed alike: where one is of a commit that knows no tail, neither leaves one out.
-        tail = TAIL if all(hello.protocol >= wire.PROTOCOL for hello in hellos.values()) else 0
-        for arm in order:
-            workers[arm.name].send(wire.Load(job.workload, job.source, job.root, arm.engine, arm.planted))
-        loaded = {name: _expect(one, wire.Loaded, tools.waits.load) for name, one in workers.items()}
-        same_work(loaded)
-        for one in workers.values():
-            one.send(wire.Prepare())
-        tokens = {name: _expect(one, wire.Prepared, tools.waits.prepare).token_digest for name, one in workers.items()}
-        notes = same_tokens(tokens, stacks, arms)
-        sides = {name: Side(stacks[name], loaded[name], tokens[name]) for name in ARMS}
-        yield Started(workers, sides, order[0].name, notes, tail)
-
-
 def warm_up(running: Started, tools: Tools, generate: int, pace: Pace | None, begun: float, pairs: Pairs) -> Pace:
     """Decode a few blocks of each arm that do not count, and settle the pace where none is given.
 
     Raises what ``pairs`` raises where the budget is too short.
     """
-    steps = pace.steps if pace else min(generate, BLOCK_TOKENS + DROP + TAIL)
+    cut = running.cut
+    steps = pace.steps if pace else min(generate, cut.tokens + cut.drop + cut.tail)
     tpots = []
     for _ in range(WARM_BLOCKS):
-        tpots.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in ARMS])
+        tpots.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
     if pace:
         return pace
     fastest = min(tpots[-1])
-    steps = min(generate, DROP + TAIL + max(BLOCK_TOKENS, math.ceil(BLOCK_S / fastest)))
-    pair_s = steps * sum(tpots[-1])
+    steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / fastest)))
+    pair_s = steps * (tpots[-1][0] + max(tpots[-1][1:]))
     return Pace(steps, pairs(pair_s, tools.clock() - begun))
 
 
-def measure(running: Started, pace: Pace, tools: Tools, *, session: int, start_s: float) -> Launch:
-    """Take ``pace.pairs`` pairs that count. Raises BadConditionsError where too many must be discarded."""
-    kept: list[tuple[Block, Block]] = []
-    discarded: list[tuple[Block, Block]] = []
+def measure(
+    running: Started, pace: Pace, tools: Tools, *, session: int, start_s: float
+) -> dict[str, Launch | PerfError]:
+    """Take ``pace.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
+
+    Raises BadConditionsError where too many pairs must be discarded, and what ends a process.
+    """
+    lanes = {name: _Lane(name, pace) for name in running.candidates}
+    failures: dict[str, Launch | PerfError] = {}
     found: list[Fault] = []
-    allowed, seconds = tools.patience.most_discards(pace.pairs), 0.0
-    pauses = tools.patience.pauses()
-    while len(kept) < pace.pairs:
-        first, second = (_block(running, name, pace.steps, tools, found) for name in tools.rng.sample(ARMS, 2))
-        seconds += first.seconds + second.seconds
-        if not first.faults and not second.faults:
-            kept.append((first, second))
-            pauses = tools.patience.pauses()
+    allowed = tools.patience.most_discards(pace.pairs * len(lanes))
+    pauses, discarded = tools.patience.pauses(), 0
+    while open_lanes := [lane for lane in lanes.values() if len(lane.kept) < pace.pairs]:
+        for lane in tools.rng.sample(open_lanes, len(open_lanes)):
+            try:
+                first, second = _pair(running, lane.name, pace.steps, tools, found)
+            except PerfError as error:
+                if len(lanes) == 1:
+                    raise
+                failures[lane.name] = error
+                del lanes[lane.name]
+                continue
+            lane.seconds += first.seconds + second.seconds
+            if not first.faults and not second.faults:
+                lane.kept.append((first, second))
+                pauses = tools.patience.pauses()
+                continue
+            lane.discarded.append((first, second))
+            discarded += 1
+            if discarded > allowed:
+                raise _given_up(discarded, found)
+            tools.sleep(next(pauses))
+    launches: dict[str, Launch | PerfError] = {
+        name: Launch(
+            session, running.started_first, start_s, lane.seconds, pace.steps, tuple(lane.kept), tuple(lane.discarded)
+        )
+        for name, lane in lanes.items()
+    }
+    return launches | failures
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One candidate's share of a launch, as it grows."""
+
+    name: str
+    pace: Pace
+    kept: list[tuple[Block, Block]] = field(default_factory=list)
+    discarded: list[tuple[Block, Block]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _pair(running: Started, candidate: str, steps: int, tools: Tools, found: list[Fault]) -> tuple[Block, Block]:
+    """A block of the baseline and one of the candidate, in an order drawn anew."""
+    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
+    roles = tools.rng.sample(ARMS, 2)
+    blocks: list[Block] = []
+    timed: list[wire.Timed] = []
+    for number, role in enumerate(roles):
+        if not blocks and not timed:
+            tools.probe.start()
+        timed.append(_time(running, names[role], steps, tools.waits.block))
+        # The counters of short blocks tell nothing: they are read around the pair.
+        if number == 0 and timed[0].seconds < _SHORT_BLOCK_S:
             continue
-        discarded.append((first, second))
-        if len(discarded) > allowed:
-            raise _given_up(len(discarded), found)
-        tools.sleep(next(pauses))
-    return Launch(session, running.started_first, start_s, seconds, pace.steps, tuple(kept), tuple(discarded))
-
-
-def _block(running: Started, name: str, steps: int, tools: Tools, found: list[Fault]) -> Block:
-    tools.probe.start()
-    timed = _time(running, name, steps, tools.waits.block)
-    conditions = tools.probe.stop()
-    faults = tools.faults_of(conditions)
-    found.extend(faults)
-    return Block(name, timed.tpot_s, timed.seconds, conditions, tuple(fault.code for fault in faults))
+        conditions = tools.probe.stop()
+        faults = tools.faults_of(conditions)
+        found.extend(faults)
+        codes = tuple(fault.code for fault in faults)
+        for one in timed:
+            blocks.append(Block(roles[len(blocks)], one.tpot_s, one.seconds, conditions, codes))
+        timed = []
+        if number == 0:
+            tools.probe.start()
+    return blocks[0], blocks[1]
 
 
 def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Timed:
-    worker = running.workers[name]
-    worker.send(wire.Block(steps, DROP, running.tail if steps > DROP + running.tail else 0))
-    return _expect(worker, wire.Timed, timeout_s)
-
-
-def _expect(worker: Worker, kind: type[_T], timeout_s: float) -> _T:
-    reply = worker.receive(timeout_s)
-    if not isinstance(reply, kind):
-        raise WorkerFailedError(
-            f"a worker answered {type(reply).__name__} where {kind.__name__} was due",
-            expected=f"protocol {wire.PROTOCOL}",
-            remedy="compare with a commit nearer to this one",
-        )
-    return reply
-
-
-def _hello(worker: Worker, arm: ReadyArm, timeout_s: float) -> wire.Hello:
-    hello = _expect(worker, wire.Hello, timeout_s)
-    if not wire.OLDEST <= hello.protocol <= wire.PROTOCOL:
-        raise WorkerFailedError(
-            f"the worker of {arm.text} speaks protocol {hello.protocol}",
-            expected=f"protocol {wire.OLDEST} to {wire.PROTOCOL}",
-            remedy="compare with a commit nearer to this one",
-        )
-    return hello
+    worker, cut = running.workers[name], running.cut
+    slot = running.slots.get(name, "")
+    short = steps <= cut.drop + cut.tail
+    worker.send(wire.Block(steps, cut.drop if steps > cut.drop else 0, 0 if short else cut.tail, slot))
+    return expect(worker, wire.Timed, timeout_s)
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

@@ -1,8 +1,8 @@
 """From an arm in words to one that can be started: which Python, which package, which environment variables."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
@@ -11,6 +11,7 @@ from gemma3n_perf.measure.arms import Arm, slowdowns
 from gemma3n_perf.measure.environments import Environments, Wish
 from gemma3n_perf.measure.worktrees import Worktrees
 
+_SHARED = "shared"
 _WORKER = Path("gemma3n_perf", "measure", "worker.py")
 
 
@@ -19,7 +20,8 @@ class ReadyArm:
     """An arm that can be started: ``argv`` in this process's environment with ``environ`` on top.
 
     ``planted`` is the share of time that its blocks are lengthened by; ``identity`` what it is made of, less that;
-    ``packages`` what it is made of besides this suite's code.
+    ``packages`` what it is made of besides this suite's code. Arms of one ``room`` live in one process and share the
+    weights; an arm without one has a process of its own. ``fusions`` are applied in order.
     """
 
     name: str
@@ -31,6 +33,13 @@ class ReadyArm:
     identity: tuple[object, ...]
     packages: tuple[object, ...]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    room: str = ""
+    fusions: tuple[str, ...] = ()
+
+    @property
+    def home(self) -> str:
+        """The name of the process that it lives in."""
+        return self.room or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,29 @@ class Builder:
                 ("baseline", "candidate"), (baseline, candidate), planted, identities, strict=True
             )
         )
-        return first, second
+        return _together(first, second)
+
+    def field(self, baseline: Arm, candidates: Sequence[Arm], *, room: str = "") -> tuple[ReadyArm, ...]:
+        """Build a baseline and its candidates, named by their texts, which may repeat where they are numbered.
+
+        Fusions share a process with the baseline, where nothing else differs; ``room`` puts the candidates into one
+        process beside the baseline's. Raises UsageError for plants below zero, and what building raises.
+        """
+        if any(arm.plant < 0 for arm in (baseline, *candidates)):
+            raise UsageError(
+                "a plant below zero slows the baseline, which all candidates share", expected="plants above zero"
+            )
+        first = self._ready("baseline", baseline, baseline.plant, self._identity(baseline))
+        others = [replace(self._ready(arm.text, arm, arm.plant, self._identity(arm)), room=room) for arm in candidates]
+        if room:
+            return (first, *others)
+        paired = [_together(first, one) for one in others]
+        return (next((pair[0] for pair in paired if pair[0].room), first), *(pair[1] for pair in paired))
 
     def _identity(self, arm: Arm) -> tuple[object, ...]:
         here, dirty = self.stack.commit, self.stack.dirty is not False
         code = self.worktrees.commit(arm.ref) if arm.ref else f"{here}, changed" if dirty else here
-        return (code, arm.engine, arm.env, *self._packages(arm))
+        return (code, arm.engine, arm.env, arm.fusions, *self._packages(arm))
 
     def _packages(self, arm: Arm) -> tuple[object, ...]:
         return (arm.mlx or self.stack.mlx, arm.mlx_vlm_from or arm.mlx_vlm or self.stack.mlx_vlm)
@@ -98,7 +124,10 @@ class Builder:
             notes.append(f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit")
         environ = {"PYTHONPATH": str(package), "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
         argv = (str(self._python(arm)), "-P", str(worker))
-        return ReadyArm(name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm), tuple(notes))
+        return ReadyArm(
+            name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm), tuple(notes),
+            fusions=arm.fusions,
+        )  # fmt: skip
 
     def _python(self, arm: Arm) -> Path:
         if not arm.builds or (arm.mlx_vlm_from is None and self._packages(arm) == (self.stack.mlx, self.stack.mlx_vlm)):
@@ -108,3 +137,11 @@ class Builder:
         return self.environments.interpreter(
             Wish(mlx=arm.mlx, mlx_vlm=arm.mlx_vlm, source=source.source, key=source.key)
         )
+
+
+def _together(baseline: ReadyArm, candidate: ReadyArm) -> tuple[ReadyArm, ReadyArm]:
+    """Put arms that differ in fusions alone into one process: two copies of the weights may not fit, and need not."""
+    alike = (baseline.argv, baseline.environ, baseline.engine) == (candidate.argv, candidate.environ, candidate.engine)
+    if not alike or baseline.fusions == candidate.fusions:
+        return baseline, candidate
+    return replace(baseline, room=_SHARED), replace(candidate, room=_SHARED)

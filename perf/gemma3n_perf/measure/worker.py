@@ -14,22 +14,28 @@ from typing import Any, Protocol
 
 import msgspec
 
-PROTOCOL, OLDEST = 2, 1
-"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block."""
+PROTOCOL, OLDEST = 3, 1
+"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``:
+several arms in one process."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """Inspect and load a workload's checkpoint. ``planted`` lengthens every block by that fraction."""
+    """Inspect and load a workload's checkpoint for the arm in ``slot``. ``planted`` lengthens its blocks by that
+    fraction; ``fusions`` are applied in order to a model that shares the weights of the other slots'."""
 
     workload: str
     source: str
     root: str
     engine: str
     planted: float
+    slot: str = ""
+    fusions: tuple[str, ...] = ()
 
 
 class Prepare(msgspec.Struct, tag=True, frozen=True):
     """Decode the canary, prefill, and fix the position that every block starts from."""
+
+    slot: str = ""
 
 
 class Block(msgspec.Struct, tag=True, frozen=True):
@@ -38,6 +44,7 @@ class Block(msgspec.Struct, tag=True, frozen=True):
     steps: int
     drop: int
     tail: int = 0
+    slot: str = ""
 
 
 class Quit(msgspec.Struct, tag=True, frozen=True):
@@ -101,35 +108,56 @@ class Sessions(Protocol):
 class RealSessions:
     """The suite's own decode sessions, on mlx-vlm."""
 
-    def load(self, request: Load) -> tuple[Loaded, Any]:
-        """Load with mlx-vlm. Raises what loading raises."""
-        import hashlib
-        import time
-        from pathlib import Path
+    def __init__(self) -> None:
+        self._checkpoints: dict[tuple[str, str, str], tuple[Any, Any, Any, Loaded]] = {}
+        self._sessions: dict[tuple[object, ...], Any] = {}
 
-        from gemma3n_perf.decode import prompt
+    def load(self, request: Load) -> tuple[Loaded, Any]:
+        """Load with mlx-vlm; slots of one checkpoint share its weights, and slots that differ in nothing but a plant
+        their session. Raises what loading raises."""
+        import time
+
         from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
         from gemma3n_perf.decode.session import DecodeSession, MlxDevice
         from gemma3n_perf.errors import UsageError
-        from gemma3n_perf.workload import load
-        from gemma3n_perf.workload.workload import Workload
 
         if request.engine != "mlx_vlm":
             raise UsageError(f"this commit has no engine {request.engine!r}", expected="mlx_vlm")
-        workload = Workload.parse(request.workload)
-        checkpoint = load.inspect(request.source, Path(request.root))
-        asked = prompt.make(workload, checkpoint)
-        model = load.load(checkpoint, with_towers=asked.pixels is not None)
-        session = DecodeSession(
-            MlxVlmEngine(model), workload, asked, clock=time.perf_counter, device=MlxDevice(), planted=request.planted
-        )
-        digest = hashlib.sha256(asked.ids.tobytes())
-        for part in (asked.pixels, asked.soft):
-            digest.update(b"" if part is None else part.tobytes())
-        loaded = Loaded(
-            checkpoint.digest, digest.hexdigest()[:16], len(asked.ids), workload.shape.generate, asked.soft_tokens
-        )
-        return loaded, session
+        workload, asked, model, loaded = self._checkpoint(request)
+        key = (request.workload, request.source, request.root, request.fusions)
+        if key not in self._sessions:
+            if request.fusions:
+                from gemma3n_perf.fusions import registry, sharing
+
+                model = sharing.share(model)
+                registry.compose("+".join(request.fusions)).apply(model)
+            self._sessions[key] = DecodeSession(
+                MlxVlmEngine(model), workload, asked, clock=time.perf_counter, device=MlxDevice()
+            )
+        return loaded, self._sessions[key]
+
+    def _checkpoint(self, request: Load) -> tuple[Any, Any, Any, Loaded]:
+        import hashlib
+        from pathlib import Path
+
+        from gemma3n_perf.decode import prompt
+        from gemma3n_perf.workload import load
+        from gemma3n_perf.workload.workload import Workload
+
+        key = (request.workload, request.source, request.root)
+        if key not in self._checkpoints:
+            workload = Workload.parse(request.workload)
+            checkpoint = load.inspect(request.source, Path(request.root))
+            asked = prompt.make(workload, checkpoint)
+            model = load.load(checkpoint, with_towers=asked.pixels is not None)
+            digest = hashlib.sha256(asked.ids.tobytes())
+            for part in (asked.pixels, asked.soft):
+                digest.update(b"" if part is None else part.tobytes())
+            loaded = Loaded(
+                checkpoint.digest, digest.hexdigest()[:16], len(asked.ids), workload.shape.generate, asked.soft_tokens
+            )
+            self._checkpoints[key] = (workload, asked, model, loaded)
+        return self._checkpoints[key]
 
     def stack(self) -> dict[str, Any]:
         """Ask this process's packages and environment."""
@@ -157,7 +185,8 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: S
         reply(failed(error))
         return
     decode = msgspec.json.Decoder(Request).decode
-    session: Any = None
+    slots: dict[str, tuple[Any, float]] = {}
+    prepared: list[Any] = []
     for line in requests:
         try:
             request = decode(line)
@@ -166,21 +195,27 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: S
                     return
                 case Load():
                     loaded, session = sessions.load(request)
+                    slots[request.slot] = session, request.planted
                     reply(loaded)
                 case Prepare():
-                    session.prepare()
-                    # What was built until here lives as long as the process: no collection need look at it.
-                    gc.collect()
-                    gc.freeze()
+                    session, _ = slots[request.slot]
+                    if not any(session is one for one in prepared):
+                        session.prepare()
+                        prepared.append(session)
+                        # What was built until here lives as long as the process: no collection need look at it.
+                        gc.collect()
+                        gc.freeze()
                     reply(Prepared(session.token_digest()))
                 case Block():
-                    reply(_timed(session, request))
+                    reply(_timed(*slots[request.slot], request))
         except Exception as error:
             reply(failed(error))
 
 
-def _timed(session: Any, block: Block) -> Timed:
-    run, tokens = session.run(_NoProbe(), steps=block.steps)
+def _timed(session: Any, planted: float, block: Block) -> Timed:
+    # Over a commit from before slots, a session takes no plant.
+    extra = {"planted": planted} if planted else {}
+    run, tokens = session.run(_NoProbe(), steps=block.steps, **extra)
     session.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]
     return Timed(run.seconds, sum(counted) / len(counted))

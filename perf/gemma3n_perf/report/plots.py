@@ -65,3 +65,20 @@ def session_spread(title: str, throughputs: Mapping[str, Sequence[float]]) -> by
         axes.set_xlabel("throughput of each session, % from the workload's median")
         figure.text(0.02, 1 - 0.3 / height, title, fontsize=12, va="center")
     return svg(figure)
+
+
+def detection(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """Draw shares (0..1) against true effects (fractions), one line a rule; the first rule is drawn strongest."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 4.2))
+        axes = figure.add_axes((0.1, 0.14, 0.56, 0.72))
+        for index, (name, points) in enumerate(curves.items()):
+            x, y = ([100 * point[axis] for point in points] for axis in (0, 1))
+            style = {"linewidth": 2.6, "markersize": 7} if index == 0 else {"linewidth": 1.2, "markersize": 4}
+            axes.plot(x, y, "o-", color=ACCENTS[index % len(ACCENTS)], label=name, alpha=0.85, **style)  # type: ignore[arg-type]
+        axes.set_ylim(-4, 104)
+        axes.set_xlabel("true effect on throughput, %")
+        axes.set_ylabel("said to differ, rightly so unless at 0, %")
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=INK)
+        figure.text(0.02, 0.94, title, fontsize=12, va="center")
+    return svg(figure)

@@ -1,0 +1,91 @@
+"""``gemma3n-perf power``: real duels of planted truth, and what other tools' rules say of the same launches."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from gemma3n_perf import dueling, powering
+from gemma3n_perf.commands.duel import chosen
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.store import power as store
+from gemma3n_perf.store.files import write_over
+from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.words import percent
+
+HELP = "try the judge, and other tools' rules, on real duels of planted truth"
+EFFECTS = (0.0, 0.0, 2.0, -2.0, 1.0, -1.0, 10.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of duels (default: %(default)s)")
+    parser.add_argument(
+        "--effects",
+        type=float,
+        nargs="+",
+        default=list(EFFECTS),
+        metavar="PERCENT",
+        help="time planted in each duel of a round, 0 for A/A (default: 0 0 2 -2 1 -1 10)",
+    )
+    parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
+    parser.add_argument("--budget", type=float, default=Policy().budget_s, metavar="SECONDS", help="of each duel (60)")
+    parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="where trust.md goes (default: docs/ of the checkout)")
+    parser.add_argument("--page", action="store_true", help="measure nothing; write docs/trust.md from the records")
+    parser.set_defaults(checkpoint=None)
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Run rounds, keeping each in the record, then write the page. Raises UsageError, MachineBusyError."""
+    _check(args)
+    repo = suite_checkout() or Path()
+    baselines, docs = args.baselines or repo / "baselines", args.docs or repo / "docs"
+    if not args.page:
+        _measure(args, out)
+    # matplotlib takes most of a second to import.
+    from gemma3n_perf.report import trust_page
+
+    records = {path.parent.name: store.read(path) for path in sorted(baselines.glob(f"*/{store.NAME}"))}
+    kept = {name: record for name, record in records.items() if record is not None}
+    if not kept:
+        raise UsageError(f"no {store.NAME} below {baselines}", expected="a campaign", remedy="gemma3n-perf power")
+    measured = {name: (record.head, powering.trials(record.duels)) for name, record in kept.items()}
+    files = trust_page.build(measured, {name: record.duels for name, record in kept.items()})
+    for path, data in files.items():
+        write_over(docs / path, data)
+    out.write(f"{docs / trust_page.PAGE}: written from {sum(len(one.duels) for one in kept.values())} duels\n")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.rounds < 1:
+        raise UsageError(f"--rounds {args.rounds}", expected="1 or more")
+    if len(args.workload) > 1:
+        raise UsageError(f"{len(args.workload)} workloads", expected="one: rates of two workloads do not mix")
+    wrong = [effect for effect in args.effects if not -50 <= effect <= 900]
+    if wrong:
+        raise UsageError(f"--effects {wrong[0]:g}", expected="percentages from -50 to 900, for instance 0 2 -2")
+
+
+def _measure(args: argparse.Namespace, out: TextIO) -> None:
+    with dueling.machine(args.baselines, sys.stderr) as here:
+        require_known(here.chip)
+        workloads, _ = chosen(args, here)
+        path = store.power_path(here.baselines, here.chip.chip_class)
+        known = store.read(path)
+        first = 1 + max((duel.round for duel in known.duels), default=0) if known else 1
+        lanes = [powering.Lane(effect / 100) for effect in args.effects]
+        for number in range(first, first + args.rounds):
+            found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number)
+            store.append(path, powering.head(workloads[0], here), found)
+            for duel in found:
+                told = "-" if duel.effect is None else percent(duel.effect)
+                out.write(
+                    f"round {number}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {told}, "
+                    f"{len(duel.launches)} launches, {duel.measured_s:.0f} s\n"
+                )
+            out.flush()
+        out.write(f"{path}: {first + args.rounds - 1} rounds; commit it with the page\n")

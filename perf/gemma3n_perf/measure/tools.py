@@ -1,0 +1,78 @@
+"""What a launch is given: the job, the tools, and how decode is cut into blocks."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gemma3n_perf.decode.session import Clock, Probe
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.measure import worker as wire
+from gemma3n_perf.measure.rounds import FaultsOf, Patience, Sleep
+from gemma3n_perf.measure.workers import Spawn
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How decode is cut into blocks: ``tokens`` that count, or more where they take less than ``least_s`` seconds.
+
+    ``drop`` and ``tail`` are tokens at either end that do not count. Where the device computes beside the host, nothing
+    else is done while the first token is computed, and no next step is built while the last is.
+    """
+
+    tokens: int = 5
+    drop: int = 1
+    tail: int = 1
+    least_s: float = 0.1
+
+
+ON_CPU = Cut(tokens=3, drop=0, tail=0, least_s=0.0)
+"""MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it: all of a block counts, and
+shorter blocks of more pairs tell more (docs/method.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds after which a worker counts as hung. ``block`` is added to many times what a block takes."""
+
+    start: float = 300.0
+    load: float = 900.0
+    prepare: float = 900.0
+    block: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A workload, and where its checkpoint is: ``source`` is a preset, folder or hub id, ``root`` the forged ones.
+
+    ``tokens_may_differ`` says that what an arm decodes is checked elsewhere, and more closely than by its tokens.
+    """
+
+    workload: str
+    source: str
+    root: str
+    tokens_may_differ: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a duel needs of the world."""
+
+    spawn: Spawn
+    probe: Probe
+    faults_of: FaultsOf
+    clock: Clock
+    sleep: Sleep
+    rng: random.Random
+    note: Callable[[str], None] = lambda text: None
+    cut: Cut = field(default_factory=Cut)
+    waits: Waits = field(default_factory=Waits)
+    patience: Patience = field(default_factory=lambda: Patience(first_pause=0.2, longest_pause=10.0, least_discards=12))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one arm said of itself before it was measured."""
+
+    stack: Stack
+    loaded: wire.Loaded
+    token_digest: str

@@ -1,0 +1,126 @@
+"""Duels of known truth, many at once: the adapter behind ``gemma3n-perf power``.
+
+Every lane is a duel of its own, with blocks, looks and a budget of its own; what lanes of a round share is the pair of
+processes of each launch.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gemma3n_perf import dueling
+from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.measure.agreement import ARMS
+from gemma3n_perf.measure.arms import parse
+from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest
+from gemma3n_perf.measure.launch import Launch
+from gemma3n_perf.store.power import PowerDuel, PowerHead, PowerLaunch
+from gemma3n_perf.verdict import trust
+from gemma3n_perf.verdict.judge import judge, should_stop
+from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.types import Judgement
+
+_CANDIDATES = "candidates"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One duel of a round: ``planted`` is the time added to the candidate's blocks; below zero, to the baseline's."""
+
+    planted: float
+
+    @property
+    def truth(self) -> float:
+        """The effect on throughput that this is."""
+        return 1 / (1 + self.planted) - 1
+
+    @property
+    def slowdown(self) -> float:
+        """What the arm that is slowed is slowed by: nothing can be made faster, so the other one is."""
+        return self.planted if self.planted >= 0 else 1 / (1 + self.planted) - 1
+
+    def named(self, launch: Launch) -> Launch:
+        """Return a launch with the arms in their parts: the slowed process is the baseline's where planted below 0."""
+        if self.planted >= 0:
+            return launch
+        other = dict(zip(ARMS, reversed(ARMS), strict=True))
+        pairs, discarded = (
+            tuple((replace(a, arm=other[a.arm]), replace(b, arm=other[b.arm])) for a, b in kept)
+            for kept in (launch.pairs, launch.discarded)
+        )
+        return replace(launch, pairs=pairs, discarded=discarded)
+
+
+def round_of_duels(
+    lanes: Sequence[Lane], workload: str, budget_s: float, machine: dueling.Here, *, number: int
+) -> list[PowerDuel]:
+    """Fight all lanes through the same launches, each until its verdict or its budget's end.
+
+    The caller holds the measuring lock. Raises UsageError, and the error of a lane that failed.
+    """
+    if not lanes:
+        raise UsageError("no effects to plant", expected="for instance --effects 0 2 -2")
+    policy = Policy()
+    here = parse("here")
+    first, *others = machine.builder.field(here, [here for _ in lanes], room=_CANDIDATES)
+    arms = (
+        first,
+        *(
+            replace(arm, name=f"{i}:{lane.planted:+.4g}", planted=lane.slowdown)
+            for i, (arm, lane) in enumerate(zip(others, lanes, strict=True))
+        ),
+    )
+    by_name = dict(zip((arm.name for arm in arms[1:]), lanes, strict=True))
+
+    def judged(bout: Bout, one: Fought) -> Judgement:
+        lane = by_name[bout[1]]
+        launches = dueling.estimates([lane.named(launch) for launch in one.launches])
+        return judge(launches, policy, budget_s=budget_s, budget_spent=one.spent)
+
+    def look(state: Mapping[Bout, Fought]) -> frozenset[Bout]:
+        return frozenset(bout for bout, one in state.items() if should_stop(judged(bout, one)))
+
+    rules = Rules(budget_s, policy.min_launches)
+    jobs = [dueling.job(workload, {}, machine.root)]
+    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=dueling.pace(policy, rules))
+    for one in state.values():
+        if isinstance(one.failure, PerfError):
+            raise one.failure
+    date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return [
+        _recorded(by_name[bout[1]], one, judged(bout, one), budget_s, machine, number, date)
+        for bout, one in state.items()
+    ]
+
+
+def _recorded(
+    lane: Lane, one: Fought, found: Judgement, budget_s: float, machine: dueling.Here, number: int, date: str
+) -> PowerDuel:
+    launches = tuple(
+        PowerLaunch(launch.seconds, _rounded(launch.tpot_s(ARMS[0])), _rounded(launch.tpot_s(ARMS[1])))
+        for launch in (lane.named(launch) for launch in one.launches)
+    )
+    return PowerDuel(
+        date, machine.stack.commit, number, lane.planted, lane.truth, budget_s, found.verdict.value,
+        found.effect, found.low, found.high, launches,
+    )  # fmt: skip
+
+
+def _rounded(times: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(time, 8) for time in times)
+
+
+def head(workload: str, machine: dueling.Here) -> PowerHead:
+    """Return what a campaign begun here has in common."""
+    return PowerHead(1, machine.chip, workload, machine.stack)
+
+
+def trials(duels: Sequence[PowerDuel]) -> list[trust.Trial]:
+    """Turn recorded duels into what the rules are tried on."""
+    return [
+        trust.trial(
+            one.truth, one.budget_s, one.verdict, one.low, one.high,
+            [(launch.seconds, launch.baseline_s, launch.candidate_s) for launch in one.launches],
+        )
+        for one in duels
+    ]  # fmt: skip

@@ -1,0 +1,175 @@
+"""How often each rule was right, over duels whose truth was planted.
+
+Opinion: a rate without the number it is a rate of is an anecdote, so every rate carries its count and its interval. The
+peers' rules read the same launches as the judge, interleaved as it measured them: better samples than their users take.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change
+from gemma3n_perf.stats.peers import RULES
+from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.simulate import Scenario, replay
+
+OURS = "this suite"
+_SAID = {"win": "faster", "loss": "slower"}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One duel of known truth: ``truth`` and the interval are effects on throughput, times seconds.
+
+    ``samples`` are seconds per token of baseline and candidate, one for each launch; ``launches`` what the judge read.
+    """
+
+    truth: float
+    budget_s: float
+    verdict: str
+    low: float | None
+    high: float | None
+    measured_s: float
+    samples: tuple[tuple[float, ...], tuple[float, ...]]
+    launches: tuple[LaunchEstimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``count`` of ``of``, with its exact 95 % interval (Clopper & Pearson 1934)."""
+
+    count: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """The rate, 0..1."""
+        return self.count / self.of if self.of else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        if not self.of:
+            return 0.0, 1.0
+        found = binomtest(self.count, self.of).proportion_ci(0.95, "exact")
+        return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule over all trials of one truth: how often it named the true direction, and how often a wrong one."""
+
+    rule: str
+    truth: float
+    right: Rate
+    wrong: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All trials of one truth and budget. ``covered`` counts intervals that hold the truth; seconds of measuring."""
+
+    truth: float
+    budget_s: float
+    verdicts: Mapping[str, int]
+    covered: Rate
+    median_s: float
+    longest_s: float
+    rows: tuple[Row, ...]
+
+
+def trial(
+    truth: float,
+    budget_s: float,
+    verdict: str,
+    low: float | None,
+    high: float | None,
+    launches: Sequence[tuple[float, Sequence[float], Sequence[float]]],
+) -> Trial:
+    """Make a trial of its launches: measuring seconds, and both arms' seconds per token of every block."""  # fmt: skip
+    estimates = tuple(estimate_launch(base, cand, seconds=seconds) for seconds, base, cand in launches)
+    samples = (
+        tuple(float(np.mean(base)) for _, base, _ in launches), tuple(float(np.mean(cand)) for _, _, cand in launches)
+    )  # fmt: skip
+    return Trial(truth, budget_s, verdict, low, high, sum(one[0] for one in launches), samples, estimates)
+
+
+def groups(trials: Sequence[Trial]) -> tuple[Group, ...]:
+    """Return the trials by truth and budget, slowest truth first."""
+    keys = sorted({(one.truth, one.budget_s) for one in trials})
+    return tuple(_group([one for one in trials if (one.truth, one.budget_s) == key]) for key in keys)
+
+
+def _group(trials: Sequence[Trial]) -> Group:
+    first = trials[0]
+    verdicts: dict[str, int] = {}
+    for one in trials:
+        verdicts[one.verdict] = verdicts.get(one.verdict, 0) + 1
+    told = [one for one in trials if one.low is not None and one.high is not None]
+    covered = sum((one.low or 0.0) <= one.truth <= (one.high or 0.0) for one in told)
+    seconds = sorted(one.measured_s for one in trials)
+    said = {OURS: [_SAID.get(one.verdict, "same") for one in trials]}
+    for name, rule in RULES.items():
+        said[name] = [rule(*one.samples) for one in trials]
+    rows = tuple(_row(name, first.truth, calls) for name, calls in said.items())
+    return Group(
+        first.truth, first.budget_s, verdicts, Rate(covered, len(told)), float(np.median(seconds)), seconds[-1], rows
+    )
+
+
+def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
+    true = "faster" if truth > 0 else "slower" if truth < 0 else "same"
+    wrong = sum(call not in (true, "same") for call in calls)
+    return Row(rule, truth, Rate(calls.count(true), len(calls)), Rate(wrong, len(calls)))
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Duels put together from launches that were really measured, drawn with replacement and moved to ``truth``."""
+
+    truth: float
+    budget_s: float
+    duels: int
+    win: Rate
+    loss: Rate
+    no_change: Rate
+    covered: Rate
+    mean_s: float
+
+
+def resample(
+    trials: Sequence[Trial], truth: float, *, budget_s: float, duels: int, seed: int, policy: Policy | None = None
+) -> Resampled:
+    """Judge ``duels`` duels whose launches are drawn from those of all ``trials``, each less its own truth, plus
+    ``truth``. No calibration is used. Raises InvalidError for fewer than 30 launches to draw from.
+    """
+    policy = policy or Policy()
+    pool = [
+        (one.log_ratio - np.log1p(each.truth), one.se or 0.0, one.seconds) for each in trials for one in each.launches
+    ]
+    if len(pool) < 30:
+        raise InvalidError(f"{len(pool)} launches to draw from", expected="30 or more", remedy="run more rounds")
+    values, errors, seconds = (np.asarray(column, dtype=np.float64) for column in zip(*pool, strict=True))
+    launch_s = float(seconds.mean())
+    rng = np.random.default_rng(seed)
+    count = max(policy.min_launches, int(budget_s / launch_s + 1e-9))
+    drawn = rng.integers(0, len(pool), (duels, count))
+    scenario = Scenario(effect=truth, launch_s=launch_s, budget_s=max(budget_s, count * launch_s))
+    verdict, stopped, low, high = replay(values[drawn] + np.log1p(truth), np.square(errors)[drawn], scenario, policy)
+    inside = (np.expm1(low) <= truth + 1e-12) & (truth - 1e-12 <= np.expm1(high))
+    win, loss, same = (Rate(int((verdict == call).sum()), duels) for call in (1, -1, 0))
+    return Resampled(
+        truth, budget_s, duels, win, loss, same, Rate(int(inside.sum()), duels), float(stopped.mean()) * launch_s
+    )
+
+
+def spread(trials: Sequence[Trial]) -> tuple[float, float]:
+    """Return how far launches scatter about the truth, and how much of it their blocks show; fractions (root mean
+    square)."""
+    errors = [one.log_ratio - np.log1p(each.truth) for each in trials for one in each.launches]
+    shown = [one.se for each in trials for one in each.launches if one.se is not None]
+    rms = [float(np.sqrt(np.mean(np.square(values)))) if values else 0.0 for values in (errors, shown)]
+    return relative_change(rms[0]), relative_change(rms[1])

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.verdict import trust
+from gemma3n_perf.verdict.trust import Rate, Trial
+
+
+def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5), seed: int = 0, sd: float = 0.001,
+         launches: int = 5) -> Trial:  # fmt: skip
+    """Return a trial whose candidate is ``truth`` faster, blocks scattered by ``sd``."""
+    rng = np.random.default_rng(seed)
+    blocks = [
+        (4.0, 0.02 * (1 + sd * rng.standard_normal(20)), 0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20)))
+        for _ in range(launches)
+    ]
+    return trust.trial(truth, 60.0, verdict, *bounds, blocks)
+
+
+def test_verdicts_and_rules_are_counted_by_truth() -> None:
+    """Right names the direction, wrong the opposite or a change that is not there."""
+    trials = [
+        made(-0.1, "loss"), made(-0.1, "inconclusive"), made(-0.1, "win"),
+        made(0.0, "no-change"), made(0.0, "win"), made(0.1, "win"),
+    ]  # fmt: skip
+    slower, same, faster = trust.groups(trials)
+    ours = [group.rows[0] for group in (slower, same, faster)]
+    assert [(row.right, row.wrong) for row in ours] == [
+        (Rate(1, 3), Rate(1, 3)),
+        (Rate(1, 2), Rate(1, 2)),
+        (Rate(1, 1), Rate(0, 1)),
+    ]
+    best = next(row for row in slower.rows if row.rule == "best of 3, 2 %")
+    assert (best.right, best.wrong) == (Rate(3, 3), Rate(0, 3))
+    assert slower.verdicts == {"loss": 1, "inconclusive": 1, "win": 1}
+
+
+def test_coverage_counts_intervals_that_hold_the_truth() -> None:
+    """An interval beside the truth is counted against."""
+    group = trust.groups([made(0.02, "win", bounds=(0.01, 0.03)), made(0.02, "win", bounds=(0.021, 0.03))])[0]
+    assert group.covered == Rate(1, 2)
+
+
+def test_rates_carry_exact_intervals() -> None:
+    """None of 100 is at most 3.6 %, as Clopper and Pearson have it."""
+    low, high = Rate(0, 100).interval
+    assert low == 0.0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 100), rel=1e-6)
+
+
+def test_resampled_duels_err_as_rarely_as_they_promise_and_see_what_is_there() -> None:
+    """Quiet launches show 2 % always, and A/A is hardly ever called a change."""
+    trials = [made(0.05, "win", seed=seed, sd=0.01) for seed in range(20)]
+    none = trust.resample(trials, 0.0, budget_s=60.0, duels=2000, seed=1)
+    some = trust.resample(trials, -0.02, budget_s=60.0, duels=2000, seed=2)
+    assert none.win.share + none.loss.share < 0.01
+    assert none.covered.share > 0.92
+    assert some.loss.share > 0.95
+    assert some.win.count == 0
+    with pytest.raises(InvalidError, match="to draw from"):
+        trust.resample(trials[:2], 0.0, budget_s=60.0, duels=10, seed=1)
+
+
+def test_the_scatter_about_the_truth_is_told() -> None:
+    """It is that of the launches, whatever was planted."""
+    scatter, shown = trust.spread(
+        [made(truth, "win", seed=seed, sd=0.02) for seed, truth in enumerate((0.0, 0.1) * 20)]
+    )
+    assert scatter == pytest.approx(0.02 * np.sqrt(2 / 20), rel=0.2)
+    assert shown == pytest.approx(scatter, rel=0.4)

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf import dueling
-from gemma3n_perf.errors import InvalidError, UsageError, WorkerFailedError
-from gemma3n_perf.measure.duel import Rules
+from gemma3n_perf.errors import InvalidError, NonFiniteError, UsageError, WorkerFailedError
+from gemma3n_perf.measure.duel import Fought, Rules
 from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import NoiseStatus, Verdict
+from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict
 from tests.duels import NOW, asked, machine
 from tests.fakes import CHIP, STACK, WORKLOAD
 from tests.measure.arena import Arena, noisy, with_version
@@ -123,3 +123,41 @@ def test_a_workload_twice_is_refused(tmp_path: Path) -> None:
     """It would be two claims from one question."""
     with pytest.raises(UsageError, match="workloads"):
         duel(Arena(), tmp_path, workloads=(WORKLOAD, WORKLOAD))
+
+
+def field(arena: Arena, tmp_path: Path, **changes: object) -> dict[tuple[str, str], tuple[Fought, Judgement]]:
+    """Contest two candidates against here."""
+    options: dict[str, object] = {"names": ("ref:x", "ref:y"), "workloads": (WORKLOAD,), "budget_s": 60.0} | changes
+    return dueling.contested(dueling.Field("here", **options), machine(arena, tmp_path), NOW.date())  # type: ignore[arg-type]
+
+
+def test_candidates_of_a_field_are_judged_each_for_itself(tmp_path: Path) -> None:
+    """One is faster, one is not, through the same launches; the decided one stops first."""
+    times = {"0:ref:x": 0.0185}
+    found = field(Arena(lambda name, launch: times.get(name, 0.02)), tmp_path)
+    judged = {name: one[1] for (_, name), one in found.items()}
+    assert {name: one.verdict for name, one in judged.items()} == {"0:ref:x": "win", "1:ref:y": "no-change"}
+    assert judged["0:ref:x"].effect == pytest.approx(0.02 / 0.0185 - 1)
+
+
+def test_a_candidate_that_cannot_be_measured_leaves_the_rest_of_the_field(tmp_path: Path) -> None:
+    """Its error is its own judgement."""
+    found = field(Arena(raises={("1:ref:y", "prepare"): NonFiniteError("12 logits are NaN")}), tmp_path)
+    verdicts = {name: (one[1].verdict, one[1].reason) for (_, name), one in found.items()}
+    assert verdicts["1:ref:y"] == (Verdict.INVALID, "12 logits are NaN")
+    assert verdicts["0:ref:x"][0] is Verdict.NO_CHANGE
+
+
+def test_workloads_of_a_candidate_are_one_family_whatever_the_field_holds(tmp_path: Path) -> None:
+    """A candidate's interval does not depend on who else took part."""
+    alone = field(Arena(noisy()), tmp_path, names=("ref:x",), settle=False, budget_s=20.0)
+    both = field(Arena(noisy()), tmp_path, settle=False, budget_s=20.0)
+    assert next(iter(alone.values()))[1].level == next(iter(both.values()))[1].level
+
+
+def test_a_field_in_one_room_has_two_processes(tmp_path: Path) -> None:
+    """All candidates share one, beside the baseline's."""
+    arena = Arena()
+    field(arena, tmp_path, together=True, budget_s=20.0)
+    starts = {id(worker): worker.arm.home for worker in arena.workers[:2]}
+    assert sorted(starts.values()) == ["baseline", "candidates"]

@@ -112,6 +112,7 @@ class Field:
     together: bool = False
     tokens_may_differ: bool = False
     settle: bool = True
+    rest_s: float = 30.0
     policy: Policy = field(default_factory=Policy)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -121,7 +122,7 @@ def contested(asked: Field, machine: Here, today: dt.date | None = None) -> dict
 
     Raises UsageError, ArmUnavailableError, MalformedRecordError; what goes wrong while measuring is a judgement.
     """
-    noise, rules = machine.noise, Rules(asked.budget_s, asked.policy.min_launches, asked.sessions)
+    noise, rules = machine.noise, Rules(asked.budget_s, asked.policy.min_launches, asked.sessions, asked.rest_s)
     on = today or dt.datetime.now(dt.UTC).date()
     arms = machine.builder.field(
         parse(asked.baseline), [parse(name) for name in asked.names], room="candidates" if asked.together else ""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.fusions import registry
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.environments import Environments
 from gemma3n_perf.measure.ready import Builder, ReadyArm
@@ -135,3 +136,33 @@ def test_an_unknown_ref_is_refused_before_anything_is_built(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no commit of this clone"):
         pair(builder(tmp_path), "mlx==0.32.3", "ref:nowhere")
     assert not (tmp_path / "cache").exists()
+
+
+def fusions(*, env: bool) -> str:
+    """Return the name of a fusion that sets variables, or of one that does not."""
+    return next(name for name in registry.names() if bool(registry.get(name).env) is env)
+
+
+def test_a_fusion_shares_a_process_with_the_unfused_model(tmp_path: Path) -> None:
+    """And so the weights; a knob, which is read at process start, has a process of its own."""
+    name = fusions(env=False)
+    baseline, fused = pair(builder(tmp_path), "here", f"here+fusion:{name}")
+    assert baseline.home == fused.home
+    assert (baseline.fusions, fused.fusions) == ((), (name,))
+    baseline, other = pair(builder(tmp_path), "ref:old", f"here+fusion:{name}")
+    assert baseline.home != other.home
+    same, plain = pair(builder(tmp_path), "here", "here+plant:+2%")
+    assert same.home != plain.home
+
+
+def test_a_field_shares_one_process_unless_it_is_put_apart(tmp_path: Path) -> None:
+    """Candidates are named by their texts, and the baseline is in the room of those that share its weights."""
+    name = fusions(env=False)
+    arms = builder(tmp_path).field(parse("here"), [parse(f"here+fusion:{name}"), parse("ref:old")])
+    assert [arm.name for arm in arms] == ["baseline", f"here+fusion:{name}", "ref:old"]
+    assert arms[0].home == arms[1].home != arms[2].home
+    apart = builder(tmp_path).field(parse("here"), [parse("here"), parse("here+plant:+2%")], room="candidates")
+    assert [arm.home for arm in apart] == ["baseline", "candidates", "candidates"]
+    assert [arm.planted for arm in apart] == pytest.approx([0.0, 0.0, 0.02])
+    with pytest.raises(UsageError, match="below zero"):
+        builder(tmp_path).field(parse("here"), [parse("here+plant:-2%")])

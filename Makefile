@@ -5,6 +5,7 @@
 #   make lint    ruff and mypy
 #   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
 #   make setup   the environment alone; PYTHON=python3.12 and BACKEND=cpu or cuda override what is found
+#   make site    the site, built offline from the records into site/
 #   make clean   remove the environment and caches
 
 PYTHON ?=
@@ -20,7 +21,7 @@ MAKEFLAGS += -q
 endif
 RUN := $(if $(DRY),,+)@
 
-.PHONY: help setup perf test lint lock clean
+.PHONY: help setup perf test lint lock site clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +40,9 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+site: setup
+	@exec $(BIN)/python -m gemma3n_perf site $(ARGS)
 
 COMPILE = $(BIN)/uv --quiet pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --group dev --no-header --no-emit-index-url --no-emit-find-links

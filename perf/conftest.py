@@ -16,6 +16,7 @@ from gemma3n_perf.errors import PerfError
 from gemma3n_perf.measure.bench import Bench
 from gemma3n_perf.pytest_arguments import Options
 from gemma3n_perf.pytest_session import SuiteSession
+from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.workload.workload import Workload
 
 KEY = pytest.StashKey[SuiteSession]()
@@ -55,6 +56,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
     )
 
+    group.addoption(
+        "--fusion",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure evidence for a fusion, for all, or for a composition a+b, and nothing else; may be repeated",
+    )
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,8 +81,17 @@ def pytest_configure(config: pytest.Config) -> None:
     check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Evidence for fusions and the benchmarks of decode are two questions, and a session asks one."""
+    if not collection_path.name.startswith("bench_"):
+        return None
+    return (collection_path.name == "bench_fusions.py") != bool(config.stash[KEY].fusions) or None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per workload."""
+    """One test per workload, or per fusion."""
+    if "fusion" in metafunc.fixturenames:
+        metafunc.parametrize("fusion", metafunc.config.stash[KEY].fusions, scope="session")
     if "workload" in metafunc.fixturenames:
         workloads = metafunc.config.stash[KEY].workloads
         metafunc.parametrize("workload", workloads, ids=str, scope="session")
@@ -112,6 +130,17 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
             session.failed(error)
             pytest.exit(str(error), returncode=error.exit_code)
         yield opened
+
+
+@pytest.fixture(scope="session")
+def evidence(request: pytest.FixtureRequest) -> dict[str, Evidence]:
+    """Evidence for every fusion asked for, measured together, written and kept whatever it says."""
+    session = request.config.stash[KEY]
+    try:
+        return session.gather(sys.stderr)
+    except PerfError as error:
+        session.failed(error)
+        pytest.exit(str(error), returncode=error.exit_code)
 
 
 @pytest.fixture

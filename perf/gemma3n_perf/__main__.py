@@ -9,7 +9,24 @@ from typing import TextIO
 
 from gemma3n_perf.errors import PerfError
 
-COMMANDS = ("chip", "forge", "graph", "workloads", "baseline", "duel", "calibrate", "bisect", "power", "overhead")
+COMMANDS = (
+    "chip",
+    "forge",
+    "graph",
+    "workloads",
+    "baseline",
+    "duel",
+    "calibrate",
+    "bisect",
+    "power",
+    "profile",
+    "history",
+    "site",
+    "gate",
+    "doctor",
+    "ci",
+    "overhead",
+)
 INTERRUPTED = 130
 
 

@@ -52,7 +52,13 @@ class Lane:
 
 
 def round_of_duels(
-    lanes: Sequence[Lane], workload: str, budget_s: float, machine: dueling.Here, *, number: int
+    lanes: Sequence[Lane],
+    workload: str,
+    budget_s: float,
+    machine: dueling.Here,
+    *,
+    number: int,
+    policy: Policy | None = None,
 ) -> list[PowerDuel]:
     """Fight all lanes through the same launches, each until its verdict or its budget's end.
 
@@ -60,7 +66,7 @@ def round_of_duels(
     """
     if not lanes:
         raise UsageError("no effects to plant", expected="for instance --effects 0 2 -2")
-    policy = Policy()
+    policy = policy or Policy()
     here = parse("here")
     first, *others = machine.builder.field(here, [here for _ in lanes], room=_CANDIDATES)
     arms = (

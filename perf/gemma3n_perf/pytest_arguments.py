@@ -29,6 +29,7 @@ class Options:
     baselines: Path
     root: Path
     confirm: bool = True
+    fusions: tuple[str, ...] = ()
 
     @classmethod
     def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
@@ -36,6 +37,11 @@ class Options:
         for modality in option.modality:
             if modality not in MODALITIES:
                 raise UsageError(f"--modality {modality}", expected=" or ".join(MODALITIES))
+        if option.fusion and (option.benchmark_compare or option.plant_slowdown is not None):
+            raise UsageError(
+                "--fusion measures a fusion against the unfused model, and nothing else",
+                expected="--fusion without --benchmark-compare and --plant-slowdown",
+            )
         return cls(
             checkpoints=tuple(option.checkpoint),
             modalities=tuple(option.modality),
@@ -47,6 +53,7 @@ class Options:
             baselines=(option.baselines or rootpath / "baselines").absolute(),
             root=cache.checkpoints_root(),
             confirm=not option.no_confirm,
+            fusions=tuple(option.fusion),
         )
 
 

@@ -24,11 +24,13 @@ from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.bench import Bench
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.pytest_arguments import Options, refuse_swallowed_path, selected, sources
+from gemma3n_perf.pytest_fusions import described, fusions, gather
 from gemma3n_perf.report import session as reports
 from gemma3n_perf.report.rows import Notice, Report, planted_percent, with_notes
 from gemma3n_perf.report.terminal import render
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.compare import Compared, compare, same_class, same_mlx, tripwires
+from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.store.local import local_folder, save_session
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.session_file import header_json, measurement_json
@@ -55,6 +57,7 @@ class SuiteSession:
         self.stack = current_stack(suite_checkout())
         self._sources = sources(options)
         self.workloads = selected(options, tuple(self._sources), self.chip.vendor)
+        self.fusions = fusions(options)
         self.expected: list[Workload] = []
         self.asked = False
         self.listing = False
@@ -70,6 +73,7 @@ class SuiteSession:
         self._compared: tuple[Compared, ...] = ()
         self._notices: list[Notice] = []
         self._looked = Looked(())
+        self._evidence: list[str] = []
 
     def take_over(self, option: Any) -> None:
         """Point pytest-benchmark at the chip class's baselines. Raises UsageError, MalformedRecordError."""
@@ -139,6 +143,12 @@ class SuiteSession:
                 source_of=self._source,
             )
             yield self._bench
+
+    def gather(self, err: TextIO) -> dict[str, Evidence]:
+        """Measure and write evidence for every fusion asked for. Raises what ``evidence_run.run`` raises."""
+        found = gather(self.options, [str(w) for w in self.workloads], self._sources, err)
+        self._evidence = described(found)
+        return {record.fusion: record for record, _ in found}
 
     def graph(self, workload: Workload) -> Graph:
         """Count a workload's decode step where its runs start, once; needs no weights."""
@@ -306,7 +316,7 @@ class SuiteSession:
 
     def _without_decode(self) -> list[str]:
         """What must be said where there is no table: -k or the like selected no decode benchmark."""
-        lines = [f"gemma3n-perf: warning: {notice.found}" for notice in self._notices]
+        lines = [f"gemma3n-perf: warning: {notice.found}" for notice in self._notices] + self._evidence
         if self.options.planted:
             lines.append(f"gemma3n-perf: PLANTED SLOWDOWN of {planted_percent(self.options.planted)}")
         if self.asked and not self.listing:

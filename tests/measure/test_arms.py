@@ -37,7 +37,7 @@ def test_here_asks_for_nothing() -> None:
         ("env:PYTHONPATH=x", "sets no variable"),
         ("mlx==latest", "no version"),
         ("mlx==", "no version"),
-        ("fusion:stacked-altup", "no fusion 'stacked-altup'"),
+        ("fusion:no-such", "no fusion 'no-such'"),
         ("engine:llama", "no engine 'llama'"),
         ("plant:+2%", "grows on something"),
         ("here+plant:2%", "no slowdown"),

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -40,8 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="spread the budget over N sessions; a win or loss must then show in each",
     )
+    add_margin(parser)
     parser.add_argument("--aa", action="store_true", help="the same arm on both sides, to see what error shows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record, raw blocks included")
+
+
+def add_margin(parser: argparse.ArgumentParser) -> None:
+    """Declare how near to nothing an effect must be shown to be for no-change."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=100 * Policy().margin,
+        metavar="PERCENT",
+        help="no-change is an interval within this of nothing (default: %(default)g)",
+    )
 
 
 def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +77,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     with dueling.machine(args.baselines, sys.stderr) as here:
         workloads, sources = chosen(args, here)
         asked = dueling.Asked(
-            args.baseline, args.candidate, workloads, args.budget, args.sessions, aa=args.aa, sources=sources
-        )
+            args.baseline, args.candidate, workloads, args.budget, args.sessions, aa=args.aa, sources=sources,
+            policy=replace(Policy(), margin=args.margin / 100),
+        )  # fmt: skip
         return report_on(dueling.duel(asked, here), here, args.json, out)
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf import dueling, powering
-from gemma3n_perf.commands.duel import chosen
+from gemma3n_perf.commands.duel import add_margin, chosen
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import suite_checkout
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
     parser.add_argument("--budget", type=float, default=Policy().budget_s, metavar="SECONDS", help="of each duel (60)")
+    add_margin(parser)
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
     parser.add_argument("--docs", type=Path, metavar="DIR", help="where trust.md goes (default: docs/ of the checkout)")
     parser.add_argument("--page", action="store_true", help="measure nothing; write docs/trust.md from the records")
@@ -78,8 +80,9 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         known = store.read(path)
         first = 1 + max((duel.round for duel in known.duels), default=0) if known else 1
         lanes = [powering.Lane(effect / 100) for effect in args.effects]
+        policy = replace(Policy(), margin=args.margin / 100)
         for number in range(first, first + args.rounds):
-            found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number)
+            found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number, policy=policy)
             store.append(path, powering.head(workloads[0], here), found)
             for duel in found:
                 told = "-" if duel.effect is None else percent(duel.effect)

@@ -66,7 +66,9 @@ class Tools:
     note: Callable[[str], None] = lambda text: None
     cut: Cut = field(default_factory=Cut)
     waits: Waits = field(default_factory=Waits)
-    patience: Patience = field(default_factory=lambda: Patience(first_pause=0.2, longest_pause=10.0, least_discards=12))
+    patience: Patience = field(
+        default_factory=lambda: Patience(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,26 @@ def _section(
         _verdicts(groups),
         "### Every rule on the same launches",
         _rules(groups),
-        f"### {RESAMPLED:,} duels resampled from these launches",
-        "Launches drawn with replacement, each less its own planted truth, moved to the truth of the row, and judged "
-        "with every look, without a calibration.",
-        _resampled([trust.resample(trials, truth, budget_s=budget, duels=RESAMPLED, seed=_SEED + i)
-                    for i, (truth, budget) in enumerate(_TRUTHS)]),
+        *_resampling(trials),
         f"To repeat: `gemma3n-perf power --workload {head.workload}`, which adds a round to "
         f"`baselines/{chip_class}/power.jsonl`.",
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"
+
+
+def _resampling(trials: Sequence[Trial]) -> list[str]:
+    if sum(len(one.launches) for one in trials) < trust.LEAST_POOL:
+        return []
+    found = [
+        trust.resample(trials, truth, budget_s=budget, duels=RESAMPLED, seed=_SEED + i)
+        for i, (truth, budget) in enumerate(_TRUTHS)
+    ]
+    return [
+        f"### {RESAMPLED:,} duels resampled from these launches",
+        "Launches drawn with replacement, each less its own planted truth, moved to the truth of the row, and judged "
+        "with every look, without a calibration.",
+        _resampled(found),
+    ]
 
 
 _TRUTHS = ((0.0, 60.0), (0.0, 180.0), (-0.02, 60.0), (0.02, 60.0), (-0.01, 180.0), (0.01, 180.0), (-0.1, 60.0))

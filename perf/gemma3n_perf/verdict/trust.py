@@ -17,6 +17,9 @@ from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.simulate import Scenario, replay
 
 OURS = "this suite"
+LEAST_POOL = 30
+"""Launches that duels may be resampled from: fewer would draw the same ones over and over."""
+
 _SAID = {"win": "faster", "loss": "slower"}
 
 
@@ -150,8 +153,10 @@ def resample(
     pool = [
         (one.log_ratio - np.log1p(each.truth), one.se or 0.0, one.seconds) for each in trials for one in each.launches
     ]
-    if len(pool) < 30:
-        raise InvalidError(f"{len(pool)} launches to draw from", expected="30 or more", remedy="run more rounds")
+    if len(pool) < LEAST_POOL:
+        raise InvalidError(
+            f"{len(pool)} launches to draw from", expected=f"{LEAST_POOL} or more", remedy="run more rounds"
+        )
     values, errors, seconds = (np.asarray(column, dtype=np.float64) for column in zip(*pool, strict=True))
     launch_s = float(seconds.mean())
     rng = np.random.default_rng(seed)

@@ -1,0 +1,8 @@
+"""``python3 -m gemma3n_perf.ci``, for jobs that have nothing installed."""
+
+import sys
+
+from gemma3n_perf.ci.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], sys.stdout, sys.stderr))

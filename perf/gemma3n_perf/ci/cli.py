@@ -1,0 +1,203 @@
+"""``gemma3n-perf ci``: the steps of the workflows, each a command that runs on any machine.
+
+``python3 -m gemma3n_perf.ci`` is the same, for jobs that have nothing installed: planning, short answers and posting
+need only Python itself.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from gemma3n_perf.ci import answer, comment, event
+from gemma3n_perf.ci.classes import matrix, read_classes
+from gemma3n_perf.ci.plan import Plan, State, plan, read_plan, write_outputs
+from gemma3n_perf.ci.post import Api, post, read_comment
+from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfError, UsageError
+from gemma3n_perf.gating_git import Repository
+from gemma3n_perf.measure.shell import run_command
+
+HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix"
+_LINK = re.compile(r"(?P<name>[a-z][a-z ]{0,30})=(?P<url>https?://[A-Za-z0-9._~:/%-]{1,400})")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    one = steps.add_parser("matrix", help="print the policy's chip classes as a matrix for GitHub")
+    _file(one, "--policy")
+    one = steps.add_parser("plan", help="say what a pull request is in for")
+    one.add_argument("--event-name", required=True, metavar="NAME")
+    _file(one, "--event", "the webhook's payload")
+    one.add_argument("--pull", type=Path, metavar="FILE", help="the API's answer for the pull request, when dispatched")
+    _file(one, "--candidate", "a clone at the pull request's commit", "DIR")
+    _file(one, "--policy", "of the branch it wants to enter")
+    one.add_argument("--outputs", type=Path, metavar="FILE", help="append the outputs of a job")
+    one = steps.add_parser("measure", help="measure every touched fusion on this machine")
+    for name in ("--chip-class", "--commit", "--base", "--run-id"):
+        one.add_argument(name, required=True)
+    one.add_argument("--attempt", type=int, required=True, metavar="N")
+    one.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="for a fit machine (%(default)s)")
+    one.add_argument("--time-budget", metavar="SECONDS", help="for each duel: pytest's option")
+    _file(one, "--out", "where to put the evidence", "DIR")
+    one = steps.add_parser("stage", help="make a checkout of a change into the one that judges it")
+    _file(one, "--candidate", "a clone at the change's commit", "DIR")
+    one.add_argument("--plan", required=True, metavar="TEXT", help="what the planning job found")
+    one = steps.add_parser("answer", help="gather evidence, put it to the gate, write the comment")
+    one.add_argument("--plan", required=True, metavar="TEXT", help="what the planning job found; empty if it failed")
+    one.add_argument("--artifacts", type=Path, metavar="DIR", help="the archives of the measuring jobs")
+    one.add_argument("--jobs", type=Path, metavar="FILE", help="the jobs of the run, as the API tells them")
+    one.add_argument("--policy", type=Path, metavar="FILE", help="of the branch the change wants to enter")
+    one.add_argument("--run-id", default="", metavar="ID")
+    one.add_argument("--out", type=Path, metavar="DIR", help="where evidence and the gate's answer go")
+    _file(one, "--comment", "write the comment here")
+    one.add_argument("--summary", type=Path, metavar="FILE", help="append the comment to the job's summary")
+    one.add_argument("--link", action="append", default=[], metavar="NAME=URL")
+    one = steps.add_parser("post", help="write the comment, or change it in place; the token is GITHUB_TOKEN's")
+    _file(one, "comment", "the comment's text")
+    one.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    one.add_argument("--number", type=int, required=True, metavar="N")
+    one.add_argument("--api", default="https://api.github.com", metavar="URL")
+    one = steps.add_parser("records", help="copy what this machine has recorded into one folder")
+    _file(one, "--out", "to be sent as an artifact", "DIR")
+    one = steps.add_parser("rehearse", help="play pull requests from plan to comment on this machine")
+    one.add_argument("scenario", nargs="*", metavar="SCENARIO", help="default: all")
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Carry out one step and return its exit code. Raises what the step raises."""
+    match args.step:
+        case "matrix":
+            out.write(json.dumps(matrix(read_classes(args.policy))) + "\n")
+            return 0
+        case "plan":
+            return _plan(args, out)
+        case "measure":
+            return _measure(args, out)
+        case "stage":
+            from gemma3n_perf.ci.staging import stage
+
+            found = read_plan(args.plan)
+            stage(args.candidate, found.pull.head, found.pull.base, run_command)
+            return 0
+        case "answer":
+            return _answer(args, out)
+        case "post":
+            api = Api(args.api, os.environ.get("GITHUB_TOKEN", ""))
+            out.write(post(read_comment(args.comment), args.repo, args.number, api.ask) + "\n")
+            return 0
+        case "records":
+            from gemma3n_perf.ci.records import pack
+            from gemma3n_perf.commands.gate import checkout
+            from gemma3n_perf.hardware.chip import detect
+
+            for path in pack(detect().chip_class, checkout(None).baselines, args.out):
+                out.write(f"{path}\n")
+            return 0
+        case _:
+            from gemma3n_perf.ci.rehearse import rehearse
+
+            return rehearse(args.scenario, out)
+
+
+def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
+    """Run ``python3 -m gemma3n_perf.ci`` and return its exit code; a named error becomes text."""
+    parser = argparse.ArgumentParser(prog="gemma3n-perf ci", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        return run(args, out)
+    except PerfError as error:
+        print(f"gemma3n-perf ci {args.step}: {error}", file=err)
+        return error.exit_code
+
+
+def _file(parser: argparse.ArgumentParser, name: str, told: str | None = None, metavar: str = "FILE") -> None:
+    required = {"required": True} if name.startswith("-") else {}
+    parser.add_argument(name, type=Path, metavar=metavar, help=told, **required)  # type: ignore[arg-type]
+
+
+def _plan(args: argparse.Namespace, out: TextIO) -> int:
+    pull = event.read(args.event_name, args.event, args.pull)
+    changed = Repository(args.candidate, run_command).changed(pull.base)
+    found = plan(pull, changed, read_classes(args.policy))
+    if args.outputs is not None:
+        write_outputs(found, args.outputs)
+    out.write(f"{found.state}: {found.reason}\n")
+    if found.remedy:
+        out.write(f"  next: {found.remedy}\n")
+    return 0
+
+
+def _measure(args: argparse.Namespace, out: TextIO) -> int:
+    from gemma3n_perf.ci.measure import Order, measure
+    from gemma3n_perf.ci.touched import touched
+    from gemma3n_perf.commands import doctor
+    from gemma3n_perf.commands.gate import checkout
+
+    here = checkout(None)
+    looking = doctor.here(doctor.Needs())
+    if doctor.consult(looking.doctor, looking.chip_class, args.wait, False, out):
+        raise BadConditionsError(
+            f"{looking.chip_class}: not fit to measure after {args.wait:.0f} s of waiting",
+            expected="a machine that gemma3n-perf doctor finds fit",
+            remedy="see above what it found",
+        )
+    names = touched(here.repository, args.base, here.sources())
+    out.write(f"to measure: {', '.join(names) or 'nothing'}\n")
+    budget = ("--time-budget", args.time_budget) if args.time_budget else ()
+
+    def pytest(name: str) -> int:
+        out.flush()
+        argv = (sys.executable, "-m", "pytest", "perf/", "--fusion", name, *budget)
+        return subprocess.run(argv, cwd=here.repository.root, check=False).returncode
+
+    order = Order(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
+    for path in measure(order, looking.chip_class, names, pytest, lambda text: print(text, file=out)):
+        out.write(f"{path.name}\n")
+    return 0
+
+
+def _answer(args: argparse.Namespace, out: TextIO) -> int:
+    try:
+        found = _answered(args, read_plan(args.plan))
+    except PerfError as error:
+        # A pull request is told why nothing came of it, whatever went wrong.
+        code = 4 if isinstance(error, MalformedRecordError) else error.exit_code
+        found = answer.Answer(comment.not_planned(str(error)), code)
+    args.comment.write_text(found.text, encoding="utf-8")
+    if args.summary is not None:
+        with args.summary.open("a", encoding="utf-8") as file:
+            file.write(found.text)
+    out.write(found.text)
+    return found.exit_code
+
+
+def _answered(args: argparse.Namespace, made: Plan) -> answer.Answer:
+    links = dict(_link(text) for text in args.link)
+    if made.state is not State.MEASURE:
+        return answer.short(made, links)
+    paths = {name: getattr(args, name) for name in ("artifacts", "jobs", "policy", "out")}
+    for name, path in paths.items():
+        if path is None:
+            raise UsageError(f"--{name} is missing", expected="what the measuring jobs left")
+
+    def gate(argv: Sequence[str]) -> int:
+        from gemma3n_perf import __main__ as command
+
+        return command.run(["gate", *argv], sys.stderr, sys.stderr)
+
+    asked = answer.Run(args.artifacts, args.jobs, args.policy.absolute(), args.run_id, args.out.absolute(), links)
+    return answer.full(made, asked, gate)
+
+
+def _link(text: str) -> tuple[str, str]:
+    match = _LINK.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--link {text[:80]!r}", expected="name=https://...")
+    return match["name"], match["url"]

@@ -1,0 +1,98 @@
+"""Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``."""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from gemma3n_perf import dueling
+from gemma3n_perf.commands import forge as forge_command
+from gemma3n_perf.evidence_checks import Checks, Compare
+from gemma3n_perf.evidence_session import AskedEvidence, Means, gather
+from gemma3n_perf.fusion_duels import measuring
+from gemma3n_perf.gating_sources import Registered
+from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.store import evidence as store
+from gemma3n_perf.store import gate_policy_file
+from gemma3n_perf.store.evidence import Evidence
+from gemma3n_perf.verdict.gate_facts import Parity
+from gemma3n_perf.verdict.gate_policy import GatePolicy
+from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.workload import forge
+from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload.workload import defaults
+
+SESSION_S = Policy().budget_s
+"""Seconds of measuring that each session of a duel may take, unless a budget was given."""
+
+Machine = Callable[[Path | None, TextIO], AbstractContextManager[dueling.Here]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was typed: ``workloads`` () are those of the policy; ``budget_s`` is for all workloads together."""
+
+    names: tuple[str, ...]
+    workloads: tuple[str, ...] = ()
+    budget_s: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def run(
+    request: Request,
+    baselines: Path,
+    err: TextIO,
+    *,
+    compare: Compare | None = None,
+    machine: Machine = dueling.machine,
+) -> tuple[tuple[Evidence, Path], ...]:
+    """Gather evidence for every fusion and write it; returns the records with their paths.
+
+    Raises UsageError, MachineBusyError, NotComparableError for a chip class that may hold several variants, and what
+    loading and measuring raise.
+    """
+    with machine(baselines, err) as here:
+        require_known(here.chip)
+        policy = _policy(baselines)
+        workloads = request.workloads or usual(policy, here)
+        for name in dict.fromkeys(workload.split("/")[0] for workload in workloads):
+            if name in PRESETS and not forge.is_forged(PRESETS[name], here.root):
+                forge_command.forge_locked(PRESETS[name], here.root)
+        sessions = policy.sessions if policy else 2
+        budget_s = request.budget_s / len(workloads) if request.budget_s else sessions * SESSION_S
+        asked = AskedEvidence(request.names, workloads, budget_s, sessions, policy)
+        sources = dict(request.sources)
+        means = Means(
+            chip=here.chip, stack=here.stack, sources=Registered(),
+            check=Checks(here.chip, here.root, compare or outputs, sources=sources),
+            measure=measuring(here, sources),
+            now=partial(dt.datetime.now, dt.UTC), note=here.tools.note,
+        )  # fmt: skip
+        return tuple((one, store.write(baselines, one)) for one in gather(asked, means))
+
+
+def usual(policy: GatePolicy | None, here: dueling.Here) -> tuple[str, ...]:
+    """The workloads that the policy asks of this class; elsewhere the chip's customary texts."""
+    if policy is not None and here.chip.chip_class in policy.classes:
+        return policy.classes[here.chip.chip_class].workloads
+    texts = {workload.checkpoint: str(workload) for workload in reversed(defaults(here.chip.vendor))}
+    return tuple(reversed(texts.values()))
+
+
+def outputs(plain: Any, fused: Any) -> Parity:
+    """Compare an unfused and a fused model by ``fusions.parity``."""
+    from gemma3n_perf.fusions.parity import parity
+
+    found = parity(plain, fused)
+    figures: dict[str, Any] = msgspec.to_builtins(found)
+    return Parity(found.passed, found.finite, found.reason, figures)
+
+
+def _policy(baselines: Path) -> GatePolicy | None:
+    path = baselines / gate_policy_file.NAME
+    return gate_policy_file.read(path) if path.exists() else None

@@ -1,0 +1,60 @@
+"""AltUp's correction, its output scale and the per-layer input's gate in three CUDA kernels at the end of a layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions.kernels.common import Kernels, Make
+from gemma3n_perf.fusions.types import Declared, Fusion
+
+
+def apply(model: Any) -> None:
+    """Replace the end of each layer at one position of batch 1. Without CUDA, change nothing."""
+    if backend.cuda():
+        apply_with(model, precompiled.maker())
+
+
+def apply_with(model: Any, make: Make) -> None:
+    """``apply`` with a given kernel builder."""
+    kernels = Kernels(make)
+    for layer in model.language_model.model.layers:
+        if plan.readable(layer):
+            surgery.wrap(layer, "__call__", _layer(kernels, layer))
+
+
+def _layer(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+    sizes = plan.plan(layer)
+    weights = plan.Held(layer)
+
+    def call(original: Any, x: Any, mask: Any = None, cache: Any = None, per_layer_input: Any = None) -> Any:
+        if x.shape[1:3] != (1, 1):
+            return original(x, mask, cache, per_layer_input)
+        w = weights()
+        predictions = layer.altup.predict(x)
+        active = predictions[0]
+        normed = layer.input_layernorm(active)
+        laurel = layer.laurel(normed)
+        attn = layer.post_attention_layernorm(layer.self_attn(normed, mask, cache))
+        residual = (active + attn + laurel) * (2.0**-0.5)
+        feed = layer.mlp(layer.pre_feedforward_layernorm(residual))
+        corrected, gate = decode.correct(kernels, sizes, w, feed, residual, predictions)
+        added = decode.per_layer(kernels, sizes, w, gate, per_layer_input)
+        added = layer.post_per_layer_input_norm(added)
+        return mx.concatenate([corrected[:1], corrected[1:] + added])
+
+    return call
+
+
+FUSION = Fusion(
+    name="altup-correct-gate",
+    summary="the norm after the MLP, AltUp's correction and scale, and the per-layer gate in three CUDA kernels",
+    replaces=("Gemma3nDecoderLayer.__call__", "Gemma3nAltUp.correct"),
+    graph=Declared(fewer=("nodes",), more=("operations.CustomKernel",)),
+    file=__file__,
+    enabled=backend.on_nvidia,
+    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
+    apply=apply,
+)

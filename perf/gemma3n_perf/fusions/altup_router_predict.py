@@ -1,0 +1,50 @@
+"""AltUp's router and prediction in one CUDA block instead of some twenty kernels a layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions.kernels.common import Kernels, Make
+from gemma3n_perf.fusions.types import Declared, Fusion
+
+
+def apply(model: Any) -> None:
+    """Replace the predictions at one position of batch 1. Without CUDA, change nothing."""
+    if backend.cuda():
+        apply_with(model, precompiled.maker())
+
+
+def apply_with(model: Any, make: Make) -> None:
+    """``apply`` with a given kernel builder."""
+    kernels = Kernels(make)
+    for layer in model.language_model.model.layers:
+        if plan.readable(layer):
+            surgery.wrap(layer.altup, "predict", _predict(kernels, layer))
+
+
+def _predict(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+    sizes = plan.plan(layer)
+    weights = plan.Held(layer)
+
+    def predict(original: Any, x: Any) -> Any:
+        if x.shape[1:3] != (1, 1):
+            return original(x)
+        w = weights()
+        return decode.predict(kernels, sizes, w, x, None, w["pe_norm"])[0]
+
+    return predict
+
+
+FUSION = Fusion(
+    name="altup-router-predict",
+    summary="AltUp's router norm, router, coefficients and prediction in one CUDA kernel",
+    replaces=("Gemma3nAltUp.predict",),
+    graph=Declared(fewer=("nodes", "operations.Matmul"), more=("operations.CustomKernel",)),
+    file=__file__,
+    enabled=backend.on_nvidia,
+    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
+    apply=apply,
+)

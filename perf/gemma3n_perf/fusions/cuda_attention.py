@@ -1,0 +1,62 @@
+"""Decode attention on CUDA: q, k and v in one product, norms and rotation in the kernels that use them, and no SDPA.
+
+MLX's own kernels stop at head_dim 128; Gemma3n's 256 falls apart into a dozen kernels there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions.kernels.common import Kernels, Make
+from gemma3n_perf.fusions.types import Declared, Fusion
+
+
+def apply(model: Any) -> None:
+    """Replace attention at one position of batch 1. Without CUDA, change nothing."""
+    if backend.cuda():
+        apply_with(model, precompiled.maker())
+
+
+def apply_with(model: Any, make: Make) -> None:
+    """``apply`` with a given kernel builder."""
+    kernels = Kernels(make)
+    for layer in model.language_model.model.layers:
+        if plan.readable(layer):
+            surgery.wrap(layer.self_attn, "__call__", _attention(kernels, layer))
+
+
+def _attention(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+    sizes = plan.plan(layer)
+    weights = plan.Held(layer)
+
+    def attention(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
+        if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):
+            return original(x, mask, cache)
+        w = weights()
+        position = cache.offset
+        qkv = decode.project(kernels, sizes, w, x, laurel=False)
+        if not sizes.shared:
+            cache.update_and_fetch(*decode.new_keys(kernels, sizes, w, qkv, mx.array([position, 0], mx.int32)))
+        capacity = cache.keys.shape[2]
+        at = mx.array([position, min(cache.offset, capacity), capacity], mx.int32)
+        return decode.attend(kernels, sizes, w, qkv, cache.keys, cache.values, at)
+
+    return attention
+
+
+
+FUSION = Fusion(
+    name="cuda-attention",
+    summary="q, k and v in one product; QK norm, RoPE and attention at head_dim 256 in three CUDA kernels",
+    replaces=("Gemma3nAttention.__call__",),
+    graph=Declared(
+        fewer=("nodes", "calls.rope", "calls.scaled_dot_product_attention"), more=("operations.CustomKernel",)
+    ),
+    file=__file__,
+    enabled=backend.on_nvidia,
+    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
+    apply=apply,
+)

@@ -1,0 +1,50 @@
+"""The MLP bridge on CUDA: gate, up and GeGLU in one product over the two arrays as they are, then down.
+
+Concatenated weights would cost the memory of both projections again; the kernel reads two pointers instead.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions.kernels.common import Kernels, Make
+from gemma3n_perf.fusions.types import Declared, Fusion
+
+
+def apply(model: Any) -> None:
+    """Replace the MLPs at one position of batch 1. Without CUDA, change nothing."""
+    if backend.cuda():
+        apply_with(model, precompiled.maker())
+
+
+def apply_with(model: Any, make: Make) -> None:
+    """``apply`` with a given kernel builder."""
+    kernels = Kernels(make)
+    for layer in model.language_model.model.layers:
+        if plan.readable(layer):
+            surgery.wrap(layer.mlp, "__call__", _mlp(kernels, layer))
+
+
+def _mlp(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+    sizes = plan.plan(layer)
+    weights = plan.Held(layer)
+
+    def mlp(original: Any, x: Any) -> Any:
+        return decode.mlp(kernels, sizes, weights(), x) if x.shape[:2] == (1, 1) else original(x)
+
+    return mlp
+
+
+FUSION = Fusion(
+    name="fused-mlp",
+    summary="gate, up and GeGLU in one CUDA product, with or without the gate's cut-off, and down in another",
+    replaces=("MLP.__call__",),
+    graph=Declared(fewer=("nodes",), more=("operations.CustomKernel",)),
+    file=__file__,
+    enabled=backend.on_nvidia,
+    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
+    apply=apply,
+)

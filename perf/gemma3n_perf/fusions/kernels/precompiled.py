@@ -1,0 +1,157 @@
+"""Kernels compiled once a machine instead of once a process.
+
+``mx.fast.cuda_kernel`` parses MLX's and CUDA's headers for each kernel, over a second each, and keeps nothing.
+The sources here need no header, so NVRTC, which MLX's CUDA build brings, takes a tenth of that, and the result is
+kept on disk by the hash of all that went into it.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import platformdirs
+
+_TYPES = {
+    mx.float32: "float", mx.bfloat16: "bf16", mx.uint32: "unsigned int", mx.int32: "int", mx.int64: "long long",
+}  # fmt: skip
+
+PRELUDE = r"""
+struct bf16 {
+  unsigned short bits;
+  bf16() = default;
+  __device__ explicit bf16(float v) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v)); }
+  __device__ explicit operator float() const { return __uint_as_float((unsigned int)bits << 16); }
+};
+"""
+
+
+class NvrtcError(RuntimeError):
+    """NVRTC is not there, or refused the source; MLX's own way of building kernels is used instead."""
+
+
+def folder() -> Path:
+    """Where compiled kernels are kept; GEMMA3N_PERF_CACHE moves it."""
+    base = os.environ.get("GEMMA3N_PERF_CACHE")
+    return (Path(base) if base else Path(platformdirs.user_cache_dir("gemma3n-perf"))) / "kernels"
+
+
+class Precompiled:
+    """Has the signature of ``mx.fast.cuda_kernel``; ``compile_`` turns a source and its kernel's name into a cubin."""
+
+    def __init__(self, kept: Path, compile_: Callable[[str], bytes], run: Callable[..., list[mx.array]]) -> None:
+        self._kept = kept
+        self._compile = compile_
+        self._run = run
+        self._binaries: dict[str, bytes] = {}
+
+    def __call__(
+        self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str,
+        ensure_row_contiguous: bool = True,
+    ) -> Callable[..., list[mx.array]]:  # fmt: skip
+        """A callable kernel."""
+
+        def kernel(
+            *, inputs: list[mx.array], template: list[tuple[str, Any]], grid: tuple[int, int, int],
+            threadgroup: tuple[int, int, int], output_shapes: list[tuple[int, ...]], output_dtypes: list[mx.Dtype],
+        ) -> list[mx.array]:  # fmt: skip
+            parameters = [f"const {_TYPES[a.dtype]}* {label}" for label, a in zip(input_names, inputs, strict=True)]
+            parameters += [f"{_TYPES[d]}* {label}" for label, d in zip(output_names, output_dtypes, strict=True)]
+            constants = "".join(
+                f"  using {label} = {_TYPES[value]};\n" if isinstance(value, mx.Dtype) else
+                f"  constexpr int {label} = {int(value)};\n"
+                for label, value in template
+            )  # fmt: skip
+            text = (
+                f'{PRELUDE}{header}\nextern "C" __global__ void __launch_bounds__({threadgroup[0]}) {name}(\n'
+                f"    {', '.join(parameters)}) {{\n{constants}{source}\n}}\n"
+            )
+            return self._run(
+                name=name,
+                compiled_source=self._binary(text),
+                inputs=inputs,
+                output_shapes=output_shapes,
+                output_dtypes=output_dtypes,
+                scalars=[],
+                grid=grid,
+                threadgroup=threadgroup,
+                ensure_row_contiguous=ensure_row_contiguous,
+            )
+
+        return kernel
+
+    def _binary(self, text: str) -> bytes:
+        if text not in self._binaries:
+            self._binaries[text] = self._from_disk(text)
+        return self._binaries[text]
+
+    def _from_disk(self, text: str) -> bytes:
+        file = self._kept / f"{hashlib.sha256(text.encode()).hexdigest()}.cubin"
+        with contextlib.suppress(OSError):
+            return file.read_bytes()
+        binary = self._compile(text)
+        with contextlib.suppress(OSError):  # a full or read-only disk costs the time again, nothing else
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, path = tempfile.mkstemp(dir=file.parent)
+            with os.fdopen(handle, "wb") as out:
+                out.write(binary)
+            os.replace(path, file)
+        return binary
+
+
+class Nvrtc:
+    """NVIDIA's runtime compiler, through its C interface. Raises NvrtcError where there is none."""
+
+    def __init__(self, architecture: str, library: str | None = None) -> None:
+        self._architecture = architecture
+        for name in (library,) if library else ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"):
+            with contextlib.suppress(OSError):
+                self._library = ctypes.CDLL(name)
+                return
+        raise NvrtcError("libnvrtc is not among the libraries of this process")
+
+    @property
+    def version(self) -> str:
+        """NVRTC's version and the architecture it compiles for."""
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+        return f"{major.value}.{minor.value}-{self._architecture}"
+
+    def __call__(self, text: str) -> bytes:
+        """The cubin of ``text``. Raises NvrtcError with the compiler's words."""
+        library, program = self._library, ctypes.c_void_p()
+        self._check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"fusion.cu", 0, None, None))
+        try:
+            options = [f"--gpu-architecture={self._architecture}".encode(), b"--std=c++17", b"--device-as-default-execution-space"]
+            given = (ctypes.c_char_p * len(options))(*options)
+            if library.nvrtcCompileProgram(program, len(options), given):
+                raise NvrtcError(self._text("ProgramLog", program).decode(errors="replace"))
+            return self._text("CUBIN", program)
+        finally:
+            library.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def _text(self, what: str, program: ctypes.c_void_p) -> bytes:
+        size = ctypes.c_size_t()
+        self._check(getattr(self._library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+        buffer = ctypes.create_string_buffer(size.value)
+        self._check(getattr(self._library, f"nvrtcGet{what}")(program, buffer))
+        return buffer.raw
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise NvrtcError(f"NVRTC gave error {status}")
+
+
+def maker() -> Callable[..., Any]:
+    """The fastest way to build kernels here: NVRTC and the disk, else ``mx.fast.cuda_kernel``."""
+    try:
+        compiler = Nvrtc(str(mx.device_info()["architecture"]))
+        compiler('extern "C" __global__ void nothing() {}')
+        return Precompiled(folder() / compiler.version, compiler, mx.fast.precompiled_cuda_kernel)
+    except (NvrtcError, KeyError, AttributeError):
+        return mx.fast.cuda_kernel

@@ -1,0 +1,122 @@
+"""A whole decode step of mlx-vlm's language model from the kernels, one compiled call a layer.
+
+Only the KV cache is updated outside: its capacity and position change as it fills, and it belongs to mlx-vlm.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from gemma3n_perf.fusions.kernels import decode, ends
+from gemma3n_perf.fusions.kernels.common import Kernels
+from gemma3n_perf.fusions.kernels.plan import Arrays, Plan, gather, plan
+
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Step:
+    """Decodes one token of batch 1 with ``language_model``'s own weights. ``compiled`` is ``mx.compile`` or identity."""
+
+    def __init__(self, language_model: Any, kernels: Kernels, compiled: Compile = mx.compile) -> None:
+        self._model = language_model
+        self._kernels = kernels
+        self._compiled = compiled
+        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._plans: list[Plan] = [plan(layer) for layer in language_model.model.layers]
+        self._held: list[Any] = []
+        self._weights: list[Arrays] = []
+        self._ends: Arrays = {}
+
+    def __call__(self, token: mx.array, cache: list[Any]) -> mx.array:
+        """Logits, shape (1, 1, vocabulary), after ``token``, shape (1, 1); the caches grow by one position."""
+        self._gather()
+        text = self._model.model
+        pli, c = self._begin(token)
+        plans, weights = self._plans, self._weights
+        last = len(plans) - 1
+        positions: dict[tuple[int, int, int], mx.array] = {}
+
+        def at(position: int, filled: int, capacity: int) -> mx.array:
+            if (position, filled, capacity) not in positions:
+                positions[position, filled, capacity] = mx.array([position, filled, capacity], mx.int32)
+            return positions[position, filled, capacity]
+
+        pe = pe_norm = None
+        first = at(cache[0].offset, 0, 0)
+        state = self._function("first", plans[0])(weights[0], c, weights[0]["pe_norm"], first)
+        for i, each in enumerate(plans):
+            layer_cache = cache[text.layer_idx_to_cache_idx[i]]
+            position = layer_cache.offset
+            if not each.shared:
+                layer_cache.update_and_fetch(state[3], state[4])
+            keys, values = layer_cache.keys, layer_cache.values
+            here = at(position, min(layer_cache.offset, keys.shape[2]), keys.shape[2])
+            if i == last:
+                c, pe = self._function("last", each)(weights[i], state, keys, values, here, pli[i])
+                pe_norm = weights[i]["pe_norm"]
+            else:
+                link = self._function("link", each, plans[i + 1])
+                state = link(weights[i], weights[i + 1], state, keys, values, here, pli[i])
+        return self._finish(c, pe, pe_norm)
+
+    def _gather(self) -> None:
+        # A model whose weights were replaced since is read again; identity of two arrays of each layer tells.
+        now = [(layer.mlp.down_proj.weight, layer.altup.modality_router.weight) for layer in self._model.model.layers]
+        if len(now) != len(self._held) or any(
+            a is not b or c is not d for (a, c), (b, d) in zip(now, self._held, strict=True)
+        ):
+            self._weights = [gather(layer) for layer in self._model.model.layers]
+            self._ends = ends.gather(self._model)
+            self._held = now
+
+    def _function(self, kind: str, *plans: Plan) -> Callable[..., Any]:
+        if (kind, plans) not in self._functions:
+            self._functions[kind, plans] = self._compiled(getattr(self, f"_{kind}")(*plans))
+        return self._functions[kind, plans]
+
+    def _first(self, plan: Plan) -> Callable[..., Any]:
+        def first(w: Arrays, c: mx.array, pe_norm: mx.array, at: mx.array) -> list[mx.array]:
+            return decode.before_cache(self._kernels, plan, w, c, None, pe_norm, at)
+
+        return first
+
+    def _link(self, plan: Plan, following: Plan) -> Callable[..., Any]:
+        def link(
+            w: Arrays, w2: Arrays, state: list[mx.array], keys: mx.array, values: mx.array, at: mx.array, pli: mx.array
+        ) -> list[mx.array]:
+            c, pe = decode.after_cache(self._kernels, plan, w, state, keys, values, at, pli)
+            return decode.before_cache(self._kernels, following, w2, c, pe, w["pe_norm"], at)
+
+        return link
+
+    def _last(self, plan: Plan) -> Callable[..., Any]:
+        def last(
+            w: Arrays, state: list[mx.array], keys: mx.array, values: mx.array, at: mx.array, pli: mx.array
+        ) -> list[mx.array]:
+            return decode.after_cache(self._kernels, plan, w, state, keys, values, at, pli)
+
+        return last
+
+    def _begin(self, token: mx.array) -> list[mx.array]:
+        text = self._model.model
+        if "begin" not in self._functions:
+            limit, layers = text.vocab_size_per_layer_input, len(self._plans)
+
+            def begin(w: Arrays, token: mx.array) -> list[mx.array]:
+                return ends.begin(self._kernels, self._plans[0], w, token, layers=layers, limit=limit)
+
+            self._functions["begin"] = self._compiled(begin)
+        found: list[mx.array] = self._functions["begin"](self._ends, token)
+        return found
+
+    def _finish(self, c: mx.array, pe: mx.array | None, pe_norm: mx.array | None) -> mx.array:
+        if "finish" not in self._functions:
+            vocab = self._model.model.vocab_size
+
+            def finish(w: Arrays, c: mx.array, pe: mx.array, pe_norm: mx.array) -> mx.array:
+                return ends.finish(self._kernels, self._plans[0], w, c, pe, pe_norm, vocab)
+
+            self._functions["finish"] = self._compiled(finish)
+        logits: mx.array = self._functions["finish"](self._ends, c, pe, pe_norm)
+        return logits

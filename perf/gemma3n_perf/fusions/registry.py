@@ -1,0 +1,164 @@
+"""Every fusion by name, and compositions of them. A module of this package that defines ``FUSION`` is one."""
+
+import ast
+import hashlib
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gemma3n_perf import fusions
+from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.fusions.types import Declared, Fusion
+from gemma3n_perf.hardware.types import Chip
+
+_PACKAGE = "gemma3n_perf.fusions"
+
+
+@cache
+def _all() -> dict[str, Fusion]:
+    found: dict[str, Fusion] = {}
+    for each in sorted(module.name for module in pkgutil.iter_modules(fusions.__path__) if not module.ispkg):
+        source = Path(fusions.__path__[0]) / f"{each}.py"
+        if "\nFUSION" in source.read_text():
+            defined = importlib.import_module(f"{_PACKAGE}.{each}")
+            for fusion in vars(defined).get("FUSIONS", (vars(defined).get("FUSION"),)):
+                found[fusion.name] = fusion
+    return dict(sorted(found.items()))
+
+
+def names() -> tuple[str, ...]:
+    """All single fusions, sorted. Compositions are written ``a+b``."""
+    return tuple(_all())
+
+
+def get(name: str) -> Fusion:
+    """The fusion, or the composition, called ``name``. Raises UsageError with the known names."""
+    if "+" in name:
+        return compose(name)
+    try:
+        return _all()[name]
+    except KeyError:
+        raise UsageError(
+            f"there is no fusion {name!r}",
+            expected=f"one of {', '.join(names())}, or several joined by +",
+            remedy="gemma3n-perf fusion list describes each; gemma3n-perf fusion new NAME starts one",
+        ) from None
+
+
+def compose(name: str) -> Fusion:
+    """Several fusions as one, applied in the order given.
+
+    Raises UsageError for a fusion named twice, and for two that replace the same function or set one knob twice.
+    """
+    parts = [get(part.strip()) for part in name.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+    replaced: dict[str, str] = {}
+    env: dict[str, str] = {}
+    for part in parts:
+        for what in (*part.replaces, *part.env, f"fusion {part.name}"):
+            if what in replaced:
+                raise UsageError(
+                    f"{name} cannot be composed: {replaced[what]} and {part.name} both replace {what}",
+                    expected="fusions that replace different things",
+                    remedy="leave one of them out",
+                )
+            replaced[what] = part.name
+        env |= part.env
+
+    def apply(model: Any) -> None:
+        for part in parts:
+            part.apply(model)
+
+    changed = [part for part in parts if not part.graph.same]
+    return Fusion(
+        name="+".join(part.name for part in parts),
+        summary="; ".join(part.summary for part in parts),
+        replaces=tuple(what for part in parts for what in part.replaces),
+        graph=_together([part.graph for part in changed]),
+        file=parts[0].file,
+        enabled=lambda chip: all(part.enabled(chip) for part in parts),
+        where="; ".join(f"{part.name}: {part.where}" for part in parts),
+        apply=apply,
+        env=env,
+    )
+
+
+def _together(graphs: list[Declared]) -> Declared:
+    if not graphs:
+        return Declared(same=True)
+    fewer = {name for graph in graphs for name in graph.fewer}
+    more = {name for graph in graphs for name in graph.more}
+    # What one adds and another removes says nothing about both.
+    return Declared(tuple(sorted(fewer - more)), tuple(sorted(more - fewer)))
+
+
+def source_files(name: str) -> tuple[Path, ...]:
+    """The files a fusion is made of: its own, and those of this package that it imports, however deep."""
+    todo = [Path(get(part.strip()).file) for part in name.split("+")]
+    found: set[Path] = set()
+    while todo:
+        file = todo.pop().resolve()
+        if file not in found:
+            found.add(file)
+            todo += _imports(file)
+    return tuple(sorted(found))
+
+
+def _imports(file: Path) -> list[Path]:
+    root = Path(fusions.__path__[0])
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    inside = [m.removeprefix(f"{_PACKAGE}.").replace(".", "/") for m in modules if m.startswith(f"{_PACKAGE}.")]
+    return [root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()]
+
+
+def source_digest(name: str) -> str:
+    """SHA-256 over names and contents of ``source_files``, so that evidence belongs to one state of the sources."""
+    root = Path(fusions.__path__[0]).resolve()
+    digest = hashlib.sha256()
+    for file in source_files(name):
+        label = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+        content = file.read_bytes()
+        digest.update(f"{label}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """``baselines/<chip-class>/fusions/admitted.json``."""
+
+    schema: int
+    fusions: tuple[str, ...]
+
+
+def admitted(chip: Chip, baselines: Path) -> tuple[str, ...]:
+    """The fusions and compositions that the gate admitted for this chip class; none without its record.
+
+    Raises MalformedRecordError for a record that does not parse or names an unknown fusion.
+    """
+    file = baselines / chip.chip_class / "fusions" / "admitted.json"
+    try:
+        record = msgspec.json.decode(file.read_bytes(), type=Admitted)
+        for name in record.fusions:
+            get(name)
+    except FileNotFoundError:
+        return ()
+    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError, OSError) as error:
+        raise MalformedRecordError(
+            f"{file} cannot be used: {error}",
+            expected='{"schema": 1, "fusions": ["name", "a+b"]} with known names',
+            remedy="write it again with gemma3n-perf gate, or restore it from git",
+        ) from error
+    if record.schema != 1:
+        raise MalformedRecordError(
+            f"{file} has schema {record.schema}", expected="schema 1", remedy="use the suite that wrote it"
+        )
+    return record.fusions

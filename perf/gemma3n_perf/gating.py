@@ -1,0 +1,132 @@
+"""The gate's errands: whose evidence is to be read, what it says of itself, and who may be admitted.
+
+The adapter behind ``gemma3n-perf gate``, once a change touches a fusion. It gathers facts and objections; what they
+amount to is for ``verdict.gate``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gating_change import Checkout, Touched
+from gemma3n_perf.gating_evidence import Sources, facts_of
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.store import admitted as admitted_store
+from gemma3n_perf.store import noise as noise_store
+from gemma3n_perf.store.admitted import ADMITTED, FOLDER
+from gemma3n_perf.verdict.gate import PLUS, best, parts, rule
+from gemma3n_perf.verdict.gate_facts import EvidenceFacts, Ruling
+from gemma3n_perf.verdict.gate_policy import GatePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the gate was asked: evidence files and folders, and the commit that a change starts from."""
+
+    evidence: tuple[Path, ...] = ()
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gate found; ``ruling`` is None where the change touches no fusion."""
+
+    ruling: Ruling | None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def exit_code(self) -> int:
+        """0 admitted or nothing to gate; else that of the most severe refusal."""
+        return 0 if self.ruling is None else self.ruling.exit_code
+
+
+def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> Answer:
+    """Read the evidence of what a change touches and rule on it.
+
+    Raises UsageError for paths that cannot be used, MalformedRecordError for a bad noise floor.
+    """
+    notes = list(touched.notes)
+    sources = here.sources()
+    files = _files(asked.evidence or (here.baselines,), asked.evidence == ())
+    if asked.base is None:
+        names = list(dict.fromkeys(path.stem for path in files))
+    else:
+        names = [name for name in sources.names() if set(touched.sources) & set(_relative(sources, name, here))]
+        names += [name for name in touched.names if name not in names]
+        notes += [f"{path} is no longer there: its evidence can go too" for path in touched.removed]
+    names = list(dict.fromkeys(part for name in names for part in (*parts(name), name)))
+    if not names:
+        return _without_names(asked, tuple(notes))
+    facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
+    ruling = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
+    return Answer(ruling, tuple(names), tuple(notes))
+
+
+def admit(answer: Answer, baselines: Path) -> tuple[str, ...]:
+    """Write the best admitted composition of every class it was judged on; returns what was done, in words.
+
+    A composition that is admitted already and was not part of this answer stays: only a comparison may replace it.
+    """
+    done = []
+    ruling = answer.ruling
+    classes = dict.fromkeys(name for one in ruling.decisions for name in one.wins) if ruling else {}
+    for chip_class in classes:
+        assert ruling is not None
+        winner = best(ruling, chip_class)
+        if winner is None:
+            continue
+        before = admitted_store.read(baselines, chip_class)
+        if before and PLUS.join(before) != winner and PLUS.join(before) not in answer.names:
+            done.append(f"{chip_class}: {PLUS.join(before)} stays: its evidence was not part of this run")
+            continue
+        path = admitted_store.write(baselines, chip_class, parts(winner))
+        done.append(f"{chip_class}: {winner} is admitted, in {path.relative_to(baselines.parent)}")
+    return tuple(done)
+
+
+def _relative(sources: Sources, name: str, here: Checkout) -> list[str]:
+    root = here.repository.root.resolve()
+    files = [path.resolve() for path in sources.files(name)]
+    return [str(path.relative_to(root)) for path in files if path.is_relative_to(root)]
+
+
+def _without_names(asked: Asked, notes: tuple[str, ...]) -> Answer:
+    if asked.base is not None:
+        return Answer(None, notes=notes)
+    raise UsageError(
+        "no evidence was found, and no --base says which fusions are to be judged",
+        expected="evidence files, folders that hold them, or --base REF",
+        remedy="measure some: pytest perf/ --fusion NAME",
+    )
+
+
+def _files(paths: Sequence[Path], may_be_absent: bool) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*.json") if p.parent.name == FOLDER)
+            found += inside or ([] if may_be_absent else sorted(path.glob("*.json")))
+        elif path.is_file():
+            found.append(path)
+        elif not may_be_absent:
+            raise UsageError(f"{path} is neither a file nor a folder", expected="evidence files, or folders of them")
+    return [path for path in dict.fromkeys(found) if path.name != ADMITTED]
+
+
+def _distinct(read: Sequence[tuple[Path, EvidenceFacts]]) -> list[EvidenceFacts]:
+    """One record twice, byte for byte, is one record."""
+    seen: dict[tuple[str, bytes], EvidenceFacts] = {}
+    for path, facts in read:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            data = str(path).encode()
+        seen.setdefault((facts.chip_class, data), facts)
+    return list(seen.values())
+
+
+def _noise(facts: Sequence[EvidenceFacts], baselines: Path) -> Mapping[str, NoiseFloor]:
+    found = {one.chip_class: noise_store.read(baselines, one.chip_class) for one in facts}
+    return {name: record.floor for name, record in found.items() if record is not None}

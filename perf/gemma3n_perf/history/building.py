@@ -1,0 +1,269 @@
+"""Building the site: records in, one folder of pages out. Each part that fails is named, and the others are built."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.history import confirmations, publishing, staging, upstream
+from gemma3n_perf.history.asv_files import TIME, Entry, ResultFile, machine
+from gemma3n_perf.history.importing import Imported, Refusal, gather, import_sessions, rate_of
+from gemma3n_perf.history.release_line import Release, build
+from gemma3n_perf.history.repository import Commits, commits
+from gemma3n_perf.history.series import Series, series
+from gemma3n_perf.history.staging import Staged
+from gemma3n_perf.history.upstream import Placed
+from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.report import site as first
+from gemma3n_perf.report.site_docs import write_documents
+from gemma3n_perf.report.site_page import STYLE
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.store import noise as noise_store
+from gemma3n_perf.store.baselines import PUBLISHED, Baselines
+from gemma3n_perf.store.published import read_published
+from gemma3n_perf.store.types import Baseline
+
+MARK = ".gemma3n-perf-site"
+"""In the root of every site built here: a folder without it is somebody's own, and is not replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything is: the checkout, its baselines and docs, asv's results, and where the site goes.
+
+    ``local`` are folders of this machine's own sessions, each named for its chip class.
+    """
+
+    repo: Path
+    baselines: Path
+    docs: Path
+    results: Path
+    site: Path
+    local: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was built: counts, and everything that was left out, in words."""
+
+    points: int
+    series: tuple[Series, ...]
+    notes: tuple[str, ...]
+    regressions: int = 0
+    imported: Imported = field(default_factory=lambda: Imported(0))
+
+
+def class_folders(baselines: Path) -> tuple[Path, ...]:
+    """Return the folders of chip classes."""
+    if not baselines.is_dir():
+        return ()
+    return tuple(sorted(one for one in baselines.iterdir() if one.is_dir() and one.name != PUBLISHED))
+
+
+def bring_up(places: Places, run: Run) -> tuple[Imported, Staged, Commits]:
+    """Import all sessions into asv's results and read what is there then."""
+    known = commits(places.repo, run)
+    gathered = gather((*class_folders(places.baselines), *places.local))
+    imported = import_sessions(places.results, gathered, known.dates)
+    return imported, staging.read_all(places.results), known
+
+
+def all_series(places: Places, staged: Staged, known: Commits) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+    """Return the series of this repository, with steps and duels, and what was wrong with records."""
+    confirmed, faults = confirmations.read_all(places.baselines)
+    noise, more = _noise(places.baselines, staged.machines)
+    return series(staged.files, known.line, noise=noise, confirmed=confirmed), (*faults, *more)
+
+
+def build_site(places: Places, run: Run, note: Callable[[str], None] = lambda text: None) -> Built:
+    """Build the whole site in ``places.site``, in place of an older one.
+
+    Raises UsageError where something else is there, NotMeasuredError where asv fails.
+    """
+    if places.site.exists() and not (places.site / MARK).is_file() and any(places.site.iterdir()):
+        raise UsageError(
+            f"{places.site} exists and is no site of this suite",
+            expected="a new folder, or one that was built before",
+            remedy="choose another with --output",
+        )
+    note("importing sessions")
+    imported, staged, known = bring_up(places, run)
+    listed, faults = all_series(places, staged, known)
+    notes = [*_words([*imported.refused, *staged.refused]), *imported.notes, *staged.notes, *faults]
+    notes += staging.strangers(staged, known.dates)
+    if known.shallow:
+        notes.append("this clone is shallow: commits before it are not on asv's pages")
+    fresh = places.site.with_name(f".{places.site.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    (fresh / MARK).touch()
+    (fresh / "site.css").write_text(STYLE.strip() + "\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        note("publishing commits")
+        regressions = _publish_commits(places, staged, known, listed, fresh, work, run)
+        note("publishing releases")
+        lines, more = _publish_upstream(places, fresh, work, run)
+        notes += more
+    note("writing pages")
+    baselines, more = _baselines(places.baselines)
+    notes += more
+    evidence, more = _evidence(places.baselines, fresh)
+    notes += more
+    page = first.Site(
+        baselines, listed, lines, _published(places.baselines, notes), write_documents(places.docs, fresh), evidence,
+        tuple(dict.fromkeys(notes)), known.subjects, (fresh / "asv").is_dir(), (fresh / "upstream").is_dir(),
+    )  # fmt: skip
+    (fresh / "index.html").write_text(first.index(page))
+    shutil.rmtree(places.site, ignore_errors=True)
+    fresh.rename(places.site)
+    points = sum(len(one.points) for one in listed)
+    return Built(points, listed, page.notes, regressions, imported)
+
+
+def _publish_commits(
+    places: Places, staged: Staged, known: Commits, listed: Sequence[Series], site: Path, work: Path, run: Run
+) -> int:
+    results = work / "results"
+    if not staging.stage(results, staged, known.dates):
+        return 0
+    configuration = work / "asv.conf.json"
+    configuration.write_bytes(
+        staging.asv_configuration(places.repo.resolve(), results, site / "asv", ["HEAD"], "gemma3n-perf")
+    )
+    publishing.publish(configuration, site / "asv", run)
+    publishing.settle(site / "asv", "../index.html")
+    return publishing.write_regressions(site / "asv", listed)
+
+
+def _publish_upstream(
+    places: Places, site: Path, work: Path, run: Run
+) -> tuple[dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]], list[str]]:
+    lines: dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]] = {}
+    notes: list[str] = []
+    for folder in class_folders(places.baselines):
+        points, faults = upstream.read_class(places.baselines, folder.name)
+        notes += faults
+        if points:
+            lines[folder.name] = upstream.placed(points, upstream.order(points))
+            shown = {one.point for listed in lines[folder.name].values() for one in listed}
+            notes += [f"{one.line} {one.version} on {folder.name}: nothing links it to today's" for one in points
+                      if one not in shown]  # fmt: skip
+    if lines:
+        results, branches = release_results(lines, work, run)
+        staging.stage(work / "upstream-results", results, {one.commit for one in results.files})
+        configuration = work / "upstream.asv.conf.json"
+        configuration.write_bytes(
+            staging.asv_configuration(
+                work / "releases", work / "upstream-results", site / "upstream", branches, "mlx and mlx-vlm"
+            )
+        )
+        publishing.publish(configuration, site / "upstream", run)
+        publishing.settle(site / "upstream", "../index.html")
+        publishing.write_regressions(site / "upstream", ())
+    return lines, notes
+
+
+def release_results(
+    lines: Mapping[str, Mapping[tuple[str, str], tuple[Placed, ...]]], work: Path, run: Run
+) -> tuple[Staged, list[str]]:
+    """Make the releases' repository in ``work / "releases"``; returns their results and the branches they are on."""
+    releases: dict[str, dict[str, Release]] = {}
+    for by_line in lines.values():
+        for (line, _), listed in sorted(by_line.items()):
+            for one in listed:
+                releases.setdefault(line, {})[one.version] = Release(one.version, one.point.released)
+    ordered = {
+        line: sorted(found.values(), key=lambda one: upstream.version_key(one.version))
+        for line, found in sorted(releases.items())
+    }
+    made = build(work / "releases", ordered, run)
+    files: dict[tuple[str, str], ResultFile] = {}
+    machines: dict[str, dict[str, str]] = {}
+    for chip_class, by_line in lines.items():
+        for (line, workload), listed in by_line.items():
+            for one in listed:
+                machines[chip_class] = machine(one.point.chip)
+                commit, date = made[line, one.version]
+                old = files.get((chip_class, commit))
+                times = {**(old.entries[TIME].values if old else {}), workload: one.value}
+                entries = {TIME: Entry(times), staging.RATE: Entry({k: rate_of(v) for k, v in times.items()})}
+                files[chip_class, commit] = ResultFile(chip_class, commit, date, machines[chip_class], entries)
+    return Staged(tuple(files.values()), machines, (), ()), list(ordered)
+
+
+def _noise(baselines: Path, classes: Mapping[str, object]) -> tuple[dict[str, NoiseFloor | None], list[str]]:
+    floors: dict[str, NoiseFloor | None] = {}
+    faults: list[str] = []
+    for name in classes:
+        try:
+            record = noise_store.read(baselines, name)
+            floors[name] = record.floor if record else None
+        except PerfError as error:
+            faults.append(error.found)
+    return floors, faults
+
+
+def _baselines(root: Path) -> tuple[tuple[Baseline, ...], list[str]]:
+    found, faults = list[Baseline](), list[str]()
+    for folder in class_folders(root):
+        try:
+            one = Baselines(root).load(folder.name)
+        except PerfError as error:
+            faults.append(error.found)
+            continue
+        if one is not None:
+            found.append(one)
+    return tuple(found), faults
+
+
+def _published(root: Path, notes: list[str]) -> tuple[Any, ...]:
+    try:
+        return read_published(root / PUBLISHED)
+    except PerfError as error:
+        notes.append(error.found)
+        return ()
+
+
+def _evidence(root: Path, site: Path) -> tuple[tuple[first.Evidence, ...], list[str]]:
+    made, faults = list[first.Evidence](), list[str]()
+    for path in sorted(root.glob("*/fusions/*.json")):
+        address = f"evidence/{path.parent.parent.name}/{path.name}"
+        try:
+            data = msgspec.json.decode(path.read_bytes())
+        except (msgspec.MsgspecError, OSError) as error:
+            faults.append(f"{path}: {error}")
+            continue
+        (site / address).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, site / address)
+        made.append(first.Evidence(path.parent.parent.name, path.stem, address, _verdicts(data)))
+    return tuple(made), faults
+
+
+def _verdicts(data: Any) -> dict[str, str]:
+    """Find what an evidence file says of its workloads, wherever its schema keeps a verdict beside a workload."""
+    found: dict[str, str] = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            judged = value.get("judgement")
+            verdict = judged.get("verdict") if isinstance(judged, dict) else value.get("verdict")
+            if isinstance(value.get("workload"), str) and isinstance(verdict, str):
+                found.setdefault(value["workload"], verdict)
+            for inner in value.values():
+                look(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    look(data)
+    return found
+
+
+def _words(refused: Sequence[Refusal]) -> list[str]:
+    return [one.reason if one.path.name in one.reason else f"{one.path.name}: {one.reason}" for one in refused]

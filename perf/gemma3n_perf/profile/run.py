@@ -1,0 +1,319 @@
+"""All parts of one workload's profile, one after the other, each by itself.
+
+Opinion: a part that fails costs that part. What went before is handed over as soon as it is there, so that even a
+process that dies half-way leaves what it measured.
+"""
+
+import gc
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gemma3n_perf.decode import graph as graphs
+from gemma3n_perf.decode import prompt as prompts
+from gemma3n_perf.decode.engines.mlxcel import Mlxcel
+from gemma3n_perf.decode.session import Clock, DecodeSession, Device, Probe
+from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.measure.bandwidth import copy_bandwidth
+from gemma3n_perf.measure.rounds import FaultsOf
+from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.profile import contexts, engines, floor, histogram, split, sweeps, trace
+from gemma3n_perf.profile.engines import said
+from gemma3n_perf.profile.pace import Pace, until
+from gemma3n_perf.profile.trace_worker import Order
+from gemma3n_perf.profile.types import PARTS, Comparison, Missing, Taken, WorkloadProfile
+from gemma3n_perf.workload import load as loading
+from gemma3n_perf.workload.workload import IMAGE_TOKENS, WARM_TOKENS, Shape, Workload
+
+TRACE_BLOCKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What profiling needs of the world. ``compete`` duels knobs; ``reads`` looks for a variable in MLX's libraries."""
+
+    clock: Clock
+    device: Device
+    probe: Probe
+    faults_of: FaultsOf
+    run: Run
+    compete: Callable[[Sequence[str], float], Mapping[str, Any]]
+    reads: Callable[[str], bool | None]
+    environ: Mapping[str, str]
+    today: Callable[[], str]
+    rng: random.Random
+    note: Callable[[str], None] = lambda text: None
+    nvml_busy: Callable[[], float] | None = None
+    thread_times: Callable[[], dict[int, float]] | None = None
+    own_thread: Callable[[], int] = lambda: 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to profile: ``source`` is the preset, folder or hub id behind the workload's checkpoint name.
+
+    ``settings`` are the knobs to try; ``compare`` counts other graphs; ``capture`` is where a Metal capture goes.
+    """
+
+    workload: Workload
+    source: str
+    root: Path
+    parts: tuple[str, ...]
+    pace: Pace
+    vendor: str
+    backend: str
+    commit: str | None = None
+    dirty: bool | None = None
+    settings: tuple[sweeps.Setting, ...] = ()
+    compare: Mapping[str, Callable[[dict[str, Any], int], tuple[Graph, str]]] = field(default_factory=dict)
+    capture: Path | None = None
+
+
+class Profiler:
+    """Profiles one workload. The model is loaded when a part first needs it, and let go before the duels."""
+
+    def __init__(self, wish: Wish, tools: Tools) -> None:
+        self._wish = wish
+        self._tools = tools
+        self._model: Any = None
+        self._session: tuple[DecodeSession, Any] | None = None
+        self._exact: BaseException | None = None
+        self.invalid = False
+        self.checkpoint = loading.inspect(wish.source, wish.root)
+
+    def measure(self, keep: Callable[[WorkloadProfile], None] = lambda profile: None) -> WorkloadProfile:
+        """Measure every part that was asked for; ``keep`` gets each one alone as soon as it is there."""
+        wish, tools = self._wish, self._tools
+        empty = WorkloadProfile(str(wish.workload), self.checkpoint.digest)
+        whole = empty
+        asked = [part for part in PARTS if part in wish.parts]
+        for index, part in enumerate(asked):
+            left = sum(wish.pace.seconds[one] for one in asked[index:])
+            self._say = _saying(tools.note, tools.clock, part, left)
+            self._say("starting")
+            begin = tools.clock()
+            tools.probe.start()
+            try:
+                found, lost = getattr(self, f"_{part}")(), None
+            except Exception as error:
+                self.invalid = self.invalid or isinstance(error, InvalidError)
+                found, lost = None, _missing(part, error)
+            conditions = tools.probe.stop()
+            taken = Taken(
+                tools.today(), wish.commit, wish.dirty, round(tools.clock() - begin, 1), conditions,
+                tuple(fault.code for fault in tools.faults_of(conditions)),
+            )  # fmt: skip
+            if lost is None:
+                alone = replace(empty, **{part: found}, taken={part: taken})  # type: ignore[arg-type]
+                whole = replace(whole, **{part: found}, taken={**whole.taken, part: taken})  # type: ignore[arg-type]
+            else:
+                alone = replace(empty, missing=(lost,))
+                whole = replace(whole, missing=(*whole.missing, lost))
+            keep(alone)
+        return whole
+
+    def _histogram(self) -> histogram.Histogram:
+        wish, config = self._wish, self.checkpoint.config
+        position = wish.workload.shape.prompt + WARM_TOKENS
+        graph = graphs.count(config, position=position)
+        compared: list[Comparison] = []
+        if _is_published(config):
+            compared.append(histogram.beside_published(graph, config))
+        for name, count in wish.compare.items():
+            self._say(f"counting {name}")
+            other, source = count(config, position)
+            compared.append(histogram.beside(other, graph, name, source))
+        return histogram.build(graph, config, position, compared=tuple(compared))
+
+    def _floor(self) -> floor.Floor:
+        session, _ = self._prepared()
+        tokens = self._tokens()
+        setting = floor.Setting(
+            self._loaded(), self.checkpoint.config, self.checkpoint.bytes["streamed"],
+            decode=lambda: session.run(_Quiet(), steps=tokens)[0].tpot_s,
+            copy_bandwidth=lambda: copy_bandwidth(self._tools.clock),
+        )  # fmt: skip
+        return floor.measure(setting, self._tools.clock, **self._rounds("floor"))
+
+    def _split(self) -> split.Split:
+        import mlx.core as mx
+
+        session, engine = self._prepared()
+        timer = split.SplitTimer(
+            session, engine, self._tools.device, self._tools.clock,
+            lambda logits: mx.argmax(logits, axis=-1), self._tokens(),
+        )  # fmt: skip
+        return split.measure(timer, **self._rounds("split"))
+
+    def _contexts(self) -> contexts.Contexts:
+        wish, pace = self._wish, self._wish.pace
+        generate = wish.workload.shape.generate
+        image = Workload.make(wish.workload.checkpoint, "text", _image_shape(wish.workload.checkpoint, generate))
+        lengths = sorted({*pace.lengths, *((image.shape.prompt,) if self._images() is None else ())})
+        sessions: dict[contexts.Variant, contexts.Timed] = {}
+        for length in lengths:
+            workload = Workload.make(wish.workload.checkpoint, "text", Shape(length, generate))
+            self._say(f"preparing {workload}")
+            sessions[contexts.Variant("text", length + WARM_TOKENS)] = self._timed(workload)
+        missing = self._images()
+        if missing is None:
+            workload = Workload.make(wish.workload.checkpoint, "image", image.shape)
+            self._say(f"preparing {workload}")
+            sessions[contexts.Variant("image", image.shape.prompt + WARM_TOKENS)] = self._timed(workload)
+        return contexts.measure(sessions, **self._rounds("contexts"), image_missing=missing)
+
+    def _engines(self) -> engines.Engines:
+        from gemma3n_perf.decode.engines.mlx_lm import MlxLm
+        from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
+        from gemma3n_perf.profile.loop import MlxVlmLoop
+
+        model, path = self._loaded(), self.checkpoint.path
+        text = Workload.make(self._wish.workload.checkpoint, "text", self._wish.workload.shape)
+        ids = [int(one) for one in prompts.make(text, self.checkpoint).ids]
+        return engines.measure(
+            [MlxVlmLoop(model), MlxVlmStream(model), MlxLm(path)], [Mlxcel(path, self._tools.run)], ids,
+            tokens=self._wish.pace.engine_tokens, clock=self._tools.clock, **self._rounds("engines"),
+        )  # fmt: skip
+
+    def _trace(self) -> trace.Trace:
+        wish, tools = self._wish, self._tools
+        tokens = self._tokens()
+        session, _ = self._prepared()
+        decoder = trace.Decoder(tokens, lambda: session.run(_Quiet(), steps=tokens)[0].tpot_s)
+        if wish.backend == "metal":
+            if wish.capture is None:
+                raise NotMeasuredError(
+                    "Metal tells no busy time to a program",
+                    expected="a capture, for a person to open",
+                    remedy="MTL_CAPTURE_ENABLED=1 gemma3n-perf profile --parts trace --metal-capture FILE.gputrace",
+                )
+            return trace.capture_metal(decoder, wish.capture)
+        attempts: list[Callable[[str], trace.Trace]] = []
+        if wish.backend == "cuda":
+            order = Order(str(wish.workload), wish.source, str(wish.root), TRACE_BLOCKS, min(tokens, 8))
+            attempts.append(lambda why: trace.by_cupti(order, tools.run))
+            if tools.nvml_busy is not None:
+                busy = tools.nvml_busy
+                attempts.append(lambda why: trace.by_nvml(decoder, busy, tools.clock, why))
+        elif tools.thread_times is not None:
+            times = tools.thread_times
+            attempts.append(lambda why: trace.by_threads(decoder, times, tools.own_thread()))
+        return trace.best(attempts)
+
+    def _sweep(self) -> sweeps.Sweep:
+        wish, tools = self._wish, self._tools
+        self._let_go()
+        return sweeps.measure(
+            wish.settings, lambda arms: tools.compete(arms, wish.pace.duel_s), reads=tools.reads, present=tools.environ
+        )
+
+    def _rounds(self, part: str) -> dict[str, Any]:
+        pace, tools = self._wish.pace, self._tools
+        return {
+            "rounds": pace.rounds,
+            "rng": tools.rng,
+            "note": self._say,
+            "enough": until(tools.clock, pace.seconds[part]),
+        }
+
+    def _tokens(self) -> int:
+        return min(self._wish.pace.tokens, self._wish.workload.shape.generate - 2)
+
+    def _images(self) -> str | None:
+        """None where the checkpoint takes images, else why not."""
+        name = self._wish.workload.checkpoint
+        try:
+            prompts.make(Workload.make(name, "image", _image_shape(name, 4)), self.checkpoint)
+        except UsageError as error:
+            return error.found
+        if not set(self._wish.pace.lengths) - set(range(IMAGE_TOKENS)):
+            return "a prompt with an image takes too long on this device"
+        return None
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            wish, checkpoint = self._wish, self.checkpoint
+            self._say("loading")
+            image = wish.workload.modality == "image" or ("contexts" in wish.parts and self._images() is None)
+            self._model = loading.load(checkpoint, with_towers=checkpoint.has_vision and image)
+        return self._model
+
+    def _prepared(self) -> tuple[DecodeSession, Any]:
+        if self._session is None:
+            self._session = self._made(self._wish.workload)
+        return self._session
+
+    def _made(self, workload: Workload) -> tuple[DecodeSession, Any]:
+        from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+
+        engine = MlxVlmEngine(self._loaded())
+        session = DecodeSession(
+            engine, workload, prompts.make(workload, self.checkpoint),
+            clock=self._tools.clock, device=self._tools.device,
+        )  # fmt: skip
+        session.prepare()
+        session.run(_Quiet(), steps=2)
+        return session, engine
+
+    def _timed(self, workload: Workload) -> contexts.Timed:
+        session, _ = self._made(workload)
+        return _Timed(session, min(self._tokens(), workload.shape.generate))
+
+    def _let_go(self) -> None:
+        self._model = self._session = None
+        gc.collect()
+        import mlx.core as mx
+
+        mx.clear_cache()
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    session: DecodeSession
+    tokens: int
+
+    def first_token_s(self) -> float:
+        """Time one prefill."""
+        return self.session.time_to_first_token()
+
+    def tpot_s(self) -> float:
+        """Time one short decode."""
+        return self.session.run(_Quiet(), steps=self.tokens)[0].tpot_s
+
+
+class _Quiet:
+    """Conditions are taken around the whole part, not around each short loop."""
+
+    def start(self) -> None:
+        """Begin nothing."""
+
+    def stop(self) -> Any:
+        """Return that nothing is known."""
+        from gemma3n_perf.hardware.types import Conditions
+
+        return Conditions()
+
+
+def _image_shape(checkpoint: str, generate: int) -> Shape:
+    return Shape(296 if checkpoint == "nano" else 320, generate)
+
+
+def _is_published(config: dict[str, Any]) -> bool:
+    text = config["text_config"]
+    return bool(config.get("quantization")) and (text["num_hidden_layers"], text["hidden_size"]) == (35, 2048)
+
+
+def _missing(part: str, error: Exception) -> Missing:
+    return Missing(part, said(error), error.remedy if isinstance(error, PerfError) else None)
+
+
+def _saying(note: Callable[[str], None], clock: Clock, part: str, left_s: float) -> Callable[[str], None]:
+    begin = clock()
+
+    def say(text: str) -> None:
+        note(f"{part}: {text}, about {max(left_s - (clock() - begin), 0):.0f} s left")
+
+    return say

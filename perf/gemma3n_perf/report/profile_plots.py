@@ -1,0 +1,151 @@
+"""The plots of a profile, as SVG text: one mid-grey ink and no background, like every plot of this suite."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from gemma3n_perf.profile.histogram import GROUPS, group_of
+from gemma3n_perf.profile.types import Contexts, Estimate, Histogram, Knob, Loop, Split
+from gemma3n_perf.report import plots
+from gemma3n_perf.report.plots import ACCENTS, INK
+
+STAGES = ("build", "sample", "dispatch", "wait")
+_MOST_BARS = 20
+
+
+def split_bar(title: str, split: Split) -> bytes:
+    """Draw both loops as stacked bars of their stages, milliseconds a token, with the interval of the whole."""
+    with _figure(title, rows=2) as (figure, axes):
+        for row, loop in enumerate((split.pipelined, split.synchronous)):
+            left = 0.0
+            for index, value in enumerate(stages(loop)):
+                width = 1e3 * value
+                label = None if row else STAGES[index]
+                axes.barh(row, width, left=left, height=0.55, color=ACCENTS[index], label=label)
+                left += width
+            _interval(axes, loop.tpot_s, row)
+            axes.text(1e3 * loop.tpot_s.high, row, f"  {1e3 * loop.tpot_s.value:.2f} ms", va="center", fontsize=9)
+        axes.set_yticks((0, 1), ("pipelined", "synchronous"))
+        axes.set_ylim(1.6, -0.6)
+        _room(axes)
+        axes.set_xlabel("ms per token, median over rounds; line: 95 % interval of the whole")
+        figure.legend(loc="upper right", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+    return plots.svg(figure)
+
+
+def stages(loop: Loop) -> tuple[float, ...]:
+    """Seconds of build, sample, dispatch and wait."""
+    return tuple(one.value for one in (loop.build_s, loop.sample_s, loop.dispatch_s, loop.wait_s))
+
+
+def histogram(title: str, found: Histogram) -> bytes:
+    """Draw the commonest operations, coloured by group, the rest as one bar."""
+    ordered = sorted(found.operations.items(), key=lambda item: -item[1])
+    shown, rest = ordered[:_MOST_BARS], ordered[_MOST_BARS:]
+    with _figure(title, rows=len(shown) + bool(rest), each=0.24) as (figure, axes):
+        labelled = set()
+        for row, (name, count) in enumerate(shown):
+            group = group_of(name)
+            colour = ACCENTS[GROUPS.index(group)]
+            axes.barh(row, count, height=0.7, color=colour, label=None if group in labelled else group)
+            axes.text(count, row, f" {count}", va="center", fontsize=8)
+            labelled.add(group)
+        names = [_short(name) for name, _ in shown]
+        if rest:
+            count = sum(value for _, value in rest)
+            axes.barh(len(shown), count, height=0.7, color=INK, alpha=0.5)
+            axes.text(count, len(shown), f" {count}", va="center", fontsize=8)
+            names.append(f"{len(rest)} others")
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        _room(axes)
+        axes.set_xlabel(f"operations of one decode token, {found.nodes} in all")
+        figure.legend(loc="upper right", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
+    return plots.svg(figure)
+
+
+def sweep(title: str, knobs: Sequence[Knob], threshold: float) -> bytes:
+    """Draw each setting's effect with its interval, and the band in which nothing counts as a change."""
+    shown = [one for one in knobs if one.effect is not None and one.low is not None and one.high is not None]
+    with _figure(title, rows=max(len(shown), 1), left=0.42) as (figure, axes):
+        axes.axvspan(-100 * threshold, 100 * threshold, color=INK, alpha=0.15, linewidth=0)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for row, one in enumerate(shown):
+            colour = {"win": ACCENTS[2], "loss": ACCENTS[1]}.get(one.verdict, ACCENTS[0])
+            axes.hlines(row, 100 * (one.low or 0), 100 * (one.high or 0), color=colour, linewidth=2)
+            axes.plot([100 * (one.effect or 0)], [row], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(shown)), [f"{_knob(one.setting)}\n{one.verdict}" for one in shown], fontsize=8)
+        axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
+        axes.set_xlabel("throughput against the default, %; line: 95 % interval of the duel")
+    return plots.svg(figure)
+
+
+def floors(title: str, bars: Sequence[tuple[str, Estimate]]) -> bytes:
+    """Draw what a token takes beside the least it could take, milliseconds, each with its interval."""
+    with _figure(title, rows=len(bars), left=0.36) as (figure, axes):
+        for row, (_, value) in enumerate(bars):
+            axes.barh(row, 1e3 * value.value, height=0.55, color=ACCENTS[0] if not row else ACCENTS[2], alpha=0.85)
+            _interval(axes, value, row)
+            axes.text(1e3 * value.high, row, f"  {1e3 * value.value:.3g} ms", va="center", fontsize=9)
+        axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        _room(axes)
+        axes.set_xlabel("ms per token; line: 95 % interval")
+    return plots.svg(figure)
+
+
+def contexts(title: str, found: Contexts) -> bytes:
+    """Draw the time per token against the tokens in the KV cache, text as a line and an image as one more point."""
+    with _figure(title, rows=6, left=0.12) as (figure, axes):
+        xs = [one.positions for one in found.points]
+        axes.plot(
+            xs, [1e3 * one.tpot_s.value for one in found.points], "o-", color=ACCENTS[0], label="text", linewidth=1.2
+        )
+        marks = [(one, ACCENTS[0]) for one in found.points]
+        if found.image:
+            axes.plot(
+                [found.image.positions],
+                [1e3 * found.image.tpot_s.value],
+                "s",
+                color=ACCENTS[1],
+                label="image",
+                markersize=7,
+            )
+            marks.append((found.image, ACCENTS[1]))
+        for one, colour in marks:
+            axes.vlines(one.positions, 1e3 * one.tpot_s.low, 1e3 * one.tpot_s.high, color=colour, linewidth=1.5)
+        axes.set_xlim(0, 1.06 * max(xs))
+        axes.set_ylim(0, 1.15 * max(1e3 * one.tpot_s.high for one, _ in marks))
+        axes.set_xlabel("tokens in the KV cache")
+        axes.set_ylabel("ms per token")
+        figure.legend(loc="upper right", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+    return plots.svg(figure)
+
+
+@contextmanager
+def _figure(title: str, *, rows: int, each: float = 0.46, left: float = 0.3) -> Iterator[tuple[Figure, Any]]:
+    with mpl.rc_context(plots._STYLE):
+        height = 1.45 + each * rows
+        figure = Figure(figsize=(8, height))
+        axes = figure.add_axes((left, 0.62 / height, 0.96 - left, (height - 1.3) / height))
+        figure.text(0.02, 1 - 0.22 / height, title, fontsize=11, va="center")
+        yield figure, axes
+
+
+def _interval(axes: Any, value: Estimate, row: float) -> None:
+    axes.hlines(row, 1e3 * value.low, 1e3 * value.high, color=INK, linewidth=2)
+
+
+def _room(axes: Any) -> None:
+    axes.set_xlim(0, 1.16 * axes.get_xlim()[1])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else f"{name[:28]}.."
+
+
+def _knob(setting: str) -> str:
+    return setting.replace("+", "\n")

@@ -1,0 +1,58 @@
+"""The admitted fusions of a chip class: ``baselines/<chip-class>/fusions/admitted.json``, written by the gate alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.store.files import Disk, write_over
+
+SCHEMA = 1
+FOLDER = "fusions"
+"""The folder of a chip class that holds evidence, and what was admitted by it."""
+
+ADMITTED = "admitted.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The best admitted composition: its ``fusions`` in the order they are applied."""
+
+    schema: int
+    fusions: tuple[str, ...]
+
+
+def path_of(baselines: Path, chip_class: str) -> Path:
+    """Return where a class keeps its admitted fusions."""
+    return baselines / chip_class / FOLDER / ADMITTED
+
+
+def read(baselines: Path, chip_class: str) -> tuple[str, ...]:
+    """Return the admitted fusions of a class, in order; () where there are none. Raises MalformedRecordError."""
+    path = path_of(baselines, chip_class)
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Admitted)
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _malformed(path, str(error)) from error
+    if found.schema != SCHEMA:
+        raise _malformed(path, f"schema {found.schema}, where {SCHEMA} is known")
+    return found.fusions
+
+
+def write(baselines: Path, chip_class: str, fusions: tuple[str, ...], disk: Disk | None = None) -> Path:
+    """Write the admitted fusions of a class in place of the last ones; returns the path. Raises DiskFullError."""
+    path = path_of(baselines, chip_class)
+    data = msgspec.json.format(msgspec.json.encode(Admitted(SCHEMA, fusions)), indent=1) + b"\n"
+    write_over(path, data, disk)
+    return path
+
+
+def _malformed(path: Path, found: str) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{path}: {found}",
+        expected='{"schema": 1, "fusions": [...]}',
+        remedy="restore it from version control, or write it again: gemma3n-perf gate --admit",
+    )

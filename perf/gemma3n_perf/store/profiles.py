@@ -1,0 +1,157 @@
+"""Profiles of chip classes: baselines/<class>/profile.json, one stack, written part by part and whole each time.
+
+Opinion: parts of two stacks do not make one profile. Adding a part to a profile of other versions is refused; one that
+starts afresh replaces the file, and version control keeps the last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from gemma3n_perf.errors import MalformedRecordError, NotComparableError, UsageError
+from gemma3n_perf.profile.types import PARTS, Profile, WorkloadProfile
+from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.workload.workload import Workload
+
+SCHEMA = 1
+NAME = "profile.json"
+
+
+def profile_path(baselines: Path, chip_class: str) -> Path:
+    """Return where the profile of a class is kept."""
+    return baselines / chip_class / NAME
+
+
+def encode(profile: Profile) -> bytes:
+    """Return the profile as JSON, indented, checked by reading it back. Raises MalformedRecordError."""
+    data = msgspec.json.format(msgspec.json.encode(profile), indent=1) + b"\n"
+    decode(data, "this profile")
+    return data
+
+
+def decode(data: bytes, source: str) -> Profile:
+    """Read a profile. Raises MalformedRecordError naming ``source``, the place and the fault."""
+    try:
+        profile = msgspec.json.decode(data, type=Profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _malformed(source, str(error)) from error
+    fault = _fault(profile)
+    if fault:
+        raise _malformed(source, fault)
+    return profile
+
+
+def read(path: Path) -> Profile | None:
+    """Return the profile in a file, or None where there is no such file. Raises MalformedRecordError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _malformed(str(path), error.strerror or str(error)) from error
+    return decode(data, str(path))
+
+
+def read_class(baselines: Path, chip_class: str) -> Profile | None:
+    """Return the profile of a class. Raises MalformedRecordError, and NotComparableError for another class's file."""
+    path = profile_path(baselines, chip_class)
+    profile = read(path)
+    if profile is not None and profile.chip.chip_class != chip_class:
+        raise NotComparableError(
+            f"{path} is the profile of {profile.chip.chip_class}",
+            expected=f"a profile of {chip_class}",
+            remedy="gemma3n-perf profile, on that machine",
+        )
+    return profile
+
+
+def read_all(baselines: Path) -> tuple[Profile, ...]:
+    """Return the profiles of all classes, by name. Raises MalformedRecordError, NotComparableError."""
+    folders = sorted(path.parent.name for path in baselines.glob(f"*/{NAME}"))
+    return tuple(found for name in folders if (found := read_class(baselines, name)) is not None)
+
+
+def write(path: Path, profile: Profile, disk: Disk | None = None) -> Path:
+    """Put a profile in place of the last one, whole or not at all. Raises DiskFullError, MalformedRecordError."""
+    write_over(path, encode(profile), disk)
+    return path
+
+
+def merged(old: Profile | None, new: Profile) -> Profile:
+    """Lay ``new`` over ``old``: a part that was measured, or missed, replaces what was known of it; the rest stays.
+
+    Raises NotComparableError where chip class, versions or a checkpoint's bytes are not the same.
+    """
+    if old is None:
+        return new
+    differ = _differences(old, new)
+    if differ:
+        raise NotComparableError(
+            f"the stored profile differs in {', '.join(differ)}",
+            expected="parts of one chip class and one stack",
+            remedy="pass --fresh to measure a new profile in its place",
+        )
+    kept = {one.workload: one for one in old.workloads}
+    for one in new.workloads:
+        kept[one.workload] = _workload(kept.get(one.workload), one)
+    return replace(new, workloads=tuple(kept.values()))
+
+
+def _differences(old: Profile, new: Profile) -> Sequence[str]:
+    found = []
+    if old.chip.chip_class != new.chip.chip_class:
+        found.append(f"chip class ({old.chip.chip_class}, here {new.chip.chip_class})")
+    for name in ("python", "mlx", "mlx_vlm", "backend", "driver", "knobs"):
+        was, now = getattr(old.stack, name), getattr(new.stack, name)
+        if was != now:
+            found.append(f"{name.replace('_', '-')} ({was}, here {now})")
+    return found
+
+
+def _workload(old: WorkloadProfile | None, new: WorkloadProfile) -> WorkloadProfile:
+    if old is None:
+        return new
+    if old.checkpoint_digest != new.checkpoint_digest:
+        raise NotComparableError(
+            f"{new.workload}: the checkpoint is not the one that the stored profile is of",
+            expected="the same bytes",
+            remedy="pass --fresh to measure a new profile in its place",
+        )
+    touched = {part for part in PARTS if getattr(new, part) is not None} | {one.part for one in new.missing}
+    values = {part: getattr(new if part in touched else old, part) for part in PARTS}
+    missing = [one for one in old.missing if one.part not in touched]
+    taken = {part: when for part, when in old.taken.items() if part not in touched} | new.taken
+    return replace(new, **values, taken=taken, missing=(*missing, *new.missing))
+
+
+def _fault(profile: Profile) -> str | None:
+    if profile.schema != SCHEMA:
+        return f"schema {profile.schema}, where {SCHEMA} is known"
+    names = [one.workload for one in profile.workloads]
+    if len(set(names)) != len(names):
+        return "a workload twice"
+    for one in profile.workloads:
+        try:
+            Workload.parse(one.workload)
+        except UsageError as error:
+            return error.found
+        odd = [name for name in (*one.taken, *(missed.part for missed in one.missing)) if name not in PARTS]
+        if odd:
+            return f"{one.workload}: {odd[0]} is no part of a profile"
+        both = [missed.part for missed in one.missing if getattr(one, missed.part) is not None]
+        if both:
+            return f"{one.workload}: {both[0]} is both measured and missing"
+        undated = [part for part in PARTS if getattr(one, part) is not None and part not in one.taken]
+        if undated:
+            return f"{one.workload}: {undated[0]} does not say when it was measured"
+    return None
+
+
+def _malformed(source: str, found: str) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{source}: {found}",
+        expected="what gemma3n-perf profile writes",
+        remedy="restore it from version control, or move it away and profile again; it is left untouched",
+    )

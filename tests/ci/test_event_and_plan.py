@@ -1,0 +1,219 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.ci.classes import ChipClass, matrix, read_classes
+from gemma3n_perf.ci.event import Pull, read
+from gemma3n_perf.ci.plan import State, plan, read_plan, write_outputs
+from gemma3n_perf.errors import MalformedRecordError, UsageError
+
+HEAD, OTHER, BASE = "a" * 40, "c" * 40, "b" * 40
+OWN = Pull(7, HEAD, BASE, "us/suite", "us/suite", "colleague")
+FORK = Pull(7, HEAD, BASE, "them/suite", "us/suite", "stranger")
+FUSION = "perf/gemma3n_perf/fusions/stacked_altup.py"
+MAC = ChipClass("apple-m1-ultra-64gpu", ("self-hosted", "macOS", "ARM64", "apple-m1-ultra-64gpu"), True)
+POLICY = """
+[gate]
+required = ["apple-m1-ultra-64gpu"]
+[classes.apple-m1-ultra-64gpu]
+workloads = ["e4b-4bit/text/pp320-tg64"]
+runner = ["self-hosted", "macOS", "ARM64", "apple-m1-ultra-64gpu"]
+"""
+
+
+def payload(**changes: Any) -> dict[str, Any]:
+    """Return what GitHub sends of a pull request from a fork, with changes to its own fields."""
+    pull = {
+        "number": 7,
+        "user": {"login": "stranger"},
+        "head": {"sha": HEAD, "repo": {"full_name": "them/suite"}},
+        "base": {"sha": BASE, "repo": {"full_name": "us/suite"}},
+    }
+    return {"pull_request": pull | changes}
+
+
+def written(path: Path, value: object) -> Path:
+    """Write JSON."""
+    path.write_text(json.dumps(value))
+    return path
+
+
+def dispatched(tmp_path: Path, commit: str, ref: str = "refs/heads/main", number: str = "7") -> Pull:
+    """Read a maintainer's dispatch for a commit."""
+    told = {
+        "ref": ref,
+        "repository": {"default_branch": "main"},
+        "inputs": {"pull_request": number, "commit": commit},
+    }
+    pull = written(tmp_path / "pull.json", payload()["pull_request"])
+    return read("workflow_dispatch", written(tmp_path / "event.json", told), pull)
+
+
+def policy(tmp_path: Path, text: str) -> Path:
+    """Write a policy file."""
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_pull_request_of_a_fork_is_foreign(tmp_path: Path) -> None:
+    """Its head is in another repository."""
+    found = read("pull_request", written(tmp_path / "e.json", payload()))
+    assert found == FORK
+    assert found.foreign
+
+
+def test_a_deleted_fork_is_still_foreign(tmp_path: Path) -> None:
+    """GitHub then sends null for its repository."""
+    found = read("pull_request", written(tmp_path / "e.json", payload(head={"sha": HEAD, "repo": None})))
+    assert found.foreign
+
+
+@pytest.mark.parametrize("author", ["dependabot[bot]", "renovate[bot]"])
+def test_updates_of_dependencies_need_approval_though_the_branch_is_ours(author: str) -> None:
+    """The branch is in the repository, the code it brings in is not."""
+    found = plan(Pull(7, HEAD, BASE, "us/suite", "us/suite", author), [FUSION], [MAC])
+    assert found.state is State.REFUSED
+    assert author in found.reason
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        [],
+        {"pull_request": {}},
+        payload(number="7"),
+        payload(head={"sha": "main", "repo": {"full_name": "us/suite"}}),
+        payload(base={"sha": BASE, "repo": {"full_name": "us/suite\nstate=measure"}}),
+    ],
+)
+def test_an_event_that_github_does_not_send_is_refused(tmp_path: Path, event: object) -> None:
+    """Nothing of it is guessed."""
+    with pytest.raises(MalformedRecordError):
+        read("pull_request", written(tmp_path / "e.json", event))
+
+
+def test_other_events_are_not_served(tmp_path: Path) -> None:
+    """pull_request_target would run with the base's rights."""
+    with pytest.raises(UsageError, match="pull_request_target"):
+        read("pull_request_target", written(tmp_path / "e.json", payload()))
+
+
+def test_a_fork_is_refused_before_a_maintainer_approves_its_commit() -> None:
+    """The way on names the pull request and the exact commit."""
+    found = plan(FORK, [FUSION], [MAC])
+    assert (found.state, found.classes) == (State.REFUSED, ())
+    assert "gh workflow run gate.yml -f pull_request=7 -f commit=" + HEAD in found.remedy
+
+
+def test_an_approved_commit_of_a_fork_is_measured_behind_the_guarded_environment(tmp_path: Path) -> None:
+    """The environment with reviewers stands between the plan and the machines."""
+    found = plan(dispatched(tmp_path, HEAD), [FUSION], [MAC])
+    assert (found.state, found.environment, found.classes) == (State.MEASURE, "measure-fork", (MAC,))
+
+
+def test_an_approval_does_not_move_on_with_the_pull_request(tmp_path: Path) -> None:
+    """A commit pushed after the look was not looked at."""
+    found = plan(dispatched(tmp_path, OTHER), [FUSION], [MAC])
+    assert found.state is State.REFUSED
+    assert OTHER[:12] in found.reason
+    assert HEAD[:12] in found.reason
+
+
+@pytest.mark.parametrize("commit", ["main", HEAD[:12], "", HEAD.upper(), HEAD + "\n;id"])
+def test_an_approval_names_a_whole_commit(tmp_path: Path, commit: str) -> None:
+    """A branch or a short id could come to mean another commit."""
+    with pytest.raises(UsageError, match="commit"):
+        dispatched(tmp_path, commit)
+
+
+def test_a_dispatch_from_another_branch_is_refused(tmp_path: Path) -> None:
+    """Its workflow and its rules would be that branch's."""
+    with pytest.raises(UsageError, match="default branch"):
+        dispatched(tmp_path, HEAD, ref="refs/heads/mine")
+
+
+def test_a_dispatch_and_the_api_must_mean_the_same_pull_request(tmp_path: Path) -> None:
+    """The number decides where the comment goes."""
+    with pytest.raises(MalformedRecordError, match="pull request 7"):
+        dispatched(tmp_path, HEAD, number="8")
+
+
+def test_our_own_branch_is_measured_on_every_class() -> None:
+    """No approval is needed of those who may write."""
+    found = plan(OWN, ["README.md", FUSION], [MAC])
+    assert (found.state, found.environment, found.reason) == (State.MEASURE, "measure", "stacked_altup.py changed")
+
+
+@pytest.mark.parametrize("pull", [OWN, FORK])
+@pytest.mark.parametrize("changed", [[], ["docs/gate.md"], ["perf/gemma3n_perf/fusions/README.md"], ["tests/x.py"]])
+def test_a_change_without_fusions_has_nothing_to_gate(pull: Pull, changed: list[str]) -> None:
+    """Not even a fork's, which then waits for nobody."""
+    assert plan(pull, changed, [MAC]).state is State.NOTHING
+
+
+@pytest.mark.parametrize(
+    "path", [FUSION, "perf/gemma3n_perf/fusions/kernels/common.py", "baselines/apple-m1/fusions/stacked-altup.json"]
+)
+def test_sources_of_fusions_and_their_evidence_are_gated(path: str) -> None:
+    """Shared kernels too."""
+    assert plan(OWN, [path], [MAC]).state is State.MEASURE
+
+
+def test_changes_of_what_measures_are_pointed_out() -> None:
+    """A reader must know that the ruler was edited together with the thing it measures."""
+    changed = [FUSION, "perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml", "docs/ci.md"]
+    assert plan(OWN, changed, [MAC]).harness == ("perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml")
+
+
+def test_a_plan_survives_the_way_through_a_jobs_outputs(tmp_path: Path) -> None:
+    """Every output is one line, and the plan reads back as it was."""
+    found = plan(OWN, [FUSION, "perf/a\nb.py"], [MAC])
+    write_outputs(found, tmp_path / "out")
+    lines = (tmp_path / "out").read_text().splitlines()
+    told = dict(line.split("=", 1) for line in lines)
+    assert set(told) == {"state", "matrix", "environment", "head", "base", "plan"}
+    assert read_plan(told["plan"]) == found
+    assert json.loads(told["matrix"]) == {"include": [{"class": MAC.name, "runner": list(MAC.runner)}]}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"state": "measure"}'])
+def test_no_plan_is_no_plan(text: str) -> None:
+    """The planning job may have failed."""
+    with pytest.raises(MalformedRecordError, match="left no plan"):
+        read_plan(text)
+
+
+def test_adding_a_class_to_the_policy_adds_it_to_the_matrix(tmp_path: Path) -> None:
+    """Its table is all it takes; it need not be required."""
+    added = POLICY + '[classes.apple-m4-10gpu]\nworkloads = ["nano/text/pp40-tg64"]\nrunner = ["self-hosted", "m4"]\n'
+    found = read_classes(policy(tmp_path, added))
+    assert [one["class"] for one in matrix(found)["include"]] == ["apple-m1-ultra-64gpu", "apple-m4-10gpu"]
+    assert [one.required for one in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("required", "requried", "requried"),
+        ("runner", "runners", "runners"),
+        ('required = ["apple-m1-ultra-64gpu"]', 'required = ["apple-m1-ultra-48gpu"]', "apple-m1-ultra-48gpu"),
+        ('"self-hosted", ', '"self-hosted ${{ secrets.X }}", ', "no label"),
+        ('runner = ["self-hosted", "macOS", "ARM64", "apple-m1-ultra-64gpu"]', "", "no runner"),
+        ("[gate]", "[gate", "TOML"),
+    ],
+)
+def test_a_policy_with_a_typo_is_refused_by_its_name(tmp_path: Path, old: str, new: str, said: str) -> None:
+    """Nothing is measured by half a policy."""
+    with pytest.raises(UsageError, match=r"policy\.toml") as refused:
+        read_classes(policy(tmp_path, POLICY.replace(old, new)))
+    assert said in str(refused.value)
+
+
+def test_the_committed_policy_has_a_runner_for_every_class() -> None:
+    """The matrix of this repository's own workflow."""
+    found = read_classes(Path(__file__).parents[2] / "baselines" / "policy.toml")
+    assert all(one.runner for one in found)
+    assert any(one.required for one in found)

@@ -1,0 +1,43 @@
+"""The other engines on the forged nano: the same greedy tokens, or their own words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.decode.engines.mlx_lm import MlxLm
+from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
+from gemma3n_perf.profile.loop import MlxVlmLoop
+from gemma3n_perf.workload.load import Checkpoint
+from tests.decode import fakes
+
+IDS = [5, 900, 17, 333]
+
+
+@pytest.fixture
+def nano(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Any]:
+    """Return nano, inspected and loaded."""
+    return fakes.nano_model(tmp_path_factory.getbasetemp())
+
+
+def test_stream_generate_decodes_what_the_model_loop_does(nano: tuple[Checkpoint, Any]) -> None:
+    """mlx-vlm's own generator, with a stand-in for the tokenizer: as many tokens as asked for, and the same."""
+    _, model = nano
+    wanted = list(MlxVlmLoop(model).stream(IDS, 8))
+    assert len(wanted) == 8
+    assert len(set(wanted)) > 1
+    assert list(MlxVlmStream(model).stream(IDS, 8)) == wanted
+
+
+def test_mlx_lm_says_for_itself_whether_it_can(nano: tuple[Checkpoint, Any], tmp_path: Path) -> None:
+    """Whatever it answers comes from mlx-lm; a folder that is none is refused in its words."""
+    checkpoint, model = nano
+    engine = MlxLm(checkpoint.path)
+    try:
+        engine.load()
+    except Exception as error:
+        assert str(error) or type(error).__name__
+    else:
+        assert list(engine.stream(IDS, 6)) == list(MlxVlmLoop(model).stream(IDS, 6))
+    with pytest.raises(Exception, match="config"):
+        MlxLm(tmp_path).load()

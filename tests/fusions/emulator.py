@@ -1,0 +1,77 @@
+"""Stands in for ``mx.fast.cuda_kernel`` on a machine without a GPU: the same source, compiled for the CPU and run.
+
+Blocks run one after the other, so it is slow and honest: indices, barriers, shuffles and shared memory are those
+of the source. Only float32 is emulated.
+"""
+
+import ctypes
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+_HEADER = Path(__file__).with_name("emulator.h")
+_TYPES = {mx.float32: "float", mx.uint32: "unsigned int", mx.int32: "int", mx.int64: "long long"}
+
+
+class Emulator:
+    """``make`` for ``Kernels``; libraries are compiled once into ``folder``. ``calls`` counts launches by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.calls: dict[str, int] = {}
+        self._libraries: dict[str, Any] = {}
+
+    def __call__(
+        self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str, **_: Any
+    ) -> Callable[..., list[mx.array]]:
+        def kernel(
+            *, inputs: list[mx.array], template: list[tuple[str, Any]], grid: tuple[int, int, int],
+            threadgroup: tuple[int, int, int], output_shapes: list[tuple[int, ...]], output_dtypes: list[Any],
+        ) -> list[mx.array]:  # fmt: skip
+            self.calls[name] = self.calls.get(name, 0) + 1
+            held = [np.ascontiguousarray(np.array(array)) for array in inputs]
+            results = [np.full(shape, np.nan, np.float32) for shape in output_shapes]
+            text = _program(header, source, input_names, inputs, output_names, output_dtypes, template, held)
+            library = self._library(text)
+            pointers = (ctypes.c_void_p * (len(held) + len(results)))(*[a.ctypes.data for a in (*held, *results)])
+            library.run(pointers, -(-grid[0] // threadgroup[0]), threadgroup[0])
+            return [mx.array(result) for result in results]
+
+        return kernel
+
+    def _library(self, text: str) -> Any:
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if key not in self._libraries:
+            source, target = self._folder / f"{key}.cpp", self._folder / f"{key}.so"
+            if not target.exists():
+                source.write_text(text)
+                command = ["g++", "-std=c++17", "-O1", "-w", "-fPIC", "-shared", f"-I{_HEADER.parent}"]
+                done = subprocess.run([*command, str(source), "-o", str(target)], capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr[:4000]
+            self._libraries[key] = ctypes.CDLL(str(target))
+        return self._libraries[key]
+
+
+def _program(
+    header: str, source: str, names: list[str], inputs: list[mx.array], outputs: list[str], types: list[Any],
+    template: list[tuple[str, Any]], held: list[Any],
+) -> str:  # fmt: skip
+    lines = ['#include "emulator.h"', header, "static void** given;", "static void kernel() {"]
+    for index, (label, array) in enumerate(zip(names, inputs, strict=True)):
+        kind = _TYPES[array.dtype]
+        lines.append(f"  const {kind}* {label} = (const {kind}*)given[{index}];")
+        if f"{label}_strides" in source:
+            strides = ", ".join(str(s // held[index].itemsize) for s in held[index].strides)
+            lines.append(f"  long {label}_strides[] = {{{strides}}};")
+    for index, (label, dtype) in enumerate(zip(outputs, types, strict=True)):
+        lines.append(f"  {_TYPES[dtype]}* {label} = ({_TYPES[dtype]}*)given[{len(names) + index}];")
+    for label, value in template:
+        known = _TYPES.get(value) if isinstance(value, mx.Dtype) else None
+        lines.append(f"  using {label} = {known};" if known else f"  constexpr int {label} = {int(value)};")
+    call = 'extern "C" void run(void** p, int blocks, int threads) { given = p; launch(blocks, threads, kernel); }'
+    return "\n".join([*lines, source, "}", call])

@@ -1,0 +1,99 @@
+import datetime as dt
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.history import staging
+from gemma3n_perf.history.confirmations import Confirmed
+from gemma3n_perf.history.importing import gather, import_sessions
+from gemma3n_perf.history.repository import commits
+from gemma3n_perf.history.series import Found, Series, series
+from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.stats.spread import noise_floor
+from tests.history.replay import CPU, GPU, WORKLOADS, repository, write_history
+
+
+def history(tmp_path: Path, factor: float, chip_class: str, *, seed: int = 3, at: int = 15) -> tuple[list[str], Series]:
+    """Return 30 commits and the one series of a history in which commit ``at`` changes time by ``factor``."""
+    hashes = repository(tmp_path / "repo", 30)
+    write_history(tmp_path / "baselines", chip_class, hashes, at=at, factor=factor, seed=seed)
+    known = commits(tmp_path / "repo", run_command)
+    import_sessions(tmp_path / "results", gather([tmp_path / "baselines" / chip_class]), known.dates)
+    staged = staging.read_all(tmp_path / "results")
+    (found,) = series(staged.files, known.line, noise={}, confirmed={})
+    return hashes, found
+
+
+@pytest.mark.parametrize("chip_class", [CPU, GPU])
+def test_a_planted_slowdown_is_one_regression_at_its_commit(tmp_path: Path, chip_class: str) -> None:
+    """5 % from commit 15 of 30 on, in the recorded noise of either class: exactly one, there."""
+    hashes, found = history(tmp_path, 1.05, chip_class)
+    assert (found.chip_class, found.workload, len(found.points)) == (chip_class, WORKLOADS[chip_class], 30)
+    (one,) = found.found
+    assert (one.before, one.after) == (hashes[14], hashes[15])
+    assert one.step.slower
+    assert one.standing == "suspected"
+
+
+@pytest.mark.parametrize("chip_class", [CPU, GPU])
+def test_a_planted_speed_up_is_no_regression(tmp_path: Path, chip_class: str) -> None:
+    """It is a step the other way."""
+    _, found = history(tmp_path, 1 / 1.05, chip_class)
+    assert len(found.found) == 1
+    assert not found.found[0].step.slower
+
+
+@pytest.mark.parametrize("chip_class", [CPU, GPU])
+def test_an_unchanged_history_shows_nothing(tmp_path: Path, chip_class: str) -> None:
+    """30 commits of one code."""
+    assert history(tmp_path, 1.0, chip_class)[1].found == ()
+
+
+def test_order_is_that_of_parents(tmp_path: Path) -> None:
+    """Files arrive in any order, and dates may lie."""
+    hashes, _ = history(tmp_path, 1.0, CPU)
+    files = [replace(one, date=9) for one in staging.read_all(tmp_path / "results").files]
+    random.Random(1).shuffle(files)
+    (found,) = series(files, hashes, noise={}, confirmed={})
+    assert [point.commit for point in found.points] == hashes
+
+
+def test_commits_that_are_not_in_the_line_are_left_out(tmp_path: Path) -> None:
+    """As after a rebase."""
+    hashes, _ = history(tmp_path, 1.0, CPU)
+    (found,) = series(staging.read_all(tmp_path / "results").files, hashes[5:], noise={}, confirmed={})
+    assert [point.commit for point in found.points] == hashes[5:]
+
+
+def test_the_noise_floor_of_the_class_hides_what_it_could_have_made(tmp_path: Path) -> None:
+    """A step of 5 % on a class whose A/A duels are off by 8 %."""
+    hashes, found = history(tmp_path, 1.05, CPU)
+    floor = noise_floor([[0.04, 0.05], [-0.04, -0.05], [0.05, 0.04]], dt.date(2026, 7, 1))
+    assert floor.effect > 0.05
+    files = staging.read_all(tmp_path / "results").files
+    assert series(files, hashes, noise={CPU: floor}, confirmed={})[0].found == ()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "standing"),
+    [("loss", "confirmed"), ("no-change", "refuted"), ("win", "refuted"), ("inconclusive", "open"),
+     ("not-measured", "open")],
+)  # fmt: skip
+def test_a_duel_decides_where_a_step_stands(tmp_path: Path, verdict: str, standing: str) -> None:
+    """Only a duel that found a loss confirms a regression."""
+    hashes, found = history(tmp_path, 1.05, CPU)
+    (step,) = found.found
+    said = Confirmed(CPU, found.workload, step.before, step.after, verdict, -0.05, -0.06, -0.04, "2026-07-01")
+    files = staging.read_all(tmp_path / "results").files
+    key = (CPU, found.workload, step.before, step.after)
+    assert series(files, hashes, noise={}, confirmed={key: said})[0].found[0].standing == standing
+
+
+def test_a_speed_up_is_confirmed_by_a_win(tmp_path: Path) -> None:
+    """And by nothing else."""
+    _, found = history(tmp_path, 1 / 1.05, CPU)
+    (step,) = found.found
+    said = Confirmed(CPU, found.workload, step.before, step.after, "win", 0.05, 0.04, 0.06, "2026-07-01")
+    assert Found(step.step, step.before, step.after, said).standing == "confirmed"

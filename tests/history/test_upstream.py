@@ -1,0 +1,118 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.history import release_days, upstream
+from gemma3n_perf.history.release_line import Release, build
+from gemma3n_perf.history.upstream import Blocks, Point
+from gemma3n_perf.measure.shell import run_command
+from tests.fakes import CHIP, STACK, WORKLOAD
+
+OLD = replace(STACK, mlx="0.31.0")
+POINT = Point(
+    1, "2026-07-01T10:00:00+00:00", CHIP, "mlx", "0.31.0", WORKLOAD, STACK, OLD, 12.0, "loss", -0.2, -0.22, -0.18,
+    (Blocks(4.0, 7, (0.020, 0.021, 0.019), (0.025, 0.026, 0.024)),), None, "2026-02-27",
+)  # fmt: skip
+FAILED = replace(
+    POINT, version="0.30.0", stack=None, verdict="not-measured", effect=None, low=None, high=None, launches=(),
+    failure="no wheel",
+)  # fmt: skip
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Points and failures are read back from where they belong, and nothing else is."""
+    for one in (POINT, FAILED):
+        path = upstream.write(tmp_path, one)
+        assert path == tmp_path / CHIP.chip_class / "history" / "mlx" / f"{one.version}.json"
+    found, faults = upstream.read_class(tmp_path, CHIP.chip_class)
+    assert set(found) == {POINT, FAILED}
+    assert faults == ()
+
+
+def test_times_are_anchored_to_todays() -> None:
+    """A release 20 % slower than today's 20 ms takes 25 ms; a failure has no value; the order is the versions'."""
+    series = upstream.placed([POINT, FAILED], upstream.order([POINT, FAILED]))
+    failed, slow = series["mlx", WORKLOAD]
+    assert (failed.version, failed.value.result) == ("0.30.0", None)
+    assert slow.value.result == pytest.approx(0.025)
+    assert slow.value.low == pytest.approx(0.020 / 0.82)
+    assert slow.value.high == pytest.approx(0.020 / 0.78)
+    assert slow.value.samples == pytest.approx((0.025,))
+
+
+def test_an_older_anchor_is_chained_through_its_own_point() -> None:
+    """0.30.0 was half as fast as 0.31.0, which is a fifth slower than today's."""
+    older = replace(POINT, version="0.30.0", anchor=OLD, effect=-0.5, low=-0.5, high=-0.5, date="2026-05-01T10:00:00")
+    first, _ = upstream.placed([POINT, older], upstream.order([POINT, older]))["mlx", WORKLOAD]
+    assert first.value.result == pytest.approx(0.020 / (0.8 * 0.5))
+
+
+def test_a_point_that_nothing_links_is_left_out() -> None:
+    """Better a gap than a made-up value."""
+    stranger = replace(POINT, version="0.29.0", anchor=replace(STACK, mlx="0.30.5"), date="2026-05-01T10:00:00")
+    assert [one.version for one in upstream.placed([POINT, stranger], {})["mlx", WORKLOAD]] == ["0.31.0"]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        replace(POINT, schema=2),
+        replace(POINT, line="torch"),
+        replace(POINT, verdict="great"),
+        replace(POINT, failure="and a value"),
+        replace(POINT, launches=()),
+        replace(POINT, effect=-1.0),
+        replace(FAILED, failure=None),
+        replace(POINT, launches=(Blocks(4.0, 7, (0.02,), ()),)),
+        replace(POINT, launches=(Blocks(4.0, 7, (0.02,), (0.0,)),)),
+    ],
+)
+def test_a_point_that_is_wrong_is_refused(tmp_path: Path, one: Point) -> None:
+    """Before it is written."""
+    with pytest.raises(MalformedRecordError):
+        upstream.write(tmp_path, one)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_files_that_are_no_points_are_named_and_the_rest_read(tmp_path: Path) -> None:
+    """Half a file, and one under another name."""
+    path = upstream.write(tmp_path, POINT)
+    path.with_name("0.32.0.json").write_bytes(path.read_bytes())
+    path.with_name("0.33.0.json").write_bytes(path.read_bytes()[:50])
+    found, faults = upstream.read_class(tmp_path, CHIP.chip_class)
+    assert found == (POINT,)
+    assert len(faults) == 2
+
+
+def test_versions_are_ordered_by_number() -> None:
+    """0.9.1 comes before 0.10.0."""
+    assert sorted(["0.10.0", "0.9.1", "0.9.10"], key=upstream.version_key) == ["0.9.1", "0.9.10", "0.10.0"]
+
+
+def test_days_of_releases_are_the_tags() -> None:
+    """An unknown one has none."""
+    assert release_days.day("mlx", "0.31.0") == "2026-02-27"
+    assert release_days.day("mlx", "99.0") is None
+
+
+LINES = {"mlx": [Release("0.30.0", "2025-11-19"), Release("0.31.0"), Release("0.32.0", "2025-01-01")],
+         "mlx-vlm": [Release("0.6.0", "2026-06-01")]}  # fmt: skip
+
+
+def test_releases_become_the_same_commits_everywhere(tmp_path: Path) -> None:
+    """One branch a line in the order given, and the same hashes whoever builds it."""
+    made = build(tmp_path / "a", LINES, run_command)
+    assert made == build(tmp_path / "b" / "c", LINES, run_command)
+    listed = run_command(("git", "-C", str(tmp_path / "a"), "log", "--reverse", "--format=%H %s", "mlx"), 60.0).out
+    assert [line.split(maxsplit=1)[1] for line in listed.splitlines()] == ["mlx 0.30.0", "mlx 0.31.0", "mlx 0.32.0"]
+    assert [line.split()[0] for line in listed.splitlines()] == [made["mlx", one.version][0] for one in LINES["mlx"]]
+
+
+def test_days_that_run_backwards_do_not_turn_the_order(tmp_path: Path) -> None:
+    """Nor does one that nobody knows."""
+    made = build(tmp_path / "a", LINES, run_command)
+    dates = [made["mlx", one.version][1] for one in LINES["mlx"]]
+    assert dates == sorted(dates)
+    assert len(set(dates)) == 3

@@ -4,6 +4,7 @@
 #   make test    the tests of the suite itself; ARGS="-k chip" adds options
 #   make lint    ruff and mypy
 #   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
+#   make rehearse  the gate of a pull request, from plan to comment, on this machine
 #   make setup   the environment alone; PYTHON=python3.12 and BACKEND=cpu or cuda override what is found
 #   make site    the site, built offline from the records into site/
 #   make clean   remove the environment and caches
@@ -21,7 +22,7 @@ MAKEFLAGS += -q
 endif
 RUN := $(if $(DRY),,+)@
 
-.PHONY: help setup perf test lint lock site clean
+.PHONY: help setup perf test rehearse lint lock site clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +36,9 @@ perf: setup
 
 test: setup
 	@exec $(BIN)/python -m pytest tests/ $(ARGS)
+
+rehearse: setup
+	@exec $(BIN)/gemma3n-perf ci rehearse $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -148,14 +148,20 @@ def test_an_admission_edited_by_hand_is_judged(scratch: Scratch) -> None:
     assert answer.names == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
 
 
-def test_removed_evidence_of_a_fusion_is_missed(scratch: Scratch) -> None:
-    """Touching the fusion later finds it gone."""
+def test_removed_evidence_is_missed(scratch: Scratch) -> None:
+    """Else an inconvenient record could be taken away; with its fusion it may go, and so may an unused composition."""
     path = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))[1]
+    both = scratch.put(scratch.evidence(BIG, f"{ALTUP}+{GEGLU}"))[0]
     kept = scratch.save("evidence")
+    both.unlink()
+    assert ruled(scratch, base=kept).exit_code == 0
     path.unlink()
-    scratch.write(str(FUSIONS / "stacked_altup.py"), "# changed")
-    answer = ruled(scratch, base=kept)
-    assert answer.exit_code == 4
+    assert ruled(scratch, base=kept).exit_code == 4
+    for name in ("stacked_altup.py", "kernels.py"):
+        (scratch.root / FUSIONS / name).unlink()
+    (scratch.baselines / BIG / "fusions" / f"{ALTUP}.json").unlink()
+    del scratch.sources.modules[ALTUP]
+    assert ruled(scratch, base=kept).exit_code == 0
 
 
 def test_other_files_of_the_baselines_are_no_evidence(scratch: Scratch) -> None:

@@ -30,8 +30,8 @@ COMMANDS = (
 INTERRUPTED = 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all commands; with ``only``, of that one, so that no other's imports are paid for."""
     top = argparse.ArgumentParser(
         prog="gemma3n-perf",
         description="Did this change make Gemma3n decode faster, slower or neither, on this chip?",
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "3 inconclusive, 4 not measured, 5 invalid.",
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in [only] if only in COMMANDS else COMMANDS:
         module = importlib.import_module(f"gemma3n_perf.commands.{name}")
         sub = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(sub)
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run one command line and return its exit code; a named error becomes text on ``err``, never a traceback."""
-    args = parser().parse_args(argv)
+    args = parser(argv[0] if argv else None).parse_args(argv)
     try:
         code: int = args.run(args, out)
     except PerfError as error:

@@ -57,6 +57,11 @@ class Checks:
             return Checked(checkpoint, dispatch, Parity(True, True, KNOB), memory_ratio=1.0, weights_kept=True)
         return self._side_by_side(checkpoint, fusion, dispatch)
 
+    def release(self) -> None:
+        """Let go of the loaded model: the processes of a duel need its room."""
+        self._loaded = None
+        settled_bytes()
+
     def _side_by_side(self, checkpoint: str, fusion: Fusion, dispatch: Dispatch) -> Checked:
         from gemma3n_perf.fusions.sharing import share
 
@@ -123,7 +128,7 @@ def fingerprint(model: Any) -> tuple[tuple[str, int], ...]:
     named = skeleton.named_arrays(model.language_model.parameters())
     sums = [(name, mx.sum(array.view(words[array.dtype.size]))) for name, array in named]
     mx.eval([value for _, value in sums])
-    return tuple((name, int(value.item())) for name, value in sums)
+    return tuple((name, int(value.item().real)) for name, value in sums)
 
 
 def _broke(while_doing: str, error: Exception) -> str:

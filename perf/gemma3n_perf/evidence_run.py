@@ -1,19 +1,20 @@
 """Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``."""
 
 import datetime as dt
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from gemma3n_perf import dueling
 from gemma3n_perf.commands import forge as forge_command
 from gemma3n_perf.evidence_checks import Checks, Compare
-from gemma3n_perf.evidence_session import AskedEvidence, Means, gather
+from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Means, gather
 from gemma3n_perf.fusion_duels import measuring
 from gemma3n_perf.gating_sources import Registered
 from gemma3n_perf.hardware.chip import require_known
@@ -23,9 +24,12 @@ from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.verdict.gate_facts import Parity
 from gemma3n_perf.verdict.gate_policy import GatePolicy
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.workload import forge
+from gemma3n_perf.workload import forge, skeleton
 from gemma3n_perf.workload.presets import PRESETS
 from gemma3n_perf.workload.workload import defaults
+
+if TYPE_CHECKING:
+    from gemma3n_perf.fusions.parity import Parity as FusionParity
 
 SESSION_S = Policy().budget_s
 """Seconds of measuring that each session of a duel may take, unless a budget was given."""
@@ -67,10 +71,16 @@ def run(
         budget_s = request.budget_s / len(workloads) if request.budget_s else sessions * SESSION_S
         asked = AskedEvidence(request.names, workloads, budget_s, sessions, policy)
         sources = dict(request.sources)
+        checks = Checks(here.chip, here.root, compare or outputs, sources=sources)
+        duels = measuring(here, sources)
+
+        def measure(*duel: Any) -> Mapping[tuple[str, str], FusionDuel]:
+            checks.release()
+            return duels(*duel)
+
         means = Means(
             chip=here.chip, stack=here.stack, sources=Registered(),
-            check=Checks(here.chip, here.root, compare or outputs, sources=sources),
-            measure=measuring(here, sources),
+            check=checks, measure=measure,
             now=partial(dt.datetime.now, dt.UTC), note=here.tools.note,
         )  # fmt: skip
         return tuple((one, store.write(baselines, one)) for one in gather(asked, means))
@@ -85,12 +95,17 @@ def usual(policy: GatePolicy | None, here: dueling.Here) -> tuple[str, ...]:
 
 
 def outputs(plain: Any, fused: Any) -> Parity:
-    """Compare an unfused and a fused model by ``fusions.parity``."""
-    from gemma3n_perf.fusions.parity import parity
+    """Compare an unfused model with a fused one that shares its weights, by ``fusions.parity``."""
+    from gemma3n_perf.fusions.parity import changed, parity
 
-    found = parity(plain, fused)
-    figures: dict[str, Any] = msgspec.to_builtins(found)
-    return Parity(found.passed, found.finite, found.reason, figures)
+    weights = [dict(skeleton.named_arrays(model.language_model.parameters())) for model in (plain, fused)]
+    return facts(parity(plain, fused, weights_changed=changed(weights[0], weights[1])))
+
+
+def facts(found: "FusionParity") -> Parity:
+    """What the gate is told of a comparison; its figures are kept as they are."""
+    finite = not found.not_finite and math.isfinite(found.fused_error)
+    return Parity(found.passed, finite, "; ".join(found.reasons), msgspec.to_builtins(found))
 
 
 def _policy(baselines: Path) -> GatePolicy | None:

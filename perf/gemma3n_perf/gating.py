@@ -54,7 +54,8 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
         names = list(dict.fromkeys(path.stem for path in files))
     else:
         names = [name for name in sources.names() if set(touched.sources) & set(_relative(sources, name, here))]
-        names += [name for name in touched.names if name not in names]
+        there = {path.stem for path in files}
+        names += [name for name in touched.names if name in there or set(parts(name)) <= set(sources.names())]
         notes += [f"{path} is no longer there: its evidence can go too" for path in touched.removed]
     names = list(dict.fromkeys(part for name in names for part in (*parts(name), name)))
     if not names:

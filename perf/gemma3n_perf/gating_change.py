@@ -53,10 +53,11 @@ def touched(base: str, here: Checkout) -> Touched:
     records = [path for path in found if path.parent.name == FOLDER and path.suffix == ".json" and _kept(path, here)]
     names: list[str] = []
     for path in records:
+        admitted = "+".join(admitted_store.read(here.baselines, path.parts[-3]))
         if path.name == ADMITTED:
-            names += ["+".join(one) for one in [admitted_store.read(here.baselines, path.parts[-3])] if one]
-        elif (root / path).exists():
-            names.append(path.stem)
+            names += [admitted] if admitted else []
+        elif (root / path).exists() or "+" not in path.stem or path.stem == admitted:
+            names.append(path.stem)  # evidence taken away is missed, but for that of a composition nobody uses
     policy = any(_kept(path, here) and path.name == POLICY for path in found)
     return Touched(
         sources=tuple(str(path) for path in modules if (root / path).exists()),

@@ -74,4 +74,5 @@ def _program(
         known = _TYPES.get(value) if isinstance(value, mx.Dtype) else None
         lines.append(f"  using {label} = {known};" if known else f"  constexpr int {label} = {int(value)};")
     call = 'extern "C" void run(void** p, int blocks, int threads) { given = p; launch(blocks, threads, kernel); }'
-    return "\n".join([*lines, source, "}", call])
+    body = source.replace("extern __shared__ float stage[];", "static float stage[1 << 16];")
+    return "\n".join([*lines, body, "}", call])

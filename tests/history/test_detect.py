@@ -47,6 +47,21 @@ def test_recorded_noise_shows_no_step(chip_class: str) -> None:
     assert sum(bool(steps(one, floor=FLOOR)) for one in histories) <= 1
 
 
+@pytest.mark.parametrize(("chip_class", "found", "near"), [(CPU, 0.95, 0.9), (GPU, 0.8, 0.65)])
+def test_how_often_a_slowdown_is_found_in_recorded_noise(chip_class: str, found: float, near: float) -> None:
+    """5 % in 40 histories: nearly always on the CPU's ratios, mostly on a GPU's sessions; never as a speed-up."""
+    hits = close = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        listed = [0.02 * (1.05 if place >= 15 else 1.0) * median(noise(chip_class, rng)) for place in range(30)]
+        slower = [step for step in steps(listed, floor=FLOOR) if step.slower]
+        assert len(slower) == len(steps(listed, floor=FLOOR))
+        hits += len(slower) == 1
+        close += len(slower) == 1 and abs(slower[0].after - 15) <= 1
+    assert hits >= 40 * found
+    assert close >= 40 * near
+
+
 def test_the_noise_floor_is_respected() -> None:
     """A clear step of 2 % is none on a class whose sessions differ by 3 %."""
     history = level(3, 60, 0.002, 1.02)
@@ -56,7 +71,7 @@ def test_the_noise_floor_is_respected() -> None:
 
 def test_a_series_quieter_than_its_class_is_not_believed() -> None:
     """What calibration says of launches is the least scatter that is assumed."""
-    history = level(4, 12, 0.0005, 1.01)
+    history = level(4, 16, 0.0005, 1.01)
     assert steps(history, floor=FLOOR)
     assert steps(history, floor=FLOOR, least_scatter=0.02) == ()
 

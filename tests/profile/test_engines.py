@@ -62,9 +62,7 @@ class Program:
 
 def measured(clock: FakeClock, *fakes: Fake, programs: Sequence[Program] = ()) -> dict[str, EngineResult]:
     """Measure six rounds of eight tokens after a prompt of twenty."""
-    found = engines.measure(
-        fakes, programs, list(range(20)), tokens=8, clock=clock, rounds=6, rng=random.Random(1)
-    )
+    found = engines.measure(fakes, programs, list(range(20)), tokens=8, clock=clock, rounds=6, rng=random.Random(1))
     assert (found.prompt_tokens, found.tokens) == (20, 8)
     return {one.engine: one for one in found.results}
 

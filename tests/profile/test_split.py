@@ -11,6 +11,11 @@ from gemma3n_perf.profile import split
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate, Split
 from tests.decode.fakes import FakeEngine, fake_session
 
+TICK = 4e-6
+"""What a look at the clock takes, so that spinning ends."""
+
+NEAR = 1e-4
+
 
 @dataclass
 class Staged:
@@ -23,9 +28,9 @@ class Staged:
         return self.engine.step(token)
 
 
-def timer(tokens: int = 8, dispatch_s: float = 0.0, **engine: float) -> tuple[split.SplitTimer, FakeEngine]:
+def timer(tokens: int = 8, dispatch_s: float = 0.0, **engine: Any) -> tuple[split.SplitTimer, FakeEngine]:
     """Return a timer over a fake session; each dispatch takes the host ``dispatch_s``."""
-    session, made = fake_session(**engine)
+    session, made = fake_session(tick=TICK, **engine)
     device = made.device
     plain = device.dispatch
 
@@ -46,28 +51,28 @@ def test_a_busy_device_hides_the_host() -> None:
     """1 ms of building under 10 ms of computing: hidden once pipelined, and a delay does not show."""
     found = measured(host_s=0.001, step_s=0.010)
     assert found.bound == DEVICE_BOUND
-    assert found.exposed.value == pytest.approx(0.0, abs=1e-6)
-    assert found.pipelined.tpot_s.value == pytest.approx(0.010)
-    assert found.synchronous.tpot_s.value == pytest.approx(0.011)
-    assert found.hidden_s.value == pytest.approx(0.001)
-    assert found.pipelined.wait_s.value == pytest.approx(0.009)
+    assert found.exposed.value == pytest.approx(0.0, abs=0.02)
+    assert found.pipelined.tpot_s.value == pytest.approx(0.010, abs=NEAR)
+    assert found.synchronous.tpot_s.value == pytest.approx(0.011, abs=NEAR)
+    assert found.hidden_s.value == pytest.approx(0.001, abs=NEAR)
+    assert found.pipelined.wait_s.value == pytest.approx(0.009, abs=NEAR)
 
 
 def test_a_busy_host_is_the_critical_path() -> None:
     """9 ms of building and dispatching over 2 ms of computing: a delay shows in full."""
     found = measured(host_s=0.006, dispatch_s=0.003, step_s=0.002)
     assert found.bound == HOST_BOUND
-    assert found.exposed.value == pytest.approx(1.0)
-    assert found.pipelined.tpot_s.value == pytest.approx(0.009)
-    assert found.pipelined.build_s.value == pytest.approx(0.006)
-    assert found.pipelined.dispatch_s.value == pytest.approx(0.003)
-    assert found.host_s.value == pytest.approx(0.009)
-    assert found.hidden_s.value == pytest.approx(0.002)
+    assert found.exposed.value == pytest.approx(1.0, abs=0.02)
+    assert found.pipelined.tpot_s.value == pytest.approx(0.009, abs=NEAR)
+    assert found.pipelined.build_s.value == pytest.approx(0.006, abs=NEAR)
+    assert found.pipelined.dispatch_s.value == pytest.approx(0.003, abs=NEAR)
+    assert found.host_s.value == pytest.approx(0.009, abs=NEAR)
+    assert found.hidden_s.value == pytest.approx(0.002, abs=NEAR)
 
 
 def test_a_long_dispatch_that_waits_for_the_device_is_not_the_hosts() -> None:
     """As on Apple parts, where dispatching blocks on the device: its name says host, the experiment says device."""
-    session, made = fake_session(host_s=0.001, step_s=0.010)
+    session, made = fake_session(tick=TICK, host_s=0.001, step_s=0.010)
     device = made.device
     plain = device.dispatch
 
@@ -87,7 +92,7 @@ def test_the_stages_add_up_to_the_time_per_token() -> None:
     found = measured(host_s=0.004, dispatch_s=0.001, step_s=0.003)
     for loop in (found.synchronous, found.pipelined):
         parts = (loop.build_s, loop.sample_s, loop.dispatch_s, loop.wait_s)
-        assert sum(part.value for part in parts) == pytest.approx(loop.tpot_s.value)
+        assert sum(part.value for part in parts) == pytest.approx(loop.tpot_s.value, abs=NEAR)
 
 
 def test_both_loops_leave_the_session_where_it_was() -> None:

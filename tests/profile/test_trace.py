@@ -54,7 +54,9 @@ def test_the_library_is_looked_for_in_nvidias_packages_first(tmp_path: Path) -> 
 def test_a_worker_without_cupti_says_so_and_does_not_crash() -> None:
     """The real worker in a process of its own, on a machine that may have no GPU: its answer is words or numbers."""
     folder = Path(cupti.__file__).parents[2]
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from gemma3n_perf.profile import trace_worker as w; w.main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); from gemma3n_perf.profile import trace_worker as w; w.main()"
+    )
     done = run_command((sys.executable, "-P", "-c", code, msgspec.json.encode(ORDER).decode()), 60.0)
     found = msgspec.json.decode(done.out.splitlines()[-1].encode(), type=Recorded)
     assert found.error is not None

@@ -94,7 +94,9 @@ def test_a_chain_that_waits_for_its_dispatch_is_called_that() -> None:
 def test_parts_of_several_commits_are_pointed_out() -> None:
     """They may be one table only with that said."""
     one = whole()
-    taken = {part: replace(when, commit="f" * 40 if part == "split" else when.commit) for part, when in one.taken.items()}
+    taken = {
+        part: replace(when, commit="f" * 40 if part == "split" else when.commit) for part, when in one.taken.items()
+    }
     assert "parts of several commits" in text(replace(one, taken=taken))
     assert "parts of several commits" not in text(one)
 

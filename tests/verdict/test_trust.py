@@ -11,7 +11,11 @@ def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5
     """Return a trial whose candidate is ``truth`` faster, blocks scattered by ``sd``."""
     rng = np.random.default_rng(seed)
     blocks = [
-        (4.0, 0.02 * (1 + sd * rng.standard_normal(20)), 0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20)))
+        (
+            4.0,
+            (0.02 * (1 + sd * rng.standard_normal(20))).tolist(),
+            (0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20))).tolist(),
+        )
         for _ in range(launches)
     ]
     return trust.trial(truth, 60.0, verdict, *bounds, blocks)

@@ -139,9 +139,10 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
     from gemma3n_perf.ci.touched import touched
     from gemma3n_perf.commands import doctor
     from gemma3n_perf.commands.gate import checkout
+    from gemma3n_perf.hardware.fitness import Needs
 
     here = checkout(None)
-    looking = doctor.here(doctor.Needs())
+    looking = doctor.here(Needs())
     if doctor.consult(looking.doctor, looking.chip_class, args.wait, False, out):
         raise BadConditionsError(
             f"{looking.chip_class}: not fit to measure after {args.wait:.0f} s of waiting",

@@ -133,7 +133,8 @@ def play(scenario: Scenario, stage: Stage, api: str) -> tuple[int, str]:
 
     def step(job: str, name: str) -> int:
         ended = carry_out(read_steps(workflow, job)[name], folder, known, variables)
-        (folder / "log").open("a").write(f"{job}: {name}: {ended.code}\n{ended.said}\n")
+        with (folder / "log").open("a", encoding="utf-8") as log:
+            log.write(f"{job}: {name}: {ended.code}\n{ended.said}\n")
         return ended.code
 
     if step("plan", "Plan") == 0:

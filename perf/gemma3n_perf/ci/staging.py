@@ -10,7 +10,7 @@ from pathlib import Path
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.measure.shell import Run
 
-OWN = (":(exclude)perf/gemma3n_perf/fusions", ":(exclude)baselines/*/fusions")
+OWN = (":(exclude)perf/gemma3n_perf/fusions", ":(exclude,glob)baselines/*/fusions/**")
 _PATIENCE_S = 120.0
 
 

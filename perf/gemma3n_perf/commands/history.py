@@ -10,7 +10,7 @@ from gemma3n_perf.commands.site import add_places, places
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.history import asv_files, synthetic
-from gemma3n_perf.history.building import all_series, bring_up
+from gemma3n_perf.history.building import all_series, bring_up, import_upstream
 from gemma3n_perf.history.upstream import LINES
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.report import rows as show
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 def _import(args: argparse.Namespace, out: TextIO) -> int:
     where = places(args)
     imported, staged, _ = bring_up(where, run_command)
+    releases = import_upstream(where, run_command)
     for one in (*imported.refused, *staged.refused):
         out.write(f"left out: {one.path.name}: {one.reason}\n")
     for note in (*imported.notes, *staged.notes):
@@ -78,6 +79,7 @@ def _import(args: argparse.Namespace, out: TextIO) -> int:
         f"{imported.sessions} sessions: {imported.created} results made, {imported.changed} added to, "
         f"{imported.unchanged} as they were; {imported.merged} commits of several sessions, their runs pooled\n"
     )
+    out.write(f"{releases} results of releases\n" if releases else "")
     return 0
 
 

@@ -22,7 +22,7 @@ from gemma3n_perf.decode.session import MlxDevice
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
-from gemma3n_perf.hardware.conditions import Limits, faults
+from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
 from gemma3n_perf.hardware.nvidia import Gpu
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.shell import run_command
@@ -169,8 +169,9 @@ def tools(here: dueling.Here, workload: Workload, sources: Mapping[str, str]) ->
     def thread_times() -> dict[int, float]:
         return {one.id: one.user_time + one.system_time for one in process.threads()}
 
+    # A probe of its own: duels use the machine's meanwhile.
     return Tools(
-        clock=time.perf_counter, device=MlxDevice(), probe=here.tools.probe,
+        clock=time.perf_counter, device=MlxDevice(), probe=ConditionProbe.on(this_machine(), os.getpid()),
         faults_of=partial(faults, limits=Limits.for_cores(chip.cpu_cores or os.cpu_count() or 1)),
         run=run_command, compete=compete, reads=sweeps.library_reads(Path(mx.__file__).parent),
         environ=here.stack.knobs, today=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
@@ -184,7 +185,14 @@ def _nvml_busy() -> Callable[[], float] | None:
     gpu = Gpu.find(system, system.accelerator().info)
     if gpu is None or gpu.ask("nvmlDeviceGetUtilizationRates") is None:
         return None
-    return lambda: float(gpu.ask("nvmlDeviceGetUtilizationRates").gpu)
+
+    def busy() -> float:
+        rates: Any = gpu.ask("nvmlDeviceGetUtilizationRates")
+        if rates is None:
+            raise NotMeasuredError("NVML no longer tells the GPU's busy share")
+        return float(rates.gpu)
+
+    return busy
 
 
 def _comparisons(

@@ -14,25 +14,33 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 def apply(model: Any) -> None:
     """Replace the end of each layer at one position of batch 1. Without CUDA, change nothing."""
     if backend.cuda():
-        apply_with(model, precompiled.maker())
+        apply_with(model, precompiled.maker(), mx.compile)
 
 
-def apply_with(model: Any, make: Make) -> None:
-    """``apply`` with a given kernel builder."""
+def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+    """``apply`` with a given kernel builder and compiler."""
     kernels = Kernels(make)
+
+    def end(sizes: plan.Plan, w: plan.Arrays, feed: Any, residual: Any, predictions: Any, given: Any) -> list[Any]:
+        corrected, gate = decode.correct(kernels, sizes, w, feed, residual, predictions)
+        return [corrected, decode.per_layer(kernels, sizes, w, gate, given)]
+
+    run = plan.PerPlan(end, compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer, "__call__", _layer(kernels, layer))
+            surgery.wrap(layer, "__call__", _layer(run, layer))
 
 
-def _layer(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+def _layer(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
     sizes = plan.plan(layer)
-    weights = plan.Held(layer)
+    function = run(sizes)
+    names = ("router", "router_norm", "correct", "out_scale", "post_ffw_norm", "eps", "pe_gate", "pe_proj")
+    weights = plan.Held(layer, names=names)
+    lacking = mx.array([0.0] + [1.0] * (sizes.planes - 1), sizes.dtype).reshape(sizes.planes, 1, 1, 1)
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None, per_layer_input: Any = None) -> Any:
         if x.shape[1:3] != (1, 1):
             return original(x, mask, cache, per_layer_input)
-        w = weights()
         predictions = layer.altup.predict(x)
         active = predictions[0]
         normed = layer.input_layernorm(active)
@@ -40,10 +48,8 @@ def _layer(kernels: Kernels, layer: Any) -> Callable[..., Any]:
         attn = layer.post_attention_layernorm(layer.self_attn(normed, mask, cache))
         residual = (active + attn + laurel) * (2.0**-0.5)
         feed = layer.mlp(layer.pre_feedforward_layernorm(residual))
-        corrected, gate = decode.correct(kernels, sizes, w, feed, residual, predictions)
-        added = decode.per_layer(kernels, sizes, w, gate, per_layer_input)
-        added = layer.post_per_layer_input_norm(added)
-        return mx.concatenate([corrected[:1], corrected[1:] + added])
+        corrected, added = function(weights(), feed, residual, predictions, per_layer_input)
+        return corrected + lacking * layer.post_per_layer_input_norm(added)
 
     return call
 

@@ -14,26 +14,24 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 def apply(model: Any) -> None:
     """Replace the predictions at one position of batch 1. Without CUDA, change nothing."""
     if backend.cuda():
-        apply_with(model, precompiled.maker())
+        apply_with(model, precompiled.maker(), mx.compile)
 
 
-def apply_with(model: Any, make: Make) -> None:
-    """``apply`` with a given kernel builder."""
+def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+    """``apply`` with a given kernel builder and compiler."""
     kernels = Kernels(make)
+    run = plan.PerPlan(lambda sizes, w, x: decode.predict(kernels, sizes, w, x, None, w["input_norm"])[0], compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer.altup, "predict", _predict(kernels, layer))
+            surgery.wrap(layer.altup, "predict", _predict(run, layer))
 
 
-def _predict(kernels: Kernels, layer: Any) -> Callable[..., Any]:
-    sizes = plan.plan(layer)
-    weights = plan.Held(layer)
+def _predict(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
+    function = run(plan.plan(layer))
+    weights = plan.Held(layer, names=("router", "router_norm", "predict", "input_norm", "eps"))
 
     def predict(original: Any, x: Any) -> Any:
-        if x.shape[1:3] != (1, 1):
-            return original(x)
-        w = weights()
-        return decode.predict(kernels, sizes, w, x, None, w["pe_norm"])[0]
+        return function(weights(), x) if x.shape[1:3] == (1, 1) else original(x)
 
     return predict
 

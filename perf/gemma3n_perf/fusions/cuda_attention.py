@@ -17,35 +17,44 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 def apply(model: Any) -> None:
     """Replace attention at one position of batch 1. Without CUDA, change nothing."""
     if backend.cuda():
-        apply_with(model, precompiled.maker())
+        apply_with(model, precompiled.maker(), mx.compile)
 
 
-def apply_with(model: Any, make: Make) -> None:
-    """``apply`` with a given kernel builder."""
+def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+    """``apply`` with a given kernel builder and compiler."""
     kernels = Kernels(make)
+
+    def first(sizes: plan.Plan, w: plan.Arrays, x: Any, at: Any) -> list[Any]:
+        qkv = decode.project(kernels, sizes, w, x, laurel=False)
+        return [qkv] if sizes.shared else [qkv, *decode.new_keys(kernels, sizes, w, qkv, at)]
+
+    def second(sizes: plan.Plan, w: plan.Arrays, qkv: Any, keys: Any, values: Any, at: Any) -> Any:
+        return decode.attend(kernels, sizes, w, qkv, keys, values, at)
+
+    before, after = plan.PerPlan(first, compiled), plan.PerPlan(second, compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer.self_attn, "__call__", _attention(kernels, layer))
+            surgery.wrap(layer.self_attn, "__call__", _attention(before, after, layer))
 
 
-def _attention(kernels: Kernels, layer: Any) -> Callable[..., Any]:
+def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callable[..., Any]:
     sizes = plan.plan(layer)
-    weights = plan.Held(layer)
+    project, attend = before(sizes), after(sizes)
+    weights = plan.Held(layer, names=("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
 
     def attention(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
         if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):
             return original(x, mask, cache)
         w = weights()
         position = cache.offset
-        qkv = decode.project(kernels, sizes, w, x, laurel=False)
-        if not sizes.shared:
-            cache.update_and_fetch(*decode.new_keys(kernels, sizes, w, qkv, mx.array([position, 0], mx.int32)))
+        qkv, *new = project(w, x, mx.array([position, 0, 0], mx.int32))
+        if new:
+            cache.update_and_fetch(*new)
         capacity = cache.keys.shape[2]
         at = mx.array([position, min(cache.offset, capacity), capacity], mx.int32)
-        return decode.attend(kernels, sizes, w, qkv, cache.keys, cache.values, at)
+        return attend(w, qkv, cache.keys, cache.values, at)
 
     return attention
-
 
 
 FUSION = Fusion(

@@ -17,23 +17,24 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 def apply(model: Any) -> None:
     """Replace the MLPs at one position of batch 1. Without CUDA, change nothing."""
     if backend.cuda():
-        apply_with(model, precompiled.maker())
+        apply_with(model, precompiled.maker(), mx.compile)
 
 
-def apply_with(model: Any, make: Make) -> None:
-    """``apply`` with a given kernel builder."""
+def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+    """``apply`` with a given kernel builder and compiler."""
     kernels = Kernels(make)
+    run = plan.PerPlan(lambda sizes, w, x: decode.mlp(kernels, sizes, w, x), compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer.mlp, "__call__", _mlp(kernels, layer))
+            surgery.wrap(layer.mlp, "__call__", _mlp(run, layer))
 
 
-def _mlp(kernels: Kernels, layer: Any) -> Callable[..., Any]:
-    sizes = plan.plan(layer)
-    weights = plan.Held(layer)
+def _mlp(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
+    function = run(plan.plan(layer))
+    weights = plan.Held(layer, names=("gate", "up", "down", "multiplier"))
 
     def mlp(original: Any, x: Any) -> Any:
-        return decode.mlp(kernels, sizes, weights(), x) if x.shape[:2] == (1, 1) else original(x)
+        return function(weights(), x) if x.shape[:2] == (1, 1) else original(x)
 
     return mlp
 

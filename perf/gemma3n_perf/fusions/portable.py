@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from gemma3n_perf.fusions.kernels.plan import Arrays, Plan
+from gemma3n_perf.fusions.stacked_altup import mix
 
 
 def prepare(plan: Plan, w: Arrays) -> Arrays:
@@ -53,7 +54,7 @@ def before_cache(
         c = c + w["lacking"] * _norm(pe, pe_norm, eps)
     n = plan.planes
     mixing = mx.addmm(w["identity"], _modalities(plan, w, c[:1], eps), w["predict"]).reshape(n, n)
-    p = (mixing @ c.astype(mx.float32)).astype(plan.dtype)
+    p = mix(mixing, c.astype(mx.float32)).astype(plan.dtype)
     xn = _norm(p[:1], w["input_norm"], eps)
     names = ("q",) if plan.shared else ("q", "k", "v")
     joined = [linear(plan, w[name], xn) for name in names]

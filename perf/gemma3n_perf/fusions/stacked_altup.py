@@ -1,4 +1,4 @@
-"""AltUp over the stacked planes as one small matrix product each way, without transposes, on any device.
+"""AltUp over the stacked planes as one small product each way, without transposes, on any device.
 
 The coefficients are clipped and cast once instead of at every step, and identity and ones ride on the product.
 """
@@ -39,6 +39,13 @@ def coefficients(linear: Any, clip: float | None) -> mx.array:
     return (weight if clip is None else mx.clip(weight, -clip, clip)).T
 
 
+def mix(mixing: mx.array, planes: mx.array) -> mx.array:
+    """``mixing`` (planes, planes) times ``planes`` (planes, hidden). A GPU's matrix unit would round float32 inputs."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mixing @ planes
+    return mx.sum(mixing[:, :, None] * planes[None], axis=1)
+
+
 def _predict(altup: Any, modalities: Callable[[mx.array], mx.array]) -> Callable[..., Any]:
     n = altup.config.altup_num_inputs
     weights = coefficients(altup.prediction_coefs, altup.config.altup_coef_clip)
@@ -49,7 +56,7 @@ def _predict(altup: Any, modalities: Callable[[mx.array], mx.array]) -> Callable
             return original(x)
         planes = x.reshape(n, -1)
         mixing = mx.addmm(identity, modalities(planes[:1]), weights).reshape(n, n)
-        return (mixing @ planes.astype(mx.float32)).astype(x.dtype).reshape(x.shape)
+        return mix(mixing, planes.astype(mx.float32)).astype(x.dtype).reshape(x.shape)
 
     return predict
 

@@ -22,6 +22,7 @@ from gemma3n_perf.hardware.types import Conditions, Fault
 SAMPLE_S = 2.0
 BACK_OFF_S = (5.0, 120.0)
 _NAMED = 3
+_WORTH_NAMING = 0.02
 _GIB = 2**30
 
 
@@ -159,7 +160,8 @@ def _conditions(now: Conditions, limits: Limits, busy: Sequence[Bystander] | Non
     for code, subject, value, fine in shown:
         if code in found:
             fault = found[code]
-            text = fault.found + (f": {_list(busy)}" if code == "foreign-cpu" and busy else "")
+            known = [one for one in busy or () if one.cores >= _WORTH_NAMING]
+            text = fault.found + (f": {_list(known)}" if code == "foreign-cpu" and known else "")
             yield Check(code, subject, State.UNFIT, text, fault.remedy)
         elif value is not None:
             yield Check(code, subject, State.FIT, fine)

@@ -11,7 +11,7 @@ import msgspec
 
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.history import confirmations, publishing, staging, upstream
-from gemma3n_perf.history.asv_files import TIME, Entry, ResultFile, machine
+from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile, machine
 from gemma3n_perf.history.importing import Imported, Refusal, gather, import_sessions, rate_of
 from gemma3n_perf.history.release_line import Release, build
 from gemma3n_perf.history.repository import Commits, commits
@@ -27,6 +27,9 @@ from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.baselines import PUBLISHED, Baselines
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.types import Baseline
+
+Lines = dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]]
+"""By chip class: series of releases, by line and workload."""
 
 MARK = ".gemma3n-perf-site"
 """In the root of every site built here: a folder without it is somebody's own, and is not replaced."""
@@ -117,7 +120,8 @@ def build_site(places: Places, run: Run, note: Callable[[str], None] = lambda te
     notes += more
     page = first.Site(
         baselines, listed, lines, _published(places.baselines, notes), write_documents(places.docs, fresh), evidence,
-        tuple(dict.fromkeys(notes)), known.subjects, (fresh / "asv").is_dir(), (fresh / "upstream").is_dir(),
+        tuple(dict.fromkeys(upstream.without_places(note) for note in notes)), known.subjects,
+        (fresh / "asv").is_dir(), (fresh / "upstream").is_dir(),
     )  # fmt: skip
     (fresh / "index.html").write_text(first.index(page))
     shutil.rmtree(places.site, ignore_errors=True)
@@ -141,19 +145,33 @@ def _publish_commits(
     return publishing.write_regressions(site / "asv", listed)
 
 
-def _publish_upstream(
-    places: Places, site: Path, work: Path, run: Run
-) -> tuple[dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]], list[str]]:
-    lines: dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]] = {}
+def upstream_lines(baselines: Path) -> tuple[Lines, list[str]]:
+    """Return the placed releases of every class, by (line, workload), and what was left out of them."""
+    lines: Lines = {}
     notes: list[str] = []
-    for folder in class_folders(places.baselines):
-        points, faults = upstream.read_class(places.baselines, folder.name)
+    for folder in class_folders(baselines):
+        points, faults = upstream.read_class(baselines, folder.name)
         notes += faults
         if points:
             lines[folder.name] = upstream.placed(points, upstream.order(points))
-            shown = {one.point for listed in lines[folder.name].values() for one in listed}
-            notes += [f"{one.line} {one.version} on {folder.name}: nothing links it to today's" for one in points
-                      if one not in shown]  # fmt: skip
+            shown = {(one.point.line, one.version) for listed in lines[folder.name].values() for one in listed}
+            missing = [one for one in points if (one.line, one.version) not in shown]
+            notes += [f"{one.line} {one.version} on {folder.name}: nothing links it to today's" for one in missing]
+    return lines, notes
+
+
+def import_upstream(places: Places, run: Run) -> int:
+    """Write the releases' repository and asv results beside the commits'; returns how many result files."""
+    lines, _ = upstream_lines(places.baselines)
+    if not lines:
+        return 0
+    beside = places.results.parent / "upstream"
+    results, _ = release_results(lines, beside, run)
+    return len(staging.stage(beside / "results", results, {one.commit for one in results.files}))
+
+
+def _publish_upstream(places: Places, site: Path, work: Path, run: Run) -> tuple[Lines, list[str]]:
+    lines, notes = upstream_lines(places.baselines)
     if lines:
         results, branches = release_results(lines, work, run)
         staging.stage(work / "upstream-results", results, {one.commit for one in results.files})
@@ -169,9 +187,7 @@ def _publish_upstream(
     return lines, notes
 
 
-def release_results(
-    lines: Mapping[str, Mapping[tuple[str, str], tuple[Placed, ...]]], work: Path, run: Run
-) -> tuple[Staged, list[str]]:
+def release_results(lines: Lines, work: Path, run: Run) -> tuple[Staged, list[str]]:
     """Make the releases' repository in ``work / "releases"``; returns their results and the branches they are on."""
     releases: dict[str, dict[str, Release]] = {}
     for by_line in lines.values():
@@ -192,7 +208,7 @@ def release_results(
                 commit, date = made[line, one.version]
                 old = files.get((chip_class, commit))
                 times = {**(old.entries[TIME].values if old else {}), workload: one.value}
-                entries = {TIME: Entry(times), staging.RATE: Entry({k: rate_of(v) for k, v in times.items()})}
+                entries = {TIME: Entry(times), RATE: Entry({k: rate_of(v) for k, v in times.items()})}
                 files[chip_class, commit] = ResultFile(chip_class, commit, date, machines[chip_class], entries)
     return Staged(tuple(files.values()), machines, (), ()), list(ordered)
 
@@ -216,10 +232,20 @@ def _baselines(root: Path) -> tuple[tuple[Baseline, ...], list[str]]:
             one = Baselines(root).load(folder.name)
         except PerfError as error:
             faults.append(error.found)
-            continue
+            one = _newest(folder)
         if one is not None:
             found.append(one)
     return tuple(found), faults
+
+
+def _newest(folder: Path) -> Baseline | None:
+    """Return the newest commit's sound sessions of a class whose baseline is refused for a file that is not."""
+    sessions = gather([folder]).sessions
+    if not sessions:
+        return None
+    last = sessions[-1]
+    same = tuple(one for one in sessions if one.stack.commit == last.stack.commit)
+    return Baseline(last.chip, last.stack, same, "sound", tuple("" for _ in same))
 
 
 def _published(root: Path, notes: list[str]) -> tuple[Any, ...]:

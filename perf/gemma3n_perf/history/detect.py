@@ -1,8 +1,8 @@
 """Steps in a series of times per token: asv's solver, with a penalty from the series' own scatter.
 
 Opinion: asv picks the penalty of its piecewise fit by an information criterion, which on 30 commits at 2 % scatter
-finds one 5 % step in nine. Apache Otava finds it, with 35 packages behind it (docs/history.md has the comparison). The
-solver is fine; given a penalty in proportion to the scatter it finds what Otava finds, and raises fewer false alarms.
+finds one 5 % step in eight. The solver is fine: given a penalty in proportion to the scatter it finds nine in ten,
+nearly what Apache Otava finds, without Otava's false steps and its 35 packages (docs/history.md has the comparison).
 
 A step is a suspicion. Only a duel of the two neighbouring commits confirms it.
 """

@@ -8,6 +8,7 @@ Kept in ``baselines/<class>/history/<line>/<version>.json``, one file a point, w
 """
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from gemma3n_perf.verdict.types import Judgement, Verdict
 SCHEMA = 1
 LINES = ("mlx", "mlx-vlm")
 FOLDER = "history"
+_ADDRESS, _FOLDER = re.compile(r"https?://[^\s)\]`,]+"), re.compile(r"(?<![\w.:/])(?:/[\w.+~-]+){2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,14 @@ def point(
     return Point(
         SCHEMA, date, chip, line, version, workload, anchor, stack, budget_s, found.verdict.value,
         found.effect if measured else None, _finite(found.low) if measured else None,
-        _finite(found.high) if measured else None, launches, None if measured else found.reason, released,
+        _finite(found.high) if measured else None, launches, None if measured else without_places(found.reason),
+        released,
     )  # fmt: skip
+
+
+def without_places(text: str) -> str:
+    """Return an error's words without what is only true of one machine: folders, and addresses of an index."""
+    return _FOLDER.sub(lambda match: match[0].rsplit("/", 1)[1], _ADDRESS.sub("(an address)", text))
 
 
 def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:

@@ -69,7 +69,7 @@ def candidates(folders: Sequence[str] | None = None) -> list[str]:
     found = [
         path
         for place in dict.fromkeys(places)
-        for pattern in ("nvidia/cu*/lib/libcupti.so*", "nvidia/cuda_cupti/lib/libcupti.so*")
+        for pattern in ("nvidia/cu[0-9]*/lib/libcupti.so*", "nvidia/cuda_cupti/lib/libcupti.so*")
         for path in sorted(glob.glob(os.path.join(place, pattern)), reverse=True)
     ]
     if folders is None:

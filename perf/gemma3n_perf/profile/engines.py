@@ -22,9 +22,17 @@ MOST_SAID = 300
 class Streamer(Protocol):
     """An engine that decodes greedily from token ids. Loading happens in ``load``."""
 
-    name: str
-    version: str | None
-    note: str | None
+    @property
+    def name(self) -> str:
+        """What a page calls it."""
+
+    @property
+    def version(self) -> str | None:
+        """Of its package, where it has one."""
+
+    @property
+    def note(self) -> str | None:
+        """A remark beside its figure."""
 
     def load(self) -> None:
         """Load the checkpoint; raises whatever the engine raises."""
@@ -36,9 +44,17 @@ class Streamer(Protocol):
 class Reported(Protocol):
     """A program that times itself: no tokens, no clock of ours."""
 
-    name: str
-    version: str | None
-    note: str | None
+    @property
+    def name(self) -> str:
+        """What a page calls it."""
+
+    @property
+    def version(self) -> str | None:
+        """Of its package, where it has one."""
+
+    @property
+    def note(self) -> str | None:
+        """A remark beside its figure."""
 
     def load(self) -> None:
         """Find the program; raises where it is not there."""

@@ -126,10 +126,11 @@ def _large_product(config: dict[str, Any]) -> tuple[Callable[[Clock], float], in
         bits, group = quantization["bits"], quantization["group_size"]
         packed = mx.arange(rows * _WIDE * bits // 32, dtype=mx.uint32).reshape(rows, -1)
         scales = mx.full((rows, _WIDE // group), 0.01, dtype)
-        weights = [packed, scales, scales * -0.5]
+        biases = scales * -0.5
+        weights = [packed, scales, biases]
 
         def multiply(x: Any) -> Any:
-            return mx.quantized_matmul(x, *weights, transpose=True, group_size=group, bits=bits)
+            return mx.quantized_matmul(x, packed, scales, biases, transpose=True, group_size=group, bits=bits)
     else:
         weights = [mx.full((rows, _WIDE), 0.01, dtype) * 1]
 

@@ -34,4 +34,5 @@ class MlxVlmLoop:
             if index + 1 < count:
                 ahead = engine.step(token)
                 mx.async_eval(ahead)
-            yield int(token.item())
+            read: Any = token.item()
+            yield int(read)

@@ -24,7 +24,20 @@ from gemma3n_perf.profile import contexts, engines, floor, histogram, split, swe
 from gemma3n_perf.profile.engines import said
 from gemma3n_perf.profile.pace import Pace, until
 from gemma3n_perf.profile.trace_worker import Order
-from gemma3n_perf.profile.types import PARTS, Comparison, Missing, Taken, WorkloadProfile
+from gemma3n_perf.profile.types import (
+    PARTS,
+    Comparison,
+    Contexts,
+    Engines,
+    Floor,
+    Histogram,
+    Missing,
+    Split,
+    Sweep,
+    Taken,
+    Trace,
+    WorkloadProfile,
+)
 from gemma3n_perf.workload import load as loading
 from gemma3n_perf.workload.workload import IMAGE_TOKENS, WARM_TOKENS, Shape, Workload
 
@@ -107,15 +120,15 @@ class Profiler:
                 tuple(fault.code for fault in tools.faults_of(conditions)),
             )  # fmt: skip
             if lost is None:
-                alone = replace(empty, **{part: found}, taken={part: taken})  # type: ignore[arg-type]
-                whole = replace(whole, **{part: found}, taken={**whole.taken, part: taken})  # type: ignore[arg-type]
+                alone = replace(empty, **{part: found}, taken={part: taken})
+                whole = replace(whole, **{part: found}, taken={**whole.taken, part: taken})
             else:
                 alone = replace(empty, missing=(lost,))
                 whole = replace(whole, missing=(*whole.missing, lost))
             keep(alone)
         return whole
 
-    def _histogram(self) -> histogram.Histogram:
+    def _histogram(self) -> Histogram:
         wish, config = self._wish, self.checkpoint.config
         position = wish.workload.shape.prompt + WARM_TOKENS
         graph = graphs.count(config, position=position)
@@ -128,7 +141,7 @@ class Profiler:
             compared.append(histogram.beside(other, graph, name, source))
         return histogram.build(graph, config, position, compared=tuple(compared))
 
-    def _floor(self) -> floor.Floor:
+    def _floor(self) -> Floor:
         session, _ = self._prepared()
         tokens = self._tokens()
         setting = floor.Setting(
@@ -138,7 +151,7 @@ class Profiler:
         )  # fmt: skip
         return floor.measure(setting, self._tools.clock, **self._rounds("floor"))
 
-    def _split(self) -> split.Split:
+    def _split(self) -> Split:
         import mlx.core as mx
 
         session, engine = self._prepared()
@@ -148,7 +161,7 @@ class Profiler:
         )  # fmt: skip
         return split.measure(timer, **self._rounds("split"))
 
-    def _contexts(self) -> contexts.Contexts:
+    def _contexts(self) -> Contexts:
         wish, pace = self._wish, self._wish.pace
         generate = wish.workload.shape.generate
         image = Workload.make(wish.workload.checkpoint, "text", _image_shape(wish.workload.checkpoint, generate))
@@ -165,7 +178,7 @@ class Profiler:
             sessions[contexts.Variant("image", image.shape.prompt + WARM_TOKENS)] = self._timed(workload)
         return contexts.measure(sessions, **self._rounds("contexts"), image_missing=missing)
 
-    def _engines(self) -> engines.Engines:
+    def _engines(self) -> Engines:
         from gemma3n_perf.decode.engines.mlx_lm import MlxLm
         from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
         from gemma3n_perf.profile.loop import MlxVlmLoop
@@ -178,7 +191,7 @@ class Profiler:
             tokens=self._wish.pace.engine_tokens, clock=self._tools.clock, **self._rounds("engines"),
         )  # fmt: skip
 
-    def _trace(self) -> trace.Trace:
+    def _trace(self) -> Trace:
         wish, tools = self._wish, self._tools
         tokens = self._tokens()
         session, _ = self._prepared()
@@ -191,7 +204,7 @@ class Profiler:
                     remedy="MTL_CAPTURE_ENABLED=1 gemma3n-perf profile --parts trace --metal-capture FILE.gputrace",
                 )
             return trace.capture_metal(decoder, wish.capture)
-        attempts: list[Callable[[str], trace.Trace]] = []
+        attempts: list[Callable[[str], Trace]] = []
         if wish.backend == "cuda":
             order = Order(str(wish.workload), wish.source, str(wish.root), TRACE_BLOCKS, min(tokens, 8))
             attempts.append(lambda why: trace.by_cupti(order, tools.run))
@@ -203,7 +216,7 @@ class Profiler:
             attempts.append(lambda why: trace.by_threads(decoder, times, tools.own_thread()))
         return trace.best(attempts)
 
-    def _sweep(self) -> sweeps.Sweep:
+    def _sweep(self) -> Sweep:
         wish, tools = self._wish, self._tools
         self._let_go()
         return sweeps.measure(

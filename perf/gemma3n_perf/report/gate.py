@@ -1,6 +1,7 @@
 """What the gate says: the verdict first, then why, then the table; for a terminal, for a phone and for programs."""
 
 import io
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import msgspec
@@ -12,7 +13,7 @@ from rich.text import Text
 from gemma3n_perf.gating_change import NOTHING
 from gemma3n_perf.report.markdown import escape
 from gemma3n_perf.report.markdown import table as markdown_table
-from gemma3n_perf.verdict.gate_facts import Cell, Ruling
+from gemma3n_perf.verdict.gate_facts import Cell, Objection, Ruling
 from gemma3n_perf.verdict.words import percent
 
 SCHEMA = 1
@@ -57,42 +58,49 @@ def write(ruling: Ruling | None, notes: tuple[str, ...], out: TextIO) -> None:
             for reason in decision.reasons:
                 out.write(f"  {reason.verdict}: {reason.found}\n")
                 out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
-        out.write(_table(ruling, getattr(out, "encoding", None) or "ascii", coloured=out.isatty()))
+        out.write(_tables(ruling, getattr(out, "encoding", None) or "ascii", coloured=out.isatty()))
     for note in (*(ruling.notes if ruling else ()), *notes):
         out.write(f"note: {note}\n")
 
 
-def _table(ruling: Ruling, encoding: str, *, coloured: bool) -> str:
-    frame = box.SIMPLE_HEAD if encoding.lower().startswith("utf") else _ASCII
-    table = Table(box=frame, pad_edge=False)
-    table.add_column("fusion", overflow="fold")
-    table.add_column("chip class", overflow="fold")
-    table.add_column("workload", overflow="fold")
-    table.add_column("effect [95 %]", justify="right", no_wrap=True)
-    table.add_column("each session", justify="right")
-    table.add_column("verdict", no_wrap=True)
-    before: tuple[str, str] | None = None
-    for cell in ruling.cells:
-        same = before is not None and before[0] == cell.fusion
-        again = same and before == (cell.fusion, cell.chip_class)
-        name, chip_class = "" if same else cell.fusion, "" if again else cell.chip_class
-        workload = cell.workload + ("" if cell.required else " (extra)")
-        word = Text(cell.word, style=_STYLES.get(cell.word, "yellow"))
-        table.add_row(name, chip_class, workload, effect(cell), sessions(cell), word)
-        before = (cell.fusion, cell.chip_class)
+def _tables(ruling: Ruling, encoding: str, *, coloured: bool) -> str:
+    """One table for each fusion, all with the same columns."""
     text = io.StringIO()
     console = Console(
         file=text, width=_WIDTH, force_terminal=coloured, no_color=not coloured, legacy_windows=False, _environ={}
     )
-    console.print(table)
+    widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
+    for decision in ruling.decisions:
+        console.print(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
+        table = Table(box=box.SIMPLE_HEAD if encoding.lower().startswith("utf") else _ASCII, pad_edge=False)
+        for title, width in zip(_COLUMNS, widths, strict=True):
+            right = title not in ("chip class", "workload", "verdict")
+            table.add_column(title, justify="right" if right else "left", min_width=width, overflow="fold")
+        before = None
+        for cell in (cell for cell in ruling.cells if cell.fusion == decision.fusion):
+            shown: list[str | Text] = [column(cell) for column in _COLUMNS.values()]
+            shown[0] = "" if cell.chip_class == before else cell.chip_class
+            shown[-1] = Text(cell.word, style=_STYLES.get(cell.word, "yellow"))
+            table.add_row(*shown)
+            before = cell.chip_class
+        console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
+
+
+_COLUMNS: dict[str, Callable[[Cell], str]] = {
+    "chip class": lambda cell: cell.chip_class,
+    "workload": lambda cell: cell.workload + ("" if cell.required else " (extra)"),
+    "effect [95 %]": effect,
+    "each session": sessions,
+    "verdict": lambda cell: cell.word,
+}
 
 
 def markdown(ruling: Ruling | None, notes: tuple[str, ...] = ()) -> str:
     """Return the same, short enough for a phone: verdict first, then reasons, then a narrow table for each fusion."""
     parts = [f"**{escape(closing(ruling))}**"]
     for decision in ruling.decisions if ruling else ():
-        lines = [f"- {one.verdict}: {escape(one.found)}. Next: {escape(one.remedy)}" for one in decision.reasons]
+        lines = [f"- {one.verdict}: {_brief(one)}" for one in decision.reasons]
         if lines:
             parts.append("\n".join(lines))
     for decision in ruling.decisions if ruling else ():
@@ -104,6 +112,12 @@ def markdown(ruling: Ruling | None, notes: tuple[str, ...] = ()) -> str:
         )
     parts += [f"- note: {escape(note)}" for note in (*(ruling.notes if ruling else ()), *notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _brief(reason: Objection) -> str:
+    """A reason without the judge's advice on sample sizes, which a phone has no room for."""
+    found = reason.found.partition("; so many launches")[0]
+    return escape(f"{found}. Next: {reason.remedy}" if reason.remedy else found)
 
 
 def _short(cell: Cell) -> str:

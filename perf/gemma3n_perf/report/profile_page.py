@@ -147,10 +147,11 @@ def _bars(one: WorkloadProfile) -> list[tuple[str, Estimate]]:
         bars.append((f"device busy ({one.trace.source})", one.trace.busy_s))
     bars.append(("weight products alone", floor.chain_s))
     rate = floor.gemv_bandwidth
-    stream = Estimate(*(floor.streamed_bytes / value for value in (rate.value, rate.high, rate.low)), rate.rounds)
+    least, middle, most = (floor.streamed_bytes / value for value in (rate.high, rate.value, rate.low))
+    stream = Estimate(middle, least, most, rate.rounds)
     bars.append(("bytes at one large product's speed", stream))
-    least = floor.streamed_bytes / floor.copy_bandwidth
-    bars.append(("bytes at a copy's speed", Estimate(least, least, least, 1)))
+    copied = floor.streamed_bytes / floor.copy_bandwidth
+    bars.append(("bytes at a copy's speed", Estimate(copied, copied, copied, 1)))
     return bars
 
 

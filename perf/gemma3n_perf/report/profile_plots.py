@@ -79,7 +79,7 @@ def sweep(title: str, knobs: Sequence[Knob], threshold: float) -> bytes:
             axes.plot([100 * (one.effect or 0)], [row], "o", color=colour, markersize=6)
         axes.set_yticks(range(len(shown)), [f"{_knob(one.setting)}\n{one.verdict}" for one in shown], fontsize=8)
         axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-        axes.set_xlabel("throughput against the default, %; line: 95 % interval of the duel")
+        axes.set_xlabel("throughput against the default, %; line: 95 %")
     return plots.svg(figure)
 
 

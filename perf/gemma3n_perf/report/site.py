@@ -175,7 +175,7 @@ def _upstream(site: Site) -> str:
         for (name, workload), placed in sorted(lines.items()):
             anchor = max((one.point for one in placed), key=lambda point: point.date).anchor
             dots = [
-                Dot(one.version[:12], *(_percent(value) for value in (one.point.effect, one.point.low, one.point.high)))
+                Dot(one.version[:12], _percent(one.point.effect), _percent(one.point.low), _percent(one.point.high))
                 for one in placed
             ]
             title = f"{chip_class}: {workload} with releases of {name}"

@@ -195,7 +195,7 @@ def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) ->
     for part in parts(name) if PLUS in name else ():
         if part not in before or not before[part].admitted:
             found = f"{name}: its part {part} was not admitted"
-            reasons.append(Objection(_why(before.get(part)), found, f"bring the evidence of {part} as well"))
+            reasons.append(Objection(_why(before.get(part)), found, f"see {part}, or leave it out"))
     return Decision(name, not reasons, tuple(reasons), {} if reasons else wins)
 
 

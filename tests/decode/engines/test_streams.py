@@ -1,5 +1,7 @@
 """The other engines on the forged nano: the same greedy tokens, or their own words."""
 
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from gemma3n_perf.decode.engines.mlx_lm import MlxLm
 from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
+from gemma3n_perf.profile import engines
 from gemma3n_perf.profile.loop import MlxVlmLoop
 from gemma3n_perf.workload.load import Checkpoint
 from tests.decode import fakes
@@ -30,14 +33,13 @@ def test_stream_generate_decodes_what_the_model_loop_does(nano: tuple[Checkpoint
 
 
 def test_mlx_lm_says_for_itself_whether_it_can(nano: tuple[Checkpoint, Any], tmp_path: Path) -> None:
-    """Whatever it answers comes from mlx-lm; a folder that is none is refused in its words."""
+    """Beside the model loop it either gives the same tokens or its own words; a folder that is none is refused."""
     checkpoint, model = nano
-    engine = MlxLm(checkpoint.path)
-    try:
-        engine.load()
-    except Exception as error:
-        assert str(error) or type(error).__name__
-    else:
-        assert list(engine.stream(IDS, 6)) == list(MlxVlmLoop(model).stream(IDS, 6))
+    found = engines.measure(
+        [MlxVlmLoop(model), MlxLm(checkpoint.path)], [], [5, 900, 17, 333, 8], tokens=3, clock=time.perf_counter,
+        rounds=6, rng=random.Random(1),
+    ).results[1]  # fmt: skip
+    assert found.engine == "mlx-lm"
+    assert found.error or (found.tpot_s is not None and found.first_difference is None)
     with pytest.raises(Exception, match="config"):
         MlxLm(tmp_path).load()

@@ -79,7 +79,8 @@ AFTER_ATTENTION = r"""
     int i = tid + e * THREADS;
     a[e] = i < H ? f32(attn[i]) : 0.0f;
     l[e] = 0.0f;
-    if (i < H) for (int k = 0; k < RANK; k++) l[e] += left[k] * weight(wl, sl, bl, RANK, i, k);
+    #pragma unroll 8
+    for (int k = 0; k < RANK && i < H; k++) l[e] += left[k] * weight(wl, sl, bl, RANK, i, k);
     l[e] = rounded<T>(l[e]);
     sums[0] += a[e] * a[e];
     sums[1] += l[e] * l[e];

@@ -89,6 +89,7 @@ class Kernels:
         blocks: int,
         threads: int,
         constants: dict[str, Any],
+        shared_memory: int = 0,
     ) -> list[mx.array]:
         """Run ``blocks`` blocks of ``threads``; ``constants`` are ints and dtypes known when compiling."""
         key = (name, source)
@@ -100,6 +101,7 @@ class Kernels:
                 source=source,
                 header=HEADER,
                 ensure_row_contiguous=True,
+                shared_memory=shared_memory,
             )
         arrays: list[mx.array] = self.built[key](
             inputs=[array for _, array in inputs],

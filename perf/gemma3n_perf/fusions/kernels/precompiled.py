@@ -52,7 +52,7 @@ class Precompiled:
 
     def __call__(
         self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str,
-        ensure_row_contiguous: bool = True,
+        ensure_row_contiguous: bool = True, shared_memory: int = 0,
     ) -> Callable[..., list[mx.array]]:  # fmt: skip
         """A callable kernel."""
 
@@ -81,6 +81,7 @@ class Precompiled:
                 grid=grid,
                 threadgroup=threadgroup,
                 ensure_row_contiguous=ensure_row_contiguous,
+                shared_memory=shared_memory,
             )
 
         return kernel
@@ -127,7 +128,7 @@ class Nvrtc:
         library, program = self._library, ctypes.c_void_p()
         self._check(library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"fusion.cu", 0, None, None))
         try:
-            options = [f"--gpu-architecture={self._architecture}".encode(), b"--std=c++17", b"--device-as-default-execution-space"]
+            options = [f"--gpu-architecture={self._architecture}".encode(), b"--std=c++17"]
             given = (ctypes.c_char_p * len(options))(*options)
             if library.nvrtcCompileProgram(program, len(options), given):
                 raise NvrtcError(self._text("ProgramLog", program).decode(errors="replace"))
@@ -148,10 +149,20 @@ class Nvrtc:
 
 
 def maker() -> Callable[..., Any]:
-    """The fastest way to build kernels here: NVRTC and the disk, else ``mx.fast.cuda_kernel``."""
+    """The fastest way to build kernels here: NVRTC and the disk, else ``mx.fast.cuda_kernel``.
+
+    One kernel is built and run first, so that a driver or library that cannot do it is found here and not in a model.
+    """
     try:
         compiler = Nvrtc(str(mx.device_info()["architecture"]))
-        compiler('extern "C" __global__ void nothing() {}')
-        return Precompiled(folder() / compiler.version, compiler, mx.fast.precompiled_cuda_kernel)
-    except (NvrtcError, KeyError, AttributeError):
+        made = Precompiled(folder() / compiler.version, compiler, mx.fast.precompiled_cuda_kernel)
+        kernel = made(
+            name="gemma3n_probe", input_names=["x"], output_names=["y"], source="  y[0] = x[0] + 1.0f;", header=""
+        )
+        (found,) = kernel(
+            inputs=[mx.array([1.0])], template=[("T", mx.float32)], grid=(32, 1, 1), threadgroup=(32, 1, 1),
+            output_shapes=[(1,)], output_dtypes=[mx.float32],
+        )  # fmt: skip
+        return made if found.item() == 2.0 else mx.fast.cuda_kernel
+    except (NvrtcError, KeyError, AttributeError, RuntimeError, ValueError):
         return mx.fast.cuda_kernel

@@ -60,7 +60,7 @@ _LAST = r"""
 
 _SOURCE = r"""
   constexpr int CH = @CHUNK@, NC = K / CH, PAD = 4 / sizeof(T), STRIDE = NC + PAD;
-  __shared__ T xs[CH * STRIDE];
+  @STAGE@
   auto at = [](int i) { return (i % CH) * STRIDE + i / CH; };
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int first = blockIdx.x * (THREADS / 32) * ROWS;
@@ -73,7 +73,7 @@ _SOURCE = r"""
   @SELECT@
   float acc[PAIRS * ROWS];
   for (int r = 0; r < PAIRS * ROWS; r++) acc[r] = 0.0f;
-  #pragma unroll 2
+  #pragma unroll 1
   for (int c = lane; c < NC; c += 32) {
     float v[CH];
     float total = 0.0f;
@@ -179,14 +179,23 @@ class Product:
             blocks=-(-total // per_block),
             threads=THREADS,
             constants=sizes | (constants or {}),
+            shared_memory=self.staged(dtype),
         )
         return out
+
+    def staged(self, dtype: mx.Dtype) -> int:
+        """Bytes of shared memory to ask for at launch, where the input is too wide for what a kernel has by itself."""
+        chunk = 32 if self.quantized else 16 // dtype.size
+        size = chunk * (self.width // chunk + 4 // dtype.size) * dtype.size
+        return size if size > 40_000 else 0
 
     def source(self, dtype: mx.Dtype) -> str:
         """The kernel's body. Chunks of 32 four-bit weights, or of 16 bytes of dense ones, a lane."""
         chunk = 32 if self.quantized else 16 // dtype.size
         parts = {
             "CHUNK": str(chunk),
+            "STAGE": "extern __shared__ float stage[]; T* xs = reinterpret_cast<T*>(stage);" if self.staged(dtype) else
+            "__shared__ T xs[CH * STRIDE];",
             "MATRIX": f"first / {self.rows[0]}" if self.per_matrix or self.prologue == "last" else "0",
             "PROLOGUE": PROLOGUES[self.prologue],
             "WTYPE": "unsigned int" if self.quantized else "T",

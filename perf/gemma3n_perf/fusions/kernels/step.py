@@ -12,6 +12,10 @@ from gemma3n_perf.fusions.kernels import decode, ends
 from gemma3n_perf.fusions.kernels.common import Kernels
 from gemma3n_perf.fusions.kernels.plan import Arrays, Plan, gather, plan
 
+# What a layer needs before its KV cache, and what on both sides: fewer arrays to hand to each compiled call.
+BOTH = ("router", "router_norm", "eps", "inv_freq")
+EARLY = (*BOTH, "predict", "input_norm", "q", "k", "v", "left", "k_norm")
+
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -25,7 +29,8 @@ class Step:
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._plans: list[Plan] = [plan(layer) for layer in language_model.model.layers]
         self._held: list[Any] = []
-        self._weights: list[Arrays] = []
+        self._early: list[Arrays] = []
+        self._late: list[Arrays] = []
         self._ends: Arrays = {}
 
     def __call__(self, token: mx.array, cache: list[Any]) -> mx.array:
@@ -33,7 +38,7 @@ class Step:
         self._gather()
         text = self._model.model
         pli, c = self._begin(token)
-        plans, weights = self._plans, self._weights
+        plans, early, late = self._plans, self._early, self._late
         last = len(plans) - 1
         positions: dict[tuple[int, int, int], mx.array] = {}
 
@@ -44,7 +49,7 @@ class Step:
 
         pe = pe_norm = None
         first = at(cache[0].offset, 0, 0)
-        state = self._function("first", plans[0])(weights[0], c, weights[0]["pe_norm"], first)
+        state = self._function("first", plans[0])(early[0], c, late[0]["pe_norm"], first)
         for i, each in enumerate(plans):
             layer_cache = cache[text.layer_idx_to_cache_idx[i]]
             position = layer_cache.offset
@@ -53,11 +58,11 @@ class Step:
             keys, values = layer_cache.keys, layer_cache.values
             here = at(position, min(layer_cache.offset, keys.shape[2]), keys.shape[2])
             if i == last:
-                c, pe = self._function("last", each)(weights[i], state, keys, values, here, pli[i])
-                pe_norm = weights[i]["pe_norm"]
+                c, pe = self._function("last", each)(late[i], state, keys, values, here, pli[i])
+                pe_norm = late[i]["pe_norm"]
             else:
                 link = self._function("link", each, plans[i + 1])
-                state = link(weights[i], weights[i + 1], state, keys, values, here, pli[i])
+                state = link(late[i], early[i + 1], state, keys, values, here, pli[i])
         return self._finish(c, pe, pe_norm)
 
     def _gather(self) -> None:
@@ -66,7 +71,9 @@ class Step:
         if len(now) != len(self._held) or any(
             a is not b or c is not d for (a, c), (b, d) in zip(now, self._held, strict=True)
         ):
-            self._weights = [gather(layer) for layer in self._model.model.layers]
+            gathered = [gather(layer) for layer in self._model.model.layers]
+            self._early = [{name: w[name] for name in EARLY if name in w} for w in gathered]
+            self._late = [{name: array for name, array in w.items() if name not in EARLY or name in BOTH} for w in gathered]
             self._ends = ends.gather(self._model)
             self._held = now
 

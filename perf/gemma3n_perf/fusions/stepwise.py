@@ -1,0 +1,135 @@
+"""Two models side by side, each step of both from one and the same state.
+
+Opinion: a deep model with a KV cache is chaotic. Rounding in one step grows to anything within a few more, in a right
+fusion as in a wrong one; so every step starts again from the unfused model's own cache, and is judged by itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decode step at ``position``: logits (vocabulary,), and how far the caches came apart.
+
+    ``response`` is how far the unfused logits move when the step's embedding is perturbed, ``cache_response`` how far
+    its keys and values do. ``cache_difference`` is infinite where shapes or positions differ.
+    """
+
+    position: int
+    unfused: Array
+    fused: Array
+    response: float
+    cache_difference: float
+    cache_response: float
+
+
+def filled(model: Any, start: int) -> list[Any]:
+    """Caches that hold ``start`` positions of seeded random keys and values: the same for every model of one shape."""
+    language_model = model.language_model
+    config, dtype = language_model.config, language_model.model.norm.weight.dtype
+    caches: list[Any] = model.make_cache()
+    random = np.random.default_rng(start)
+    shape = (1, config.num_key_value_heads, start, config.head_dim)
+    for cache in caches:
+        keys, values = (mx.array(random.standard_normal(shape, np.float32) * s).astype(dtype) for s in (0.25, 1.0))
+        cache.update_and_fetch(keys, values)
+    mx.eval(_arrays(caches))
+    return caches
+
+
+def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float) -> Iterator[Step]:
+    """``steps`` steps along the unfused model's greedy path; both models must be of one type."""
+    caches, others = filled(plain, start), plain.make_cache()
+    rivals = fused.make_cache()
+    random = np.random.default_rng(start + 1)
+    token = 5
+    for position in range(start, start + steps):
+        copy(caches, rivals)
+        copy(caches, others)
+        moved = logits(plain, token, others, perturbation * random.choice([-1.0, 1.0], plain_width(plain)))
+        unfused = logits(plain, token, caches)
+        after = logits(fused, token, rivals)
+        yield Step(
+            position=position,
+            unfused=unfused,
+            fused=after,
+            response=distance(moved, unfused),
+            cache_difference=cache_distance(caches, rivals),
+            cache_response=cache_distance(caches, others),
+        )
+        token = int(unfused.argmax())
+
+
+def errors(exact: Any, plain: Any, fused: Any, start: int, steps: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Logits of the model in float32, and of both in their own type, each step from the float32 model's state."""
+    caches = filled(exact, start)
+    own, rivals = plain.make_cache(), fused.make_cache()
+    token = 5
+    for _ in range(steps):
+        copy(caches, own, plain)
+        copy(caches, rivals, fused)
+        reference = logits(exact, token, caches)
+        yield reference, logits(plain, token, own), logits(fused, token, rivals)
+        token = int(reference.argmax())
+
+
+def plain_width(model: Any) -> int:
+    """Width of the model's hidden state."""
+    return int(model.language_model.config.hidden_size)
+
+
+def logits(model: Any, token: int, caches: list[Any], relative: Any = None) -> Array:
+    """Logits (vocabulary,) of one step, evaluated with the caches; ``relative`` perturbs the embedding."""
+    language_model, ids = model.language_model, mx.array([[token]])
+    if relative is None:
+        out = language_model(ids, cache=caches).logits
+    else:
+        text = language_model.model
+        embedded = text.embed_tokens(ids) * (text.hidden_size**0.5)
+        embedded = embedded * (1.0 + mx.array(relative.astype(np.float32))).astype(embedded.dtype)
+        out = language_model(ids, inputs_embeds=embedded, cache=caches).logits
+    row = out[0, -1].astype(mx.float32)
+    mx.eval(row, _arrays(caches))
+    return np.array(row)
+
+
+def copy(source: list[Any], target: list[Any], model: Any = None) -> None:
+    """Put ``source``'s state into ``target``, in arrays of its own, cast to the type of ``model`` where given."""
+    dtype = None if model is None else model.language_model.model.norm.weight.dtype
+    for one, other in zip(source, target, strict=True):
+        for key, value in vars(one).items():
+            if isinstance(value, mx.array):
+                value = value * 1 if dtype is None else value.astype(dtype) * 1
+            setattr(other, key, value)
+    mx.eval(_arrays(target))
+
+
+def cache_distance(one: list[Any], other: list[Any]) -> float:
+    """Largest difference of keys and values; infinite where shapes or positions differ, or where it is NaN."""
+    worst = []
+    for a, b in zip(one, other, strict=True):
+        same = (a.offset, getattr(a, "_idx", 0), a.keys.shape) == (b.offset, getattr(b, "_idx", 0), b.keys.shape)
+        if not same:
+            return float("inf")
+        worst += [mx.max(mx.abs(a.keys - b.keys)), mx.max(mx.abs(a.values - b.values))]
+    found = float(mx.max(mx.stack(worst)).item())
+    return float("inf") if np.isnan(found) else found
+
+
+def distance(a: Array, b: Array) -> float:
+    """Largest absolute difference; infinite where it is NaN."""
+    with np.errstate(invalid="ignore"):
+        worst = float(np.abs(a - b).max())
+    return float("inf") if np.isnan(worst) else worst
+
+
+def _arrays(caches: list[Any]) -> list[Any]:
+    return [array for cache in caches for array in (cache.keys, cache.values)]

@@ -1,0 +1,194 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.ci.comment import Missing, Shown, answered, not_planned, plain, without_measurement
+from gemma3n_perf.ci.event import Pull
+from gemma3n_perf.ci.plan import Plan, State
+from gemma3n_perf.ci.playhouse import Comments
+from gemma3n_perf.ci.post import AUTHOR, MARKER, Api, post, read_comment
+from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
+
+PULL = Pull(7, "a" * 40, "b" * 40, "us/suite", "us/suite", "colleague")
+PLAN = Plan(State.MEASURE, PULL, "stacked_altup.py changed")
+MAC, GPU = "apple-m1-ultra-64gpu", "nvidia-h200"
+WORKLOAD = "e4b-4bit/text/pp320-tg64"
+HOSTILE = "<img src=x> @maintainer [here](https://evil.example) `c` | **b** www.evil.example <!-- x --> #1 _it_\n# big"
+
+
+def cell(chip_class: str, verdict: str | None, effect: float | None = None) -> dict[str, Any]:
+    """Return a line of the gate's JSON."""
+    low, high = (None, None) if effect is None else (effect - 0.005, effect + 0.005)
+    return {
+        "fusion": "stacked-altup", "chip_class": chip_class, "workload": WORKLOAD, "verdict": verdict, "reason": "",
+        "remedy": "", "effect": effect, "low": low, "high": high, "sessions": [], "required": True,
+    }  # fmt: skip
+
+
+def told(*cells: dict[str, Any], reasons: list[dict[str, str]] | None = None, notes: tuple[str, ...] = ()) -> Any:
+    """Return what ``gemma3n-perf gate --json`` writes."""
+    reasons = reasons or []
+    decision = {"fusion": "stacked-altup", "admitted": not reasons, "reasons": reasons, "wins": {}}
+    return {
+        "schema": 1,
+        "answer": "refused" if reasons else "admitted",
+        "verdicts": list(dict.fromkeys(one["verdict"] for one in reasons)),
+        "decisions": [decision],
+        "cells": list(cells),
+        "notes": list(notes),
+    }
+
+
+def test_an_admission_says_so_first_then_shows_every_class() -> None:
+    """Verdict, table with effect and interval, parity and dispatch, links: all a phone shows."""
+    text = answered(
+        told(cell(MAC, "win", 0.0214), cell(GPU, None)),
+        PLAN,
+        [Shown("stacked-altup", MAC, True, True), Shown("stacked-altup", GPU, None, True)],
+        links={"run": "https://github.com/us/suite/actions/runs/1"},
+    )
+    assert text.splitlines() == [
+        MARKER,
+        "### admitted: stacked-altup",
+        "",
+        "**stacked-altup: admitted**",
+        "",
+        "| workload | effect [95 %] | verdict |",
+        "| :--- | ---: | :--- |",
+        f"| **{MAC}** parity ok, dispatch ok | | |",
+        f"| {WORKLOAD} | +2.14 % [+1.64, +2.64] | **win** |",
+        f"| **{GPU}** parity unknown, dispatch ok | | |",
+        f"| {WORKLOAD} | - | off, proved |",
+        "",
+        f"commit {'a' * 12} · [run](https://github.com/us/suite/actions/runs/1)",
+    ]
+
+
+def test_a_loss_is_refused_with_what_to_do() -> None:
+    """The table says where; the step says what."""
+    reasons = [{"verdict": "loss", "found": f"on {MAC}: the whole interval is below", "remedy": ""}]
+    text = answered(told(cell(MAC, "loss", -0.03), reasons=reasons), PLAN)
+    assert "### refused: loss (stacked-altup)" in text
+    assert "- loss, 1 in the table. Next: keep it off where it loses, or make it faster" in text
+
+
+def test_a_missing_class_is_told_once_with_its_cause() -> None:
+    """The job knows why; that the gate found no evidence is then no news."""
+    reasons = [
+        {"verdict": "not-measured", "found": f"x on {GPU}: there is no evidence of this class", "remedy": "measure"},
+        {"verdict": "not-measured", "found": f"x on {MAC}: stale", "remedy": "measure again"},
+    ]
+    missing = [Missing(GPU, "not-measured", "its job was cancelled", "run it again")]
+    text = answered(told(cell(GPU, "not-measured"), reasons=reasons), PLAN, (), missing)
+    assert f"- {GPU}: not-measured: its job was cancelled. Next: run it again" in text
+    assert "there is no evidence" not in text
+    assert "stale" in text
+
+
+def test_an_untrusted_artifact_refuses_even_what_the_gate_admits() -> None:
+    """The headline is of both."""
+    text = answered(told(cell(MAC, "win", 0.02)), PLAN, (), [Missing(None, "invalid", "two artifacts", "look")])
+    assert "### refused: invalid" in text
+
+
+def test_what_an_author_wrote_does_nothing() -> None:
+    """No tag, mention, link, picture, table cell or heading comes of it, wherever it stands."""
+    reasons = [{"verdict": "invalid", "found": HOSTILE, "remedy": HOSTILE}]
+    bad = cell(MAC, "invalid") | {"workload": HOSTILE, "chip_class": HOSTILE, "fusion": "stacked-altup"}
+    plan = Plan(State.MEASURE, PULL, HOSTILE, HOSTILE, harness=(HOSTILE,))
+    for text in (
+        answered(told(bad, reasons=reasons, notes=(HOSTILE,)), plan, (), [Missing(None, "invalid", HOSTILE, HOSTILE)]),
+        without_measurement(Plan(State.REFUSED, PULL, HOSTILE, HOSTILE)),
+        not_planned(HOSTILE),
+    ):
+        body = text.removeprefix(MARKER)
+        assert not set("<>@`") & set(body)
+        assert "](" not in body
+        assert "://" not in body
+        assert "www." not in body
+        assert "\n# " not in body
+        assert "#1" not in body.replace("&#1", "")
+
+
+def test_ordinary_words_stay_readable() -> None:
+    """Names, percentages and a command to copy are as they were."""
+    text = "gh workflow run gate.yml -f pull_request=7: e4b-4bit/text/pp320-tg64, +2.00 % (two sessions)"
+    assert plain(text) == text
+
+
+def test_a_comment_stays_short_whatever_it_has_to_tell() -> None:
+    """A hundred workloads and reasons are a phone's screen or three, not a book."""
+    reasons = [{"verdict": "invalid", "found": f"reason {n} " + "x" * 5000, "remedy": "y" * 5000} for n in range(100)]
+    text = answered(told(*(cell(MAC, "invalid") for _ in range(100)), reasons=reasons), PLAN)
+    assert len(text) < 12_000
+    assert "and 92 more, in the run" in text
+
+
+def test_an_edited_harness_is_pointed_out() -> None:
+    """Who reads the verdict must know that the ruler was edited too."""
+    plan = Plan(State.MEASURE, PULL, "x", harness=("perf/gemma3n_perf/stats/bounds.py", "Makefile", "a", "b"))
+    text = answered(told(cell(MAC, "win", 0.02)), plan)
+    assert "also edits what measures or judges (perf/gemma3n_perf/stats/bounds.py, Makefile, a and 1 more)" in text
+
+
+def test_the_comment_is_written_once_and_then_changed_in_place(tmp_path: Path) -> None:
+    """Over a real connection, to a server that answers as GitHub does."""
+    comments = Comments()
+    path = tmp_path / "comment.md"
+    with comments.served() as url:
+        for number, expected in ((1, "created"), (2, "updated"), (3, "updated")):
+            path.write_text(f"{MARKER}\nanswer {number}\n")
+            assert post(read_comment(path), "us/suite", 7, Api(url, "none").ask) == expected
+    assert comments.bodies == {1: f"{MARKER}\nanswer 3\n"}
+
+
+def test_a_strangers_comment_with_our_marker_is_left_alone() -> None:
+    """On the second page as well as on the first."""
+    stranger = {"id": 1, "body": MARKER, "user": {"login": "stranger"}}
+    pages = [[stranger] * 100, [stranger, {"id": 205, "body": f"{MARKER}\nold", "user": {"login": AUTHOR}}]]
+    asked: list[tuple[str, str]] = []
+
+    def ask(method: str, path: str, body: Any) -> Any:
+        asked.append((method, path))
+        return pages[int(path[-1]) - 1] if method == "GET" else {}
+
+    assert post(f"{MARKER}\nnew", "us/suite", 7, ask) == "updated"
+    assert asked[-1] == ("PATCH", "/repos/us/suite/issues/comments/205")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", MARKER.encode() + b"\xff", MARKER.encode() + b"x" * 70_000])
+def test_what_is_no_comment_of_ours_is_not_posted(tmp_path: Path, data: bytes) -> None:
+    """The artifact could be anything."""
+    (tmp_path / "comment.md").write_bytes(data)
+    with pytest.raises(InvalidError):
+        read_comment(tmp_path / "comment.md")
+
+
+def test_a_repository_that_is_no_name_is_refused() -> None:
+    """It becomes part of a path."""
+    with pytest.raises(UsageError):
+        post(MARKER, "us/suite/../../user", 7, lambda method, path, body: [])
+
+
+def test_github_that_does_not_answer_is_told_without_the_token(tmp_path: Path) -> None:
+    """The verdict stands in the summary all the same."""
+    with pytest.raises(NotMeasuredError) as refused:
+        Api("http://127.0.0.1:9", "secret-token").ask("GET", "/repos/us/suite/issues/7/comments", None)
+    assert "secret-token" not in str(refused.value)
+    assert "summary" in str(refused.value)
+
+
+def test_the_answers_json_is_what_the_gate_writes() -> None:
+    """The comment reads the gate's own report, so a change of its names must show here."""
+    from gemma3n_perf.report.gate import as_json
+    from gemma3n_perf.verdict.gate_facts import Cell, Decision, Objection, Ruling
+    from gemma3n_perf.verdict.types import Verdict
+
+    reason = Objection(Verdict.LOSS, "slower", "")
+    one = Cell("stacked-altup", MAC, WORKLOAD, Verdict.LOSS, "slower", effect=-0.02, low=-0.03, high=-0.01)
+    ruling = Ruling((Decision("stacked-altup", False, (reason,)),), (one,), ())
+    text = answered(json.loads(as_json(ruling)), PLAN)
+    assert f"| {WORKLOAD} | -2.00 % [-3.00, -1.00] | **loss** |" in text
+    assert "### refused: loss (stacked-altup)" in text

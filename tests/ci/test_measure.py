@@ -1,0 +1,176 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.ci.artifacts import Origin, named, open_artifact
+from gemma3n_perf.ci.measure import Order, measure
+from gemma3n_perf.ci.plan import FUSIONS
+from gemma3n_perf.ci.playhouse import Clone
+from gemma3n_perf.ci.records import pack
+from gemma3n_perf.ci.staging import stage
+from gemma3n_perf.ci.touched import touched
+from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
+from gemma3n_perf.gating_git import Repository
+from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.store import evidence as store
+from tests.evidence_files import ALTUP, BIG, GEGLU, Scratch
+from tests.fakes import CHIP, write_session
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    """Return a repository with two fusions."""
+    return Scratch(tmp_path / "repo")
+
+
+def order(scratch: Scratch, tmp_path: Path) -> Order:
+    """Return what a job was sent to measure."""
+    return Order(BIG, scratch.commit, "42", 1, scratch.baselines, tmp_path / "out")
+
+
+def writing(scratch: Scratch, *, fusion: str | None = None) -> Callable[[str], int]:
+    """Return a pytest that measures, leaves evidence and finds a loss."""
+
+    def pytest_run(name: str) -> int:
+        record = scratch.evidence(fusion=fusion or name)
+        scratch.put(replace(record, date=record.date.replace("10:00", "11:00")))
+        return 1
+
+    return pytest_run
+
+
+def said(text: str) -> None:
+    """Take a line of the log."""
+
+
+def test_evidence_is_sent_with_a_manifest_that_the_last_job_accepts(scratch: Scratch, tmp_path: Path) -> None:
+    """Whatever it says: a loss is the gate's business, so pytest's exit code does not matter."""
+    import zipfile
+
+    sent = measure(order(scratch, tmp_path), BIG, [ALTUP, GEGLU], writing(scratch), said)
+    assert sorted(path.name for path in sent) == [f"{GEGLU}.json", "manifest.json", f"{ALTUP}.json"]
+    packed = tmp_path / f"evidence-{BIG}-1.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sent:
+            archive.write(path, path.name)
+    found = open_artifact(named(packed), Origin("42", scratch.commit))
+    assert sorted(found) == [f"{GEGLU}.json", f"{ALTUP}.json"]
+
+
+def test_a_runner_of_another_class_measures_nothing(scratch: Scratch, tmp_path: Path) -> None:
+    """Its label says one thing and its chip another."""
+    with pytest.raises(NotComparableError, match="asked for fake-gpu and is fake-other"):
+        measure(order(scratch, tmp_path), "fake-other", [ALTUP], lambda name: 0, said)
+
+
+def test_evidence_that_was_there_before_is_not_sent_as_new(scratch: Scratch, tmp_path: Path) -> None:
+    """pytest failed, and the committed record of another day lies there still."""
+    scratch.put(scratch.evidence())
+    with pytest.raises(NotMeasuredError, match="only the evidence that was there before"):
+        measure(order(scratch, tmp_path), BIG, [ALTUP], lambda name: 4, said)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_fusion_without_evidence_is_not_measured(scratch: Scratch, tmp_path: Path) -> None:
+    """The others are measured all the same, and nothing is sent as if it were all."""
+    done: list[str] = []
+
+    def pytest_run(name: str) -> int:
+        done.append(name)
+        return 4
+
+    with pytest.raises(NotMeasuredError, match=f"{ALTUP}: it left no evidence.*{GEGLU}: it left no evidence"):
+        measure(order(scratch, tmp_path), BIG, [ALTUP, GEGLU], pytest_run, said)
+    assert done == [ALTUP, GEGLU]
+
+
+def test_evidence_of_another_commit_is_not_sent(scratch: Scratch, tmp_path: Path) -> None:
+    """The checkout changed under the measurement."""
+    moved = replace(order(scratch, tmp_path), commit="f" * 40)
+    with pytest.raises(NotMeasuredError, match="its evidence is of commit"):
+        measure(moved, BIG, [ALTUP], writing(scratch), said)
+
+
+def test_what_an_earlier_job_left_is_not_sent_along(scratch: Scratch, tmp_path: Path) -> None:
+    """The folder must be this job's own."""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="exists"):
+        measure(order(scratch, tmp_path), BIG, [ALTUP], writing(scratch), said)
+
+
+def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scratch: Scratch) -> None:
+    """A shared module touches all that use it; a record its own fusion; a page none."""
+    repository, base = Repository(scratch.root, run_command), scratch.commit
+    scratch.write("docs/page.md", "two")
+    scratch.write(str(FUSIONS / "README.md"), "words")
+    assert touched(repository, base, scratch.sources) == ()
+    scratch.write(str(FUSIONS / "kernels.py"), "# changed")
+    assert touched(repository, base, scratch.sources) == (ALTUP,)
+    scratch.put(scratch.evidence(fusion=f"{ALTUP}+{GEGLU}"))
+    assert touched(repository, base, scratch.sources) == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
+
+
+def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch, tmp_path: Path) -> None:
+    """Its policy and harness give way, what it deletes comes back, its fusions and evidence stay."""
+    scratch.write("perf/gemma3n_perf/stats/bounds.py", "honest")
+    base = scratch.save("base")
+    scratch.write("perf/gemma3n_perf/stats/bounds.py", "lenient")
+    scratch.write("perf/gemma3n_perf/planted.py", "new")
+    (scratch.root / "docs" / "page.md").unlink()
+    scratch.write("baselines/policy.toml", "[gate]\nrequired = []\n")
+    scratch.write(str(FUSIONS / "stacked_altup.py"), "# better")
+    scratch.put(scratch.evidence())
+    head = scratch.save("head")
+    stage(scratch.root, head, base, run_command)
+    read = {name: (scratch.root / name) for name in ("perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml")}
+    assert read["perf/gemma3n_perf/stats/bounds.py"].read_text() == "honest"
+    assert "minimum_effect" in read["baselines/policy.toml"].read_text()
+    assert not (scratch.root / "perf/gemma3n_perf/planted.py").exists()
+    assert (scratch.root / "docs/page.md").exists()
+    assert (scratch.root / FUSIONS / "stacked_altup.py").read_text() == "# better"
+    assert store.path_of(scratch.baselines, BIG, ALTUP).is_file()
+    assert scratch.git("rev-parse", "HEAD") == head
+
+
+@pytest.mark.parametrize(("head", "base"), [("f" * 40, None), (None, "f" * 40)])
+def test_a_checkout_that_is_not_what_it_should_be_is_not_staged(
+    scratch: Scratch, head: str | None, base: str | None
+) -> None:
+    """Another commit, or a base that a shallow clone does not hold."""
+    with pytest.raises(UsageError, match=r"fetch-depth|git restore failed"):
+        stage(scratch.root, head or scratch.commit, base or scratch.commit, run_command)
+
+
+def test_a_clone_for_a_rehearsal_is_the_checkout_as_it_lies_there(scratch: Scratch, tmp_path: Path) -> None:
+    """Changed, new and deleted files come along; ignored ones do not, and the source stays as it was."""
+    scratch.write(".gitignore", "ignored\n")
+    scratch.save("ignore")
+    scratch.write("docs/page.md", "changed")
+    scratch.write("docs/new.md", "new")
+    scratch.write("ignored", "no")
+    (scratch.root / FUSIONS / "registry.py").unlink()
+    before = scratch.git("status", "--porcelain")
+    clone = Clone.of(scratch.root, tmp_path / "clone")
+    assert (clone.root / "docs/page.md").read_text() == "changed"
+    assert (clone.root / "docs/new.md").read_text() == "new"
+    assert not (clone.root / "ignored").exists()
+    assert not (clone.root / FUSIONS / "registry.py").exists()
+    assert clone.git("status", "--porcelain") == ""
+    assert scratch.git("status", "--porcelain") == before
+
+
+def test_the_records_of_a_machine_are_sent_whole(tmp_path: Path) -> None:
+    """All its sessions and its noise floor, laid out as the site reads them."""
+    data, chip_class = tmp_path / "data", CHIP.chip_class
+    for number in (1, 2):
+        write_session(data / "sessions" / chip_class, number)
+    noise = tmp_path / "baselines" / chip_class / "noise.json"
+    noise.parent.mkdir(parents=True)
+    noise.write_text(json.dumps({}))
+    found = pack(chip_class, tmp_path / "baselines", tmp_path / "out", data)
+    assert [path.relative_to(tmp_path / "out").parts[0] for path in found] == ["sessions", "sessions", "noise"]
+    with pytest.raises(NotMeasuredError, match="no session"):
+        pack("another", tmp_path / "baselines", tmp_path / "out", data)

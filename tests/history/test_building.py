@@ -1,0 +1,189 @@
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.history import publishing, upstream
+from gemma3n_perf.history.building import Built, Places, build_site
+from gemma3n_perf.history.upstream import Blocks, Point
+from gemma3n_perf.measure.shell import run_command
+from tests.fakes import STACK
+from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write_history
+
+EVIDENCE = {"fusion": "stacked", "duels": [{"workload": "nano/text/pp40-tg64", "judgement": {"verdict": "win"}}]}
+
+
+def a_history(folder: Path) -> Places:
+    """Write 14 commits with a slowdown at the eighth, two releases, evidence, a profile and a broken session."""
+    hashes = repository(folder / "repo", 14)
+    baselines = folder / "baselines"
+    write_history(baselines, CPU, hashes, at=7, factor=1.3, seed=1)
+    (baselines / CPU / "9998_0123456789ab.json").write_text("{")
+    shutil.copytree(ROOT / "published", baselines / "published")
+    fusions = baselines / CPU / "fusions"
+    fusions.mkdir()
+    (fusions / "stacked.json").write_text(json.dumps(EVIDENCE))
+    launch = Blocks(4.0, 7, (0.020, 0.021, 0.019), (0.025, 0.026, 0.024))
+    point = Point(
+        1, "2026-07-01T10:00:00+00:00", chip(CPU), "mlx", "0.31.0", WORKLOADS[CPU], STACK, replace(STACK, mlx="0.31.0"),
+        12.0, "loss", -0.2, -0.22, -0.18, (launch,),
+    )  # fmt: skip
+    upstream.write(baselines, point)
+    failure = replace(
+        point, version="0.30.0", stack=None, verdict="not-measured", effect=None, low=None, high=None, launches=(),
+        failure="no <wheel> for this Python",
+    )  # fmt: skip
+    upstream.write(baselines, failure)
+    docs = folder / "docs"
+    (docs / "profiles").mkdir(parents=True)
+    (docs / "profiles" / "x.md").write_text("# Profile of x\n\nSee [trust](../trust.md) and [code](../../perf/x.py).\n")
+    (docs / "trust.md").write_text("# How much to trust it\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    return Places(folder / "repo", baselines, docs, folder / "results", folder / "site")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Built]:
+    """Build one site."""
+    places = a_history(tmp_path_factory.mktemp("site"))
+    return places, build_site(places, run_command)
+
+
+def test_the_first_page_leads_everywhere(built: tuple[Places, Built]) -> None:
+    """Every address on every page of ours is a file of the site."""
+    places, _ = built
+    for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
+        for address in re.findall(r'(?:href|src)="([^"#]*)[^"]*"', page.read_text()):
+            if address and not address.startswith("data:"):
+                assert (page.parent / address).exists(), f"{page.name}: {address}"
+
+
+class Balance(HTMLParser):
+    """Checks that elements are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember an element that must be closed."""
+        if tag not in ("meta", "link", "br", "img", "hr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Pass over an element that closes itself."""
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the innermost."""
+        assert self.open.pop() == tag
+
+
+def test_pages_are_well_formed(built: tuple[Places, Built]) -> None:
+    """With one first heading, a language and a way past the navigation."""
+    places, _ = built
+    for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
+        text = page.read_text()
+        parser = Balance()
+        parser.feed(text)
+        assert parser.open == []
+        assert text.count("<h1>") == 1
+        assert '<html lang="en">' in text
+        assert 'class="skip"' in text
+
+
+def test_no_page_loads_anything_from_outside(built: tuple[Places, Built]) -> None:
+    """Neither ours nor asv's: no script, style or picture with an address of its own."""
+    places, _ = built
+    for page in places.site.rglob("*.html"):
+        assert re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//', page.read_text()) == []
+    assert "@import" not in (places.site / "site.css").read_text()
+
+
+def test_every_plot_says_what_it_shows(built: tuple[Places, Built]) -> None:
+    """A title and a description for those who do not see it; the numbers in a table."""
+    text = (built[0].site / "index.html").read_text()
+    plots = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(plots) == 3
+    for plot in plots:
+        title, description = re.search(r'aria-labelledby="(\S+) (\S+)"', plot).groups()  # type: ignore[union-attr]
+        assert f'<title id="{title}">' in plot
+        assert f'<desc id="{description}">' in plot
+        assert re.findall(r'="-?(?:nan|inf)', plot) == []
+    assert text.count("<table>") >= 3
+
+
+def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[Places, Built]) -> None:
+    """Where asv's pages read them, with the time before and after; tok/s is none."""
+    places, found = built
+    (series,) = found.series
+    (step,) = series.found
+    text = (places.site / "index.html").read_text()
+    assert "suspected" in text
+    assert f"history confirm {step.before[:12]} {step.after[:12]}" in text
+    rows = json.loads((places.site / "asv" / "regressions.json").read_bytes())["regressions"]
+    assert [row[0] for row in rows] == ["decode.track_time_per_token('nano/text/pp40-tg64')"]
+    assert (places.site / "asv" / rows[0][1]).is_file()
+    (jump,) = rows[0][6]
+    assert jump[0] is None
+    index = json.loads((places.site / "asv" / "index.json").read_bytes())
+    assert index["revision_to_hash"][str(jump[1])] == step.after
+    assert jump[3] / jump[2] == pytest.approx(1.3, rel=0.1)
+
+
+def test_releases_are_shown_with_their_failures(built: tuple[Places, Built]) -> None:
+    """On our page and on asv's, where a failure is a missing value."""
+    places, _ = built
+    text = (places.site / "index.html").read_text()
+    assert "-20.0 %" in text
+    assert "no &lt;wheel&gt; for this Python" in text
+    index = json.loads((places.site / "upstream" / "index.json").read_bytes())
+    assert index["params"]["branch"] == ["mlx"]
+    assert set(index["tags"]) == {"mlx-0.30.0", "mlx-0.31.0"}
+
+
+def test_what_was_left_out_is_said(built: tuple[Places, Built]) -> None:
+    """On the page and to who built it."""
+    places, found = built
+    assert any("9998_0123456789ab.json" in note for note in found.notes)
+    assert "9998_0123456789ab.json" in (places.site / "index.html").read_text()
+
+
+def test_evidence_and_documents_are_linked(built: tuple[Places, Built]) -> None:
+    """With the verdict, and a copy of the file; links to files that are not on the site are words."""
+    places, _ = built
+    text = (places.site / "index.html").read_text()
+    assert f'href="evidence/{CPU}/stacked.json"' in text
+    assert "nano/text/pp40-tg64: win" in text
+    assert 'href="docs/trust.html"' in text
+    profile = (places.site / "docs" / "profiles" / "x.html").read_text()
+    assert 'href="../trust.html"' in profile
+    assert "<span>code</span>" in profile
+    assert "<table>" in (places.site / "docs" / "trust.html").read_text()
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    """Only a site that was built here is."""
+    repository(tmp_path / "repo", 1)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "precious.txt").touch()
+    places = Places(tmp_path / "repo", tmp_path / "none", tmp_path / "none", tmp_path / "results", site)
+    with pytest.raises(UsageError, match="no site of this suite"):
+        build_site(places, run_command)
+    (site / "precious.txt").unlink()
+    assert build_site(places, run_command).points == 0
+    assert build_site(places, run_command).points == 0
+    assert "No baseline is committed yet" in (site / "index.html").read_text()
+
+
+def test_a_new_outside_address_of_asv_is_an_error(tmp_path: Path) -> None:
+    """Rather than a page that asks a stranger for scripts."""
+    (tmp_path / "index.html").write_text(
+        '<html><head><title>x</title><img src="https://cdn.example/a.png"></head></html>'
+    )
+    with pytest.raises(NotMeasuredError, match=r"cdn\.example"):
+        publishing.settle(tmp_path, "../index.html")

@@ -126,3 +126,11 @@ def test_what_cannot_be_started_is_named() -> None:
     """A missing interpreter is a failure of that worker."""
     with pytest.raises(WorkerFailedError, match="cannot be started"):
         ProcessWorker(replace(arm("candidate"), argv=(str(Path("/no/such/python")),)))
+
+
+def test_last_words_name_nobodys_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end in records, which are committed."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    worker = started("import sys; print('No such file: /home/somebody/.cache/x', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(WorkerFailedError, match=r"No such file: ~/\.cache/x"):
+        worker.receive(10.0)

@@ -236,9 +236,13 @@ def _of_fusion(name: str, config: dict[str, Any], position: int) -> tuple[Graph,
 
 def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     """Write the pages of all stored profiles, or check that they are current."""
+    from gemma3n_perf.profile.tried import tried
     from gemma3n_perf.report import profile_page
 
-    files = profile_page.build(store.read_all(baselines))
+    profiles = store.read_all(baselines)
+    files = profile_page.build(
+        profiles, {one.chip.chip_class: tried(baselines, one.chip.chip_class) for one in profiles}
+    )
     wanted = {docs / path: data for path, data in files.items()}
     folder = docs / profile_page.FOLDER
     stray = set(folder.glob("*.md")) | set(folder.glob("*.svg"))

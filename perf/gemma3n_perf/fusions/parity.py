@@ -8,7 +8,6 @@ The steps cross the caches' 256-step growth and the sliding window's edge, where
 
 import gc
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +17,13 @@ import numpy as np
 from gemma3n_perf.fusions import backend, stepwise
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
-from gemma3n_perf.fusions.types import Fusion
+from gemma3n_perf.fusions.types import Fusion, applied
 
 GROWTH = 256
 """Positions by which mlx-vlm's caches grow."""
 LEAD, STEPS = 12, 32
 OWN_STEPS = 16
-FACTOR = 8.0
+FACTOR = 16.0
 FLOOR = 1e-5
 """Relative to the largest logit: float32 itself is no finer over a whole model."""
 OWN_FACTOR = 1.5
@@ -41,7 +40,8 @@ class Parity:
     """What was compared and how it came out. Differences are absolute, in logits or in keys and values.
 
     ``starts`` are the positions at which each stretch of steps began. ``worst_ratio`` is the largest difference in
-    units of its own step's tolerance, at ``worst_position``; ``tolerance`` that step's. ``flips`` counts greedy tokens
+    units of its own step's tolerance, at ``worst_position``; ``tolerance`` that step's;
+    ``fused_error`` is the largest difference of all. ``flips`` counts greedy tokens
     that differ, ``excused`` those where the unfused model's two best are closer than the tolerance. ``own_error`` and
     ``unfused_own_error`` are root mean square errors against float32 in the model's own type (0 where that is
     float32). ``memory_ratio`` is that of both models to one; ``leaked_bytes`` what further steps added.
@@ -51,7 +51,7 @@ class Parity:
     starts: tuple[int, ...]
     perturbation: float
     tolerance: float
-    largest_difference: float
+    fused_error: float
     worst_ratio: float
     worst_position: int
     worst_cache_ratio: float
@@ -84,26 +84,31 @@ def starts(window: int, maximum: int) -> tuple[int, ...]:
 
 def check(model: Any, fusion: Fusion) -> Parity:
     """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
-    return parity(model, None, apply=fusion.apply)
+    twin = share(model)
+    before = parameters(twin)
+    active = _active()
+    fusion.apply(twin)
+    return parity(model, twin, weights_changed=changed(before, parameters(twin)), active_before=active)
 
 
-def parity(model_plain: Any, model_fused: Any, *, apply: Callable[[Any], None] | None = None) -> Parity:
+def parity(
+    model_plain: Any, model_fused: Any, *, weights_changed: tuple[str, ...] = (), active_before: int | None = None
+) -> Parity:
     """Compare an unfused model with a fused one over the same weights.
 
-    With ``apply``, twins are made of ``model_plain`` as needed, also one in float32 for a model of another type:
-    without it, both models must be float32, and ``model_fused`` is compared as it is.
+    For a model that is not float32, twins of ``model_plain`` in float32 are made, and what was applied to
+    ``model_fused`` is applied to one of them: packed weights stay shared, everything else takes memory meanwhile.
+    ``active_before``: MLX's active memory before the fusion was applied, bytes; the default is now.
     """
     mx.eval(model_plain.language_model.parameters())
     dtype = model_plain.language_model.model.norm.weight.dtype
-    one = _bytes(model_plain.language_model)
-    before = _active()
-    fused, altered = _twin(model_plain, apply) if apply is not None else (model_fused, ())
     config = model_plain.language_model.config
     at = starts(config.sliding_window, config.max_position_embeddings)
-    stepwise.logits(fused, 5, stepwise.filled(fused, 16))
-    ratio = 1.0 + max(0, _active() - before) / one
-    leaked = leak(fused, at[0])
-    exact, exact_fused = (model_plain, fused) if dtype == mx.float32 else _float32(model_plain, apply)
+    before = _active() if active_before is None else active_before
+    stepwise.logits(model_fused, 5, stepwise.filled(model_fused, 16))
+    ratio = 1.0 + max(0, _active() - before) / _bytes(model_plain.language_model)
+    leaked = leak(model_fused, at[0])
+    exact, exact_fused = (model_plain, model_fused) if dtype == mx.float32 else _float32(model_plain, model_fused)
     perturbation = perturbation_here()
     steps: list[Step] = []
     moved = 0.0
@@ -114,10 +119,10 @@ def parity(model_plain: Any, model_fused: Any, *, apply: Callable[[Any], None] |
         steps += found
     own: list[tuple[Any, Any, Any]] = []
     if dtype != mx.float32:
-        own = list(stepwise.errors(exact, model_plain, fused, at[-1], OWN_STEPS))
+        own = list(stepwise.errors(exact, model_plain, model_fused, at[-1], OWN_STEPS))
     return judge(
         steps, own, starts=at, perturbation=perturbation, own_type=str(dtype).rpartition(".")[2],
-        weights_changed=altered, unfused_moved=moved, memory_ratio=ratio, leaked_bytes=leaked,
+        weights_changed=weights_changed, unfused_moved=moved, memory_ratio=ratio, leaked_bytes=leaked,
     )  # fmt: skip
 
 
@@ -175,7 +180,7 @@ def judge(
         starts=starts,
         perturbation=perturbation,
         tolerance=tolerances[worst],
-        largest_difference=max(differences),
+        fused_error=max(differences),
         worst_ratio=ratios[worst],
         worst_position=steps[worst].position,
         worst_cache_ratio=cache_ratios[cache_worst],
@@ -207,20 +212,14 @@ def _rms(pairs: list[tuple[Any, Any]]) -> float:
     return float("inf") if np.isnan(found) else found
 
 
-def _float32(model: Any, apply: Callable[[Any], None] | None) -> tuple[Any, Any]:
+def _float32(model: Any, model_fused: Any) -> tuple[Any, Any]:
     """Twins in float32, unfused and fused: packed weights stay packed and shared; scales, norms and the rest are cast."""
-    if apply is None:
-        raise TypeError("a model that is not float32 is compared through its fusion's apply")
     exact = share(model)
     exact.language_model.set_dtype(mx.float32)
-    return exact, _twin(exact, apply)[0]
-
-
-def _twin(model: Any, apply: Callable[[Any], None]) -> tuple[Any, tuple[str, ...]]:
-    twin = share(model)
-    before = parameters(twin)
-    apply(twin)
-    return twin, changed(before, parameters(twin))
+    fused = share(exact)
+    for apply in applied(model_fused):
+        apply(fused)
+    return exact, fused
 
 
 def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
         if id(value) not in known:
             twin = known[id(value)] = type(value).__new__(type(value))
             for key, each in vars(value).items():
+                if key == "_fusions_applied":  # a copy of a fused model is not one: its methods still belong to the first
+                    continue
                 object.__setattr__(twin, key, _copied(each, known))
             for key, each in value.items():
                 dict.__setitem__(twin, key, _copied(each, known))

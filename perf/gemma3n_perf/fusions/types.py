@@ -4,6 +4,7 @@ Opinion: a fusion says beforehand what it does to the graph of a decode token, s
 itself, or a path that never ran, shows before any timing is believed.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,3 +74,27 @@ class Fusion:
     where: str = "everywhere"
     apply: Callable[[Any], None] = _nothing
     env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Let ``apply`` leave its mark on the model, so that a twin in another type can be fused alike."""
+        object.__setattr__(self, "apply", _marking(self.apply))
+
+
+def _marking(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+    if hasattr(apply, "marks"):
+        return apply
+
+    def marking(model: Any) -> None:
+        before = applied(model)
+        apply(model)
+        with contextlib.suppress(AttributeError, TypeError):
+            object.__setattr__(model, "_fusions_applied", (*before, marking))
+
+    marking.marks = True  # type: ignore[attr-defined]
+    return marking
+
+
+def applied(model: Any) -> tuple[Callable[[Any], None], ...]:
+    """What was applied to this model, in order; a composition counts as one."""
+    marks: tuple[Callable[[Any], None], ...] = getattr(model, "_fusions_applied", ())
+    return marks

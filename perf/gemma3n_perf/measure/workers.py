@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -149,5 +150,7 @@ class ProcessWorker:
             self._said.seek(max(0, size - 4 * _WORDS))
             text = " | ".join(self._said.read().decode(errors="replace").split("\n")).strip(" |")
             if text:
+                # Words are kept in records, which are committed: nobody's folders belong there.
+                text = text.replace(str(Path.home()), "~").replace(tempfile.gettempdir(), "$TMPDIR")
                 return f"; its last words: {text[-_WORDS:]}"
         return ""

@@ -1,9 +1,10 @@
-"""The page of a chip class's profile, made from baselines/<class>/profile.json and from nothing else."""
+"""The page of a chip class's profile, made from its profile.json and its fusions' evidence, and from nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from gemma3n_perf.profile import headroom
+from gemma3n_perf.profile.headroom import Tried
 from gemma3n_perf.profile.trace import gaps
 from gemma3n_perf.profile.types import Estimate, Histogram, Profile, WorkloadProfile
 from gemma3n_perf.report import describe, profile_plots
@@ -26,14 +27,19 @@ _PUBLISHED_STREAM = {"e4b-4bit": 2.472e9}
 """Bytes of the published streaming floor (lablup/mlxcel #345): attention, MLP and head."""
 
 
-def build(profiles: Sequence[Profile]) -> dict[PurePosixPath, bytes]:
+Tries = Mapping[str, Mapping[str, Sequence[Tried]]]
+"""Fusions that were measured, by chip class and workload."""
+
+
+def build(profiles: Sequence[Profile], tries: Tries | None = None) -> dict[PurePosixPath, bytes]:
     """Return all pages and plots, by path below the docs folder."""
     files: dict[PurePosixPath, bytes] = {}
     for profile in profiles:
         name = profile.chip.chip_class
-        parts = [_HEAD.format(name=name), _facts(profile), _answers(profile)]
+        tried = (tries or {}).get(name, {})
+        parts = [_HEAD.format(name=name), _facts(profile), _answers(profile, tried)]
         for one in profile.workloads:
-            parts.append(_workload(name, one, files))
+            parts.append(_workload(name, one, tried.get(one.workload, ()), files))
         files[FOLDER / f"{name}.md"] = ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode()
     return files
 
@@ -54,17 +60,17 @@ def _facts(profile: Profile) -> str:
     )
 
 
-def _answers(profile: Profile) -> str:
+def _answers(profile: Profile, tried: Mapping[str, Sequence[Tried]]) -> str:
     rows = []
     for one in profile.workloads:
-        finding = headroom.decide(headroom.summarise(one))
+        finding = headroom.decide(headroom.summarise(one, tried.get(one.workload, ())))
         rows.append((f"`{one.workload}`", f"**{finding.justified}**", finding.reason))
     return "## Is a fusion justified?\n\n" + table(
         ("workload", "fusion justified", "why"), rows, left=("workload", "fusion justified", "why")
     )
 
 
-def _workload(name: str, one: WorkloadProfile, files: dict[PurePosixPath, bytes]) -> str:
+def _workload(name: str, one: WorkloadProfile, tried: Sequence[Tried], files: dict[PurePosixPath, bytes]) -> str:
     stem = f"{name}-{one.workload.replace('/', '-')}"
 
     def plot(kind: str, data: bytes, words: str) -> str:
@@ -72,7 +78,7 @@ def _workload(name: str, one: WorkloadProfile, files: dict[PurePosixPath, bytes]
         files[path] = data
         return f"![{words}]({path.name})"
 
-    parts = [f"## {one.workload}", _headroom(one)]
+    parts = [f"## {one.workload}", _headroom(one, tried)]
     if one.split:
         split = one.split
         parts += ["### Pipeline split", _split(one)]
@@ -109,8 +115,8 @@ def _workload(name: str, one: WorkloadProfile, files: dict[PurePosixPath, bytes]
     return "\n\n".join(parts)
 
 
-def _headroom(one: WorkloadProfile) -> str:
-    finding = headroom.decide(headroom.summarise(one))
+def _headroom(one: WorkloadProfile, tried: Sequence[Tried]) -> str:
+    finding = headroom.decide(headroom.summarise(one, tried))
     lines = [f"Fusion justified: **{finding.justified}**. {finding.reason[0].upper()}{finding.reason[1:]}."]
     if finding.settles:
         lines.append(f"To settle it: {finding.settles}.")

@@ -1,0 +1,49 @@
+"""``gemma3n_perf.fuse``: the admitted fusions of this machine's chip class, for a user of mlx-vlm, in one line."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gemma3n_perf.fusions import registry
+from gemma3n_perf.fusions.types import Fusion, applied
+from gemma3n_perf.hardware.types import Chip
+
+
+def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None) -> tuple[str, ...]:
+    """Apply to mlx-vlm's Gemma3n ``model`` what the gate admitted for this chip class; returns the names applied.
+
+    Of several admitted ones the first that is on here and whose variables are set is applied, so that a record
+    lists compositions best first. A model that was fused before is left alone. Nothing admitted: an empty tuple.
+
+    Raises UsageError for a model that is not Gemma3n, MalformedRecordError for a broken record of admission.
+    """
+    from gemma3n_perf.errors import UsageError
+
+    language_model = getattr(model, "language_model", None)
+    if getattr(getattr(language_model, "config", None), "model_type", None) != "gemma3n_text":
+        raise UsageError(
+            f"{type(model).__name__} is not mlx-vlm's Gemma3n",
+            expected="what mlx_vlm.load returns for a Gemma3n checkpoint",
+            remedy="leave other models as they are",
+        )
+    if applied(model):
+        return ()
+    if chip is None:
+        from gemma3n_perf.hardware.chip import detect
+
+        chip = detect()
+    for name in registry.admitted(chip, baselines or _baselines()):
+        fusion = registry.get(name)
+        if fusion.enabled(chip) and _set(fusion):
+            fusion.apply(model)
+            return (name,)
+    return ()
+
+
+def _set(fusion: Fusion) -> bool:
+    """Whether the variables of a knob were set before this process started."""
+    return all(os.environ.get(name) == value for name, value in fusion.env.items())
+
+
+def _baselines() -> Path:
+    return Path(__file__).resolve().parents[3] / "baselines"

@@ -11,19 +11,28 @@ class Bench:
     """Compares by number: a loss from ``first`` on, and steps that cannot be told, or only with twice the budget."""
 
     def __init__(
-        self, first: int, *, untold: tuple[int, ...] = (), hard: tuple[int, ...] = (), sign: str = "loss"
+        self,
+        first: int,
+        *,
+        untold: tuple[int, ...] = (),
+        hard: tuple[int, ...] = (),
+        sign: str = "loss",
+        effect: float = -0.05,
     ) -> None:
         self.first, self.untold, self.hard = first, untold, hard
         self.sign = Verdict(sign)
+        self.effect = effect
         self.asked: list[tuple[int, int, float]] = []
+        self.margins: list[float] = []
 
-    def __call__(self, baseline: str, candidate: str, budget_s: float) -> Judgement:
+    def __call__(self, baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
         """Judge."""
         a, b = int(baseline[4:]), int(candidate[4:])
+        self.margins.append(margin)
         self.asked.append((a, b, budget_s))
         if b in self.untold or (b in self.hard and budget_s < 120):
             return Judgement(Verdict.INCONCLUSIVE, "noisy")
-        return Judgement(self.sign if a < self.first <= b else Verdict.NO_CHANGE, "", -0.05, -0.06, -0.04)
+        return Judgement(self.sign if a < self.first <= b else Verdict.NO_CHANGE, "", self.effect, -0.06, -0.04)
 
 
 @pytest.mark.parametrize("first", range(1, 17))
@@ -36,6 +45,15 @@ def test_the_first_changed_step_is_found(first: int) -> None:
     assert found.judgement.verdict is Verdict.LOSS
     assert bench.asked[-1] == (first - 1, first, 60.0)
     assert len(bench.asked) <= 1 + 4 + 1
+
+
+@pytest.mark.parametrize(("effect", "margin"), [(-0.3, 0.1), (-0.02, 0.01)])
+def test_no_change_is_judged_by_the_change_that_is_looked_for(effect: float, margin: float) -> None:
+    """A large change is told from none soon, even where the machine is noisy; never more strictly than usual."""
+    bench = Bench(5, effect=effect)
+    bisect(STEPS, bench, budget_s=60)
+    assert bench.margins[0] == 0.01
+    assert bench.margins[1:] == pytest.approx([margin] * (len(bench.margins) - 1))
 
 
 def test_a_speed_up_is_found_alike() -> None:

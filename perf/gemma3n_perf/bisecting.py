@@ -1,17 +1,22 @@
 """Which step of a range changed the speed: a binary search that knows a step may not be tellable.
 
-Opinion: a step is called changed or unchanged only by a verdict that says so. What stays inconclusive with twice the
-budget is skipped, as ``git bisect skip`` does, and widens the answer instead of spoiling it.
+Opinion: a step is called changed or unchanged only by a verdict that says so. The question of each is whether it has
+the change that the ends have, so the larger that is, the wider is the margin of no change. What stays inconclusive
+with twice the budget is skipped, as ``git bisect skip`` does, and widens the answer instead of spoiling it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, Verdict
 
-Compare = Callable[[str, str, float], Judgement]
-"""From baseline arm, candidate arm and budget in seconds to a judgement."""
+Compare = Callable[[str, str, float, float], Judgement]
+"""From baseline arm, candidate arm, budget in seconds and margin (a fraction of throughput) to a judgement."""
+
+_LEAST_SHARE = 1 / 3
+"""A step with less than this share of the ends' change counts as unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +46,20 @@ def bisect(
     good, bad, skipped = 0, len(steps) - 1, set[int]()
     tried: list[tuple[str, Judgement]] = []
 
+    margin = Policy().margin
+
     def judged(index: int, baseline: int = 0) -> Judgement:
-        found = compare(steps[baseline], steps[index], budget_s)
+        found = compare(steps[baseline], steps[index], budget_s, margin)
         if found.verdict is Verdict.INCONCLUSIVE:
             # A budget is fixed beforehand: twice as much is another duel, not a longer one.
-            found = compare(steps[baseline], steps[index], 2 * budget_s)
+            found = compare(steps[baseline], steps[index], 2 * budget_s, margin)
         tried.append((steps[index], found))
         return found
 
     note(f"comparing the ends: {steps[0]} and {steps[-1]}")
     ends = judged(bad)
     _require_changed(ends, steps)
+    margin = max(margin, _LEAST_SHARE * abs(ends.effect or 0.0))
     while (step := _middle(good, bad, skipped)) is not None:
         note(f"{bad - good - 1} steps left: trying {steps[step]}")
         verdict = judged(step).verdict

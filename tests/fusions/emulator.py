@@ -29,6 +29,8 @@ class Emulator:
     def __call__(
         self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str, **_: Any
     ) -> Callable[..., list[mx.array]]:
+        """A callable kernel; compiled when it is first called."""
+
         def kernel(
             *, inputs: list[mx.array], template: list[tuple[str, Any]], grid: tuple[int, int, int],
             threadgroup: tuple[int, int, int], output_shapes: list[tuple[int, ...]], output_dtypes: list[Any],

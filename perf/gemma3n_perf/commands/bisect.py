@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TextIO
 
 from gemma3n_perf import dueling
@@ -44,8 +45,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         workloads, sources = chosen(args, here)
         progress = Progress(sys.stderr)
 
-        def compare(baseline: str, candidate: str, budget_s: float) -> Judgement:
-            asked = dueling.Asked(baseline, candidate, workloads, budget_s, sources=sources)
+        def compare(baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
+            policy = replace(Policy(), margin=margin)
+            asked = dueling.Asked(baseline, candidate, workloads, budget_s, policy=policy, sources=sources)
             try:
                 found = dueling.duel(asked, here).judgements[workloads[0]]
             except ArmUnavailableError as error:

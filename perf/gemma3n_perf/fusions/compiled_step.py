@@ -1,6 +1,7 @@
 """A whole decode step in one compiled call a layer, from MLX's own operations, on any device."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -34,27 +35,26 @@ class CompiledStep:
         c, pli = self._function("begin", self._begin)(self._ends, token)
         turns: dict[tuple[int, bool], mx.array] = {}
         state: list[mx.array] = []
-        pe = pe_norm = None
+        attn: mx.array | None = None
         for i, each in enumerate(self._plans):
             layer_cache = cache[text.layer_idx_to_cache_idx[i]]
             key = (layer_cache.offset, self._layers[i].is_sliding)
             if key not in turns:
                 turns[key] = self._function("turn", self._turn)(mx.array(key[0]), weights[i]["inv_freq"])
             if i == 0:
-                state = self._function(("first", each), lambda each=each: self._first(each))(weights[0], c, turns[key])
+                state = self._function(("first", each), partial(self._first, each))(weights[0], c, turns[key])
             else:
                 before = self._plans[i - 1]
-                link = self._function(("link", before, each), lambda a=before, b=each: self._link(a, b))
+                link = self._function(("link", before, each), partial(self._link, before, each))
                 state = link(weights[i - 1], weights[i], state[:3], attn, pli[i - 1], turns[key])
             if each.shared:
-                keys, values = surgery.filled(layer_cache)
+                keys, values = layer_cache.state
             else:
                 keys, values = layer_cache.update_and_fetch(state[4], state[5])
             attn = portable.attend(each, state[3], keys, values)
-        last = self._plans[-1]
-        c, pe = self._function(("last", last), lambda: self._last(last))(weights[-1], state[:3], attn, pli[len(weights) - 1])
-        pe_norm = weights[-1]["pe_norm"]
-        logits: mx.array = self._function("finish", self._finish)(self._ends, c, pe, pe_norm)
+        last, w = self._plans[-1], weights[-1]
+        c, pe = self._function("last", partial(self._last, last))(w, state[:3], attn, pli[len(weights) - 1])
+        logits: mx.array = self._function("finish", self._finish)(self._ends, c, pe, w["pe_norm"])
         return logits
 
     def _function(self, key: Any, make: Callable[[], Function]) -> Function:
@@ -74,13 +74,13 @@ class CompiledStep:
 
     def _link(self, before: Plan, each: Plan) -> Function:
         def link(w: Arrays, w2: Arrays, state: list[Any], attn: Any, pli: Any, turn: Any) -> list[mx.array]:
-            c, pe = portable.after_cache(before, self._eps, w, *state, attn, pli)
+            c, pe = portable.after_cache(before, self._eps, w, state, attn, pli)
             return portable.before_cache(each, self._eps, w2, c, pe, w["pe_norm"], turn)
 
         return link
 
     def _last(self, each: Plan) -> Function:
-        return lambda w, state, attn, pli: portable.after_cache(each, self._eps, w, *state, attn, pli)
+        return lambda w, state, attn, pli: portable.after_cache(each, self._eps, w, state, attn, pli)
 
     def _finish(self) -> Function:
         return lambda w, c, pe, pe_norm: portable.finish(self._plans[0], self._eps, w, c, pe, pe_norm)

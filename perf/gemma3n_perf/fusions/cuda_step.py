@@ -34,7 +34,7 @@ FUSION = Fusion(
     summary="a decode step in 13 CUDA kernels a layer, each layer one compiled call",
     replaces=("LanguageModel.__call__", "Gemma3nDecoderLayer.__call__", "Gemma3nAttention.__call__", "MLP.__call__",
               "Gemma3nAltUp.predict", "Gemma3nAltUp.correct"),
-    graph=Declared(fewer=("nodes", "operations.QuantizedMatmul", "operations.RMSNorm"), more=("operations.CustomKernel",)),
+    graph=Declared(fewer=("nodes", "operations.RMSNorm", "calls.rope"), more=("operations.CustomKernel",)),
     file=__file__,
     enabled=backend.on_nvidia,
     where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",

@@ -79,7 +79,7 @@ def starts(window: int, maximum: int) -> tuple[int, ...]:
     wanted = {GROWTH - LEAD, window - LEAD}
     if len(wanted) == 1:
         wanted.add(2 * GROWTH - LEAD)
-    return tuple(sorted(s for s in wanted if 1 < s and s + STEPS < maximum))
+    return tuple(sorted(s for s in wanted if s > 1 and s + STEPS < maximum))
 
 
 def check(model: Any, fusion: Fusion) -> Parity:
@@ -140,9 +140,7 @@ def judge(
     logits = [s.fused for s in steps] + [fused for _, _, fused in own]
     not_finite = int(sum(int(np.sum(~np.isfinite(each))) for each in logits))
     typical = float(np.median([s.response for s in steps]))
-    tolerances = [
-        FACTOR * max(s.response, typical) + FLOOR * float(np.abs(s.unfused).max()) for s in steps
-    ]
+    tolerances = [FACTOR * max(s.response, typical) + FLOOR * float(np.abs(s.unfused).max()) for s in steps]
     differences = [stepwise.distance(s.fused, s.unfused) for s in steps]
     ratios = [d / t for d, t in zip(differences, tolerances, strict=True)]
     worst = int(np.argmax(ratios))
@@ -162,14 +160,17 @@ def judge(
         reasons.append(f"{found} in float32, where rounding allows {tolerances[worst]:.3g}")
     if not cache_ratios[cache_worst] <= 1.0:
         found = f"the KV cache is off by {steps[cache_worst].cache_difference:.3g}"
-        reasons.append(f"{found} at position {steps[cache_worst].position}, {cache_ratios[cache_worst]:.3g} times too far")
+        found += f" at position {steps[cache_worst].position}"
+        reasons.append(f"{found}, {cache_ratios[cache_worst]:.3g} times what rounding allows")
     if wrong:
-        reasons.append(f"{len(wrong)} greedy tokens differ where the choice is clear, first at {steps[wrong[0]].position}")
+        first = steps[wrong[0]].position
+        reasons.append(f"{len(wrong)} greedy tokens differ where the choice is clear, first at position {first}")
     if own and not own_error <= OWN_FACTOR * unfused_own + FLOOR:
-        reasons.append(f"in {own_type} its error against float32 is {own_error:.3g}, the unfused model's {unfused_own:.3g}")
+        found = f"in {own_type} its error against float32 is {own_error:.3g}"
+        reasons.append(f"{found}, the unfused model's {unfused_own:.3g}")
     if weights_changed:
         reasons.append(f"applying it changed {len(weights_changed)} weights, first {weights_changed[0]}")
-    if not unfused_moved == 0.0:
+    if unfused_moved != 0.0:
         reasons.append(f"the unfused model's logits moved by {unfused_moved:.3g} while the fused one ran")
     if memory_ratio > MEMORY:
         reasons.append(f"both models together take {memory_ratio:.2f} times one, more than {MEMORY}")
@@ -213,7 +214,7 @@ def _rms(pairs: list[tuple[Any, Any]]) -> float:
 
 
 def _float32(model: Any, model_fused: Any) -> tuple[Any, Any]:
-    """Twins in float32, unfused and fused: packed weights stay packed and shared; scales, norms and the rest are cast."""
+    """Twins in float32, unfused and fused: packed weights stay packed and shared; scales and the rest are cast."""
     exact = share(model)
     exact.language_model.set_dtype(mx.float32)
     fused = share(exact)

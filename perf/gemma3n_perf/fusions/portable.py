@@ -91,9 +91,10 @@ def attend(plan: Plan, queries: mx.array, keys: mx.array, values: mx.array) -> m
 
 
 def after_cache(
-    plan: Plan, eps: float, w: Arrays, p: mx.array, xn: mx.array, left: mx.array, attn: mx.array, pli: mx.array
+    plan: Plan, eps: float, w: Arrays, state: list[mx.array], attn: mx.array, pli: mx.array
 ) -> list[mx.array]:
     """The rest of the layer: corrected planes (planes, hidden), and what planes 1.. lack before its norm."""
+    p, xn, left = state
     o = _norm(linear(plan, w["o"], attn), w["attn_norm"], eps)
     laurel = xn + _norm(linear(plan, w["right"], left), w["laurel_norm"], eps)
     residual = (p[:1] + o + laurel) * (2.0**-0.5)
@@ -148,4 +149,6 @@ def finish(plan: Plan, eps: float, w: Arrays, c: mx.array, pe: mx.array, pe_norm
     others = others * (target / mx.sqrt(mx.mean(others * others, axis=-1, keepdims=True)))
     mean = (c[:1] + mx.sum(others, axis=0, keepdims=True)) * (1.0 / plan.planes)
     logits = linear(plan, w["embed"], _norm(mean, w["norm"], eps))
-    return (mx.tanh(logits / w["cap"].astype(logits.dtype)) * w["cap"].astype(logits.dtype))[None]
+    cap = w["cap"].astype(logits.dtype)
+    capped: mx.array = mx.tanh(logits / cap) * cap
+    return capped[None]

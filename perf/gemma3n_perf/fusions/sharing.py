@@ -19,9 +19,9 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
         if id(value) not in known:
             twin = known[id(value)] = type(value).__new__(type(value))
             for key, each in vars(value).items():
-                if key == "_fusions_applied":  # a copy of a fused model is not one: its methods still belong to the first
-                    continue
-                object.__setattr__(twin, key, _copied(each, known))
+                # A copy of a fused model is not one: its methods still work on the first one's parts.
+                if key != "_fusions_applied":
+                    object.__setattr__(twin, key, _copied(each, known))
             for key, each in value.items():
                 dict.__setitem__(twin, key, _copied(each, known))
         return known[id(value)]

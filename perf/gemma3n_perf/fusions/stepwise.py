@@ -120,7 +120,7 @@ def cache_distance(one: list[Any], other: list[Any]) -> float:
         if not same:
             return float("inf")
         worst += [mx.max(mx.abs(a.keys - b.keys)), mx.max(mx.abs(a.values - b.values))]
-    found = float(mx.max(mx.stack(worst)).item())
+    found = float(np.array(mx.max(mx.stack(worst)).astype(mx.float32)))
     return float("inf") if np.isnan(found) else found
 
 

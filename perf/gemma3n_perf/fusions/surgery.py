@@ -44,9 +44,3 @@ def plain_cache(cache: Any) -> bool:
     from mlx_vlm.models.cache import KVCache, RotatingKVCache
 
     return type(cache) in (KVCache, RotatingKVCache) and cache.keys is not None and not getattr(cache, "keep", 0)
-
-
-def filled(cache: Any) -> tuple[Any, Any]:
-    """Keys and values of a cache up to its last position, as mlx-vlm's own ``state`` gives them."""
-    keys, values = cache.state
-    return keys, values

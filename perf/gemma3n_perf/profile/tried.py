@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from gemma3n_perf.profile.headroom import Tried
-from gemma3n_perf.store import evidence
+from gemma3n_perf.store import admitted, evidence
 from gemma3n_perf.verdict.types import Verdict
 
 
@@ -12,7 +12,7 @@ def tried(baselines: Path, chip_class: str) -> dict[str, tuple[Tried, ...]]:
     """Return the fusions with sound evidence on a class, by workload. Raises MalformedRecordError."""
     found: dict[str, list[Tried]] = {}
     for path in sorted((baselines / chip_class / evidence.FOLDER).glob("*.json")):
-        if path.name == evidence.ADMITTED:
+        if path.name == admitted.ADMITTED:
             continue
         record = evidence.read(path)
         if not record.enabled or record.verdict == Verdict.INVALID:

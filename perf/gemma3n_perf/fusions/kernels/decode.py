@@ -132,9 +132,7 @@ def mlp(k: Kernels, plan: Plan, w: Arrays, x: mx.array) -> mx.array:
     return down(k, [("x", active)], weights(plan, w, "down"), plan.dtype)
 
 
-def correct(
-    k: Kernels, plan: Plan, w: Arrays, x: mx.array, residual: mx.array | None, p: mx.array
-) -> list[mx.array]:
+def correct(k: Kernels, plan: Plan, w: Arrays, x: mx.array, residual: mx.array | None, p: mx.array) -> list[mx.array]:
     """AltUp's corrected planes and the scaled active one. Without ``residual``, ``x`` is the activated plane itself."""
     threads = threads_for(plan.hidden)
     inputs = [

@@ -132,7 +132,6 @@ def inverse_frequencies(attention: Any) -> mx.array:
     return mx.array(np.exp2(-share * np.float32(math.log2(base))))
 
 
-
 class Held:
     """The gathered arrays of one layer, read again when the model's weights were replaced since.
 
@@ -163,7 +162,7 @@ class Held:
 class PerPlan:
     """One compiled function for each kind of layer, made from ``function(plan, ...)``."""
 
-    def __init__(self, function: Callable[..., Any], compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def __init__(self, function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
         self._function = function
         self._compiled = compiled
         self._made: dict[Plan, Callable[..., Any]] = {}

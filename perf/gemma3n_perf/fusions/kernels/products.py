@@ -194,8 +194,9 @@ class Product:
         chunk = 32 if self.quantized else 16 // dtype.size
         parts = {
             "CHUNK": str(chunk),
-            "STAGE": "extern __shared__ float stage[]; T* xs = reinterpret_cast<T*>(stage);" if self.staged(dtype) else
-            "__shared__ T xs[CH * STRIDE];",
+            "STAGE": "extern __shared__ float stage[]; T* xs = reinterpret_cast<T*>(stage);"
+            if self.staged(dtype)
+            else "__shared__ T xs[CH * STRIDE];",
             "MATRIX": f"first / {self.rows[0]}" if self.per_matrix or self.prologue == "last" else "0",
             "PROLOGUE": PROLOGUES[self.prologue],
             "WTYPE": "unsigned int" if self.quantized else "T",

@@ -20,7 +20,7 @@ Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Step:
-    """Decodes one token of batch 1 with ``language_model``'s own weights. ``compiled`` is ``mx.compile`` or identity."""
+    """Decodes one token of batch 1 with ``language_model``'s own weights. ``compiled``: ``mx.compile`` or identity."""
 
     def __init__(self, language_model: Any, kernels: Kernels, compiled: Compile = mx.compile) -> None:
         self._model = language_model
@@ -73,7 +73,8 @@ class Step:
         ):
             gathered = [gather(layer) for layer in self._model.model.layers]
             self._early = [{name: w[name] for name in EARLY if name in w} for w in gathered]
-            self._late = [{name: array for name, array in w.items() if name not in EARLY or name in BOTH} for w in gathered]
+            late = [name for name in gathered[0] | gathered[-1] if name not in EARLY or name in BOTH]
+            self._late = [{name: w[name] for name in late if name in w} for w in gathered]
             self._ends = ends.gather(self._model)
             self._held = now
 

@@ -26,6 +26,7 @@ def _own(attention: Any) -> Callable[..., Any]:
     q, k = attention.q_norm, attention.k_norm
     scales = mx.concatenate([mx.broadcast_to(q.weight, (heads, dim)), mx.broadcast_to(k.weight, (kv, dim))])
     scales = scales.reshape(1, heads + kv, 1, dim)
+    mx.eval(scales)
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
         if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):

@@ -26,6 +26,7 @@ def _modalities(altup: Any) -> Callable[[mx.array], mx.array]:
     # The router's factor 1/hidden is a power of two in every released size, so it moves into the norm exactly.
     scaled = altup.router_norm.weight * (altup.config.hidden_size**-1.0)
     eps = altup.config.rms_norm_eps
+    mx.eval(scaled)  # a few thousand numbers; unevaluated, they would hang on the weights as they were
 
     def modalities(x: mx.array) -> mx.array:
         return mx.tanh(altup.modality_router(mx.fast.rms_norm(x, scaled, eps)).astype(mx.float32))
@@ -36,7 +37,9 @@ def _modalities(altup: Any) -> Callable[[mx.array], mx.array]:
 def coefficients(linear: Any, clip: float | None) -> mx.array:
     """A coefficient matrix as the model uses it: float32, clipped, transposed for a row vector."""
     weight = linear.weight.astype(mx.float32)
-    return (weight if clip is None else mx.clip(weight, -clip, clip)).T
+    transposed = (weight if clip is None else mx.clip(weight, -clip, clip)).T
+    mx.eval(transposed)
+    return transposed
 
 
 def mix(mixing: mx.array, planes: mx.array) -> mx.array:

@@ -20,6 +20,7 @@ COMMANDS = (
     "bisect",
     "power",
     "profile",
+    "fusion",
     "history",
     "site",
     "gate",

@@ -1,87 +1,23 @@
 // Runs a CUDA kernel's source on a CPU: every thread of a block is a coroutine that yields where CUDA would wait.
-#include <algorithm>
-#include <cmath>
-#include <csetjmp>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <ucontext.h>
-#include <vector>
+// Kernels include this alone; the scheduler is compiled once, from emulator.cpp.
+#pragma once
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
 #define __device__
 #define __shared__ static
-using std::min; using std::max;
-struct Index { unsigned x = 0, y = 0, z = 0; };
+struct Index { unsigned x, y, z; };
 struct uint4 { unsigned x, y, z, w; };
-static Index blockIdx, threadIdx;
-static inline float __uint_as_float(unsigned v) { float f; std::memcpy(&f, &v, 4); return f; }
-static inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
-static inline void sincosf_(float a, float* s, float* c) { *s = std::sin(a); *c = std::cos(a); }
+extern "C" {
+extern Index blockIdx, threadIdx;
+void __syncthreads();
+float exchanged(float v, int mask);
+void launch(int blocks, int threads, void (*kernel)());
+}
+template <typename T> static inline T min(T a, T b) { return a < b ? a : b; }
+template <typename T> static inline T max(T a, T b) { return a > b ? a : b; }
+static inline float __shfl_xor_sync(unsigned, float v, int mask) { return exchanged(v, mask); }
+static inline float __uint_as_float(unsigned v) { float f; memcpy(&f, &v, 4); return f; }
+static inline float rsqrtf(float v) { return 1.0f / sqrtf(v); }
+static inline void sincosf_(float a, float* s, float* c) { *s = sinf(a); *c = cosf(a); }
 #define sincosf sincosf_
-
-struct Fiber { jmp_buf state; ucontext_t first; bool started = false, done = false; char* stack = nullptr; };
-struct Gate { int waiting = 0, members = 0; long generation = 0; };
-static std::vector<Fiber> fibers;
-static jmp_buf scheduler;
-static int current;
-static Gate block_gate;
-static std::vector<Gate> warp_gates;
-static std::vector<float> lanes[2];
-static std::vector<int> parity;
-static void (*body)();
-
-static void yield_() { if (!_setjmp(fibers[current].state)) _longjmp(scheduler, 1); }
-static void arrive(Gate& gate) {
-  long mine = gate.generation;
-  if (++gate.waiting >= gate.members) { gate.waiting = 0; gate.generation++; return; }
-  while (gate.generation == mine) yield_();
-}
-static void leave(Gate& gate) {
-  gate.members--;
-  if (gate.members > 0 && gate.waiting >= gate.members) { gate.waiting = 0; gate.generation++; }
-}
-static inline void __syncthreads() { arrive(block_gate); }
-static inline float __shfl_xor_sync(unsigned, float v, int mask) {
-  int me = current, side = parity[me] ^= 1;
-  lanes[side][me] = v;
-  arrive(warp_gates[me / 32]);
-  return lanes[side][(me & ~31) | ((me % 32) ^ mask)];
-}
-static void enter() {
-  body();
-  fibers[current].done = true;
-  leave(block_gate);
-  leave(warp_gates[current / 32]);
-  _longjmp(scheduler, 1);
-}
-static void launch(int blocks, int threads, void (*kernel)()) {
-  body = kernel;
-  fibers.assign(threads, Fiber());
-  for (auto& side : lanes) side.assign(threads, 0.0f);
-  constexpr size_t size = 1 << 16;
-  char* stacks = static_cast<char*>(std::malloc(size * threads));
-  for (int b = 0; b < blocks; b++) {
-    blockIdx.x = b;
-    block_gate = Gate{0, threads, 0};
-    warp_gates.assign(threads / 32, Gate{0, 32, 0});
-    parity.assign(threads, 0);
-    for (int t = 0; t < threads; t++) { fibers[t].started = fibers[t].done = false; fibers[t].stack = stacks + size * t; }
-    for (bool alive = true; alive;) {
-      alive = false;
-      for (int t = 0; t < threads; t++) {
-        if (fibers[t].done) continue;
-        alive = true;
-        current = t;
-        threadIdx.x = t;
-        if (_setjmp(scheduler)) continue;
-        if (fibers[t].started) _longjmp(fibers[t].state, 1);
-        fibers[t].started = true;
-        getcontext(&fibers[t].first);
-        fibers[t].first.uc_stack.ss_sp = fibers[t].stack;
-        fibers[t].first.uc_stack.ss_size = size;
-        makecontext(&fibers[t].first, enter, 0);
-        setcontext(&fibers[t].first);
-      }
-    }
-  }
-  std::free(stacks);
-}

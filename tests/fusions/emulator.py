@@ -7,6 +7,7 @@ of the source. Only float32 is emulated.
 import ctypes
 import hashlib
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-_HEADER = Path(__file__).with_name("emulator.h")
+_HERE = Path(__file__).parent
 _TYPES = {mx.float32: "float", mx.uint32: "unsigned int", mx.int32: "int", mx.int64: "long long"}
 
 
@@ -48,15 +49,29 @@ class Emulator:
 
     def _library(self, text: str) -> Any:
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._scheduler()
         if key not in self._libraries:
             source, target = self._folder / f"{key}.cpp", self._folder / f"{key}.so"
             if not target.exists():
                 source.write_text(text)
-                command = ["g++", "-std=c++17", "-O1", "-w", "-fPIC", "-shared", f"-I{_HEADER.parent}"]
-                done = subprocess.run([*command, str(source), "-o", str(target)], capture_output=True, text=True)
-                assert done.returncode == 0, done.stderr[:4000]
+                _compile(source, target)
             self._libraries[key] = ctypes.CDLL(str(target))
         return self._libraries[key]
+
+    def _scheduler(self) -> None:
+        """Load what kernels link to, where all of them find it."""
+        target = self._folder / "emulator.so"
+        if "scheduler" not in self._libraries:
+            _compile(_HERE / "emulator.cpp", target)
+            self._libraries["scheduler"] = ctypes.CDLL(str(target), mode=ctypes.RTLD_GLOBAL)
+
+
+def _compile(source: Path, target: Path) -> None:
+    # Fortified longjmp refuses to leave one stack for another, which is all that a coroutine does.
+    flags = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", f"-I{_HERE}"]
+    flags += ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    done = subprocess.run(["c++", *flags, str(source), "-o", str(target)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
 
 
 def _program(

@@ -33,20 +33,18 @@ class CompiledStep:
         if self._ends.get("norm") is not text.norm.weight:
             self._ends = ends.gather(self._model)
         c, pli = self._function("begin", self._begin)(self._ends, token)
-        turns: dict[tuple[int, bool], mx.array] = {}
+        positions: dict[int, mx.array] = {}
         state: list[mx.array] = []
         attn: mx.array | None = None
         for i, each in enumerate(self._plans):
             layer_cache = cache[text.layer_idx_to_cache_idx[i]]
-            key = (layer_cache.offset, self._layers[i].is_sliding)
-            if key not in turns:
-                turns[key] = self._function("turn", self._turn)(mx.array(key[0]), weights[i]["inv_freq"])
+            here = positions.setdefault(layer_cache.offset, mx.array(layer_cache.offset))
             if i == 0:
-                state = self._function(("first", each), partial(self._first, each))(weights[0], c, turns[key])
+                state = self._function(("first", each), partial(self._first, each))(weights[0], c, here)
             else:
                 before = self._plans[i - 1]
                 link = self._function(("link", before, each), partial(self._link, before, each))
-                state = link(weights[i - 1], weights[i], state[:3], attn, pli[i - 1], turns[key])
+                state = link(weights[i - 1], weights[i], state[:3], attn, pli[i - 1], here)
             if each.shared:
                 keys, values = layer_cache.state
             else:
@@ -66,16 +64,13 @@ class CompiledStep:
         limit, layers = self._model.model.vocab_size_per_layer_input, len(self._plans)
         return lambda w, token: portable.begin(self._plans[0], self._eps, w, token, layers=layers, limit=limit)
 
-    def _turn(self) -> Function:
-        return lambda position, inv_freq: portable.rotation(position, inv_freq, self._plans[0].dtype)
-
     def _first(self, each: Plan) -> Function:
-        return lambda w, c, turn: portable.before_cache(each, self._eps, w, c, None, None, turn)
+        return lambda w, c, position: portable.before_cache(each, self._eps, w, c, None, None, position)
 
     def _link(self, before: Plan, each: Plan) -> Function:
-        def link(w: Arrays, w2: Arrays, state: list[Any], attn: Any, pli: Any, turn: Any) -> list[mx.array]:
+        def link(w: Arrays, w2: Arrays, state: list[Any], attn: Any, pli: Any, position: Any) -> list[mx.array]:
             c, pe = portable.after_cache(before, self._eps, w, state, attn, pli)
-            return portable.before_cache(each, self._eps, w2, c, pe, w["pe_norm"], turn)
+            return portable.before_cache(each, self._eps, w2, c, pe, w["pe_norm"], position)
 
         return link
 

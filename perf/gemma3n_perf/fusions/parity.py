@@ -82,23 +82,26 @@ def starts(window: int, maximum: int) -> tuple[int, ...]:
     return tuple(sorted(s for s in wanted if s > 1 and s + STEPS < maximum))
 
 
-def check(model: Any, fusion: Fusion) -> Parity:
+def check(model: Any, fusion: Fusion, *, steps: int = STEPS) -> Parity:
     """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
+    mx.eval(model.language_model.parameters())
     twin = share(model)
     before = parameters(twin)
     active = _active()
     fusion.apply(twin)
-    return parity(model, twin, weights_changed=changed(before, parameters(twin)), active_before=active)
+    return parity(model, twin, weights_changed=changed(before, parameters(twin)), active_before=active, steps=steps)
 
 
 def parity(
-    model_plain: Any, model_fused: Any, *, weights_changed: tuple[str, ...] = (), active_before: int | None = None
-) -> Parity:
+    model_plain: Any, model_fused: Any, *, weights_changed: tuple[str, ...] = (), active_before: int | None = None,
+    steps: int = STEPS,
+) -> Parity:  # fmt: skip
     """Compare an unfused model with a fused one over the same weights.
 
     For a model that is not float32, twins of ``model_plain`` in float32 are made, and what was applied to
     ``model_fused`` is applied to one of them: packed weights stay shared, everything else takes memory meanwhile.
     ``active_before``: MLX's active memory before the fusion was applied, bytes; the default is now.
+    ``steps`` of each stretch: fewer than STEPS are for tests.
     """
     mx.eval(model_plain.language_model.parameters())
     dtype = model_plain.language_model.model.norm.weight.dtype
@@ -107,21 +110,21 @@ def parity(
     before = _active() if active_before is None else active_before
     stepwise.logits(model_fused, 5, stepwise.filled(model_fused, 16))
     ratio = 1.0 + max(0, _active() - before) / _bytes(model_plain.language_model)
-    leaked = leak(model_fused, at[0])
+    leaked = leak(model_fused, at[0], min(steps, LEAK_STEPS))
     exact, exact_fused = (model_plain, model_fused) if dtype == mx.float32 else _float32(model_plain, model_fused)
     perturbation = perturbation_here()
-    steps: list[Step] = []
+    taken: list[Step] = []
     moved = 0.0
     for start in at:
-        found = list(stepwise.walk(exact, exact_fused, start, STEPS, perturbation))
+        found = list(stepwise.walk(exact, exact_fused, start, steps, perturbation))
         again = stepwise.logits(exact, 5, stepwise.filled(exact, start))
         moved = max(moved, stepwise.distance(again, found[0].unfused))
-        steps += found
+        taken += found
     own: list[tuple[Any, Any, Any]] = []
     if dtype != mx.float32:
-        own = list(stepwise.errors(exact, model_plain, model_fused, at[-1], OWN_STEPS))
+        own = list(stepwise.errors(exact, model_plain, model_fused, at[-1], min(steps, OWN_STEPS)))
     return judge(
-        steps, own, starts=at, perturbation=perturbation, own_type=str(dtype).rpartition(".")[2],
+        taken, own, starts=at, perturbation=perturbation, own_type=str(dtype).rpartition(".")[2],
         weights_changed=weights_changed, unfused_moved=moved, memory_ratio=ratio, leaked_bytes=leaked,
     )  # fmt: skip
 
@@ -175,7 +178,7 @@ def judge(
     if memory_ratio > MEMORY:
         reasons.append(f"both models together take {memory_ratio:.2f} times one, more than {MEMORY}")
     if leaked_bytes > 0:
-        reasons.append(f"{LEAK_STEPS} further steps left {leaked_bytes} bytes behind")
+        reasons.append(f"further steps left {leaked_bytes} bytes behind")
     return Parity(
         steps=len(steps),
         starts=starts,
@@ -233,12 +236,12 @@ def _same(a: mx.array, b: mx.array) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and bool(mx.array_equal(a, b, equal_nan=True).item()))
 
 
-def leak(model: Any, start: int) -> int:
-    """Bytes that LEAK_STEPS more steps leave allocated, after as many have settled what is allocated once."""
+def leak(model: Any, start: int, steps: int = LEAK_STEPS) -> int:
+    """Bytes that ``steps`` more steps leave allocated, after as many have settled what is allocated once."""
     figures = []
     for _ in range(3):
         caches = stepwise.filled(model, start)
-        for _ in range(LEAK_STEPS):
+        for _ in range(steps):
             stepwise.logits(model, 5, caches)
         del caches
         figures.append(_active())

@@ -47,7 +47,7 @@ def _modalities(plan: Plan, w: Arrays, x: mx.array, eps: float) -> mx.array:
 
 
 def before_cache(
-    plan: Plan, eps: float, w: Arrays, c: mx.array, pe: mx.array | None, pe_norm: mx.array | None, turn: mx.array
+    plan: Plan, eps: float, w: Arrays, c: mx.array, pe: mx.array | None, pe_norm: mx.array | None, position: mx.array
 ) -> list[mx.array]:
     """From planes (planes, hidden) to [predictions, normed input, LAUREL's left half, queries (, keys, values)]."""
     if pe is not None:
@@ -62,7 +62,7 @@ def before_cache(
     rows = (joined[0] if plan.shared else mx.concatenate(joined, axis=-1)).reshape(-1, plan.head_dim)
     normed = _norm(rows, None, eps)
     turning = plan.heads if plan.shared else plan.heads + plan.kv_heads
-    turned = rotate(normed[:turning] * w["head_norm"], turn)
+    turned = rotate(normed[:turning] * w["head_norm"], position, w["inv_freq"])
     shaped = turned.reshape(1, turning, 1, plan.head_dim)
     if plan.shared:
         return [p, xn, left, shaped]
@@ -70,17 +70,13 @@ def before_cache(
     return [p, xn, left, shaped[:, : plan.heads], shaped[:, plan.heads :], values]
 
 
-def rotation(position: mx.array, inv_freq: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Cosines and sines of one position, shape (2, head_dim / 2)."""
-    angle = position.astype(mx.float32) * inv_freq
-    return mx.stack([mx.cos(angle), mx.sin(angle)]).astype(dtype if dtype == mx.float32 else mx.float32)
-
-
-def rotate(x: mx.array, turn: mx.array) -> mx.array:
-    """RoPE of heads (heads, head_dim), halves paired."""
+def rotate(x: mx.array, position: mx.array, inv_freq: mx.array) -> mx.array:
+    """RoPE of heads (heads, head_dim), halves paired, all at one ``position``: elementwise, so it compiles into one."""
     half = x.shape[-1] // 2
+    angle = position.astype(mx.float32) * inv_freq
+    cos, sin = mx.cos(angle), mx.sin(angle)
     a, b = x[:, :half].astype(mx.float32), x[:, half:].astype(mx.float32)
-    return mx.concatenate([a * turn[0] - b * turn[1], a * turn[1] + b * turn[0]], axis=-1).astype(x.dtype)
+    return mx.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
 
 
 def attend(plan: Plan, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:

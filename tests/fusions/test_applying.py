@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.nn as nn
+import pytest
+
+import gemma3n_perf
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.fusions.sharing import share
+from tests.fakes import CHIP
+
+
+def baselines(folder: Path, *names: str) -> Path:
+    """Write what is admitted for the fake chip."""
+    file = folder / CHIP.chip_class / "fusions" / "admitted.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"schema": 1, "fusions": names}))
+    return folder
+
+
+def test_the_first_admitted_that_is_on_here_is_applied(nano: Any, tmp_path: Path) -> None:
+    """One whose variable is not set, and one for other chips, are passed over; the names say what was done."""
+    twin = share(nano)
+    kept = baselines(tmp_path, "ops-per-buffer", "cuda-step", "stacked-altup+fused-qkv", "compiled-step")
+    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=kept) == ("stacked-altup+fused-qkv",)
+    layer, plain = twin.language_model.model.layers[0], nano.language_model.model.layers[0]
+    assert type(layer.altup) is not type(plain.altup)
+    assert type(twin.language_model) is type(nano.language_model)
+
+
+def test_a_second_call_changes_nothing(nano: Any, tmp_path: Path) -> None:
+    """Fused twice is fused once."""
+    twin = share(nano)
+    kept = baselines(tmp_path, "fused-qkv")
+    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=kept) == ("fused-qkv",)
+    kind = type(twin.language_model.model.layers[0].self_attn)
+    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=kept) == ()
+    assert type(twin.language_model.model.layers[0].self_attn) is kind
+
+
+def test_nothing_admitted_is_nothing_done(nano: Any, tmp_path: Path) -> None:
+    """An unmeasured chip class runs mlx-vlm as it is."""
+    assert gemma3n_perf.fuse(share(nano), chip=CHIP, baselines=tmp_path) == ()
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    """A fusion of Gemma3n's is applied to nothing else."""
+    with pytest.raises(UsageError, match="not mlx-vlm's Gemma3n"):
+        gemma3n_perf.fuse(nn.Linear(2, 2), chip=CHIP, baselines=tmp_path)
+
+
+def test_the_package_has_no_other_surprises() -> None:
+    """What is not there is an AttributeError, as everywhere."""
+    with pytest.raises(AttributeError, match="fuze"):
+        getattr(gemma3n_perf, "fuze")  # noqa: B009

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.fusions import registry
+from gemma3n_perf.hardware.types import Chip
+from tests.fakes import CHIP
+
+H100 = Chip("nvidia-h100-80gb-hbm3", "nvidia", "NVIDIA H100 80GB HBM3")
+
+
+def admit(folder: Path, text: str) -> Path:
+    """Write a record of admission and return the baselines."""
+    file = folder / CHIP.chip_class / "fusions" / "admitted.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    return folder
+
+
+def test_every_fusion_says_what_it_is() -> None:
+    """Each has a summary, a place, a file of its own, and a declaration that can be checked."""
+    for name in registry.names():
+        fusion = registry.get(name)
+        assert fusion.name == name
+        assert fusion.summary
+        assert fusion.where
+        assert Path(fusion.file).stem == name.replace("-", "_")
+        assert fusion.graph.same or fusion.graph.fewer or fusion.graph.more
+        assert bool(fusion.env) == fusion.graph.same
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    """A typing error does not measure nothing."""
+    with pytest.raises(UsageError, match="stacked-altup"):
+        registry.get("staked-altup")
+
+
+def test_cuda_fusions_are_off_on_a_cpu() -> None:
+    """Kernels for one backend are on there alone; portable ones everywhere."""
+    on = {name for name in registry.names() if registry.get(name).enabled(CHIP)}
+    assert {"stacked-altup", "compiled-geglu", "fused-qkv", "compiled-step"} <= on
+    assert not on & {"cuda-step", "cuda-attention", "fused-mlp", "altup-router-predict", "ops-per-buffer"}
+    assert all(registry.get(name).enabled(H100) for name in registry.names())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stacked-altup+stacked-altup",
+        "stacked-altup+altup-router-predict",
+        "fused-mlp+compiled-geglu",
+        "cuda-step+fused-qkv",
+    ],
+)
+def test_two_that_replace_one_thing_do_not_go_together(name: str) -> None:
+    """The second would silently undo the first."""
+    with pytest.raises(UsageError, match="cannot be composed"):
+        registry.compose(name)
+
+
+def test_a_composition_is_a_fusion() -> None:
+    """Names, conditions and variables of all its parts; its declaration is theirs together."""
+    both = registry.get("cuda-step+ops-per-buffer")
+    assert both.name == "cuda-step+ops-per-buffer"
+    assert both.env == registry.get("ops-per-buffer").env
+    assert set(both.graph.fewer) == set(registry.get("cuda-step").graph.fewer)
+    assert both.enabled(H100)
+    assert not both.enabled(CHIP)
+    assert registry.compose("ops-per-buffer+cuda-graphs-off").graph.same
+
+
+def test_what_one_adds_and_another_removes_is_not_declared() -> None:
+    """Of addmm, which stacked-altup adds, a composition still says that there is more."""
+    graph = registry.compose("stacked-altup+fused-qkv").graph
+    assert "calls.addmm" in graph.more
+    assert set(graph.fewer) >= {"nodes", "calls.rope"}
+
+
+def test_sources_are_all_that_a_fusion_imports_from_here() -> None:
+    """A change of a shared kernel makes the evidence of every fusion that uses it another's."""
+    names = {file.name for file in registry.source_files("cuda-step")}
+    assert {"cuda_step.py", "products.py", "blocks.py", "surgery.py", "types.py"} <= names
+    assert not names & {"stacked_altup.py", "parity.py", "registry.py"}
+    assert registry.source_digest("cuda-step") == registry.source_digest("cuda-step")
+    different = {registry.source_digest(name) for name in (*registry.names(), "stacked-altup+fused-qkv")}
+    assert len(different) == len(registry.names()) + 1
+
+
+def test_nothing_is_admitted_without_a_record(tmp_path: Path) -> None:
+    """A chip class that was never measured runs mlx-vlm as it is."""
+    assert registry.admitted(CHIP, tmp_path) == ()
+
+
+def test_admitted_is_what_the_record_says(tmp_path: Path) -> None:
+    """In its order; other fields may stand beside."""
+    names = ["stacked-altup+fused-qkv", "compiled-step"]
+    baselines = admit(tmp_path, json.dumps({"schema": 1, "fusions": names, "commit": "x"}))
+    assert registry.admitted(CHIP, baselines) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema": 1}', '{"schema": 2, "fusions": []}', '{"schema": 1, "fusions": ["gone"]}', "\xff"]
+)
+def test_a_broken_record_is_named(tmp_path: Path, text: str) -> None:
+    """It is never read as an empty one."""
+    with pytest.raises(MalformedRecordError, match=r"admitted\.json"):
+        registry.admitted(CHIP, admit(tmp_path, text))
+
+
+def test_a_composition_applies_in_order_and_marks_once() -> None:
+    """A twin is fused with the composition, not with its parts as well."""
+    from gemma3n_perf.fusions.types import applied
+
+    model = SimpleNamespace()
+    registry.compose("ops-per-buffer+cuda-graphs-off").apply(model)
+    assert len(applied(model)) == 1

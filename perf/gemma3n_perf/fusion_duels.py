@@ -20,7 +20,7 @@ def arm(fusion: str) -> str:
 
 
 def measuring(
-    machine: dueling.Here, sources: Mapping[str, str] | None = None, *, rest_s: float = 30.0
+    machine: dueling.Here, sources: Mapping[str, str] | None = None, *, rest_s: float = 10.0
 ) -> Callable[[Sequence[str], Sequence[str], int, float], dict[tuple[str, str], FusionDuel]]:
     """Return what measures fusions here; the caller holds the measuring lock while it does.
 

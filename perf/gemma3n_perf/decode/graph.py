@@ -46,7 +46,7 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     return Graph(
         calls=dict(sorted(calls.items())),
         operations=_ordered(operations),
-        dtypes=_ordered(_dtypes(language_model, model, config["text_config"], position)),
+        dtypes=_ordered(_dtypes(language_model, model, config["text_config"], position, fused=apply is not None)),
         nodes=sum(operations.values()),
         bytes=skeleton.bytes_by_part(stored, config["text_config"]),
     )
@@ -124,7 +124,7 @@ def _counted() -> Iterator[Counter[str]]:
         yield calls
 
 
-def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int) -> Counter[str]:
+def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int, *, fused: bool) -> Counter[str]:
     """Trace the step with every weight as an input, so that nothing is evaluated, and read output types."""
     import mlx.core as mx
     from mlx.utils import tree_unflatten
@@ -142,7 +142,13 @@ def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int
         return language_model(token, cache=cache).logits
 
     arrays = [array for _, array in parameters] + [getattr(layer, key) for layer, key in held]
-    mx.export_function(records.append, step, mx.array([[7]]), *arrays)
+    try:
+        mx.export_function(records.append, step, mx.array([[7]]), *arrays)
+    except (RuntimeError, TypeError, ValueError):
+        # A kernel of a fusion carries its binary, which cannot be exported as text: types stay unknown then.
+        if not fused:
+            raise
+        return Counter()
     found = Counter(str(r["outputs"][0][2]).rpartition(".")[2] for r in records if r["type"] == "primitive")
     for layer, key in held:  # the copies that keep inputs apart from the cache are not the model's
         found[str(getattr(layer, key).dtype).rpartition(".")[2]] -= 1

@@ -1,6 +1,7 @@
 """Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``."""
 
 import datetime as dt
+import os
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 SESSION_S = Policy().budget_s
 """Seconds of measuring that each session of a duel may take, unless a budget was given."""
+
+EXACT = {"MLX_ENABLE_TF32": "0"}
+"""Set while outputs are compared: CUDA's products else round float32 to 10 bits (fusions.parity.ENV)."""
 
 Machine = Callable[[Path | None, TextIO], AbstractContextManager[dueling.Here]]
 
@@ -76,8 +80,12 @@ def run(
 
         def measure(*duel: Any) -> Mapping[tuple[str, str], FusionDuel]:
             checks.release()
+            # What makes outputs comparable is not how decode runs: the arms start without it.
+            for variable in EXACT:
+                os.environ.pop(variable, None)
             return duels(*duel)
 
+        os.environ.update(EXACT)
         means = Means(
             chip=here.chip, stack=here.stack, sources=Registered(),
             check=checks, measure=measure,

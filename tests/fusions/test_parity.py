@@ -197,3 +197,21 @@ def test_another_type_is_compared_in_float32_and_in_its_own(nano: Any) -> None:
     assert (wrong.own_type, wrong.own_steps) == ("bfloat16", 4)
     assert wrong.own_error < 1.5 * wrong.unfused_own_error
     assert wrong.worst_ratio > 1
+
+
+def test_a_model_too_sharp_to_compare_is_softened_first(nano: Any) -> None:
+    """Where a rounding moves everything, softer norms show a fault again; the fusion sees other weights, and agrees."""
+    right = parity.check(nano, registry.get("stacked-altup"), steps=2, sharp=0.0)
+    wrong = parity.check(nano, attention(lambda position, out: damaged(out)), steps=2, sharp=0.0)
+    assert (right.softened, wrong.softened) == (True, True)
+    assert right.passed, right.reasons
+    assert wrong.worst_ratio > 1
+
+
+def test_softening_lowers_norms_and_nothing_else(nano: Any) -> None:
+    """The twin's packed weights are the same arrays, the first model's norms as they were."""
+    before = parity.parameters(nano)
+    after = parity.parameters(parity.soften(nano))
+    altered = {name.rsplit(".", 2)[-2] for name in before if before[name] is not after[name]}
+    assert altered == {"q_norm", "post_attention_layernorm", "post_feedforward_layernorm"}
+    assert all(before[name] is array for name, array in parity.parameters(nano).items())

@@ -3,75 +3,38 @@
 Opinion: a tolerance is measured, never made up. In float32, each step's is the unfused model's own answer to a
 perturbation of a few roundings, so that a wrong kernel stands out and rounding does not. In the model's own type,
 16-bit rounding drowns everything finer, so there the fused model must only be as close to float32 as the unfused.
-The steps cross the caches' 256-step growth and the sliding window's edge, where errors hide.
+The steps cross the caches' 256-step growth and the sliding window's edge, where errors hide. A model so sharp that
+one step blows a rounding up to anything (forged weights at full depth are) says nothing of a kernel; it is compared
+with its attention softened and its branches lowered, which are weights like any others to the code under test.
 """
 
 import gc
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from gemma3n_perf.fusions import backend, stepwise
+from gemma3n_perf.fusions.judging import Parity, judge
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
 from gemma3n_perf.fusions.types import Fusion, applied
+
+__all__ = ["ENV", "PERTURBATION", "Parity", "changed", "check", "judge", "leak", "parameters", "parity", "starts"]
 
 GROWTH = 256
 """Positions by which mlx-vlm's caches grow."""
 LEAD, STEPS = 12, 32
 OWN_STEPS = 16
-FACTOR = 16.0
-FLOOR = 1e-5
-"""Relative to the largest logit: float32 itself is no finer over a whole model."""
-OWN_FACTOR = 1.5
-MEMORY = 1.1
+SHARP = 1e-3
+"""A response above this share of the largest logit calls for softening: no tolerance made of it could tell faults."""
+SOFTENING = {"q_norm": 1 / 32, "post_attention_layernorm": 1 / 4, "post_feedforward_layernorm": 1 / 4}
 LEAK_STEPS = 16
 PERTURBATION = 2.0**-20
 TF32_PERTURBATION = 2.0**-14
 ENV = {"MLX_ENABLE_TF32": "0"}
 """Set before a process that checks parity on CUDA: else MLX rounds float32 products to 10 bits, and tolerances grow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """What was compared and how it came out. Differences are absolute, in logits or in keys and values.
-
-    ``starts`` are the positions at which each stretch of steps began. ``worst_ratio`` is the largest difference in
-    units of its own step's tolerance, at ``worst_position``; ``tolerance`` that step's;
-    ``fused_error`` is the largest difference of all. ``flips`` counts greedy tokens
-    that differ, ``excused`` those where the unfused model's two best are closer than the tolerance. ``own_error`` and
-    ``unfused_own_error`` are root mean square errors against float32 in the model's own type (0 where that is
-    float32). ``memory_ratio`` is that of both models to one; ``leaked_bytes`` what further steps added.
-    """
-
-    steps: int
-    starts: tuple[int, ...]
-    perturbation: float
-    tolerance: float
-    fused_error: float
-    worst_ratio: float
-    worst_position: int
-    worst_cache_ratio: float
-    flips: int
-    excused: int
-    not_finite: int
-    own_type: str
-    own_steps: int
-    own_error: float
-    unfused_own_error: float
-    weights_changed: tuple[str, ...]
-    unfused_moved: float
-    memory_ratio: float
-    leaked_bytes: int
-    reasons: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing speaks against the fusion."""
-        return not self.reasons
 
 
 def starts(window: int, maximum: int) -> tuple[int, ...]:
@@ -82,26 +45,28 @@ def starts(window: int, maximum: int) -> tuple[int, ...]:
     return tuple(sorted(s for s in wanted if s > 1 and s + STEPS < maximum))
 
 
-def check(model: Any, fusion: Fusion, *, steps: int = STEPS) -> Parity:
+def check(model: Any, fusion: Fusion, *, steps: int = STEPS, sharp: float = SHARP) -> Parity:
     """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
     mx.eval(model.language_model.parameters())
     twin = share(model)
     before = parameters(twin)
     active = _active()
     fusion.apply(twin)
-    return parity(model, twin, weights_changed=changed(before, parameters(twin)), active_before=active, steps=steps)
+    return parity(
+        model, twin, weights_changed=changed(before, parameters(twin)), active_before=active, steps=steps, sharp=sharp
+    )
 
 
 def parity(
     model_plain: Any, model_fused: Any, *, weights_changed: tuple[str, ...] = (), active_before: int | None = None,
-    steps: int = STEPS,
+    steps: int = STEPS, sharp: float = SHARP,
 ) -> Parity:  # fmt: skip
     """Compare an unfused model with a fused one over the same weights.
 
     For a model that is not float32, twins of ``model_plain`` in float32 are made, and what was applied to
     ``model_fused`` is applied to one of them: packed weights stay shared, everything else takes memory meanwhile.
     ``active_before``: MLX's active memory before the fusion was applied, bytes; the default is now.
-    ``steps`` of each stretch: fewer than STEPS are for tests.
+    ``steps`` of each stretch, and the ``sharp`` response that calls for softening: others are for tests.
     """
     mx.eval(model_plain.language_model.parameters())
     dtype = model_plain.language_model.model.norm.weight.dtype
@@ -111,8 +76,16 @@ def parity(
     stepwise.logits(model_fused, 5, stepwise.filled(model_fused, 16))
     ratio = 1.0 + max(0, _active() - before) / _bytes(model_plain.language_model)
     leaked = leak(model_fused, at[0], min(steps, LEAK_STEPS))
-    exact, exact_fused = (model_plain, model_fused) if dtype == mx.float32 else _float32(model_plain, model_fused)
     perturbation = perturbation_here()
+    exact = model_plain if dtype == mx.float32 else _float32(model_plain)
+    softened = bool(applied(model_fused)) and any(
+        _response(exact, start, perturbation) > sharp * perturbation / PERTURBATION for start in at
+    )
+    own_plain, own_fused = model_plain, model_fused
+    if softened:
+        exact, own_plain = soften(exact), soften(model_plain)
+        own_fused = _fused_like(model_fused, own_plain)
+    exact_fused = own_fused if dtype == mx.float32 else _fused_like(model_fused, exact)
     taken: list[Step] = []
     moved = 0.0
     for start in at:
@@ -122,11 +95,29 @@ def parity(
         taken += found
     own: list[tuple[Any, Any, Any]] = []
     if dtype != mx.float32:
-        own = list(stepwise.errors(exact, model_plain, model_fused, at[-1], min(steps, OWN_STEPS)))
+        own = list(stepwise.errors(exact, own_plain, own_fused, at[-1], min(steps, OWN_STEPS)))
     return judge(
-        taken, own, starts=at, perturbation=perturbation, own_type=str(dtype).rpartition(".")[2],
+        taken, own, starts=at, perturbation=perturbation, softened=softened, own_type=str(dtype).rpartition(".")[2],
         weights_changed=weights_changed, unfused_moved=moved, memory_ratio=ratio, leaked_bytes=leaked,
     )  # fmt: skip
+
+
+def soften(model: Any) -> Any:
+    """A twin with some of its norms lowered: everything else, and every kind of operation, is the same."""
+    twin = share(model)
+    for layer in twin.language_model.model.layers:
+        for owner in (layer, layer.self_attn):
+            for name, factor in SOFTENING.items():
+                if name in owner:
+                    owner[name].weight = owner[name].weight * factor
+    mx.eval(twin.language_model.parameters())
+    return twin
+
+
+def _response(model: Any, start: int, perturbation: float) -> float:
+    """Share of the largest logit by which a perturbed step's logits move."""
+    (first,) = stepwise.walk(model, model, start, 1, perturbation)
+    return first.response / float(np.abs(first.unfused).max())
 
 
 def perturbation_here() -> float:
@@ -135,95 +126,19 @@ def perturbation_here() -> float:
     return TF32_PERTURBATION if rounded else PERTURBATION
 
 
-def judge(
-    steps: list[Step], own: list[tuple[Any, Any, Any]], *, starts: tuple[int, ...], perturbation: float,
-    own_type: str, weights_changed: tuple[str, ...], unfused_moved: float, memory_ratio: float, leaked_bytes: int,
-) -> Parity:  # fmt: skip
-    """Decide, from logits and figures alone."""
-    logits = [s.fused for s in steps] + [fused for _, _, fused in own]
-    not_finite = int(sum(int(np.sum(~np.isfinite(each))) for each in logits))
-    typical = float(np.median([s.response for s in steps]))
-    tolerances = [FACTOR * max(s.response, typical) + FLOOR * float(np.abs(s.unfused).max()) for s in steps]
-    differences = [stepwise.distance(s.fused, s.unfused) for s in steps]
-    ratios = [d / t for d, t in zip(differences, tolerances, strict=True)]
-    worst = int(np.argmax(ratios))
-    cache_typical = float(np.median([s.cache_response for s in steps]))
-    cache_ratios = [s.cache_difference / (FACTOR * max(s.cache_response, cache_typical) + FLOOR) for s in steps]
-    cache_worst = int(np.argmax(cache_ratios))
-    differ = [i for i, s in enumerate(steps) if int(np.argmax(s.fused)) != int(np.argmax(s.unfused))]
-    wrong = [i for i in differ if not _gap(steps[i].unfused) < tolerances[i]]
-    own_error, unfused_own = (_rms([(fused, r) for r, _, fused in own]), _rms([(plain, r) for r, plain, _ in own]))
-    reasons = []
-    if not_finite:
-        reasons.append(f"{not_finite} logits are NaN or infinite")
-    if not all(np.isfinite(s.unfused).all() for s in steps):
-        reasons.append("the unfused model gives NaN or infinity: nothing to compare with")
-    if not ratios[worst] <= 1.0:
-        found = f"a logit is off by {differences[worst]:.3g} at position {steps[worst].position}"
-        reasons.append(f"{found} in float32, where rounding allows {tolerances[worst]:.3g}")
-    if not cache_ratios[cache_worst] <= 1.0:
-        found = f"the KV cache is off by {steps[cache_worst].cache_difference:.3g}"
-        found += f" at position {steps[cache_worst].position}"
-        reasons.append(f"{found}, {cache_ratios[cache_worst]:.3g} times what rounding allows")
-    if wrong:
-        first = steps[wrong[0]].position
-        reasons.append(f"{len(wrong)} greedy tokens differ where the choice is clear, first at position {first}")
-    if own and not own_error <= OWN_FACTOR * unfused_own + FLOOR:
-        found = f"in {own_type} its error against float32 is {own_error:.3g}"
-        reasons.append(f"{found}, the unfused model's {unfused_own:.3g}")
-    if weights_changed:
-        reasons.append(f"applying it changed {len(weights_changed)} weights, first {weights_changed[0]}")
-    if unfused_moved != 0.0:
-        reasons.append(f"the unfused model's logits moved by {unfused_moved:.3g} while the fused one ran")
-    if memory_ratio > MEMORY:
-        reasons.append(f"both models together take {memory_ratio:.2f} times one, more than {MEMORY}")
-    if leaked_bytes > 0:
-        reasons.append(f"further steps left {leaked_bytes} bytes behind")
-    return Parity(
-        steps=len(steps),
-        starts=starts,
-        perturbation=perturbation,
-        tolerance=tolerances[worst],
-        fused_error=max(differences),
-        worst_ratio=ratios[worst],
-        worst_position=steps[worst].position,
-        worst_cache_ratio=cache_ratios[cache_worst],
-        flips=len(differ),
-        excused=len(differ) - len(wrong),
-        not_finite=not_finite,
-        own_type=own_type,
-        own_steps=len(own),
-        own_error=own_error,
-        unfused_own_error=unfused_own,
-        weights_changed=weights_changed,
-        unfused_moved=unfused_moved,
-        memory_ratio=memory_ratio,
-        leaked_bytes=leaked_bytes,
-        reasons=tuple(reasons),
-    )
-
-
-def _gap(logits: stepwise.Array) -> float:
-    best = np.partition(logits, -2)[-2:]
-    return float(best[1] - best[0])
-
-
-def _rms(pairs: list[tuple[Any, Any]]) -> float:
-    if not pairs:
-        return 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = float(np.sqrt(np.mean([np.mean((a.astype(np.float64) - b) ** 2) for a, b in pairs])))
-    return float("inf") if np.isnan(found) else found
-
-
-def _float32(model: Any, model_fused: Any) -> tuple[Any, Any]:
-    """Twins in float32, unfused and fused: packed weights stay packed and shared; scales and the rest are cast."""
+def _float32(model: Any) -> Any:
+    """A twin in float32: packed weights stay packed and shared; scales, norms and the rest are cast."""
     exact = share(model)
     exact.language_model.set_dtype(mx.float32)
-    fused = share(exact)
+    return exact
+
+
+def _fused_like(model_fused: Any, model: Any) -> Any:
+    """A twin of ``model`` to which the same was applied as to ``model_fused``."""
+    twin = share(model)
     for apply in applied(model_fused):
-        apply(fused)
-    return exact, fused
+        apply(twin)
+    return twin
 
 
 def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> tuple[str, ...]:

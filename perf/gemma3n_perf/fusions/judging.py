@@ -1,0 +1,146 @@
+"""The decision of parity, from logits and figures alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gemma3n_perf.fusions import stepwise
+from gemma3n_perf.fusions.stepwise import Step
+
+FACTOR = 16.0
+FLOOR = 1e-5
+"""Relative to the largest logit: float32 itself is no finer over a whole model."""
+OWN_FACTOR = 1.5
+MEMORY = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """What was compared and how it came out. Differences are absolute, in logits or in keys and values.
+
+    ``starts`` are the positions at which each stretch of steps began; ``softened`` whether norms were lowered for it.
+    ``worst_ratio`` is the largest difference in units of its own step's tolerance, at ``worst_position``; ``tolerance``
+    that step's; ``fused_error`` is the largest difference of all. ``flips`` counts greedy tokens that differ,
+    ``excused`` those where the unfused model's two best are closer than the tolerance. ``own_error`` and
+    ``unfused_own_error`` are root mean square errors against float32 in the model's own type (0 where that is
+    float32). ``memory_ratio`` is that of both models to one; ``leaked_bytes`` what further steps added.
+    """
+
+    steps: int
+    starts: tuple[int, ...]
+    perturbation: float
+    softened: bool
+    tolerance: float
+    fused_error: float
+    worst_ratio: float
+    worst_position: int
+    worst_cache_ratio: float
+    flips: int
+    excused: int
+    not_finite: int
+    own_type: str
+    own_steps: int
+    own_error: float
+    unfused_own_error: float
+    weights_changed: tuple[str, ...]
+    unfused_moved: float
+    memory_ratio: float
+    leaked_bytes: int
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the fusion."""
+        return not self.reasons
+
+
+def judge(
+    steps: list[Step],
+    own: list[tuple[Any, Any, Any]],
+    *,
+    starts: tuple[int, ...],
+    perturbation: float,
+    own_type: str,
+    weights_changed: tuple[str, ...],
+    unfused_moved: float,
+    memory_ratio: float,
+    leaked_bytes: int,
+    softened: bool = False,
+) -> Parity:
+    """Decide, from logits and figures alone."""
+    logits = [s.fused for s in steps] + [fused for _, _, fused in own]
+    not_finite = int(sum(int(np.sum(~np.isfinite(each))) for each in logits))
+    typical = float(np.median([s.response for s in steps]))
+    tolerances = [FACTOR * max(s.response, typical) + FLOOR * float(np.abs(s.unfused).max()) for s in steps]
+    differences = [stepwise.distance(s.fused, s.unfused) for s in steps]
+    ratios = [d / t for d, t in zip(differences, tolerances, strict=True)]
+    worst = int(np.argmax(ratios))
+    cache_typical = float(np.median([s.cache_response for s in steps]))
+    cache_ratios = [s.cache_difference / (FACTOR * max(s.cache_response, cache_typical) + FLOOR) for s in steps]
+    cache_worst = int(np.argmax(cache_ratios))
+    differ = [i for i, s in enumerate(steps) if int(np.argmax(s.fused)) != int(np.argmax(s.unfused))]
+    wrong = [i for i in differ if not _gap(steps[i].unfused) < tolerances[i]]
+    own_error, unfused_own = (_rms([(fused, r) for r, _, fused in own]), _rms([(plain, r) for r, plain, _ in own]))
+    reasons = []
+    if not_finite:
+        reasons.append(f"{not_finite} logits are NaN or infinite")
+    if not all(np.isfinite(s.unfused).all() for s in steps):
+        reasons.append("the unfused model gives NaN or infinity: nothing to compare with")
+    if not ratios[worst] <= 1.0:
+        found = f"a logit is off by {differences[worst]:.3g} at position {steps[worst].position}"
+        reasons.append(f"{found} in float32, where rounding allows {tolerances[worst]:.3g}")
+    if not cache_ratios[cache_worst] <= 1.0:
+        found = f"the KV cache is off by {steps[cache_worst].cache_difference:.3g}"
+        found += f" at position {steps[cache_worst].position}"
+        reasons.append(f"{found}, {cache_ratios[cache_worst]:.3g} times what rounding allows")
+    if wrong:
+        first = steps[wrong[0]].position
+        reasons.append(f"{len(wrong)} greedy tokens differ where the choice is clear, first at position {first}")
+    if own and not own_error <= OWN_FACTOR * unfused_own + FLOOR:
+        found = f"in {own_type} its error against float32 is {own_error:.3g}"
+        reasons.append(f"{found}, the unfused model's {unfused_own:.3g}")
+    if weights_changed:
+        reasons.append(f"applying it changed {len(weights_changed)} weights, first {weights_changed[0]}")
+    if unfused_moved != 0.0:
+        reasons.append(f"the unfused model's logits moved by {unfused_moved:.3g} while the fused one ran")
+    if memory_ratio > MEMORY:
+        reasons.append(f"both models together take {memory_ratio:.2f} times one, more than {MEMORY}")
+    if leaked_bytes > 0:
+        reasons.append(f"further steps left {leaked_bytes} bytes behind")
+    return Parity(
+        steps=len(steps),
+        starts=starts,
+        perturbation=perturbation,
+        softened=softened,
+        tolerance=tolerances[worst],
+        fused_error=max(differences),
+        worst_ratio=ratios[worst],
+        worst_position=steps[worst].position,
+        worst_cache_ratio=cache_ratios[cache_worst],
+        flips=len(differ),
+        excused=len(differ) - len(wrong),
+        not_finite=not_finite,
+        own_type=own_type,
+        own_steps=len(own),
+        own_error=own_error,
+        unfused_own_error=unfused_own,
+        weights_changed=weights_changed,
+        unfused_moved=unfused_moved,
+        memory_ratio=memory_ratio,
+        leaked_bytes=leaked_bytes,
+        reasons=tuple(reasons),
+    )
+
+
+def _gap(logits: stepwise.Array) -> float:
+    best = np.partition(logits, -2)[-2:]
+    return float(best[1] - best[0])
+
+
+def _rms(pairs: list[tuple[Any, Any]]) -> float:
+    if not pairs:
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = float(np.sqrt(np.mean([np.mean((a.astype(np.float64) - b) ** 2) for a, b in pairs])))
+    return float("inf") if np.isnan(found) else found

@@ -1,8 +1,8 @@
 """Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``."""
 
 import datetime as dt
-import os
 import math
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field

@@ -11,6 +11,10 @@ from gemma3n_perf.fusions.stepwise import Step
 FACTOR = 16.0
 FLOOR = 1e-5
 """Relative to the largest logit: float32 itself is no finer over a whole model."""
+ROTATION = 16 * 2.0**-23
+"""For each position: float32 knows RoPE's angle of p radians to p * 2**-24 at best, two ways of computing it may differ
+by twice that, and a key of unit mean square has elements of up to sqrt(head_dim) = 16."""
+
 OWN_FACTOR = 1.5
 MEMORY = 1.1
 
@@ -77,7 +81,10 @@ def judge(
     ratios = [d / t for d, t in zip(differences, tolerances, strict=True)]
     worst = int(np.argmax(ratios))
     cache_typical = float(np.median([s.cache_response for s in steps]))
-    cache_ratios = [s.cache_difference / (FACTOR * max(s.cache_response, cache_typical) + FLOOR) for s in steps]
+    cache_ratios = [
+        s.cache_difference / (FACTOR * max(s.cache_response, cache_typical) + FLOOR + ROTATION * s.position)
+        for s in steps
+    ]
     cache_worst = int(np.argmax(cache_ratios))
     differ = [i for i, s in enumerate(steps) if int(np.argmax(s.fused)) != int(np.argmax(s.unfused))]
     wrong = [i for i in differ if not _gap(steps[i].unfused) < tolerances[i]]

@@ -165,6 +165,7 @@ def here(baselines: Path | None = None, note: Callable[[str], None] = lambda tex
     builder = Builder(
         Path(__file__).resolve().parents[1], stack, Worktrees(repo, root.parent, run_command),
         Environments(root.parent, run_command, installed_requirements()), note,
+        search=os.environ.get("PYTHONPATH", ""),
     )  # fmt: skip
     return Here(chip, stack, builder, tools, baselines or (repo or Path()) / "baselines", root)
 

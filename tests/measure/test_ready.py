@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,11 @@ def test_a_field_shares_one_process_unless_it_is_put_apart(tmp_path: Path) -> No
     assert [arm.planted for arm in apart] == pytest.approx([0.0, 0.0, 0.02])
     with pytest.raises(UsageError, match="below zero"):
         builder(tmp_path).field(parse("here"), [parse("here+plant:-2%")])
+
+
+def test_packages_found_by_a_path_are_found_by_arms_of_this_environment(tmp_path: Path) -> None:
+    """Behind the arm's own suite; an environment that was built has its own packages."""
+    made = replace(builder(tmp_path), search="/opt/site")
+    here, other = pair(made, "here", "here+mlx==0.32.3")
+    assert here.environ["PYTHONPATH"] == f"{tmp_path / 'here' / 'perf'}{os.pathsep}/opt/site"
+    assert other.environ["PYTHONPATH"] == str(tmp_path / "here" / "perf")

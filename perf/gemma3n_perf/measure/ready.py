@@ -1,5 +1,6 @@
 """From an arm in words to one that can be started: which Python, which package, which environment variables."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,8 @@ class ReadyArm:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Makes arms ready. ``package`` is the folder that holds this gemma3n_perf, ``stack`` the software that is here."""
+    """Makes arms ready. ``package`` is the folder that holds this gemma3n_perf, ``stack`` the software that is
+    here, ``search`` the PYTHONPATH it was started with."""
 
     package: Path
     stack: Stack
@@ -52,6 +54,7 @@ class Builder:
     environments: Environments
     note: Callable[[str], None] = lambda text: None
     python: str = sys.executable
+    search: str = ""
 
     def pair(self, baseline: Arm, candidate: Arm, *, same: bool | None = False) -> tuple[ReadyArm, ReadyArm]:
         """Build both arms. ``same`` says that they are meant to be one (an A/A duel, a plant aside);
@@ -122,8 +125,12 @@ class Builder:
                 worker = package / _WORKER
         elif self.stack.dirty:
             notes.append(f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit")
-        environ = {"PYTHONPATH": str(package), "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
-        argv = (str(self._python(arm)), "-P", str(worker))
+        python = self._python(arm)
+        # Where packages of this environment are found by a path, an arm that uses it must find them too.
+        inherited = [self.search] if self.search and str(python) == self.python else []
+        path = os.pathsep.join([str(package), *inherited])
+        environ = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
+        argv = (str(python), "-P", str(worker))
         return ReadyArm(
             name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm), tuple(notes),
             fusions=arm.fusions,

@@ -12,7 +12,8 @@ import pytest
 from gemma3n_perf import dueling
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.evidence_run import Request, facts, run, usual
-from gemma3n_perf.fusions.parity import Stretch, judge
+from gemma3n_perf.fusions.judging import judge
+from gemma3n_perf.fusions.stepwise import Step
 from gemma3n_perf.store import evidence as store
 from gemma3n_perf.store import gate_policy_file
 from gemma3n_perf.verdict.gate_facts import Parity
@@ -96,9 +97,10 @@ def test_parity_is_told_to_the_gate(fused: float, passed: bool, finite: bool, sa
     exact = np.tile(np.array([1.0, 2.0, 9.0], np.float32), (4, 1))
     other = exact.copy()
     other[1, 0] += fused
+    steps = [Step(500 + i, exact[i], other[i], 1e-4, 0.0, 1e-4) for i in range(4)]
     found = judge(
-        [Stretch(500, exact, other, exact)], reference="r", weights_changed=(), unfused_moved=0.0, memory_ratio=1.0,
-        leaked_bytes=0,
+        steps, [], starts=(500,), perturbation=2.0**-20, own_type="float32", weights_changed=(), unfused_moved=0.0,
+        memory_ratio=1.0, leaked_bytes=0,
     )  # fmt: skip
     told = facts(found)
     assert (told.passed, told.finite) == (passed, finite)

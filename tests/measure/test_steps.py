@@ -78,7 +78,7 @@ def test_a_planted_commit_of_a_scratch_repository_is_found(repo: Path, tmp_path:
     """Every step is checked out, and what its files say decides."""
     searched = steps(repo, tmp_path)
 
-    def compare(baseline: str, candidate: str, budget_s: float) -> Judgement:
+    def compare(baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
         speeds = [
             (searched.worktrees.checkout(arm.removeprefix("ref:")) / "speed").read_text()
             for arm in (baseline, candidate)

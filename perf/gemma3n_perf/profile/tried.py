@@ -11,7 +11,7 @@ from gemma3n_perf.verdict.types import Verdict
 def tried(baselines: Path, chip_class: str) -> dict[str, tuple[Tried, ...]]:
     """Return the fusions with sound evidence on a class, by workload. Raises MalformedRecordError."""
     found: dict[str, list[Tried]] = {}
-    for path in sorted((baselines / chip_class / evidence.FOLDER).glob("*.json")):
+    for path in sorted((baselines / chip_class / admitted.FOLDER).glob("*.json")):
         if path.name == admitted.ADMITTED:
             continue
         record = evidence.read(path)

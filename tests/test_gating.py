@@ -216,5 +216,5 @@ def test_the_committed_policy_is_one() -> None:
     """It reads, and every class it requires is asked for workloads and has a runner."""
     policy = gate_policy_file.read(CHECKOUT / "baselines" / gate_policy_file.NAME)
     assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m1s1-2c"}
-    assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")
+    assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64",)
     assert all("self-hosted" in policy.classes[name].runner for name in policy.required)

@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,8 @@ def run(
     Raises UsageError, MachineBusyError, NotComparableError for a chip class that may hold several variants, and what
     loading and measuring raise.
     """
-    with machine(baselines, err) as here:
+    with ExitStack() as held:
+        here = held.enter_context(machine(baselines, err))
         require_known(here.chip)
         policy = _policy(baselines)
         workloads = request.workloads or usual(policy, here)
@@ -81,17 +82,26 @@ def run(
         def measure(*duel: Any) -> Mapping[tuple[str, str], FusionDuel]:
             checks.release()
             # What makes outputs comparable is not how decode runs: the arms start without it.
-            for variable in EXACT:
-                os.environ.pop(variable, None)
+            _restore(before)
             return duels(*duel)
 
+        before = {variable: os.environ.get(variable) for variable in EXACT}
         os.environ.update(EXACT)
+        held.callback(_restore, before)
         means = Means(
             chip=here.chip, stack=here.stack, sources=Registered(),
             check=checks, measure=measure,
             now=partial(dt.datetime.now, dt.UTC), note=here.tools.note,
         )  # fmt: skip
         return tuple((one, store.write(baselines, one)) for one in gather(asked, means))
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for variable, value in before.items():
+        if value is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = value
 
 
 def usual(policy: GatePolicy | None, here: dueling.Here) -> tuple[str, ...]:

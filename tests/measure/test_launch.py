@@ -74,7 +74,7 @@ def test_a_contended_block_is_discarded_with_its_pair_and_repeated() -> None:
         [(), ("steal",)],
     ]
     assert found.seconds == pytest.approx(8 * 2 * 6 * 0.02)
-    assert arena.slept == pytest.approx([0.2, 0.4, 0.8])
+    assert arena.slept == pytest.approx([0.1, 0.2, 0.4])
 
 
 def test_a_machine_that_is_never_quiet_is_given_up() -> None:

@@ -134,3 +134,4 @@ def test_last_words_name_nobodys_folders(monkeypatch: pytest.MonkeyPatch) -> Non
     worker = started("import sys; print('No such file: /home/somebody/.cache/x', file=sys.stderr); sys.exit(3)")
     with pytest.raises(WorkerFailedError, match=r"No such file: ~/\.cache/x"):
         worker.receive(10.0)
+    worker.close()

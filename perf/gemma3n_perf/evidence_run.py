@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 SESSION_S = Policy().budget_s
 """Seconds of measuring that each session of a duel may take, unless a budget was given."""
 
-EXACT = {"MLX_ENABLE_TF32": "0"}
-"""Set while outputs are compared: CUDA's products else round float32 to 10 bits (fusions.parity.ENV)."""
-
 Machine = Callable[[Path | None, TextIO], AbstractContextManager[dueling.Here]]
 
 
@@ -64,6 +61,8 @@ def run(
     Raises UsageError, MachineBusyError, NotComparableError for a chip class that may hold several variants, and what
     loading and measuring raise.
     """
+    from gemma3n_perf.fusions.parity import ENV
+
     with ExitStack() as held:
         here = held.enter_context(machine(baselines, err))
         require_known(here.chip)
@@ -85,8 +84,9 @@ def run(
             _restore(before)
             return duels(*duel)
 
-        before = {variable: os.environ.get(variable) for variable in EXACT}
-        os.environ.update(EXACT)
+        # Set while outputs are compared: CUDA's products else round float32 to 10 bits.
+        before = {variable: os.environ.get(variable) for variable in ENV}
+        os.environ.update(ENV)
         held.callback(_restore, before)
         means = Means(
             chip=here.chip, stack=here.stack, sources=Registered(),

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -12,7 +12,6 @@ from gemma3n_perf.report import describe
 from gemma3n_perf.report import rows as show
 from gemma3n_perf.report.summary import WorkloadSummary, summarise
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
-from gemma3n_perf.store.files import write_over
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.types import Baseline
 
@@ -109,24 +108,14 @@ def _throughput(one: WorkloadSummary) -> str:
 
 def _page(args: argparse.Namespace, out: TextIO) -> int:
     # matplotlib takes most of a second to import, and only this action draws.
-    from gemma3n_perf.report import baselines_page
+    from gemma3n_perf.report import baselines_page, pages
 
     files = baselines_page.build(Baselines(args.root).list(), read_published(args.root / PUBLISHED))
     wanted = {args.docs / path: data for path, data in files.items()}
-    stray = set((args.docs / baselines_page.PLOTS).glob("baselines-*.svg")) - wanted.keys()
-    stale = [path for path, data in wanted.items() if not path.is_file() or path.read_bytes() != data]
+    plots = (args.docs / baselines_page.PLOTS).glob("baselines-*.svg")
     if args.check:
-        for path in sorted([*stale, *stray]):
-            out.write(f"{PurePosixPath(path)} is not what the records give\n")
-        if stale or stray:
-            out.write("next: gemma3n-perf baseline page, then commit what it wrote\n")
-        return 1 if stale or stray else 0
-    for path in stale:
-        write_over(path, wanted[path])
-    for path in stray:
-        path.unlink()
-    out.write(f"{args.docs / baselines_page.PAGE}: {len(stale)} of {len(wanted)} files written\n")
-    return 0
+        return pages.check(wanted, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
+    return pages.refresh(wanted, plots, args.docs / baselines_page.PAGE, out)
 
 
 def _facts(one: Baseline) -> dict[str, Any]:

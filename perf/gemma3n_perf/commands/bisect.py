@@ -7,7 +7,7 @@ from typing import TextIO
 
 from gemma3n_perf import dueling
 from gemma3n_perf.bisecting import Found, bisect
-from gemma3n_perf.commands.duel import add_workload_arguments, chosen
+from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.environments import find_uv
@@ -26,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("good", metavar="GOOD", help="the older arm, for instance ref:v1.0 or mlx==0.32.1")
     parser.add_argument("bad", metavar="BAD", help="the newer arm, which differs from it in that part alone")
     add_workload_arguments(parser)
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=Policy().budget_s,
-        metavar="SECONDS",
-        help="measuring time of each duel; once more, doubled, where that tells nothing (default: %(default)g)",
-    )
+    add_budget(parser, "measuring time of each duel; once more, doubled, where that tells nothing")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:

@@ -6,7 +6,7 @@ import sys
 from typing import TextIO
 
 from gemma3n_perf import dueling
-from gemma3n_perf.commands.duel import add_workload_arguments, chosen
+from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.report.duels import interval
@@ -22,13 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--duels", type=int, default=8, metavar="N", help="A/A duels of each workload (default: 8)")
     add_workload_arguments(parser)
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="measuring time of each duel, all of it used (default: %(default)g)",
-    )
+    add_budget(parser, "measuring time of each duel, all of it used", 30.0)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:

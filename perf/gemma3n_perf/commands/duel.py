@@ -27,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baseline", metavar="BASELINE", help="the arm to compare with, for instance ref:main")
     parser.add_argument("candidate", metavar="CANDIDATE", help="the arm to judge, for instance here")
     add_workload_arguments(parser)
-    parser.add_argument(
-        "--budget",
-        type=float,
-        default=Policy().budget_s,
-        metavar="SECONDS",
-        help="measuring time for each workload, fixed before the start (default: %(default)g)",
-    )
+    add_budget(parser, "measuring time for each workload, fixed before the start")
     parser.add_argument(
         "--sessions",
         type=int,
@@ -44,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_margin(parser)
     parser.add_argument("--aa", action="store_true", help="the same arm on both sides, to see what error shows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record, raw blocks included")
+
+
+def add_budget(parser: argparse.ArgumentParser, what: str, default_s: float = Policy().budget_s) -> None:
+    """Declare how long may be measured; ``what`` says of what."""
+    parser.add_argument(
+        "--budget", type=float, default=default_s, metavar="SECONDS", help=f"{what} (default: %(default)g)"
+    )
 
 
 def add_margin(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf import dueling, powering
-from gemma3n_perf.commands.duel import add_margin, chosen
+from gemma3n_perf.commands.duel import add_budget, add_margin, chosen
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import suite_checkout
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time planted in each duel of a round, 0 for A/A (default: 0 0 2 -2 1 -1 10)",
     )
     parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
-    parser.add_argument("--budget", type=float, default=Policy().budget_s, metavar="SECONDS", help="of each duel (60)")
+    add_budget(parser, "measuring time of each duel")
     add_margin(parser)
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
     parser.add_argument("--docs", type=Path, metavar="DIR", help="where trust.md goes (default: docs/ of the checkout)")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -31,7 +31,6 @@ from gemma3n_perf.profile.pace import pace
 from gemma3n_perf.profile.run import Profiler, Tools, Wish
 from gemma3n_perf.profile.types import PARTS, Profile, WorkloadProfile
 from gemma3n_perf.store import profiles as store
-from gemma3n_perf.store.files import write_over
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement
 from gemma3n_perf.workload.workload import Workload
@@ -237,7 +236,7 @@ def _of_fusion(name: str, config: dict[str, Any], position: int) -> tuple[Graph,
 def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     """Write the pages of all stored profiles, or check that they are current."""
     from gemma3n_perf.profile.tried import tried
-    from gemma3n_perf.report import profile_page
+    from gemma3n_perf.report import pages, profile_page
 
     profiles = store.read_all(baselines)
     files = profile_page.build(
@@ -245,16 +244,5 @@ def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     )
     wanted = {docs / path: data for path, data in files.items()}
     folder = docs / profile_page.FOLDER
-    stray = set(folder.glob("*.md")) | set(folder.glob("*.svg"))
-    stray -= wanted.keys()
-    stale = [path for path, data in wanted.items() if not path.is_file() or path.read_bytes() != data]
-    if check:
-        for path in sorted([*stale, *stray]):
-            out.write(f"{PurePosixPath(path)} is not what the records give\n")
-        return 1 if stale or stray else 0
-    for path in stale:
-        write_over(path, wanted[path])
-    for path in stray:
-        path.unlink()
-    out.write(f"{folder}: {len(stale)} of {len(wanted)} files written\n")
-    return 0
+    present = [*folder.glob("*.md"), *folder.glob("*.svg")]
+    return pages.check(wanted, present, out) if check else pages.refresh(wanted, present, folder, out)

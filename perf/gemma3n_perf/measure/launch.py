@@ -136,26 +136,28 @@ class _Lane:
 def _pair(running: Started, candidate: str, steps: int, tools: Tools, found: list[Fault]) -> tuple[Block, Block]:
     """A block of the baseline and one of the candidate, in an order drawn anew."""
     names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
-    roles = tools.rng.sample(ARMS, 2)
-    blocks: list[Block] = []
-    timed: list[wire.Timed] = []
-    for number, role in enumerate(roles):
-        if not blocks and not timed:
-            tools.probe.start()
-        timed.append(_time(running, names[role], steps, tools.waits.block))
-        # The counters of short blocks tell nothing: they are read around the pair.
-        if number == 0 and timed[0].seconds < _SHORT_BLOCK_S:
-            continue
-        conditions = tools.probe.stop()
-        faults = tools.faults_of(conditions)
-        found.extend(faults)
-        codes = tuple(fault.code for fault in faults)
-        for one in timed:
-            blocks.append(Block(roles[len(blocks)], one.tpot_s, one.seconds, conditions, codes))
-        timed = []
-        if number == 0:
-            tools.probe.start()
-    return blocks[0], blocks[1]
+    first, second = tools.rng.sample(ARMS, 2)
+    tools.probe.start()
+    earlier = _time(running, names[first], steps, tools.waits.block)
+    # The counters of short blocks tell nothing: they are read around the pair.
+    around_earlier = None
+    if earlier.seconds >= _SHORT_BLOCK_S:
+        around_earlier = _conditions(tools, found)
+        tools.probe.start()
+    later = _time(running, names[second], steps, tools.waits.block)
+    around_later = _conditions(tools, found)
+    return (
+        Block(first, earlier.tpot_s, earlier.seconds, *(around_earlier or around_later)),
+        Block(second, later.tpot_s, later.seconds, *around_later),
+    )
+
+
+def _conditions(tools: Tools, found: list[Fault]) -> tuple[Conditions, tuple[str, ...]]:
+    """End the probe's interval: how it went, and the codes of its faults, which join ``found``."""
+    conditions = tools.probe.stop()
+    faults = tools.faults_of(conditions)
+    found.extend(faults)
+    return conditions, tuple(fault.code for fault in faults)
 
 
 def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Timed:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from gemma3n_perf.decode.session import Clock
 from gemma3n_perf.errors import NotMeasuredError
+from gemma3n_perf.measure.shell import Run
 from gemma3n_perf.profile.rounds import LEAST_ROUNDS, estimate
 from gemma3n_perf.profile.trace_worker import Order, Recorded
 from gemma3n_perf.profile.types import Estimate, Trace
@@ -25,25 +25,6 @@ TIMEOUT_S = 240.0
 _NVML_BLOCK_S = 0.7
 _TICK_S = 0.01
 _LEAST_BLOCK_S = 0.25
-
-
-class Ended(Protocol):
-    """A command that has ended."""
-
-    @property
-    def code(self) -> int:
-        """Its exit code."""
-
-    @property
-    def out(self) -> str:
-        """Its standard output."""
-
-    @property
-    def last_words(self) -> str:
-        """The end of what it said."""
-
-
-Run = Callable[[Sequence[str], float], Ended]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ INK = "#7d7d7d"
 """4.1 to 1 against white and 4.6 to 1 against a dark page: enough for large text and lines on both."""
 
 ACCENTS = ("#2f81d8", "#c9702a", "#2f9e6e", "#a763c4", "#b8860b", "#d0517b")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "gemma3n-perf",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -35,7 +35,7 @@ _STYLE: dict[Any, Any] = {
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG with nothing in it that changes from day to day or machine to machine."""
     out = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     lines = (line.rstrip() for line in out.getvalue().splitlines())
     return ("\n".join(lines) + "\n").encode()
@@ -46,7 +46,7 @@ def session_spread(title: str, throughputs: Mapping[str, Sequence[float]]) -> by
 
     ``throughputs`` maps a workload id to tok/s of its sessions, at least one each.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         height = 1.3 + 0.42 * len(throughputs)
         figure = Figure(figsize=(8, height))
         axes = figure.add_axes((0.33, 0.75 / height, 0.63, (height - 1.2) / height))
@@ -69,7 +69,7 @@ def session_spread(title: str, throughputs: Mapping[str, Sequence[float]]) -> by
 
 def detection(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
     """Draw shares (0..1) against true effects (fractions), one line a rule; the first rule is drawn strongest."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.2))
         axes = figure.add_axes((0.1, 0.14, 0.56, 0.72))
         for index, (name, points) in enumerate(curves.items()):

@@ -127,7 +127,7 @@ def contexts(title: str, found: Contexts) -> bytes:
 
 @contextmanager
 def _figure(title: str, *, rows: int, each: float = 0.46, left: float = 0.3) -> Iterator[tuple[Figure, Any]]:
-    with mpl.rc_context(plots._STYLE):
+    with mpl.rc_context(plots.STYLE):
         height = 1.45 + each * rows
         figure = Figure(figsize=(8, height))
         axes = figure.add_axes((left, 0.62 / height, 0.96 - left, (height - 1.3) / height))

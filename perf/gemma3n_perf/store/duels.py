@@ -1,6 +1,5 @@
 """The record of a duel: verdict, arms, stacks, and every block with its conditions, so that it can be judged again."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.launch import Launch
+from gemma3n_perf.store import launches
 from gemma3n_perf.store.files import Disk, write_over
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement
@@ -63,13 +63,9 @@ class DuelRecord:
 def encode(record: DuelRecord) -> bytes:
     """Return the record as JSON, one block a line; what the platform did not tell is left out of the conditions."""
     built: dict[str, Any] = msgspec.to_builtins(record)
-    for duel in built["duels"]:
-        for launch in duel["raw"]:
-            for pair in (*launch["pairs"], *launch["discarded"]):
-                for block in pair:
-                    known = {name: value for name, value in block["conditions"].items() if value is not None}
-                    block["conditions"] = known
-    return _lines(built) + b"\n"
+    raw = [launch for duel in built["duels"] for launch in duel["raw"]]
+    launches.without_unknowns(raw)
+    return launches.lines(built, raw)
 
 
 def decode(data: bytes, source: str) -> DuelRecord:
@@ -108,41 +104,7 @@ def _flaws(record: DuelRecord) -> Iterator[tuple[str, str]]:
     if not record.duels:
         yield "no workload", "one or more"
     for duel in record.duels:
-        for number, launch in enumerate(duel.raw):
-            where = f"{duel.workload}, launch {number + 1}"
-            if not launch.pairs:
-                yield f"{where} has no pair of blocks", "one or more"
-            for block in (block for pair in launch.pairs for block in pair):
-                if not (math.isfinite(block.tpot_s) and block.tpot_s > 0):
-                    yield f"{where}: a block of {block.tpot_s} s per token", "positive seconds"
-                if block.faults:
-                    yield f"{where}: a contended block among those that count", "such pairs under discarded"
-            if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
-                yield f"{where}: a pair of one arm", "a block of each"
-
-
-def _lines(built: dict[str, Any]) -> bytes:
-    """Indent the outside and put each pair of blocks on one line, which keeps a long record readable."""
-    pairs: list[bytes] = []
-
-    def keep(launch: dict[str, Any], name: str) -> None:
-        marks = []
-        for pair in launch[name]:
-            marks.append(f"@pair{len(pairs)}@")
-            pairs.append(msgspec.json.encode(pair))
-        launch[name] = marks
-
-    for duel in built["duels"]:
-        for launch in duel["raw"]:
-            keep(launch, "pairs")
-            keep(launch, "discarded")
-    text = msgspec.json.format(msgspec.json.encode(built), indent=1)
-    head, *rest = text.split(b'"@pair')
-    parts = [head]
-    for piece in rest:
-        number, _, tail = piece.partition(b'@"')
-        parts += [pairs[int(number)], tail]
-    return b"".join(parts)
+        yield from launches.flaws(duel.workload, duel.raw)
 
 
 def _malformed(source: str, found: str, expected: str) -> MalformedRecordError:

@@ -18,6 +18,7 @@ from gemma3n_perf.errors import InvalidError, MalformedRecordError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.launch import Launch
+from gemma3n_perf.store import launches
 from gemma3n_perf.store.admitted import FOLDER
 from gemma3n_perf.store.files import Disk, write_over
 from gemma3n_perf.verdict.gate_facts import Checked
@@ -76,14 +77,15 @@ def path_of(baselines: Path, chip_class: str, fusion: str) -> Path:
 def encode(record: Evidence) -> bytes:
     """Return the record as JSON, one pair of blocks a line, its content digest filled in."""
     built: dict[str, Any] = msgspec.to_builtins(record)
-    for one in built["workloads"]:
-        for launch in one["raw"]:
-            for block in (block for pair in (*launch["pairs"], *launch["discarded"]) for block in pair):
-                block["conditions"] = {k: v for k, v in block["conditions"].items() if v is not None}
+    launches.without_unknowns(_raw(built))
     # Once through JSON: the digest is of what a reader will find, where infinity is null.
     built = msgspec.json.decode(msgspec.json.encode(built))
     built[_DIGEST] = content_digest(built)
-    return _lines(built) + b"\n"
+    return launches.lines(built, _raw(built))
+
+
+def _raw(built: dict[str, Any]) -> list[dict[str, Any]]:
+    return [launch for one in built["workloads"] for launch in one["raw"]]
 
 
 def content_digest(tree: dict[str, Any]) -> str:
@@ -143,40 +145,7 @@ def _flaws(record: Evidence) -> Iterator[tuple[str, str]]:
     for one in record.workloads:
         if not (math.isfinite(one.budget_s) and one.budget_s > 0):
             yield f"{one.workload}: a budget of {one.budget_s} s", "positive seconds"
-        for number, launch in enumerate(one.raw, start=1):
-            where = f"{one.workload}, launch {number}"
-            if not launch.pairs:
-                yield f"{where} has no pair of blocks", "one or more"
-            for block in (block for pair in launch.pairs for block in pair):
-                if not (math.isfinite(block.tpot_s) and block.tpot_s > 0):
-                    yield f"{where}: a block of {block.tpot_s} s per token", "positive seconds"
-                if block.faults:
-                    yield f"{where}: a contended block among those that count", "such pairs under discarded"
-            if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
-                yield f"{where}: a pair of one arm", "a block of each"
-
-
-def _lines(built: dict[str, Any]) -> bytes:
-    """Indent the outside and put each pair of blocks on one line, as ``store.duels`` does."""
-    pairs: list[bytes] = []
-
-    def keep(launch: dict[str, Any], name: str) -> None:
-        marks = []
-        for pair in launch[name]:
-            marks.append(f"@pair{len(pairs)}@")
-            pairs.append(msgspec.json.encode(pair))
-        launch[name] = marks
-
-    for one in built["workloads"]:
-        for launch in one["raw"]:
-            keep(launch, "pairs")
-            keep(launch, "discarded")
-    head, *rest = msgspec.json.format(msgspec.json.encode(built), indent=1).split(b'"@pair')
-    parts = [head]
-    for piece in rest:
-        number, _, tail = piece.partition(b'@"')
-        parts += [pairs[int(number)], tail]
-    return b"".join(parts)
+        yield from launches.flaws(one.workload, one.raw)
 
 
 def _malformed(source: str, found: str, expected: str) -> MalformedRecordError:

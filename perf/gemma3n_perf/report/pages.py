@@ -1,0 +1,33 @@
+"""Pages that are generated from records: written where they are stale, removed where nothing makes them any more."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TextIO
+
+from gemma3n_perf.store.files import write_over
+
+
+def refresh(wanted: Mapping[Path, bytes], present: Iterable[Path], title: Path, out: TextIO) -> int:
+    """Write what differs and remove those of ``present`` that nobody wants; says so under ``title``. Returns 0."""
+    stale, stray = _differing(wanted, present)
+    for path in stale:
+        write_over(path, wanted[path])
+    for path in stray:
+        path.unlink()
+    out.write(f"{title}: {len(stale)} of {len(wanted)} files written\n")
+    return 0
+
+
+def check(wanted: Mapping[Path, bytes], present: Iterable[Path], out: TextIO, *, remedy: str | None = None) -> int:
+    """Name every page that is not what the records give; returns 1 where there is one, else 0."""
+    stale, stray = _differing(wanted, present)
+    for path in sorted([*stale, *stray]):
+        out.write(f"{PurePosixPath(path)} is not what the records give\n")
+    if remedy and (stale or stray):
+        out.write(f"next: {remedy}\n")
+    return 1 if stale or stray else 0
+
+
+def _differing(wanted: Mapping[Path, bytes], present: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    stale = [path for path, data in wanted.items() if not path.is_file() or path.read_bytes() != data]
+    return stale, sorted(set(present) - wanted.keys())

@@ -47,6 +47,21 @@ def test_the_next_step_is_dispatched_before_a_token_is_read() -> None:
     assert only(log, "dispatch") == only(log, "read") == list(range(START + 1, START + 7))
 
 
+@pytest.mark.parametrize(("steps", "period_s"), [(1, 0.010), (6, 0.010), (1, 0.025)])
+def test_a_built_block_holds_whole_periods(steps: int, period_s: float) -> None:
+    """Its first step is built before the clock starts and another after its last: building hides behind computing where
+    that takes longer, in a block of one step as in a long one, and takes its own time where it does not."""
+    host_s = 0.025 if period_s == 0.025 else 0.001
+    session, engine = fake_session(host_s=host_s, step_s=0.010)
+    run, tokens = session.run(FakeProbe(), steps=steps, built=True)
+    assert run.seconds == pytest.approx(steps * period_s, abs=1e-9)
+    assert run.tokens == len(tokens) == len(run.step_s) == steps
+    log = engine.device.log
+    assert only(log, "step") == list(range(START, START + steps + 1))
+    assert only(log, "dispatch") == only(log, "read") == list(range(START + 1, START + steps + 1))
+    assert session.run(FakeProbe(), steps=steps)[1] == tokens
+
+
 def test_every_run_starts_from_one_position() -> None:
     """Rewound before the first step, every time, also after a prefill in between."""
     session, engine = fake_session()

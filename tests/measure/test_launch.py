@@ -189,24 +189,36 @@ def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) 
     assert {(block.steps, block.drop, block.tail) for block in blocks} == {(7, DROP, tail)}
 
 
-def test_on_a_cpu_all_of_a_short_block_counts() -> None:
-    """There dispatch takes as long as computing, so nothing is left out."""
-    arena = Arena(tpot_s=lambda name, launch: 0.02)
+@pytest.mark.parametrize(
+    ("protocol", "block"), [(wire.PROTOCOL, wire.Block(1, 0, 0, built=True)), (3, wire.Block(3, 0, 0))]
+)
+def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -> None:
+    """There dispatch takes as long as computing, so nothing is left out; beside an older commit, blocks are longer."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
     tools = replace(arena.tools, cut=ON_CPU)
     with started(ARMS, JOB, tools) as running:
         pace = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
         measure(running, pace, tools, session=0, start_s=1.0)
     blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
-    assert blocks == {wire.Block(3, 0, 0)}
+    assert blocks == {block}
 
 
-def test_short_blocks_share_the_conditions_of_their_pair() -> None:
-    """Counters of a few hundredths of a second tell nothing, so they are read around both blocks."""
-    short, long = Arena(tpot_s=lambda name, launch: 0.01), Arena(tpot_s=lambda name, launch: 0.1)
+def test_short_blocks_share_the_conditions_of_their_stretch() -> None:
+    """Counters of a few hundredths of a second tell nothing, so they are read around as many pairs as take longer."""
+    short, long = Arena(tpot_s=lambda name, launch: 0.005), Arena(tpot_s=lambda name, launch: 0.1)
     found = launch(short, Pace(6, 10))
     assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
     launch(long, Pace(6, 10))
-    assert (short.probed, long.probed) == (10, 20)
+    assert (short.probed, long.probed) == (4, 20)
+
+
+def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:
+    """Three pairs of 60 ms are read as one: all go, and the launch ends with as many pairs as it should."""
+    arena = Arena(tpot_s=lambda name, launch: 0.005, contended=lambda stretch: stretch == 1)
+    found = launch(arena, Pace(6, 10))
+    assert (len(found.pairs), len(found.discarded)) == (10, 3)
+    assert {block.faults for pair in found.discarded for block in pair} == {("steal",)}
+    assert found.seconds == pytest.approx(13 * 2 * 6 * 0.005)
 
 
 FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))

@@ -23,6 +23,10 @@ class Sessions:
             raise RuntimeError("[malloc] Unable to allocate 9 bytes")
         return LOADED, self.session
 
+    def protocol(self) -> int:
+        """Speak the newest."""
+        return wire.PROTOCOL
+
     def stack(self) -> dict[str, Any]:
         """Return a stack of one field."""
         return {"mlx": "1"}
@@ -109,4 +113,4 @@ def test_what_is_no_request_is_answered_too() -> None:
 def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
     sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
-    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one"}
+    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", "built": False}

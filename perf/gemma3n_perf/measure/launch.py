@@ -6,6 +6,7 @@ launch: each meets blocks of the baseline that are its own.
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.muster import Started, expect
 from gemma3n_perf.measure.tools import Tools
 
-WARM_BLOCKS = 3
+WARM_TOKENS = 9
 _SHORT_BLOCK_S = 0.1
+_STRETCH_S = 0.15
+"""CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
 Pairs = Callable[[float, float], int]
 """From seconds of a pair of blocks and seconds of starting a launch to the pairs of a launch."""
 
@@ -70,14 +73,15 @@ def warm_up(running: Started, tools: Tools, generate: int, pace: Pace | None, be
     """
     cut = running.cut
     steps = pace.steps if pace else min(generate, cut.tokens + cut.drop + cut.tail)
-    tpots = []
-    for _ in range(WARM_BLOCKS):
-        tpots.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
+    rounds = max(3, math.ceil(WARM_TOKENS / steps))
+    timed = [
+        [_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides] for _ in range(rounds)
+    ]
     if pace:
         return pace
-    fastest = min(tpots[-1])
-    steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / fastest)))
-    pair_s = steps * (tpots[-1][0] + max(tpots[-1][1:]))
+    tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]
+    steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / min(tpots))))
+    pair_s = steps * (tpots[0] + max(tpots[1:]))
     return Pace(steps, pairs(pair_s, tools.clock() - begun))
 
 
@@ -96,20 +100,20 @@ def measure(
     while open_lanes := [lane for lane in lanes.values() if len(lane.kept) < pace.pairs]:
         for lane in tools.rng.sample(open_lanes, len(open_lanes)):
             try:
-                first, second = _pair(running, lane.name, pace.steps, tools, found)
+                pairs = _stretch(running, lane.name, pace.steps, pace.pairs - len(lane.kept), tools, found)
             except PerfError as error:
                 if len(lanes) == 1:
                     raise
                 failures[lane.name] = error
                 del lanes[lane.name]
                 continue
-            lane.seconds += first.seconds + second.seconds
-            if not first.faults and not second.faults:
-                lane.kept.append((first, second))
+            lane.seconds += sum(block.seconds for pair in pairs for block in pair)
+            if not any(block.faults for pair in pairs for block in pair):
+                lane.kept += pairs
                 pauses = tools.patience.pauses()
                 continue
-            lane.discarded.append((first, second))
-            discarded += 1
+            lane.discarded += pairs
+            discarded += len(pairs)
             if discarded > allowed:
                 raise _given_up(discarded, found)
             tools.sleep(next(pauses))
@@ -133,23 +137,37 @@ class _Lane:
     seconds: float = 0.0
 
 
-def _pair(running: Started, candidate: str, steps: int, tools: Tools, found: list[Fault]) -> tuple[Block, Block]:
-    """A block of the baseline and one of the candidate, in an order drawn anew."""
+def _stretch(
+    running: Started, candidate: str, steps: int, most: int, tools: Tools, found: list[Fault]
+) -> list[tuple[Block, Block]]:
+    """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
+
+    Conditions are read around each block; where blocks are short, counters tell nothing of one, so they are read around
+    as many pairs, ``most`` or fewer, as take long enough: those stand or fall together.
+    """
     names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
-    first, second = tools.rng.sample(ARMS, 2)
+    timed: list[tuple[str, wire.Timed]] = []
     tools.probe.start()
-    earlier = _time(running, names[first], steps, tools.waits.block)
-    # The counters of short blocks tell nothing: they are read around the pair.
-    around_earlier = None
-    if earlier.seconds >= _SHORT_BLOCK_S:
-        around_earlier = _conditions(tools, found)
-        tools.probe.start()
-    later = _time(running, names[second], steps, tools.waits.block)
-    around_later = _conditions(tools, found)
-    return (
-        Block(first, earlier.tpot_s, earlier.seconds, *(around_earlier or around_later)),
-        Block(second, later.tpot_s, later.seconds, *around_later),
-    )
+    while True:
+        first, second = tools.rng.sample(ARMS, 2)
+        earlier = _time(running, names[first], steps, tools.waits.block)
+        if not timed and earlier.seconds >= _SHORT_BLOCK_S:
+            around_earlier = _conditions(tools, found)
+            tools.probe.start()
+            later = _time(running, names[second], steps, tools.waits.block)
+            around_later = _conditions(tools, found)
+            return [
+                (
+                    Block(first, earlier.tpot_s, earlier.seconds, *around_earlier),
+                    Block(second, later.tpot_s, later.seconds, *around_later),
+                )
+            ]
+        timed += [(first, earlier), (second, _time(running, names[second], steps, tools.waits.block))]
+        if len(timed) >= 2 * most or sum(one.seconds for _, one in timed) >= _STRETCH_S:
+            break
+    around = _conditions(tools, found)
+    blocks = [Block(arm, one.tpot_s, one.seconds, *around) for arm, one in timed]
+    return list(zip(blocks[::2], blocks[1::2], strict=True))
 
 
 def _conditions(tools: Tools, found: list[Fault]) -> tuple[Conditions, tuple[str, ...]]:
@@ -164,7 +182,7 @@ def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Tim
     worker, cut = running.workers[name], running.cut
     slot = running.slots.get(name, "")
     short = steps <= cut.drop + cut.tail
-    worker.send(wire.Block(steps, cut.drop if steps > cut.drop else 0, 0 if short else cut.tail, slot))
+    worker.send(wire.Block(steps, cut.drop if steps > cut.drop else 0, 0 if short else cut.tail, slot, cut.built))
     return expect(worker, wire.Timed, timeout_s)
 
 

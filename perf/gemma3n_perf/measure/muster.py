@@ -12,7 +12,7 @@ from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.agreement import ARMS, same_tokens, same_work
 from gemma3n_perf.measure.ready import ReadyArm
-from gemma3n_perf.measure.tools import Cut, Job, Side, Tools
+from gemma3n_perf.measure.tools import UNBUILT_TOKENS, Cut, Job, Side, Tools
 from gemma3n_perf.measure.workers import Worker
 
 _T = TypeVar("_T")
@@ -58,9 +58,11 @@ def started(arms: Sequence[ReadyArm], job: Job, tools: Tools) -> Iterator[Starte
         firsts = {arm.home: arm for arm in reversed(order)}
         hellos = {home: _hello(processes[home], firsts[home], tools.waits.start) for home in homes}
         stacks = {home: msgspec.convert(hello.stack, Stack) for home, hello in hellos.items()}
-        # All arms are timed alike: where one is of a commit that knows no tail, none leaves one out.
-        knows_tail = all(hello.protocol >= 2 for hello in hellos.values())
-        cut = tools.cut if knows_tail else replace(tools.cut, tail=0)
+        # All arms are timed alike: what one is too old for, none does.
+        spoken = min(hello.protocol for hello in hellos.values())
+        cut = tools.cut if spoken >= 2 else replace(tools.cut, tail=0)
+        if cut.built and spoken < 4:
+            cut = replace(cut, tokens=max(cut.tokens, UNBUILT_TOKENS), built=False)
         muster = _Muster(arms, workers)
         loads = {
             arm.name: wire.Load(job.workload, job.source, job.root, arm.engine, arm.planted, _slot(arm), arm.fusions)

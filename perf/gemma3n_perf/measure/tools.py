@@ -16,18 +16,24 @@ class Cut:
     """How decode is cut into blocks: ``tokens`` that count, or more where they take less than ``least_s`` seconds.
 
     ``drop`` and ``tail`` are tokens at either end that do not count. Where the device computes beside the host, nothing
-    else is done while the first token is computed, and no next step is built while the last is.
+    else is done while the first token is computed, and no next step is built while the last is. Where dispatching takes
+    as long as computing, a block can be ``built`` instead: it begins with its first step built and ends with another
+    one built, so that it holds whole periods, however short it is.
     """
 
     tokens: int = 5
     drop: int = 1
     tail: int = 1
     least_s: float = 0.1
+    built: bool = False
 
 
-ON_CPU = Cut(tokens=3, drop=0, tail=0, least_s=0.0)
-"""MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it: all of a block counts, and
-shorter blocks of more pairs tell more (docs/method.md)."""
+ON_CPU = Cut(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
+"""MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it. The speed of a shared core
+changes within a tenth of a second: the shorter the blocks, the more alike are those of a pair (docs/method.md)."""
+
+UNBUILT_TOKENS = 3
+"""The fewest of a block on a CPU where an arm is too old for built ones: its ends are a smaller part of it."""
 
 
 @dataclass(frozen=True, slots=True)

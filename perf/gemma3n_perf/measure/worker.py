@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-PROTOCOL, OLDEST = 3, 1
-"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``:
-several arms in one process."""
+PROTOCOL, OLDEST = 4, 1
+"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
+(several arms in one process), 3 no block that is ``built``."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -39,12 +39,14 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 
 
 class Block(msgspec.Struct, tag=True, frozen=True):
-    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result."""
+    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
+    ``built`` begins with the first step built and ends with another one built."""
 
     steps: int
     drop: int
     tail: int = 0
     slot: str = ""
+    built: bool = False
 
 
 class Quit(msgspec.Struct, tag=True, frozen=True):
@@ -103,6 +105,9 @@ class Sessions(Protocol):
 
     def stack(self) -> dict[str, Any]:
         """Return the software of this process."""
+
+    def protocol(self) -> int:
+        """Return what the sessions can be asked for."""
 
 
 class RealSessions:
@@ -166,6 +171,14 @@ class RealSessions:
         built: dict[str, Any] = msgspec.to_builtins(current_stack(suite_checkout()))
         return built
 
+    def protocol(self) -> int:
+        """Less than this file's where the package is an older commit's."""
+        import inspect
+
+        from gemma3n_perf.decode.session import DecodeSession
+
+        return PROTOCOL if "built" in inspect.signature(DecodeSession.run).parameters else 3
+
 
 class _NoProbe:
     """Conditions are read by the process that runs the duel, around the block, the same for both arms."""
@@ -180,7 +193,7 @@ class _NoProbe:
 def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: Sessions) -> None:
     """Answer every request, in order, until Quit or the end of ``requests``. A failure is an answer too."""
     try:
-        reply(Hello(PROTOCOL, os.getpid(), sessions.stack()))
+        reply(Hello(sessions.protocol(), os.getpid(), sessions.stack()))
     except Exception as error:
         reply(failed(error))
         return
@@ -213,8 +226,9 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: S
 
 
 def _timed(session: Any, planted: float, block: Block) -> Timed:
-    # Over a commit from before slots, a session takes no plant.
+    # Over a commit from before slots, a session takes no plant, and over one from before built blocks none of those.
     extra = {"planted": planted} if planted else {}
+    extra |= {"built": True} if block.built else {}
     run, tokens = session.run(_NoProbe(), steps=block.steps, **extra)
     session.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]

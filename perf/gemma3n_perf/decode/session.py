@@ -173,7 +173,7 @@ class DecodeSession:
         engine.rewind(self._position)
         stamps: list[float] = []
         tokens: list[int] = []
-        ahead = engine.step(self._first) if built else None
+        ahead: Any = engine.step(self._first) if built else None
         probe.start()
         begin = clock()
         if not built:

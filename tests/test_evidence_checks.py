@@ -14,7 +14,7 @@ from gemma3n_perf import dueling
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.evidence_checks import KNOB, Checks
 from gemma3n_perf.evidence_run import outputs
-from gemma3n_perf.evidence_session import AskedEvidence, Means, gather
+from gemma3n_perf.evidence_session import AskedEvidence, Means, Wanted, gather
 from gemma3n_perf.fusion_duels import measuring
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
@@ -76,7 +76,7 @@ def checked(checks: Checks, after: Apply = lambda model: None, **changes: Any) -
         after(model)
 
     checks.registered = Planted(replace(real, **({"apply": apply} | changes)))
-    return checks(NAME, True, WORKLOAD)
+    return checks([Wanted(NAME, True, WORKLOAD)])[0]
 
 
 def real(model: Any) -> bool:
@@ -180,7 +180,7 @@ def test_off_is_checked_by_the_graph_alone(checks: Checks) -> None:
     """Where ``enabled`` says no, what it lets through changes nothing."""
     real = registry.get(NAME)
     checks.registered = Planted(replace(real, enabled=lambda chip: False))
-    found = checks(NAME, False, WORKLOAD)
+    (found,) = checks([Wanted(NAME, False, WORKLOAD)])
     assert found.dispatch is not None
     assert (found.dispatch.changed, found.dispatch.complaints) == ({}, ())
     assert found.parity is None

@@ -11,6 +11,7 @@ import pytest
 
 from gemma3n_perf import dueling
 from gemma3n_perf.errors import NotComparableError
+from gemma3n_perf.evidence_checks import Checks
 from gemma3n_perf.evidence_run import Request, facts, run, usual
 from gemma3n_perf.fusions.judging import judge
 from gemma3n_perf.fusions.stepwise import Step
@@ -45,7 +46,8 @@ def gathered(here: dueling.Here, baselines: Path, *names: str, **asked: Any) -> 
     def opened(folder: Path | None, err: TextIO) -> Iterator[dueling.Here]:
         yield here
 
-    kept = run(Request(names, **asked), baselines, sys.stderr, compare=same, machine=opened)
+    check = Checks(here.chip, here.root, same)
+    kept = run(Request(names, **asked), baselines, sys.stderr, check=check, machine=opened)
     assert [path.name for _, path in kept] == [f"{name}.json" for name in names]
     return [store.read(path) for _, path in kept]
 

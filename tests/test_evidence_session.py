@@ -8,7 +8,7 @@ import pytest
 
 from gemma3n_perf.dueling import estimates
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
-from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Means, expand, gather, refusal
+from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Means, Wanted, expand, gather, refusal
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.measure.agreement import same_tokens
 from gemma3n_perf.store import evidence as store
@@ -31,11 +31,16 @@ class Bench:
     duelled: list[str] = field(default_factory=list)
     asked: list[tuple[str, bool, str]] = field(default_factory=list)
 
-    def check(self, name: str, enabled: bool, workload: str) -> Checked:
-        """Return what is told of the fusion; where it is off, an unchanged graph."""
-        self.asked.append((name, enabled, workload))
-        made = checked(workload.split("/")[0]) if enabled else Checked(workload.split("/")[0], Dispatch((9, 9)))
-        return replace(made, **self.checks.get(name, {}))
+    def check(self, wanted: Sequence[Wanted]) -> list[Checked]:
+        """Return what is told of each fusion; where it is off, an unchanged graph."""
+        self.asked += [(one.fusion, one.enabled, one.workload) for one in wanted]
+        return [self.answer(one) for one in wanted]
+
+    def answer(self, one: Wanted) -> Checked:
+        """Return what is told of one fusion on one checkpoint."""
+        checkpoint = one.workload.split("/")[0]
+        made = checked(checkpoint) if one.enabled else Checked(checkpoint, Dispatch((9, 9)))
+        return replace(made, **self.checks.get(one.fusion, {}))
 
     def measure(
         self, names: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float

@@ -4,13 +4,14 @@ Opinion: a fusion may break in any way, and each is an answer. Whatever it raise
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.evidence_session import Wanted
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gating_sources import Registered
 from gemma3n_perf.hardware.types import Chip
@@ -35,8 +36,11 @@ class Checks:
     _graphs: dict[str, Graph] = field(default_factory=dict)
     _loaded: tuple[str, Any, int, int] | None = None
 
-    def __call__(self, name: str, enabled: bool, workload: str) -> Checked:
-        """Check one fusion on a workload's checkpoint. Raises what loading the checkpoint raises."""
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Checked]:
+        """Check fusions on workloads' checkpoints, one by one. Raises what loading a checkpoint raises."""
+        return [self._checked(one.fusion, one.enabled, one.workload) for one in wanted]
+
+    def _checked(self, name: str, enabled: bool, workload: str) -> Checked:
         checkpoint = workload.split("/")[0]
         fusion = self.registered.fusion(name)
         before = self._graph(workload)
@@ -56,11 +60,6 @@ class Checks:
         if dispatch.same:
             return Checked(checkpoint, dispatch, Parity(True, True, KNOB), memory_ratio=1.0, weights_kept=True)
         return self._side_by_side(checkpoint, fusion, dispatch)
-
-    def release(self) -> None:
-        """Let go of the loaded model: the processes of a duel need its room."""
-        self._loaded = None
-        settled_bytes()
 
     def _side_by_side(self, checkpoint: str, fusion: Fusion, dispatch: Dispatch) -> Checked:
         from gemma3n_perf.fusions.sharing import share

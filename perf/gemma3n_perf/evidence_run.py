@@ -14,8 +14,8 @@ import msgspec
 
 from gemma3n_perf import dueling
 from gemma3n_perf.commands import forge as forge_command
-from gemma3n_perf.evidence_checks import Checks, Compare
-from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Means, gather
+from gemma3n_perf.evidence_processes import CheckProcesses
+from gemma3n_perf.evidence_session import AskedEvidence, Check, FusionDuel, Means, gather
 from gemma3n_perf.fusion_duels import measuring
 from gemma3n_perf.gating_sources import Registered
 from gemma3n_perf.hardware.chip import require_known
@@ -53,7 +53,7 @@ def run(
     baselines: Path,
     err: TextIO,
     *,
-    compare: Compare | None = None,
+    check: Check | None = None,
     machine: Machine = dueling.machine,
 ) -> tuple[tuple[Evidence, Path], ...]:
     """Gather evidence for every fusion and write it; returns the records with their paths.
@@ -75,11 +75,10 @@ def run(
         budget_s = request.budget_s / len(workloads) if request.budget_s else sessions * SESSION_S
         asked = AskedEvidence(request.names, workloads, budget_s, sessions, policy)
         sources = dict(request.sources)
-        checks = Checks(here.chip, here.root, compare or outputs, sources=sources)
+        checks = check or CheckProcesses(here.chip, here.root, sources, here.tools.note)
         duels = measuring(here, sources)
 
         def measure(*duel: Any) -> Mapping[tuple[str, str], FusionDuel]:
-            checks.release()
             # What makes outputs comparable is not how decode runs: the arms start without it.
             _restore(before)
             return duels(*duel)

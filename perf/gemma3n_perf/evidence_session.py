@@ -51,8 +51,18 @@ DIFFERENT_TOKENS = "different greedy tokens"
 Measure = Callable[[Sequence[str], Sequence[str], int, float], Mapping[tuple[str, str], FusionDuel]]
 """From fusions, workloads, sessions and seconds of measuring for each workload to a duel by (fusion, workload)."""
 
-Check = Callable[[str, bool, str], Checked]
-"""From a fusion, whether it is on here, and a workload to what needs no timing."""
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A check that is asked for: of a ``fusion``, which is on here or not, on a ``workload``'s checkpoint."""
+
+    fusion: str
+    enabled: bool
+    workload: str
+
+
+Check = Callable[[Sequence[Wanted]], Sequence[Checked]]
+"""Finds what needs no timing, in the order asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ def gather(asked: AskedEvidence, means: Means) -> tuple[Evidence, ...]:
     if not asked.names or len(set(asked.names)) != len(asked.names):
         raise UsageError(f"fusions {', '.join(asked.names) or 'none'}", expected="each fusion once")
     policy = asked.policy or _policy(asked, means)
-    drafts = [_draft(name, asked, means) for name in asked.names]
+    drafts = _drafts(asked, means)
     fit = [one.fusion for one in drafts if one.enabled and not _against(one, policy)]
     duels: Mapping[tuple[str, str], FusionDuel] = {}
     if fit:
@@ -115,26 +125,31 @@ def _policy(asked: AskedEvidence, means: Means) -> GatePolicy:
     return GatePolicy(required=(name,), classes={name: ClassPolicy(asked.workloads)}, sessions=max(2, asked.sessions))
 
 
-def _draft(name: str, asked: AskedEvidence, means: Means) -> Evidence:
-    enabled = means.sources.enabled(name, means.chip)
+def _drafts(asked: AskedEvidence, means: Means) -> list[Evidence]:
     firsts = {workload.split("/")[0]: workload for workload in reversed(asked.workloads)}
-    checked = []
-    for checkpoint in reversed(firsts):
-        means.note(f"{name}: {'outputs, graph and memory' if enabled else 'graph'} on {checkpoint}")
-        checked.append(means.check(name, enabled, firsts[checkpoint]))
+    wanted = [
+        Wanted(name, means.sources.enabled(name, means.chip), firsts[checkpoint])
+        for name in asked.names
+        for checkpoint in reversed(firsts)
+    ]
+    found = list(zip(wanted, means.check(wanted), strict=True))
+    return [_draft(name, [one for one in found if one[0].fusion == name], means) for name in asked.names]
+
+
+def _draft(name: str, found: Sequence[tuple[Wanted, Checked]], means: Means) -> Evidence:
     return Evidence(
         schema=SCHEMA,
         fusion=name,
         verdict=Verdict.NOT_MEASURED.value,
         reason="",
-        enabled=enabled,
+        enabled=found[0][0].enabled,
         sources=means.sources.digest(name),
         commit=means.stack.commit,
         dirty=means.stack.dirty,
         date=means.now().isoformat(timespec="seconds"),
         chip=means.chip,
         stacks={"baseline": means.stack, "candidate": means.stack},
-        checked=tuple(checked),
+        checked=tuple(checked for _, checked in found),
     )
 
 

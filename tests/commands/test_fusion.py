@@ -35,12 +35,13 @@ def test_list_names_every_fusion_and_what_is_admitted(tmp_path: Path) -> None:
     """One that is admitted here is told from one that is merely on."""
     file = tmp_path / detect().chip_class / "fusions" / "admitted.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"schema": 1, "fusions": ["stacked-altup", "stacked-altup+fused-qkv"]}))
+    file.write_text(json.dumps({"schema": 1, "fusions": ["stacked-altup", "fused-qkv"]}))
     said = run("list", "--baselines", str(tmp_path))
     rows = {line.split()[0]: line.split()[1] for line in said.splitlines() if len(line.split()) > 1}
     assert set(registry.names()) <= rows.keys()
     assert rows["stacked-altup"] == "admitted"
-    assert rows["fused-qkv"] == "on"
+    assert rows["fused-qkv"] == "admitted"
+    assert rows["compiled-step"] == "on"
     assert "admitted here: stacked-altup+fused-qkv" in said
 
 

@@ -19,14 +19,23 @@ def baselines(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_the_first_admitted_that_is_on_here_is_applied(nano: Any, tmp_path: Path) -> None:
-    """One whose variable is not set, and one for other chips, are passed over; the names say what was done."""
+def test_the_admitted_composition_is_applied_whole(nano: Any, tmp_path: Path) -> None:
+    """Every part of it, in order; the names say what was done."""
     twin = share(nano)
-    kept = baselines(tmp_path, "ops-per-buffer", "cuda-step", "stacked-altup+fused-qkv", "compiled-step")
-    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=kept) == ("stacked-altup+fused-qkv",)
+    kept = baselines(tmp_path, "stacked-altup", "fused-qkv")
+    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=kept) == ("stacked-altup", "fused-qkv")
     layer, plain = twin.language_model.model.layers[0], nano.language_model.model.layers[0]
     assert type(layer.altup) is not type(plain.altup)
+    assert type(layer.self_attn) is not type(plain.self_attn)
     assert type(twin.language_model) is type(nano.language_model)
+
+
+@pytest.mark.parametrize("names", [("ops-per-buffer",), ("cuda-step",), ("stacked-altup", "cuda-attention")])
+def test_what_is_not_on_here_is_not_applied(nano: Any, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Not where its variable was not set, not on another chip, and not in part."""
+    twin = share(nano)
+    assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=baselines(tmp_path, *names)) == ()
+    assert type(twin.language_model.model.layers[0].altup) is type(nano.language_model.model.layers[0].altup)
 
 
 def test_a_second_call_changes_nothing(nano: Any, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Stand-ins for a duel: workers whose blocks take what the test says, on a clock that only they move."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from gemma3n_perf.errors import PerfError
+from gemma3n_perf.hardware.placement import Placement
 from gemma3n_perf.hardware.types import Conditions, Fault, Stack
 from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.ready import ReadyArm
@@ -52,7 +53,7 @@ class FakeWorker:
             self.greeted = True
             self.arena.fail(self.arm.name, "hello")
             spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
-            return wire.Hello(spoken, 1, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
+            return wire.Hello(spoken, 1 + self.launch, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
         request = self.asked[-1]
         name = getattr(request, "slot", "") or self.arm.name
         if isinstance(request, wire.Block):
@@ -82,7 +83,9 @@ class FakeWorker:
 
 @dataclass
 class Arena:
-    """Where fake workers fight. ``contended`` says whether the n-th block (from 0) counts as disturbed."""
+    """Where fake workers fight. ``contended`` says whether the n-th block (from 0) counts as disturbed, ``used_s`` what
+    the threads of a process have used; ``cores`` keeps where they are held.
+    """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
     start_s: float = 1.0
@@ -101,6 +104,8 @@ class Arena:
     slept: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     probed: int = 0
+    used_s: Callable[[int], dict[int, float]] = lambda pid: {}
+    cores: dict[int, Set[int]] = field(default_factory=dict)
 
     def spawn(self, arm: ReadyArm) -> FakeWorker:
         """Start a worker."""
@@ -133,7 +138,10 @@ class Arena:
     @property
     def tools(self) -> Tools:
         """What a duel is given."""
-        return Tools(self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append)
+        return Tools(
+            self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append,
+            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1)),
+        )  # fmt: skip
 
 
 def noisy(effect: float = 0.0, launch_sd: float = 0.004, block_sd: float = 0.02, seed: int = 7) -> Callable[..., float]:

@@ -20,6 +20,7 @@ from tests.measure.arena import ARMS, LOADED, Arena, arm, with_version
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
 PACE = Pace(6, 20)
 DROP, TAIL = Cut().drop, Cut().tail
+FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))
 
 
 def launch(arena: Arena, pace: Pace = PACE) -> Launch:
@@ -156,17 +157,17 @@ def test_a_worker_of_another_protocol_is_refused() -> None:
 
 
 def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
-    """At least five tokens that count and a tenth of a second, never more steps than the workload has."""
+    """At least five tokens that count and three hundredths of a second, never more steps than the workload has."""
     asked: list[tuple[float, float]] = []
 
     def pairs(pair_s: float, start_s: float) -> int:
         asked.append((pair_s, start_s))
         return 9
 
-    for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 25 + TAIL), (0.001, 64, 64), (1.5, 4, 4)):
+    for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 8 + TAIL), (0.0004, 64, 64), (1.5, 4, 4)):
         arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
         with started(ARMS, JOB, arena.tools) as running:
-            pace = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
+            pace, _ = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
         assert pace == Pace(steps, 9)
         assert asked[-1][0] == pytest.approx(2 * steps * tpot_s)
 
@@ -175,7 +176,7 @@ def test_a_pace_once_settled_stays() -> None:
     """Launches of one duel are alike."""
     arena = Arena()
     with started(ARMS, JOB, arena.tools) as running:
-        assert warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1) is PACE
+        assert warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1)[0] is PACE
 
 
 @pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
@@ -197,10 +198,23 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
     arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
     tools = replace(arena.tools, cut=ON_CPU)
     with started(ARMS, JOB, tools) as running:
-        pace = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
+        pace, _ = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
         measure(running, pace, tools, session=0, start_s=1.0)
     blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
     assert blocks == {block}
+
+
+def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:
+    """Once warm, and the record of the launch says so; arms of one process have the same cores anyway."""
+    for arms, held in ((ARMS, True), (FIELD[:2], False)):
+        readings = iter(range(100))
+        arena = Arena(used_s=lambda pid, n=readings: {10 * pid: next(n)})  # type: ignore[misc]
+        with started(arms, JOB, arena.tools) as running:
+            pace, seen = warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1)
+            found = measure(running, pace, arena.tools, session=0, start_s=1.0, held=seen)[arms[1].name]
+        assert isinstance(found, Launch)
+        assert found.held is held
+        assert set(map(frozenset, arena.cores.values())) == ({frozenset({1})} if held else set())
 
 
 def test_short_blocks_share_the_conditions_of_their_stretch() -> None:
@@ -219,9 +233,6 @@ def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:
     assert (len(found.pairs), len(found.discarded)) == (10, 3)
     assert {block.faults for pair in found.discarded for block in pair} == {("steal",)}
     assert found.seconds == pytest.approx(13 * 2 * 6 * 0.005)
-
-
-FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))
 
 
 def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> None:

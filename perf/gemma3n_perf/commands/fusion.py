@@ -46,8 +46,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     else:
         chip = _chip()
         baselines = args.baselines or (suite_checkout() or Path()) / "baselines"
-        admitted = registry.admitted(chip, baselines) if chip else ()
-        _list([registry.get(name) for name in registry.names()], chip, admitted, out)
+        admitted = registry.admitted(chip, baselines) if chip else None
+        _list([registry.get(name) for name in registry.names()], chip, admitted.name if admitted else "", out)
     return 0
 
 
@@ -58,16 +58,15 @@ def _chip() -> Chip | None:
         return None
 
 
-def _list(found: list[Fusion], chip: Chip | None, admitted: tuple[str, ...], out: TextIO) -> None:
+def _list(found: list[Fusion], chip: Chip | None, admitted: str, out: TextIO) -> None:
     table = Table("fusion", "here", "what it does", box=box.SIMPLE)
     for fusion in found:
         state = "?" if chip is None else "on" if fusion.enabled(chip) else "off"
-        table.add_row(fusion.name, "admitted" if fusion.name in admitted else state, fusion.summary)
+        table.add_row(fusion.name, "admitted" if fusion.name in admitted.split("+") else state, fusion.summary)
     console = Console(file=out, highlight=False)
     console.print(table)
-    for name in admitted:
-        if "+" in name:
-            console.print(f"admitted here: {name}")
+    if "+" in admitted:
+        console.print(f"admitted here: {admitted}")
     console.print("Several are joined by +, applied in that order: gemma3n-perf fusion show a+b")
 
 

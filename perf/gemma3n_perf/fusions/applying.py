@@ -10,10 +10,10 @@ from gemma3n_perf.hardware.types import Chip
 
 
 def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None) -> tuple[str, ...]:
-    """Apply to mlx-vlm's Gemma3n ``model`` what the gate admitted for this chip class; returns the names applied.
+    """Apply to mlx-vlm's Gemma3n ``model`` what the gate admitted for this chip class; returns the names, in order.
 
-    Of several admitted ones the first that is on here and whose variables are set is applied, so that a record
-    lists compositions best first. A model that was fused before is left alone. Nothing admitted: an empty tuple.
+    Nothing is applied where nothing is admitted, where it is off here, or where its variables were not set before the
+    process started. A model that was fused before is left alone.
 
     Raises UsageError for a model that is not Gemma3n, MalformedRecordError for a broken record of admission.
     """
@@ -32,12 +32,11 @@ def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None)
         from gemma3n_perf.hardware.chip import detect
 
         chip = detect()
-    for name in registry.admitted(chip, baselines or _baselines()):
-        fusion = registry.get(name)
-        if fusion.enabled(chip) and _set(fusion):
-            fusion.apply(model)
-            return (name,)
-    return ()
+    fusion = registry.admitted(chip, baselines or _baselines())
+    if fusion is None or not fusion.enabled(chip) or not _set(fusion):
+        return ()
+    fusion.apply(model)
+    return tuple(fusion.name.split("+"))
 
 
 def _set(fusion: Fusion) -> bool:

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gemma3n_perf import fusions
 from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.store import admitted as admitted_store
 
 _PACKAGE = "gemma3n_perf.fusions"
 
@@ -132,33 +131,18 @@ def source_digest(name: str) -> str:
     return digest.hexdigest()
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """``baselines/<chip-class>/fusions/admitted.json``."""
-
-    schema: int
-    fusions: tuple[str, ...]
-
-
-def admitted(chip: Chip, baselines: Path) -> tuple[str, ...]:
-    """The fusions and compositions that the gate admitted for this chip class; none without its record.
+def admitted(chip: Chip, baselines: Path) -> Fusion | None:
+    """The composition that the gate admitted for this chip class, as one fusion; None without its record.
 
     Raises MalformedRecordError for a record that does not parse or names an unknown fusion.
     """
-    file = baselines / chip.chip_class / "fusions" / "admitted.json"
+    names = admitted_store.read(baselines, chip.chip_class)
     try:
-        record = msgspec.json.decode(file.read_bytes(), type=Admitted)
-        for name in record.fusions:
-            get(name)
-    except FileNotFoundError:
-        return ()
-    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError, OSError) as error:
+        return compose("+".join(names)) if names else None
+    except UsageError as error:
+        file = admitted_store.path_of(baselines, chip.chip_class)
         raise MalformedRecordError(
             f"{file} cannot be used: {error}",
-            expected='{"schema": 1, "fusions": ["name", "a+b"]} with known names',
-            remedy="write it again with gemma3n-perf gate, or restore it from git",
+            expected="fusions of this checkout that can be composed",
+            remedy="write it again with gemma3n-perf gate --admit, or restore it from git",
         ) from error
-    if record.schema != 1:
-        raise MalformedRecordError(
-            f"{file} has schema {record.schema}", expected="schema 1", remedy="use the suite that wrote it"
-        )
-    return record.fusions

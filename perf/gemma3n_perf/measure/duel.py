@@ -151,10 +151,10 @@ class _Ring:
         try:
             with started(arms, job, tools) as running:
                 generate = Workload.parse(job.workload).shape.generate
-                pace = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
+                pace, held = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
                 self._paces[job.workload] = pace
                 tools.note(f"{job.workload}: launch {number}, measuring{self._remaining()}")
-                found = measure(running, pace, tools, session=session, start_s=tools.clock() - begun)
+                found = measure(running, pace, tools, session=session, start_s=tools.clock() - begun, held=held)
         except UsageError:
             raise
         except PerfError as error:

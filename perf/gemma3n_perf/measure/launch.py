@@ -18,7 +18,7 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.muster import Started, expect
 from gemma3n_perf.measure.tools import Tools
 
-WARM_TOKENS = 9
+WARM_TOKENS = 20
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
 """CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
@@ -50,7 +50,8 @@ class Launch:
     """What one launch measured. ``pairs`` hold two blocks each, in the order they ran; ``seconds`` is measuring time.
 
     ``started_first`` is the arm whose process was started first, ``start_s`` how long starting, loading and warming up
-    took. ``discarded`` pairs were contended; their time is part of ``seconds``.
+    took. ``discarded`` pairs were contended; their time is part of ``seconds``. ``held`` says that the threads of both
+    processes were held on the same cores.
     """
 
     session: int
@@ -60,33 +61,41 @@ class Launch:
     steps: int
     pairs: tuple[tuple[Block, Block], ...]
     discarded: tuple[tuple[Block, Block], ...] = ()
+    held: bool = False
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""
         return tuple(block.tpot_s for pair in self.pairs for block in pair if block.arm == arm)
 
 
-def warm_up(running: Started, tools: Tools, generate: int, pace: Pace | None, begun: float, pairs: Pairs) -> Pace:
-    """Decode a few blocks of each arm that do not count, and settle the pace where none is given.
+def warm_up(
+    running: Started, tools: Tools, generate: int, pace: Pace | None, begun: float, pairs: Pairs
+) -> tuple[Pace, bool]:
+    """Decode a few blocks of each arm that do not count, put the arms' threads on the same cores, and settle the pace
+    where none is given. Returns it, and whether threads are held.
 
     Raises what ``pairs`` raises where the budget is too short.
     """
     cut = running.cut
     steps = pace.steps if pace else min(generate, cut.tokens + cut.drop + cut.tail)
     rounds = max(3, math.ceil(WARM_TOKENS / steps))
-    timed = [
-        [_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides] for _ in range(rounds)
-    ]
+    timed: list[list[float]] = []
+    held = False
+    tools.placement.watch(running.pids)
+    for number in range(rounds):
+        if number == rounds // 2:
+            held = tools.placement.hold()
+        timed.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
     if pace:
-        return pace
+        return pace, held
     tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]
     steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / min(tpots))))
     pair_s = steps * (tpots[0] + max(tpots[1:]))
-    return Pace(steps, pairs(pair_s, tools.clock() - begun))
+    return Pace(steps, pairs(pair_s, tools.clock() - begun)), held
 
 
 def measure(
-    running: Started, pace: Pace, tools: Tools, *, session: int, start_s: float
+    running: Started, pace: Pace, tools: Tools, *, session: int, start_s: float, held: bool = False
 ) -> dict[str, Launch | PerfError]:
     """Take ``pace.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
 
@@ -119,7 +128,14 @@ def measure(
             tools.sleep(next(pauses))
     launches: dict[str, Launch | PerfError] = {
         name: Launch(
-            session, running.started_first, start_s, lane.seconds, pace.steps, tuple(lane.kept), tuple(lane.discarded)
+            session,
+            running.started_first,
+            start_s,
+            lane.seconds,
+            pace.steps,
+            tuple(lane.kept),
+            tuple(lane.discarded),
+            held,
         )
         for name, lane in lanes.items()
     }

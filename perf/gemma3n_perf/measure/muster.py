@@ -21,7 +21,8 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, slots=True)
 class Started:
     """All arms, ready to be timed: ``workers`` and ``sides`` by arm. ``notes`` tell, by candidate, what differs and
-    may; ``failures`` are those of candidates that cannot take part. ``cut`` is how all are cut into blocks.
+    may; ``failures`` are those of candidates that cannot take part. ``cut`` is how all are cut into blocks,
+    ``pids`` the processes they live in.
     """
 
     workers: Mapping[str, Worker]
@@ -30,6 +31,7 @@ class Started:
     notes: Mapping[str, tuple[str, ...]]
     cut: Cut
     slots: Mapping[str, str] = field(default_factory=dict)
+    pids: tuple[int, ...] = ()
     failures: Mapping[str, PerfError] = field(default_factory=dict)
 
     @property
@@ -88,7 +90,8 @@ def started(arms: Sequence[ReadyArm], job: Job, tools: Tools) -> Iterator[Starte
 
         notes = muster.check(sides, agree)
         fit = {name: sides[name] for name in (arm.name for arm in arms) if name in sides and name not in muster.failed}
-        yield Started(workers, fit, order[0].name, notes, cut, slots, muster.failed)
+        pids = tuple(hello.pid for hello in hellos.values())
+        yield Started(workers, fit, order[0].name, notes, cut, slots, pids, muster.failed)
 
 
 def _slot(arm: ReadyArm) -> str:

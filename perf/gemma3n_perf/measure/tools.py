@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gemma3n_perf.decode.session import Clock, Probe
+from gemma3n_perf.hardware.placement import Placement
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.rounds import FaultsOf, Patience, Sleep
@@ -24,7 +25,7 @@ class Cut:
     tokens: int = 5
     drop: int = 1
     tail: int = 1
-    least_s: float = 0.1
+    least_s: float = 0.03
     built: bool = False
 
 
@@ -72,6 +73,7 @@ class Tools:
     note: Callable[[str], None] = lambda text: None
     cut: Cut = field(default_factory=Cut)
     waits: Waits = field(default_factory=Waits)
+    placement: Placement = field(default_factory=Placement)
     patience: Patience = field(
         default_factory=lambda: Patience(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)
     )

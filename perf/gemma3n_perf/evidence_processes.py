@@ -1,0 +1,133 @@
+"""Checks of fusions in processes of their own, several at a time where the machine has room.
+
+Opinion: a fusion may also end the process that it runs in, or hang it, and that is an answer like any other. Nothing is
+timed meanwhile, so the whole machine may work.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from gemma3n_perf.evidence_session import Wanted
+from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.verdict.gate_facts import Checked
+
+LIMIT_S = 900.0
+"""Seconds after which a fusion counts as hung, over all its checkpoints."""
+
+CORES_EACH, BYTES_EACH = 3, 16e9
+"""What a process is given: comparing outputs holds a model, its twins in float32, and the driver's own."""
+
+_WORDS = 300
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What one process is to check: a fusion on the workloads of several checkpoints."""
+
+    chip: Chip
+    root: str
+    name: str
+    enabled: bool
+    workloads: tuple[str, ...]
+    sources: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProcesses:
+    """Checks fusions on this machine; ``root`` holds the forged checkpoints."""
+
+    chip: Chip
+    root: Path
+    sources: Mapping[str, str] = field(default_factory=dict)
+    note: Callable[[str], None] = lambda text: None
+    argv: tuple[str, ...] = (sys.executable, "-P", "-m", "gemma3n_perf.evidence_processes")
+    limit_s: float = LIMIT_S
+
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Checked]:
+        """Check each fusion on each workload's checkpoint; answers in the order of ``wanted``."""
+        workloads: dict[tuple[str, bool], list[str]] = {}
+        for one in wanted:
+            workloads.setdefault((one.fusion, one.enabled), []).append(one.workload)
+        tasks = [
+            Task(self.chip, str(self.root), *fusion, tuple(own), dict(self.sources))
+            for fusion, own in workloads.items()
+        ]
+        found: dict[tuple[str, str], Checked] = {}
+        jobs = at_once(self.chip, os.cpu_count() or 1)
+        self.note(f"graph, outputs and memory of {len(tasks)} fusions, {min(jobs, len(tasks))} at a time")
+        with ThreadPoolExecutor(jobs) as pool:
+            running = {pool.submit(self._checked, task): task for task in tasks}
+            for number, done in enumerate(as_completed(running), start=1):
+                task = running[done]
+                found |= {
+                    (task.name, workload): one for workload, one in zip(task.workloads, done.result(), strict=True)
+                }
+                self.note(f"{task.name} checked, {number} of {len(tasks)} fusions")
+        return [found[one.fusion, one.workload] for one in wanted]
+
+    def _checked(self, task: Task) -> list[Checked]:
+        try:
+            done = subprocess.run(
+                self.argv, input=msgspec.json.encode(task), capture_output=True, timeout=self.limit_s, check=False,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(_paths()), "TOKENIZERS_PARALLELISM": "false"},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return _failed(task, f"checking it did not end within {self.limit_s:g} s")
+        try:
+            if done.returncode == 0:
+                return msgspec.json.decode(done.stdout, type=list[Checked])
+        except msgspec.MsgspecError as error:
+            return _failed(task, f"checking it answered what is no record: {error}")
+        how = (
+            f"ended its process with {signal.Signals(-done.returncode).name}"
+            if done.returncode < 0
+            else f"ended its process with exit code {done.returncode}"
+        )
+        words = " | ".join(done.stderr.decode(errors="replace").split("\n")).strip(" |")
+        return _failed(task, f"checking it {how}" + (f"; its last words: {_nobodys(words)[-_WORDS:]}" if words else ""))
+
+
+def at_once(chip: Chip, cores: int) -> int:
+    """How many processes the machine has room for."""
+    room = int((chip.memory_bytes or 0) // BYTES_EACH)
+    return max(1, min(cores // CORES_EACH, room))
+
+
+def _paths() -> list[str]:
+    package = str(Path(__file__).resolve().parents[1])
+    inherited = os.environ.get("PYTHONPATH", "")
+    return [package, inherited] if inherited else [package]
+
+
+def _nobodys(words: str) -> str:
+    """Words are kept in records, which are committed: nobody's folders belong there."""
+    return words.replace(str(Path.home()), "~")
+
+
+def _failed(task: Task, failure: str) -> list[Checked]:
+    return [Checked(workload.split("/")[0], failure=failure) for workload in task.workloads]
+
+
+def main() -> None:
+    """Check what standard input names, and answer on standard output; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    from gemma3n_perf.evidence_checks import Checks
+    from gemma3n_perf.evidence_run import outputs
+
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    checks = Checks(task.chip, Path(task.root), outputs, sources=task.sources)
+    found = checks([Wanted(task.name, task.enabled, workload) for workload in task.workloads])
+    answers.write(msgspec.json.encode(found))
+    answers.close()
+
+
+if __name__ == "__main__":
+    main()

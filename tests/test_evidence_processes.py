@@ -29,7 +29,7 @@ def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.Te
     assert (off.dispatch.changed, off.parity) == ({}, None)
     assert knob.dispatch is not None
     assert knob.dispatch.knobs
-    assert notes[-1].endswith("2 of 2 fusions")
+    assert notes[-1].endswith("2 of 2")
 
 
 @pytest.mark.parametrize(

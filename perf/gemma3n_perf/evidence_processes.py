@@ -20,7 +20,7 @@ from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.verdict.gate_facts import Checked
 
 LIMIT_S = 900.0
-"""Seconds after which a fusion counts as hung, over all its checkpoints."""
+"""Seconds after which a fusion counts as hung."""
 
 CORES_EACH, BYTES_EACH = 3, 16e9
 """What a process is given: comparing outputs holds a model, its twins in float32, and the driver's own."""
@@ -29,13 +29,13 @@ _WORDS = 300
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What one process is to check: a fusion on the workloads of several checkpoints."""
+    """What one process is to check: a fusion on the checkpoint of a workload."""
 
     chip: Chip
     root: str
     name: str
     enabled: bool
-    workloads: tuple[str, ...]
+    workload: str
     sources: dict[str, str] = {}
 
 
@@ -52,27 +52,17 @@ class CheckProcesses:
 
     def __call__(self, wanted: Sequence[Wanted]) -> list[Checked]:
         """Check each fusion on each workload's checkpoint; answers in the order of ``wanted``."""
-        workloads: dict[tuple[str, bool], list[str]] = {}
-        for one in wanted:
-            workloads.setdefault((one.fusion, one.enabled), []).append(one.workload)
-        tasks = [
-            Task(self.chip, str(self.root), *fusion, tuple(own), dict(self.sources))
-            for fusion, own in workloads.items()
-        ]
-        found: dict[tuple[str, str], Checked] = {}
-        jobs = at_once(self.chip, os.cpu_count() or 1)
-        self.note(f"graph, outputs and memory of {len(tasks)} fusions, {min(jobs, len(tasks))} at a time")
+        jobs = min(at_once(self.chip, os.cpu_count() or 1), len(wanted))
+        self.note(f"graph, outputs and memory: {len(wanted)} checks, {jobs} at a time")
         with ThreadPoolExecutor(jobs) as pool:
-            running = {pool.submit(self._checked, task): task for task in tasks}
+            running = [pool.submit(self._checked, one) for one in wanted]
             for number, done in enumerate(as_completed(running), start=1):
-                task = running[done]
-                found |= {
-                    (task.name, workload): one for workload, one in zip(task.workloads, done.result(), strict=True)
-                }
-                self.note(f"{task.name} checked, {number} of {len(tasks)} fusions")
-        return [found[one.fusion, one.workload] for one in wanted]
+                one = wanted[running.index(done)]
+                self.note(f"{one.fusion} checked on {one.workload.split('/')[0]}, {number} of {len(wanted)}")
+        return [done.result() for done in running]
 
-    def _checked(self, task: Task) -> list[Checked]:
+    def _checked(self, wanted: Wanted) -> Checked:
+        task = Task(self.chip, str(self.root), wanted.fusion, wanted.enabled, wanted.workload, dict(self.sources))
         try:
             done = subprocess.run(
                 self.argv, input=msgspec.json.encode(task), capture_output=True, timeout=self.limit_s, check=False,
@@ -82,7 +72,7 @@ class CheckProcesses:
             return _failed(task, f"checking it did not end within {self.limit_s:g} s")
         try:
             if done.returncode == 0:
-                return msgspec.json.decode(done.stdout, type=list[Checked])
+                return msgspec.json.decode(done.stdout, type=Checked)
         except msgspec.MsgspecError as error:
             return _failed(task, f"checking it answered what is no record: {error}")
         how = (
@@ -111,8 +101,8 @@ def _nobodys(words: str) -> str:
     return words.replace(str(Path.home()), "~")
 
 
-def _failed(task: Task, failure: str) -> list[Checked]:
-    return [Checked(workload.split("/")[0], failure=failure) for workload in task.workloads]
+def _failed(task: Task, failure: str) -> Checked:
+    return Checked(task.workload.split("/")[0], failure=failure)
 
 
 def main() -> None:
@@ -124,7 +114,7 @@ def main() -> None:
 
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     checks = Checks(task.chip, Path(task.root), outputs, sources=task.sources)
-    found = checks([Wanted(task.name, task.enabled, workload) for workload in task.workloads])
+    (found,) = checks([Wanted(task.name, task.enabled, task.workload)])
     answers.write(msgspec.json.encode(found))
     answers.close()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TextIO
 
@@ -217,11 +217,17 @@ def judgements(
 def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     """Reduce each launch to its estimate."""
     return tuple(
-        estimate_launch(
-            launch.tpot_s("baseline"), launch.tpot_s("candidate"), seconds=launch.seconds, session=launch.session
-        )
+        _estimate(launch.tpot_s("baseline"), launch.tpot_s("candidate"), launch.seconds, launch.session)
         for launch in launches
     )
+
+
+@lru_cache(maxsize=8192)
+def _estimate(
+    baseline_s: tuple[float, ...], candidate_s: tuple[float, ...], seconds: float, session: int
+) -> LaunchEstimate:
+    """A look comes after every launch, and all the launches before it have not changed."""
+    return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
 
 
 def pace(policy: Policy, rules: Rules) -> Pairs:

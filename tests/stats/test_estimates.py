@@ -48,11 +48,18 @@ def test_contended_blocks_hardly_move_the_launch() -> None:
     assert abs(estimate_launch(base, spoiled, seconds=1).log_ratio - clean) < 0.01
 
 
-@pytest.mark.parametrize("n", [6, 24])
-def test_block_error_matches_the_scatter_of_launches(n: int) -> None:
-    """The standard error read off the blocks is what the estimates of many such launches scatter by."""
+@pytest.mark.parametrize("shared", [0.0, 0.05])
+@pytest.mark.parametrize("n", [6, 24, 120])
+def test_block_error_matches_the_scatter_of_launches(n: int, shared: float) -> None:
+    """The standard error read off the blocks is what the estimates of many such launches scatter by, also where both
+    blocks of a pair are slow together: that scatters the blocks and not the estimates."""
     rng = np.random.default_rng(5)
-    found = [estimate_launch(*blocks(rng, n), seconds=1) for _ in range(800)]
+    found = []
+    for _ in range(800 if n < 100 else 300):
+        base, cand = blocks(rng, n)
+        slow = np.exp(rng.normal(0, shared, n))
+        both = [(np.array(times) * slow).tolist() for times in (base, cand)]
+        found.append(estimate_launch(both[0], both[1], seconds=1))
     scatter = float(np.std([f.log_ratio for f in found]))
     claimed = math.sqrt(float(np.mean([f.se**2 for f in found if f.se is not None])))
     assert claimed == pytest.approx(scatter, rel=0.12)

@@ -64,6 +64,25 @@ def test_a_session_writes_a_win_with_all_it_rests_on(here: dueling.Here, tmp_pat
     assert record.chip == CHIP
 
 
+def test_a_session_that_is_cut_off_leaves_what_it_measured(here: dueling.Here, tmp_path: Path) -> None:
+    """Interrupted in its fourth launch, it has a record of three, which no gate takes for a win."""
+    arena = here.tools.probe
+    assert isinstance(arena, Arena)
+
+    def slower(name: str, launch: int) -> float:
+        if launch == 3:
+            raise KeyboardInterrupt
+        return 0.02 if name == "baseline" else 0.019
+
+    arena.tpot_s = slower
+    with pytest.raises(KeyboardInterrupt):
+        gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
+    record = store.read(store.path_of(tmp_path, CHIP.chip_class, NAME))
+    assert len(record.workloads[0].raw) == 3
+    assert record.verdict == "not-measured"
+    assert "session" in record.reason
+
+
 def test_a_fusion_that_is_off_here_has_its_proof(here: dueling.Here, tmp_path: Path) -> None:
     """A knob for GPUs, on a CPU."""
     (record,) = gathered(here, tmp_path, "ops-per-buffer", workloads=(WORKLOAD,))

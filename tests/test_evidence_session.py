@@ -8,7 +8,7 @@ import pytest
 
 from gemma3n_perf.dueling import estimates
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
-from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Means, Wanted, expand, gather, refusal
+from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Keep, Means, Wanted, expand, gather, refusal
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.measure.agreement import same_tokens
 from gemma3n_perf.store import evidence as store
@@ -43,7 +43,7 @@ class Bench:
         return replace(made, **self.checks.get(one.fusion, {}))
 
     def measure(
-        self, names: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float
+        self, names: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep
     ) -> Mapping[tuple[str, str], FusionDuel]:
         """Return duels of 5 % unless told otherwise."""
         assert (sessions, budget_s) == (2, BUDGET_S)

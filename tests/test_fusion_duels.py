@@ -4,6 +4,7 @@ import pytest
 
 from gemma3n_perf import fusion_duels
 from gemma3n_perf.errors import NonFiniteError
+from gemma3n_perf.evidence_session import Duels
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.verdict.types import Verdict
 from tests.duels import machine
@@ -20,7 +21,11 @@ def test_fusions_are_judged_over_all_sessions_and_in_each(tmp_path: Path) -> Non
     """A win in one session only is seen in the sessions' own judgements."""
     name = next(one for one in registry.names() if not registry.get(one).env)
     arena = Arena(lambda arm, launch: 0.02 if arm == "baseline" or launch >= 3 else 0.016)
-    found = fusion_duels.measuring(machine(arena, tmp_path), rest_s=7.0)([name], [WORKLOAD], 2, 24.0)[name, WORKLOAD]
+    kept: list[Duels] = []
+    duels = fusion_duels.measuring(machine(arena, tmp_path), rest_s=7.0)([name], [WORKLOAD], 2, 24.0, kept.append)
+    found = duels[name, WORKLOAD]
+    # After every launch, as far as it has come.
+    assert [len(one[name, WORKLOAD].raw) for one in kept] == list(range(1, len(found.raw) + 1))
     assert [one.verdict for one in found.per_session] == [Verdict.WIN, Verdict.NO_CHANGE]
     assert found.judgement.verdict is not Verdict.WIN
     assert {launch.session for launch in found.raw} == {0, 1}
@@ -32,7 +37,7 @@ def test_a_fusion_that_cannot_be_measured_is_a_judgement(tmp_path: Path) -> None
     """The others keep their duels."""
     one, other = [name for name in registry.names() if not registry.get(name).env][:2]
     arena = Arena(raises={(f"0:{fusion_duels.arm(one)}", "prepare"): NonFiniteError("NaN")})
-    found = fusion_duels.measuring(machine(arena, tmp_path))([one, other], [WORKLOAD], 1, 20.0)
+    found = fusion_duels.measuring(machine(arena, tmp_path))([one, other], [WORKLOAD], 1, 20.0, lambda duels: None)
     assert found[one, WORKLOAD].judgement.verdict is Verdict.INVALID
     assert found[one, WORKLOAD].raw == ()
     assert found[other, WORKLOAD].judgement.verdict is Verdict.NO_CHANGE

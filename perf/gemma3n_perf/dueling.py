@@ -117,8 +117,19 @@ class Field:
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
-def contested(asked: Field, machine: Here, today: dt.date | None = None) -> dict[Bout, tuple[Fought, Judgement]]:
+Contested = Mapping[Bout, tuple[Fought, Judgement]]
+
+
+def contested(
+    asked: Field,
+    machine: Here,
+    today: dt.date | None = None,
+    *,
+    launched: Callable[[Contested], None] = lambda found: None,
+) -> dict[Bout, tuple[Fought, Judgement]]:
     """Carry a field out; each candidate's workloads are one family. The caller holds the measuring lock.
+
+    ``launched`` is told everything so far after every launch.
 
     Raises UsageError, ArmUnavailableError, MalformedRecordError; what goes wrong while measuring is a judgement.
     """
@@ -147,9 +158,16 @@ def contested(asked: Field, machine: Here, today: dt.date | None = None) -> dict
         replace(job(name, asked.sources, machine.root), tokens_may_differ=asked.tokens_may_differ)
         for name in asked.workloads
     ]
-    state = contest(jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
-    final = judged(state)
-    return {bout: (one, final[bout]) for bout, one in state.items()}
+
+    def answers(state: Mapping[Bout, Fought]) -> dict[Bout, tuple[Fought, Judgement]]:
+        found = judged(state)
+        return {bout: (one, found[bout]) for bout, one in state.items()}
+
+    state = contest(
+        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules),
+        launched=lambda so_far: launched(answers(so_far)),
+    )  # fmt: skip
+    return answers(state)
 
 
 def here(baselines: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Here:

@@ -15,7 +15,7 @@ import msgspec
 from gemma3n_perf import dueling
 from gemma3n_perf.commands import forge as forge_command
 from gemma3n_perf.evidence_processes import CheckProcesses
-from gemma3n_perf.evidence_session import AskedEvidence, Check, FusionDuel, Means, gather
+from gemma3n_perf.evidence_session import AskedEvidence, Check, Duels, Means, gather
 from gemma3n_perf.fusion_duels import measuring
 from gemma3n_perf.gating_sources import Registered
 from gemma3n_perf.hardware.chip import require_known
@@ -78,7 +78,7 @@ def run(
         checks = check or CheckProcesses(here.chip, here.root, sources, here.tools.note)
         duels = measuring(here, sources)
 
-        def measure(*duel: Any) -> Mapping[tuple[str, str], FusionDuel]:
+        def measure(*duel: Any) -> Duels:
             # What makes outputs comparable is not how decode runs: the arms start without it.
             _restore(before)
             return duels(*duel)
@@ -91,6 +91,7 @@ def run(
             chip=here.chip, stack=here.stack, sources=Registered(),
             check=checks, measure=measure,
             now=partial(dt.datetime.now, dt.UTC), note=here.tools.note,
+            keep=partial(store.write, baselines),
         )  # fmt: skip
         return tuple((one, store.write(baselines, one)) for one in gather(asked, means))
 

@@ -48,8 +48,14 @@ class FusionDuel:
 DIFFERENT_TOKENS = "different greedy tokens"
 """What a duel's note of them says, see ``measure.agreement``."""
 
-Measure = Callable[[Sequence[str], Sequence[str], int, float], Mapping[tuple[str, str], FusionDuel]]
-"""From fusions, workloads, sessions and seconds of measuring for each workload to a duel by (fusion, workload)."""
+Duels = Mapping[tuple[str, str], FusionDuel]
+"""By fusion and workload."""
+
+Keep = Callable[[Duels], None]
+"""Takes everything so far, after every launch."""
+
+Measure = Callable[[Sequence[str], Sequence[str], int, float, Keep], Duels]
+"""From fusions, workloads, sessions and seconds of measuring for each workload to their duels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,9 @@ class AskedEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a session needs of the world."""
+    """What a session needs of the world. ``keep`` takes each record as far as it has come, after every launch: one that
+    is cut off loses nothing, and the gate tells what is missing.
+    """
 
     chip: Chip
     stack: Stack
@@ -87,6 +95,7 @@ class Means:
     measure: Measure
     now: Callable[[], dt.datetime]
     note: Callable[[str], None] = lambda text: None
+    keep: Callable[[Evidence], object] = lambda record: None
 
 
 def gather(asked: AskedEvidence, means: Means) -> tuple[Evidence, ...]:
@@ -99,11 +108,18 @@ def gather(asked: AskedEvidence, means: Means) -> tuple[Evidence, ...]:
     policy = asked.policy or _policy(asked, means)
     drafts = _drafts(asked, means)
     fit = [one.fusion for one in drafts if one.enabled and not _against(one, policy)]
-    duels: Mapping[tuple[str, str], FusionDuel] = {}
-    if fit:
-        means.note(f"duels of {', '.join(fit)}")
-        duels = means.measure(fit, asked.workloads, asked.sessions, asked.budget_s)
-    return tuple(_concluded(_measured(one, asked, duels), policy, means) for one in drafts)
+
+    def concluded(duels: Duels) -> tuple[Evidence, ...]:
+        return tuple(_concluded(_measured(one, asked, duels), policy, means) for one in drafts)
+
+    def keep(duels: Duels) -> None:
+        for record in concluded(duels):
+            means.keep(record)
+
+    if not fit:
+        return concluded({})
+    means.note(f"duels of {', '.join(fit)}")
+    return concluded(means.measure(fit, asked.workloads, asked.sessions, asked.budget_s, keep))
 
 
 def refusal(record: Evidence) -> PerfError | None:
@@ -153,7 +169,7 @@ def _draft(name: str, found: Sequence[tuple[Wanted, Checked]], means: Means) -> 
     )
 
 
-def _measured(draft: Evidence, asked: AskedEvidence, duels: Mapping[tuple[str, str], FusionDuel]) -> Evidence:
+def _measured(draft: Evidence, asked: AskedEvidence, duels: Duels) -> Evidence:
     own = {workload: duels[draft.fusion, workload] for workload in asked.workloads if (draft.fusion, workload) in duels}
     notes = tuple(dict.fromkeys(note for one in own.values() for note in one.notes))
     stacks = next((dict(one.stacks) for one in own.values() if one.stacks), draft.stacks)

@@ -1,9 +1,10 @@
 """Duels of fusions: all of them against the unfused model, through the same launches. The adapter under evidence."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from gemma3n_perf import dueling
-from gemma3n_perf.evidence_session import FusionDuel
+from gemma3n_perf.evidence_session import Duels, FusionDuel, Keep, Measure
 from gemma3n_perf.measure.duel import Fought
 from gemma3n_perf.measure.launch import Launch
 from gemma3n_perf.verdict.judge import judge
@@ -19,32 +20,42 @@ def arm(fusion: str) -> str:
     return "+".join(["here", *(f"fusion:{part.strip()}" for part in fusion.split("+"))])
 
 
-def measuring(
-    machine: dueling.Here, sources: Mapping[str, str] | None = None, *, rest_s: float = 10.0
-) -> Callable[[Sequence[str], Sequence[str], int, float], dict[tuple[str, str], FusionDuel]]:
+def measuring(machine: dueling.Here, sources: Mapping[str, str] | None = None, *, rest_s: float = 10.0) -> Measure:
     """Return what measures fusions here; the caller holds the measuring lock while it does.
 
-    It takes fusions, workloads, sessions and seconds for each duel, and returns duels by fusion and workload. Raises
-    UsageError; what goes wrong while a fusion is measured is its judgement.
+    Raises UsageError; what goes wrong while a fusion is measured is its judgement.
     """
 
+    def together(
+        some: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep
+    ) -> dict[tuple[str, str], FusionDuel]:
+        asked = dueling.Field(
+            "here", tuple(arm(name) for name in some), tuple(workloads), budget_s, sessions,
+            tokens_may_differ=True, sources=sources or {}, rest_s=rest_s,
+        )  # fmt: skip
+
+        def duels(answers: dueling.Contested) -> dict[tuple[str, str], FusionDuel]:
+            return {
+                (some[int(candidate.partition(":")[0])], workload): _duel(fought, judged, sessions, budget_s)
+                for (workload, candidate), (fought, judged) in answers.items()
+            }
+
+        return duels(dueling.contested(asked, machine, launched=lambda answers: keep(duels(answers))))
+
     def measure(
-        fusions: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float
+        fusions: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep
     ) -> dict[tuple[str, str], FusionDuel]:
         found: dict[tuple[str, str], FusionDuel] = {}
         for start in range(0, len(fusions), _SHARES_ROOM):
             some = fusions[start : start + _SHARES_ROOM]
-            asked = dueling.Field(
-                "here", tuple(arm(name) for name in some), tuple(workloads), budget_s, sessions,
-                tokens_may_differ=True, sources=sources or {}, rest_s=rest_s,
-            )  # fmt: skip
-            answers = dueling.contested(asked, machine)
-            for (workload, candidate), (fought, judged) in answers.items():
-                name = some[int(candidate.partition(":")[0])]
-                found[name, workload] = _duel(fought, judged, sessions, budget_s)
+            found |= together(some, workloads, sessions, budget_s, partial(_kept, keep, dict(found)))
         return found
 
     return measure
+
+
+def _kept(keep: Keep, earlier: Duels, now: Duels) -> None:
+    keep({**earlier, **now})
 
 
 def _duel(fought: Fought, judged: Judgement, sessions: int, budget_s: float) -> FusionDuel:

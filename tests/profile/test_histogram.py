@@ -82,7 +82,7 @@ def test_norms_and_rotations_of_a_cpu_are_named() -> None:
     config = PRESETS["nano"].config()
     graph = graphs.count(config, position=44)
     for name in ("RMSNorm", "Rsqrt", "Square", "RoPE", "Cos", "Sin"):
-        assert "no kernel for" in (reasons.reason(name, 0, 1, graph, config) or "")
+        assert "no kernel for" in (reasons.reason(name, 0, 1, graph.operations, config) or "")
 
 
 def test_another_stacks_counts_stand_beside_ours() -> None:

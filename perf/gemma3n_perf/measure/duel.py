@@ -77,13 +77,21 @@ def fight(
 
 
 def contest(
-    jobs: Sequence[Job], arms: Sequence[ReadyArm], tools: Tools, rules: Rules, *, look: LookAtAll, pairs: Pairs
+    jobs: Sequence[Job],
+    arms: Sequence[ReadyArm],
+    tools: Tools,
+    rules: Rules,
+    *,
+    look: LookAtAll,
+    pairs: Pairs,
+    launched: Callable[[Mapping[Bout, Fought]], None] = lambda state: None,
 ) -> dict[Bout, Fought]:
     """Measure several candidates, all but the first of ``arms``, against one baseline through the same launches.
 
-    Each has blocks of the baseline to itself, its own budget, and leaves when it is settled or fails.
+    Each has blocks of the baseline to itself, its own budget, and leaves when it is settled or fails. ``launched`` is
+    told everything so far after every launch.
     """
-    ring = _Ring(list(jobs), list(arms), tools, rules, look, pairs)
+    ring = _Ring(list(jobs), list(arms), tools, rules, look, pairs, launched)
     for session in range(rules.sessions):
         if session and any(one.failure is None for one in ring.state.values()):
             tools.note(f"resting before session {session + 1} of {rules.sessions}")
@@ -94,14 +102,16 @@ def contest(
 
 class _Ring:
     def __init__(
-        self, jobs: list[Job], arms: list[ReadyArm], tools: Tools, rules: Rules, look: LookAtAll, pairs: Pairs
-    ) -> None:
+        self, jobs: list[Job], arms: list[ReadyArm], tools: Tools, rules: Rules, look: LookAtAll, pairs: Pairs,
+        launched: Callable[[Mapping[Bout, Fought]], None],
+    ) -> None:  # fmt: skip
         self._jobs = jobs
         self._arms = arms
         self._tools = tools
         self._rules = rules
         self._look = look
         self._pairs = pairs
+        self._launched = launched
         self._paces: dict[str, Pace] = {}
         self._took: list[float] = []
         self.state: dict[Bout, Fought] = {
@@ -114,6 +124,7 @@ class _Ring:
             for job in open_jobs:
                 if candidates := self._wanting(job, session):
                     self._launch(job, [self._arms[0], *candidates], session)
+                    self._launched(self.state)
 
     def _wanting(self, job: Job, session: int) -> list[ReadyArm]:
         settled: list[frozenset[Bout]] = []

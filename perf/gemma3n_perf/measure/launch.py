@@ -18,7 +18,9 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.muster import Started, expect
 from gemma3n_perf.measure.tools import Tools
 
-WARM_TOKENS = 20
+WARM_TOKENS, WARM_S, LEAST_ROUNDS = 20, 0.5, 3
+"""How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
+
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
 """CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
@@ -78,14 +80,16 @@ def warm_up(
     """
     cut = running.cut
     steps = pace.steps if pace else min(generate, cut.tokens + cut.drop + cut.tail)
-    rounds = max(3, math.ceil(WARM_TOKENS / steps))
+    rounds, held = LEAST_ROUNDS, False
     timed: list[list[float]] = []
-    held = False
     tools.placement.watch(running.pids)
-    for number in range(rounds):
-        if number == rounds // 2:
+    while len(timed) < rounds:
+        if len(timed) == rounds // 2:
             held = tools.placement.hold()
         timed.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
+        if len(timed) == 1:
+            tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
+            rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
     if pace:
         return pace, held
     tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]

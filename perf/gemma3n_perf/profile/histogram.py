@@ -86,5 +86,5 @@ def beside_published(graph: Graph, config: dict[str, Any]) -> Comparison:
     for name in names:
         old, new = PUBLISHED.get(name, 0), graph.operations.get(name, 0)
         if old != new:
-            rows.append(Deviation(name, old, new, reason(name, old, new, graph, config)))
+            rows.append(Deviation(name, old, new, reason(name, old, new, graph.operations, config)))
     return Comparison("published", PUBLISHED_SOURCE, tuple(rows))

@@ -5,13 +5,15 @@ from pathlib import PurePosixPath
 
 from gemma3n_perf.profile import headroom
 from gemma3n_perf.profile.headroom import Tried
+from gemma3n_perf.profile.reasons import reason
 from gemma3n_perf.profile.trace import gaps
-from gemma3n_perf.profile.types import Estimate, Histogram, Profile, WorkloadProfile
+from gemma3n_perf.profile.types import Deviation, Estimate, Histogram, Profile, WorkloadProfile
 from gemma3n_perf.report import describe, profile_plots
 from gemma3n_perf.report.markdown import escape, table
 from gemma3n_perf.report.profile_text import effect, ms, ratio, share, us
 from gemma3n_perf.report.rows import percent, seconds, size
 from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.workload.presets import PRESETS
 
 FOLDER = PurePosixPath("profiles")
 _HEAD = """\
@@ -95,7 +97,10 @@ def _workload(name: str, one: WorkloadProfile, tried: Sequence[Tried], files: di
         parts += ["### Operations of one decode token", _histogram(one.histogram)]
         title = f"{one.workload}: operations of one decode token"
         parts.append(plot("operations", profile_plots.histogram(title, one.histogram), "Operations by kind"))
-        parts += [_comparison(one.histogram, index) for index in range(len(one.histogram.comparisons))]
+        parts += [
+            _comparison(one.histogram, index, one.workload.split("/")[0])
+            for index in range(len(one.histogram.comparisons))
+        ]
     if one.contexts:
         parts += ["### Text, image and KV length", _contexts(one)]
         title = f"{one.workload.split('/')[0]}: decode against KV length"
@@ -223,7 +228,7 @@ def _histogram(found: Histogram) -> str:
     )
 
 
-def _comparison(found: Histogram, index: int) -> str:
+def _comparison(found: Histogram, index: int, checkpoint: str) -> str:
     one = found.comparisons[index]
     if not one.deviations:
         return f"Beside {one.against} ({escape(one.source)}): no count differs."
@@ -232,12 +237,20 @@ def _comparison(found: Histogram, index: int) -> str:
             f"`{row.name}`",
             str(row.before),
             str(row.after),
-            row.why or ("-" if one.against != "published" else "not explained"),
+            _why(row, found, checkpoint) if one.against == "published" else row.why or "-",
         )
         for row in one.deviations
     )
     head = f"Beside {one.against} ({escape(one.source)}), counts that differ:"
     return head + "\n\n" + table(("operation", one.against, "here", "why"), rows, left=("operation", "why"))
+
+
+def _why(row: Deviation, found: Histogram, checkpoint: str) -> str:
+    """The reason as it is known today, where the checkpoint is a preset; else as it was when the profile was taken."""
+    known = row.why
+    if checkpoint in PRESETS:
+        known = reason(row.name, row.before, row.after, found.operations, PRESETS[checkpoint].config())
+    return known or "not explained"
 
 
 def _contexts(one: WorkloadProfile) -> str:

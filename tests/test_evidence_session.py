@@ -172,7 +172,7 @@ def test_a_duel_that_broke_off_is_not_measured(bench: Bench, monkeypatch: pytest
     monkeypatch.setattr(
         bench,
         "measure",
-        lambda names, workloads, sessions, budget_s: {
+        lambda names, workloads, sessions, budget_s, keep: {
             (name, one): FusionDuel(not_measured("the worker hung"), (), ()) for name in names for one in workloads
         },
     )

@@ -20,7 +20,9 @@ def test_a_composition_is_an_arm_of_its_parts() -> None:
 def test_fusions_are_judged_over_all_sessions_and_in_each(tmp_path: Path) -> None:
     """A win in one session only is seen in the sessions' own judgements."""
     name = next(one for one in registry.names() if not registry.get(one).env)
-    arena = Arena(lambda arm, launch: 0.02 if arm == "baseline" or launch >= 3 else 0.016)
+    arena = Arena()
+    # Workers are started once a launch; the second session begins after its rest.
+    arena.tpot_s = lambda arm, launch: 0.02 if arm == "baseline" or 7.0 in arena.slept else 0.016
     kept: list[Duels] = []
     duels = fusion_duels.measuring(machine(arena, tmp_path), rest_s=7.0)([name], [WORKLOAD], 2, 24.0, kept.append)
     found = duels[name, WORKLOAD]

@@ -215,6 +215,6 @@ def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:
 def test_the_committed_policy_is_one() -> None:
     """It reads, and every class it requires is asked for workloads and has a runner."""
     policy = gate_policy_file.read(CHECKOUT / "baselines" / gate_policy_file.NAME)
-    assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m1s1-2c"}
+    assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m17s1-2c"}
     assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64",)
     assert all("self-hosted" in policy.classes[name].runner for name in policy.required)

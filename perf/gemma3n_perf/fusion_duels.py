@@ -59,11 +59,13 @@ def _kept(keep: Keep, earlier: Duels, now: Duels) -> None:
 
 
 def _duel(fought: Fought, judged: Judgement, sessions: int, budget_s: float) -> FusionDuel:
-    each = tuple(_of(session, fought.launches, budget_s / sessions) for session in range(sessions))
+    each = tuple(_of(session, fought.launches, budget_s * (session + 1) / sessions) for session in range(sessions))
     stacks = {name: side.stack for name, side in (fought.sides or {}).items()}
     return FusionDuel(judged, each, fought.launches, fought.spent, stacks, fought.notes)
 
 
-def _of(session: int, launches: Sequence[Launch], budget_s: float) -> Judgement:
+def _of(session: int, launches: Sequence[Launch], until_s: float) -> Judgement:
+    """Judge one session alone; it may use what earlier ones left of the seconds that go to all of them."""
     own = [launch for launch in launches if launch.session == session]
-    return judge(dueling.estimates(own), Policy(), budget_s=budget_s, budget_spent=True)
+    before_s = sum(launch.seconds for launch in launches if launch.session < session)
+    return judge(dueling.estimates(own), Policy(), budget_s=until_s - before_s, budget_spent=True)

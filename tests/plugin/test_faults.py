@@ -78,7 +78,7 @@ def test_malformed_published_figures_cost_no_verdict(stage: Stage) -> None:
     (published / "someone.json").write_text("{")
     outcome = stage.run(*SCREEN)
     assert outcome.code == 1
-    assert "someone.json" in outcome.text
+    assert "someone.json" in outcome.out.replace("\n", "")  # a long path is broken anywhere
     assert outcome.closing == "3 workloads: 1 loss, 2 no-change"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.evidence_processes import CheckProcesses, at_once
 from gemma3n_perf.evidence_session import Wanted
 from gemma3n_perf.verdict.gate_facts import Checked
@@ -51,6 +52,13 @@ def test_a_fusion_that_breaks_its_process_has_its_answer(script: str, said: str)
     found = answered(script, *wanted, limit_s=limit_s)
     assert [one.checkpoint for one in found] == ["nano", "e2b-4bit"]
     assert all(said in str(one.failure) for one in found), found
+
+
+def test_a_checkpoint_at_fault_is_no_fusions_failure(tmp_path: Path) -> None:
+    """It is raised by its own name, as everywhere, and no record blames the fusion."""
+    missing = Wanted("compiled-geglu", True, "nowhere-to-be-found/text/pp40-tg64")
+    with pytest.raises(PerfError, match="nowhere-to-be-found"):
+        CheckProcesses(CHIP, tmp_path)([missing])
 
 
 def test_last_words_name_nobodys_folders() -> None:

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.evidence_session import Wanted
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.measure.worker import Failed, failed
+from gemma3n_perf.measure.workers import error_class, last_words
 from gemma3n_perf.verdict.gate_facts import Checked
 
 LIMIT_S = 900.0
@@ -24,8 +27,6 @@ LIMIT_S = 900.0
 
 CORES_EACH, BYTES_EACH = 3, 16e9
 """What a process is given: comparing outputs holds a model, its twins in float32, and the driver's own."""
-
-_WORDS = 300
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -37,6 +38,13 @@ class Task(msgspec.Struct, frozen=True):
     enabled: bool
     workload: str
     sources: dict[str, str] = {}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What was found of the fusion, or the named error that kept it from being checked."""
+
+    checked: Checked | None = None
+    error: Failed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,10 @@ class CheckProcesses:
     limit_s: float = LIMIT_S
 
     def __call__(self, wanted: Sequence[Wanted]) -> list[Checked]:
-        """Check each fusion on each workload's checkpoint; answers in the order of ``wanted``."""
+        """Check each fusion on each workload's checkpoint; answers in the order of ``wanted``.
+
+        Raises what loading a checkpoint raises.
+        """
         jobs = min(at_once(self.chip, os.cpu_count() or 1), len(wanted))
         self.note(f"graph, outputs and memory: {len(wanted)} checks, {jobs} at a time")
         with ThreadPoolExecutor(jobs) as pool:
@@ -72,7 +83,7 @@ class CheckProcesses:
             return _failed(task, f"checking it did not end within {self.limit_s:g} s")
         try:
             if done.returncode == 0:
-                return msgspec.json.decode(done.stdout, type=Checked)
+                return _told(msgspec.json.decode(done.stdout, type=Answer))
         except msgspec.MsgspecError as error:
             return _failed(task, f"checking it answered what is no record: {error}")
         how = (
@@ -81,7 +92,7 @@ class CheckProcesses:
             else f"ended its process with exit code {done.returncode}"
         )
         words = " | ".join(done.stderr.decode(errors="replace").split("\n")).strip(" |")
-        return _failed(task, f"checking it {how}" + (f"; its last words: {_nobodys(words)[-_WORDS:]}" if words else ""))
+        return _failed(task, f"checking it {how}{last_words(words)}")
 
 
 def at_once(chip: Chip, cores: int) -> int:
@@ -96,9 +107,15 @@ def _paths() -> list[str]:
     return [package, inherited] if inherited else [package]
 
 
-def _nobodys(words: str) -> str:
-    """Words are kept in records, which are committed: nobody's folders belong there."""
-    return words.replace(str(Path.home()), "~")
+def _told(answer: Answer) -> Checked:
+    """What was found; where the checkpoint was at fault, and no fusion, that is raised."""
+    if answer.error is not None:
+        raise error_class(answer.error.kind)(
+            answer.error.found, expected=answer.error.expected, remedy=answer.error.remedy
+        )
+    if answer.checked is None:
+        raise msgspec.ValidationError("neither a finding nor an error")
+    return answer.checked
 
 
 def _failed(task: Task, failure: str) -> Checked:
@@ -114,8 +131,11 @@ def main() -> None:
 
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     checks = Checks(task.chip, Path(task.root), outputs, sources=task.sources)
-    (found,) = checks([Wanted(task.name, task.enabled, task.workload)])
-    answers.write(msgspec.json.encode(found))
+    try:
+        answer = Answer(checks([Wanted(task.name, task.enabled, task.workload)])[0])
+    except PerfError as error:
+        answer = Answer(error=failed(error))
+    answers.write(msgspec.json.encode(answer))
     answers.close()
 
 

@@ -138,9 +138,7 @@ class ProcessWorker:
         )
 
     def _named(self, reply: Failed) -> PerfError:
-        named = getattr(errors, reply.kind, None)
-        known = isinstance(named, type) and issubclass(named, PerfError)
-        kind: type[PerfError] = named if known else WorkerFailedError  # type: ignore[assignment]
+        kind = error_class(reply.kind)
         words = self._words() if kind is WorkerFailedError else ""
         return kind(f"{self._arm.text}: {reply.found}{words}", expected=reply.expected, remedy=reply.remedy)
 
@@ -149,8 +147,23 @@ class ProcessWorker:
             size = self._said.seek(0, os.SEEK_END)
             self._said.seek(max(0, size - 4 * _WORDS))
             text = " | ".join(self._said.read().decode(errors="replace").split("\n")).strip(" |")
-            if text:
-                # Words are kept in records, which are committed: nobody's folders belong there.
-                text = text.replace(str(Path.home()), "~").replace(tempfile.gettempdir(), "$TMPDIR")
-                return f"; its last words: {text[-_WORDS:]}"
+            return last_words(text)
         return ""
+
+
+def last_words(text: str) -> str:
+    """``; its last words: ...`` of what a process said, or nothing where it said nothing.
+
+    Words are kept in records, which are committed: nobody's folders belong there.
+    """
+    if not text:
+        return ""
+    text = text.replace(str(Path.home()), "~").replace(tempfile.gettempdir(), "$TMPDIR")
+    return f"; its last words: {text[-_WORDS:]}"
+
+
+def error_class(name: str) -> type[PerfError]:
+    """The class of a named error of another process; WorkerFailedError for a name that is none of ours."""
+    named = getattr(errors, name, None)
+    known = isinstance(named, type) and issubclass(named, PerfError)
+    return named if known else WorkerFailedError  # type: ignore[return-value]

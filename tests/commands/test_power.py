@@ -64,3 +64,18 @@ def test_requests_that_cannot_be_carried_out_exit_2(typed: list[str], arguments:
     assert code == 2
     assert said in err
     assert "expected" in err
+
+
+def test_a_campaign_of_another_workload_is_refused_before_anything_is_measured(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is left as it was."""
+    assert run(*typed, "--effects", "5")[0] == 0
+    path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
+    path.write_bytes(path.read_bytes().replace(WORKLOAD.encode(), b"nano/text/pp1-tg2", 1))
+    before = path.read_bytes()
+    monkeypatch.setattr("gemma3n_perf.powering.round_of_duels", lambda *a, **k: pytest.fail("it measured"))
+    code, _, err = run(*typed, "--effects", "5")
+    assert code == 5
+    assert "holds duels of workload nano/text/pp1-tg2" in err
+    assert path.read_bytes() == before

@@ -77,13 +77,14 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         require_known(here.chip)
         workloads, _ = chosen(args, here)
         path = store.power_path(here.baselines, here.chip.chip_class)
-        known = store.read(path)
+        head = powering.head(workloads[0], here)
+        known = store.require_same(path, head)
         first = 1 + max((duel.round for duel in known.duels), default=0) if known else 1
         lanes = [powering.Lane(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
         for number in range(first, first + args.rounds):
             found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number, policy=policy)
-            store.append(path, powering.head(workloads[0], here), found)
+            store.append(path, head, found)
             for duel in found:
                 told = "-" if duel.effect is None else percent(duel.effect)
                 out.write(

@@ -1,6 +1,8 @@
 """Duels whose truth was planted: ``baselines/<class>/power.jsonl``, a head and then one duel a line, every block kept.
 
-Opinion: a campaign takes hours, so each duel is on disk before the next begins, and one that was cut off goes on.
+Opinion: a campaign takes hours, so each round is on disk before the next begins, and a campaign that was cut off goes
+on. A round is kept whole or not at all: what a cut-off one leaves are the duels that ended early, and to count those
+alone would flatter every rule.
 """
 
 from collections.abc import Sequence
@@ -106,20 +108,25 @@ def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel], disk: Disk |
 
     Raises NotComparableError for a campaign of another chip, workload or software, MalformedRecordError, DiskFullError.
     """
-    known = read(path)
-    if known is not None:
-        _same(path, known.head, head)
+    known = require_same(path, head)
     record = PowerRecord(known.head if known else head, (*(known.duels if known else ()), *duels))
     encode = msgspec.json.Encoder().encode
     write_over(path, b"".join(encode(one) + b"\n" for one in (record.head, *record.duels)), disk)
     return record
 
 
-def _same(path: Path, known: PowerHead, new: PowerHead) -> None:
+def require_same(path: Path, head: PowerHead) -> PowerRecord | None:
+    """Return the campaign in a file if duels with this head may be added to it, None where there is no file.
+
+    Raises NotComparableError for a campaign of another chip, workload or software, MalformedRecordError.
+    """
+    known = read(path)
+    if known is None:
+        return None
     for what in ("chip_class", "workload", "mlx", "mlx_vlm"):
         here, there = (
-            getattr(head.chip, what) if what == "chip_class" else getattr(head, what, None) or getattr(head.stack, what)
-            for head in (new, known)
+            getattr(one.chip, what) if what == "chip_class" else getattr(one, what, None) or getattr(one.stack, what)
+            for one in (head, known.head)
         )
         if here != there:
             raise NotComparableError(
@@ -127,6 +134,7 @@ def _same(path: Path, known: PowerHead, new: PowerHead) -> None:
                 expected="one campaign of one machine, workload and software",
                 remedy="move the file away to begin another campaign",
             )
+    return known
 
 
 def _malformed(path: Path, found: str) -> MalformedRecordError:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from gemma3n_perf import dueling
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.measure.agreement import ARMS
-from gemma3n_perf.measure.arms import parse
+from gemma3n_perf.measure.arms import parse, parts
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest
 from gemma3n_perf.measure.launch import Launch
-from gemma3n_perf.store.power import PowerDuel, PowerHead, PowerLaunch
+from gemma3n_perf.store.duels import DuelRecord
+from gemma3n_perf.store.power import SCHEMA, PowerDuel, PowerHead, PowerLaunch
 from gemma3n_perf.verdict import trust
 from gemma3n_perf.verdict.judge import judge, should_stop
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import Judgement
+from gemma3n_perf.verdict.types import Judgement, Verdict
 
 _CANDIDATES = "candidates"
 
@@ -99,17 +100,49 @@ def round_of_duels(
     ]
 
 
+def adopted(record: DuelRecord, number: int) -> PowerDuel:
+    """Make round ``number`` of a duel that was fought alone: of this tree against itself, with a plant or without.
+
+    Raises UsageError for a duel whose truth is not known, of several workloads, or that measured nothing.
+    """
+    lane = _lane_of(record)
+    if len(record.duels) != 1:
+        raise UsageError(f"{len(record.duels)} workloads", expected="one: rates of two workloads do not mix")
+    (one,) = record.duels
+    found = one.judgement
+    if not one.raw or found.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID):
+        raise UsageError(
+            f"{one.workload} was not measured: {found.reason}", expected="a duel that ended with a verdict"
+        )
+    return PowerDuel(
+        record.date, record.stacks[ARMS[0]].commit, number, lane.planted, lane.truth, record.budget_s,
+        found.verdict.value, found.effect, found.low, found.high, tuple(_launch(launch) for launch in one.raw),
+    )  # fmt: skip
+
+
+def _lane_of(record: DuelRecord) -> Lane:
+    slowed = [record.planted[arm] for arm in ARMS]
+    arms = {tuple(part for part in parts(record.arms[arm]) if not part.startswith("plant:")) for arm in ARMS}
+    if arms != {("here",)} or record.sessions != 1 or min(slowed) < 0 or all(slowed):
+        raise UsageError(
+            f"{record.arms[ARMS[0]]} against {record.arms[ARMS[1]]}, {record.sessions} session(s)",
+            expected="this tree against itself in one session: here here --aa, or here here+plant:+2%",
+        )
+    return Lane(slowed[1] if slowed[1] else 1 / (1 + slowed[0]) - 1)
+
+
 def _recorded(
     lane: Lane, one: Fought, found: Judgement, budget_s: float, machine: dueling.Here, number: int, date: str
 ) -> PowerDuel:
-    launches = tuple(
-        PowerLaunch(launch.seconds, _rounded(launch.tpot_s(ARMS[0])), _rounded(launch.tpot_s(ARMS[1])))
-        for launch in (lane.named(launch) for launch in one.launches)
-    )
+    launches = tuple(_launch(lane.named(launch)) for launch in one.launches)
     return PowerDuel(
         date, machine.stack.commit, number, lane.planted, lane.truth, budget_s, found.verdict.value,
         found.effect, found.low, found.high, launches,
     )  # fmt: skip
+
+
+def _launch(launch: Launch) -> PowerLaunch:
+    return PowerLaunch(launch.seconds, _rounded(launch.tpot_s(ARMS[0])), _rounded(launch.tpot_s(ARMS[1])))
 
 
 def _rounded(times: Sequence[float]) -> tuple[float, ...]:
@@ -118,7 +151,12 @@ def _rounded(times: Sequence[float]) -> tuple[float, ...]:
 
 def head(workload: str, machine: dueling.Here) -> PowerHead:
     """Return what a campaign begun here has in common."""
-    return PowerHead(1, machine.chip, workload, machine.stack)
+    return PowerHead(SCHEMA, machine.chip, workload, machine.stack)
+
+
+def head_of(record: DuelRecord) -> PowerHead:
+    """Return what a campaign has in common that begins with a duel fought alone."""
+    return PowerHead(SCHEMA, record.chip, record.workload, record.stacks[ARMS[0]])
 
 
 def trials(duels: Sequence[PowerDuel]) -> list[trust.Trial]:

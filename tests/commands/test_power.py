@@ -2,11 +2,14 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gemma3n_perf import __main__ as cli
 from gemma3n_perf import dueling
+from gemma3n_perf.commands.duel import record
+from gemma3n_perf.store import duels as duel_store
 from gemma3n_perf.store import power as store
 from tests.duels import machine
 from tests.fakes import CHIP, WORKLOAD
@@ -79,3 +82,60 @@ def test_a_campaign_of_another_workload_is_refused_before_anything_is_measured(
     assert code == 5
     assert "holds duels of workload nano/text/pp1-tg2" in err
     assert path.read_bytes() == before
+
+
+def fought(tmp_path: Path, *, candidate: str = "here", workloads: tuple[str, ...] = (WORKLOAD,), seed: int = 1) -> Path:
+    """Fight a duel of this tree against itself in an arena, and return its record's file."""
+    here = machine(Arena(noisy(block_sd=0.004), seed=seed), tmp_path / "elsewhere")
+    asked = dueling.Asked("here", candidate, workloads, 60.0, aa=candidate == "here")
+    path = tmp_path / f"duel{seed}.json"
+    duel_store.write(path, record(dueling.duel(asked, here), here))
+    return path
+
+
+def test_duels_that_were_fought_alone_are_added(typed: list[str], tmp_path: Path) -> None:
+    """With the truth that was planted, as rounds of their own, and onto the page; the same one is not added twice."""
+    files = [fought(tmp_path), fought(tmp_path, candidate="here+plant:+5%", seed=2)]
+    code, out, _ = run(*typed, "--add", *map(str, files))
+    assert code == 0
+    assert "round 1, planted +0 % of time: no-change" in out
+    assert "round 2, planted +5 % of time: loss" in out
+    path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
+    kept = store.read(path)
+    assert kept is not None
+    assert [one.truth for one in kept.duels] == [0.0, pytest.approx(1 / 1.05 - 1)]
+    alone = duel_store.read(files[1])
+    assert kept.duels[1].effect == alone.effect
+    assert kept.duels[1].measured_s == pytest.approx(alone.measured_s)
+    assert kept.duels[1].launches[0].candidate_s == pytest.approx(alone.duels[0].raw[0].tpot_s("candidate"), abs=1e-8)
+    assert b"2 duels of" in (tmp_path / "docs" / "trust.md").read_bytes()
+    code, _, err = run(*typed, "--add", str(files[1]))
+    assert code == 2
+    assert "already holds" in err
+    assert store.read(path) == kept
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"candidate": "env:MLX_MAX_OPS_PER_BUFFER=9"}, "here against env:MLX_MAX_OPS_PER_BUFFER=9"),
+        ({"workloads": (WORKLOAD, "nano/text/pp140-tg64")}, "2 workloads"),
+    ],
+)
+def test_duels_of_unknown_truth_are_not_added(
+    typed: list[str], tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
+    """What they are is said, and what could be added."""
+    code, _, err = run(*typed, "--add", str(fought(tmp_path, **other)))
+    assert code == 2
+    assert said in err
+    assert not store.power_path(tmp_path / "baselines", CHIP.chip_class).exists()
+
+
+def test_what_is_no_duel_is_not_added(typed: list[str], tmp_path: Path) -> None:
+    """A file that is not there, and one that says something else."""
+    (tmp_path / "other.json").write_text('{"schema": 1}')
+    for name in ("other.json", "nowhere.json"):
+        code, _, err = run(*typed, "--add", str(tmp_path / name))
+        assert code == 5
+        assert name in err

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -11,6 +12,7 @@ from gemma3n_perf.commands.duel import add_budget, add_margin, chosen
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.store import duels as duel_store
 from gemma3n_perf.store import power as store
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.verdict.policy import Policy
@@ -37,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
     parser.add_argument("--docs", type=Path, metavar="DIR", help="where trust.md goes (default: docs/ of the checkout)")
     parser.add_argument("--page", action="store_true", help="measure nothing; write docs/trust.md from the records")
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="measure nothing; add what duel --json wrote of here against here, with a plant or --aa, on any machine",
+    )
     parser.set_defaults(checkpoint=None)
 
 
@@ -45,7 +55,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     _check(args)
     repo = suite_checkout() or Path()
     baselines, docs = args.baselines or repo / "baselines", args.docs or repo / "docs"
-    if not args.page:
+    if args.add:
+        _add(args.add, baselines, out)
+    elif not args.page:
         _measure(args, out)
     # matplotlib takes most of a second to import.
     from gemma3n_perf.report import trust_page
@@ -78,18 +90,37 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         workloads, _ = chosen(args, here)
         path = store.power_path(here.baselines, here.chip.chip_class)
         head = powering.head(workloads[0], here)
-        known = store.require_same(path, head)
-        first = 1 + max((duel.round for duel in known.duels), default=0) if known else 1
+        first = _next_round(store.require_same(path, head))
         lanes = [powering.Lane(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
         for number in range(first, first + args.rounds):
             found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number, policy=policy)
             store.append(path, head, found)
-            for duel in found:
-                told = "-" if duel.effect is None else percent(duel.effect)
-                out.write(
-                    f"round {number}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {told}, "
-                    f"{len(duel.launches)} launches, {duel.measured_s:.0f} s\n"
-                )
-            out.flush()
+            _tell(found, out)
         out.write(f"{path}: {first + args.rounds - 1} rounds; commit it with the page\n")
+
+
+def _add(files: list[Path], baselines: Path, out: TextIO) -> None:
+    for file in files:
+        record = duel_store.read(file)
+        path = store.power_path(baselines, record.chip.chip_class)
+        known = store.read(path)
+        found = powering.adopted(record, _next_round(known))
+        if known and any(one.launches == found.launches for one in known.duels):
+            raise UsageError(f"{path} already holds the duel of {file}", expected="each duel once")
+        store.append(path, powering.head_of(record), [found])
+        _tell([found], out)
+
+
+def _next_round(known: store.PowerRecord | None) -> int:
+    return 1 + max((duel.round for duel in known.duels), default=0) if known else 1
+
+
+def _tell(found: Sequence[store.PowerDuel], out: TextIO) -> None:
+    for duel in found:
+        told = "-" if duel.effect is None else percent(duel.effect)
+        out.write(
+            f"round {duel.round}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {told}, "
+            f"{len(duel.launches)} launches, {duel.measured_s:.0f} s\n"
+        )
+    out.flush()

@@ -62,7 +62,8 @@ def _section(
     rounds = len({duel.round for duel in duels})
     lines = [
         f"## {chip_class}",
-        f"{len(trials)} duels of `{head.workload}` in {rounds} rounds, {minutes:.0f} minutes of measuring, "
+        f"{_count(len(trials), 'duel')} of `{head.workload}` in {_count(rounds, 'round')}, "
+        f"{_count(round(minutes), 'minute')} of measuring, "
         f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. Launches scatter about the "
         f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).",
         f"![Share of duels said to differ, against the true effect]({plot})",
@@ -72,9 +73,13 @@ def _section(
         _rules(groups),
         *_resampling(trials),
         f"To repeat: `gemma3n-perf power --workload {head.workload}`, which adds a round to "
-        f"`baselines/{chip_class}/power.jsonl`.",
+        f"`baselines/{chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _resampling(trials: Sequence[Trial]) -> list[str]:

@@ -76,6 +76,15 @@ def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("budget_s", "start_s", "launch_s"), [(60.0, 2.0, 3.0), (60.0, 10.0, 7.5), (120.0, 15.0, 10.0), (20.0, 10.0, 3.0)]
+)
+def test_launches_of_slow_starters_are_longer(budget_s: float, start_s: float, launch_s: float) -> None:
+    """So that starts do not take most of the time; an eighth of the budget at most, so that launches are not few."""
+    pairs = dueling.pace(Policy(), Rules(budget_s, 3))(0.25, start_s)
+    assert 0.25 * pairs == pytest.approx(launch_s, abs=0.3)
+
+
+@pytest.mark.parametrize(
     ("error", "verdict"), [(WorkerFailedError("hung", remedy="r"), "not-measured"), (InvalidError("tokens"), "invalid")]
 )
 def test_a_failure_is_the_verdict_of_its_workload(tmp_path: Path, error: WorkerFailedError, verdict: str) -> None:

@@ -40,8 +40,11 @@ from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, invalid, not_measured
 from gemma3n_perf.workload import cache
 
-LAUNCH_S = (3.0, 4.5)
+LAUNCH_S = (3.0, 10.0)
 """Seconds of measuring in a launch: fewer waste starts, more waste launches (docs/method.md)."""
+
+MOST_OF_BUDGET = 1 / 8
+"""Share of a budget that one launch may take: the interval of a handful of launches is wide."""
 
 LEAST_PAIRS = 6
 _LAUNCH_SD, _PAIR_SD = 0.005, 0.03
@@ -269,7 +272,8 @@ def pace(policy: Policy, rules: Rules) -> Pairs:
             wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
             threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
         )  # fmt: skip
-        seconds = min(max(best.launch_s, LAUNCH_S[0]), LAUNCH_S[1], rules.budget_s / needed)
+        most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))
+        seconds = min(max(best.launch_s, LAUNCH_S[0]), most, rules.budget_s / needed)
         return max(LEAST_PAIRS, int(seconds / pair_s + 1e-9))
 
     return pairs

@@ -3,27 +3,21 @@
 The adapter behind perf/conftest.py: it wires the rooms together and decides nothing about numbers itself.
 """
 
-import os
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TextIO
 
-from gemma3n_perf import dueling
+from gemma3n_perf import dueling, pytest_machine, pytest_storage
 from gemma3n_perf.confirm import Looked, look_into
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph, Measurement
-from gemma3n_perf.errors import CountsChangedError, InvalidError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.errors import CountsChangedError, InvalidError, NotMeasuredError, PerfError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
 from gemma3n_perf.hardware.stack import current_stack, suite_checkout
-from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.bench import Bench
-from gemma3n_perf.measure.progress import Progress
-from gemma3n_perf.pytest_arguments import Options, refuse_swallowed_path, selected, sources
+from gemma3n_perf.pytest_arguments import Options, selected, sources
 from gemma3n_perf.pytest_fusions import described, fusions, gather
 from gemma3n_perf.report import session as reports
 from gemma3n_perf.report.rows import Notice, Report, planted_percent, with_notes
@@ -31,21 +25,16 @@ from gemma3n_perf.report.terminal import render
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.compare import Compared, compare, same_class, same_mlx, tripwires
 from gemma3n_perf.store.evidence import Evidence
-from gemma3n_perf.store.local import local_folder, save_session
+from gemma3n_perf.store.local import save_session
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.session_file import header_json, measurement_json
 from gemma3n_perf.store.types import COMMITTED, Baseline
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Verdict
-from gemma3n_perf.workload import forge, load
-from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
-RUNS = {"cpu": 10}
-RUNS_ON_GPU = 6
 NO_TESTS_COLLECTED = 5  # pytest's number, which is that of an invalid comparison here
-COLUMNS = ["median", "min", "max", "stddev", "ops", "rounds"]
-_STORAGE_DEFAULT = "file://./.benchmarks"
 
 
 class SuiteSession:
@@ -59,12 +48,9 @@ class SuiteSession:
         self.workloads = selected(options, tuple(self._sources), self.chip.vendor)
         self.fusions = fusions(options)
         self.expected: list[Workload] = []
-        self.asked = False
         self.listing = False
-        self._autosave = False
-        self._baseline: Baseline | None = None
+        self._taken = pytest_storage.Taken()
         self._id = uuid.uuid4().hex
-        self._bench: Bench | None = None
         self._graphs: dict[Workload, Graph] = {}
         self._measured: dict[str, Measurement] = {}
         self._errors: list[PerfError] = []
@@ -77,72 +63,22 @@ class SuiteSession:
 
     def take_over(self, option: Any) -> None:
         """Point pytest-benchmark at the chip class's baselines. Raises UsageError, MalformedRecordError."""
-        import pytest_benchmark.session
+        self._taken = pytest_storage.take_over(option, self.options, self.chip, self.stack)
 
-        refuse_swallowed_path(option.benchmark_compare)
-        if option.benchmark_compare_fail:
-            raise UsageError(
-                "--benchmark-compare-fail fails on a bare percentage, which noise exceeds as well",
-                expected="--benchmark-compare alone: its verdict allows for the spread between sessions",
-            )
-        self.asked = bool(option.benchmark_compare)
-        self._autosave = bool(option.benchmark_autosave or option.benchmark_save)
-        option.benchmark_autosave = option.benchmark_save = None
-        if self._autosave and self.options.planted:
-            raise UsageError(
-                "a session with a planted slowdown is never saved",
-                expected="--plant-slowdown without --benchmark-save or --benchmark-autosave",
-            )
-        if self._autosave and (self.stack.dirty is not False or self.stack.commit is None):
-            raise UsageError(
-                "a session of uncommitted changes is never saved as a baseline",
-                expected="a clean git checkout",
-                remedy="commit first, or leave the option out: every session is kept on this machine anyway",
-            )
-        option.benchmark_save_data = True
-        if option.benchmark_columns is None:
-            option.benchmark_columns = COLUMNS
-        storage = self.options.baselines
-        if self.asked:
-            self._baseline = Baselines(self.options.baselines).load(self.chip.chip_class)
-            if self._baseline is None:
-                local = local_folder(self.chip.chip_class)
-                self._baseline, storage = Baselines.local(local), local.parent
-            if self._baseline is None:
-                option.benchmark_compare = None
-        if option.benchmark_storage == _STORAGE_DEFAULT:
-            option.benchmark_storage = f"file://{storage}"
-        chip_class = self.chip.chip_class
-        # Its own id would mix every chip of one Python.
-        setattr(pytest_benchmark.session, "get_machine_id", lambda: chip_class)  # noqa: B010
+    @property
+    def asked(self) -> bool:
+        """Whether a comparison was asked for."""
+        return self._taken.asked
 
-    @contextmanager
-    def open(self, err: TextIO) -> Iterator[Bench]:
-        """Hold the machine and yield what measures on it. Raises MachineBusyError and what forging raises."""
-        progress = Progress(err)
-        with ExitStack() as held:
-            held.enter_context(measuring_lock())
-            awake = held.enter_context(keep_awake())
-            held.callback(progress.clear)
-            progress.note(awake)
-            for name in dict.fromkeys(workload.checkpoint for workload in self.workloads):
-                self._forge(name, progress)
-            system = this_machine()
-            limits = Limits.for_cores(self.chip.cpu_cores or os.cpu_count() or 1)
-            budget = self.options.time_budget
-            self._bench = Bench(
-                self.options.root,
-                ConditionProbe.on(system, os.getpid()),
-                partial(faults, limits=limits),
-                runs=self.options.runs or RUNS.get(self.chip.vendor, RUNS_ON_GPU),
-                budget_s=budget / len(self.workloads) if budget else None,
-                planted=self.options.planted,
-                count_graph=self.graph,
-                note=progress.note,
-                with_towers=frozenset(w.checkpoint for w in self.workloads if w.modality == "image"),
-                source_of=self._source,
-            )
-            yield self._bench
+    @property
+    def _baseline(self) -> Baseline | None:
+        return self._taken.baseline
+
+    def open(self, err: TextIO) -> AbstractContextManager[Bench]:
+        """Hold the machine and give what measures on it. Raises MachineBusyError and what forging raises."""
+        return pytest_machine.held(
+            self.options, self.chip, self.workloads, count_graph=self.graph, source_of=self._source, err=err
+        )
 
     def gather(self, err: TextIO) -> dict[str, Evidence]:
         """Measure and write evidence for every fusion asked for. Raises what ``evidence_run.run`` raises."""
@@ -215,7 +151,6 @@ class SuiteSession:
         except PerfError as error:
             self.failed(error)  # what could not be stored has still to be judged
         if self.asked and self._baseline is not None and not interrupted:
-            self._bench = None  # the workers of a duel need its room
             self._looked = look_into(
                 self._compared,
                 self._baseline.stack,
@@ -338,7 +273,7 @@ class SuiteSession:
             config=config, benchmarks=session.benchmarks, include_data=True, machine_info=info, commit_info=commit
         )
         stored = save_session(document)
-        if self._autosave:
+        if self._taken.autosave:
             path = Baselines(self.options.baselines).promote([stored], min_sessions=1)[0]
             self._notices.append(
                 Notice(f"saved as {path.name} in {path.parent.name}", "commit it with the change it measures")
@@ -360,16 +295,3 @@ class SuiteSession:
 
     def _source(self, short: str) -> str:
         return self._sources.get(short, short)
-
-    def _forge(self, name: str, progress: Progress) -> None:
-        if name not in PRESETS or (self.options.root / PRESETS[name].directory).is_dir():
-            return
-        total = forge.size(PRESETS[name])
-        done = 0
-
-        def wrote(written: int) -> None:
-            nonlocal done
-            done += written
-            progress.note(f"forging {name}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
-
-        forge.forge(PRESETS[name], self.options.root, progress=wrote)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf import pytest_session
+from gemma3n_perf import pytest_machine
 from gemma3n_perf.hardware.machine import measuring_lock
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.store import local
@@ -23,5 +23,5 @@ def no_faults(conditions: Conditions, limits: Any) -> tuple[Fault, ...]:
     return ()
 
 
-vars(pytest_session).update(faults=no_faults, measuring_lock=partial(measuring_lock, FOLDER / "lock"))
+vars(pytest_machine).update(faults=no_faults, measuring_lock=partial(measuring_lock, FOLDER / "lock"))
 local.data_folder = lambda: FOLDER / "data"

@@ -6,7 +6,7 @@ the bench that would load a model. All else runs as it does for a user.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ import pytest_benchmark.session
 from pytest_benchmark import plugin as pytest_benchmark_plugin
 from pytest_benchmark.utils import get_machine_id
 
-from gemma3n_perf import dueling, pytest_session
+from gemma3n_perf import dueling, pytest_machine, pytest_session
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph, Measurement, Run
 from gemma3n_perf.errors import ArmUnavailableError
@@ -186,15 +186,11 @@ def build(pytester: pytest.Pytester, patch: pytest.MonkeyPatch) -> Stage:
 
 
 def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
-    stand_ins: Mapping[str, Callable[..., Any]] = {
-        "detect": lambda: stage.chip,
-        "current_stack": lambda repo: stage.stack,
-        "measuring_lock": partial(measuring_lock, stage.lock),
-        "keep_awake": _awake,
-        "Bench": partial(FakeBench, stage.script),
-    }
-    for name, stand_in in stand_ins.items():
-        patch.setattr(pytest_session, name, stand_in)
+    patch.setattr(pytest_session, "detect", lambda: stage.chip)
+    patch.setattr(pytest_session, "current_stack", lambda repo: stage.stack)
+    patch.setattr(pytest_machine, "measuring_lock", partial(measuring_lock, stage.lock))
+    patch.setattr(pytest_machine, "keep_awake", _awake)
+    patch.setattr(pytest_machine, "Bench", partial(FakeBench, stage.script))
     patch.setattr(graph, "count", lambda config, *, position: stage.script.graph)
     patch.setattr(dueling, "machine", partial(_no_duel, stage.script))
     # The session puts its own id in place for good; the second line is a second of asking the CPU its name.

@@ -12,7 +12,7 @@ from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict
 from tests.duels import NOW, asked, machine
 from tests.fakes import CHIP, STACK, WORKLOAD
-from tests.measure.arena import Arena, noisy, with_version
+from tests.measure.arena import Arena, noisy, stalling, with_version
 
 
 def duel(arena: Arena, tmp_path: Path, **changes: object) -> dueling.Answer:
@@ -35,6 +35,18 @@ def test_what_was_planted_is_found(tmp_path: Path, candidate: str, verdict: Verd
     assert found.low is not None
     assert found.high is not None
     assert found.low <= effect <= found.high
+
+
+@pytest.mark.parametrize(
+    ("candidate", "verdict"),
+    [("here+plant:+2%", Verdict.LOSS), ("here+plant:-2%", Verdict.WIN), ("ref:x", Verdict.NO_CHANGE)],
+)
+def test_stalls_of_single_steps_do_not_hide_what_was_planted(tmp_path: Path, candidate: str, verdict: Verdict) -> None:
+    """Where workers tell the steps of a block: whole blocks scatter by half of what they take."""
+    found = duel(Arena(noisy(), steps_s=stalling()), tmp_path, candidate=candidate).judgements[WORKLOAD]
+    assert found.verdict is verdict
+    silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}))
+    assert duel(silent, tmp_path, candidate=candidate).judgements[WORKLOAD].verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_large_effect_stops_early(tmp_path: Path) -> None:

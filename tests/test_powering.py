@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from gemma3n_perf.powering import Lane
 from gemma3n_perf.store import power as store
 from tests.duels import machine
 from tests.fakes import WORKLOAD
-from tests.measure.arena import Arena
+from tests.measure.arena import Arena, stalling
 
 
 def quiet(sd: float = 0.004, seed: int = 3) -> Callable[[str, int], float]:
@@ -47,6 +48,20 @@ def test_the_judge_says_the_same_of_the_record(tmp_path: Path) -> None:
     assert len(trial.launches) == len(found[0].launches)
     assert sum(one.log_ratio for one in trial.launches) / len(trial.launches) == pytest.approx(-0.0488, abs=0.003)
     assert trial.samples[1][0] > trial.samples[0][0]
+
+
+def test_the_record_holds_the_steps_that_were_judged(tmp_path: Path) -> None:
+    """Where workers told them; read again they say what was judged."""
+    here = machine(Arena(quiet(), steps_s=stalling()), tmp_path)
+    (found,) = powering.round_of_duels([Lane(0.05)], WORKLOAD, 60.0, here, number=1)
+    path = store.power_path(tmp_path, "cpu-fake-2c")
+    kept = store.append(path, powering.head(WORKLOAD, here), [found]).duels
+    assert store.read(path) == store.PowerRecord(powering.head(WORKLOAD, here), kept)
+    assert len(found.launches[0].steps_s[0][0]) == 5
+    trial = powering.trials(kept)[0]
+    assert found.effect is not None
+    ratios = [one.log_ratio for one in trial.launches]
+    assert sum(ratios) / len(ratios) == pytest.approx(math.log1p(found.effect), abs=1e-6)
 
 
 def test_a_lane_that_fails_fails_the_round(tmp_path: Path) -> None:

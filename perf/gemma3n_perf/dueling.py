@@ -21,6 +21,7 @@ from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
 from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest, fight
 from gemma3n_perf.measure.environments import Environments, installed_requirements
@@ -32,7 +33,7 @@ from gemma3n_perf.measure.tools import ON_CPU, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
 from gemma3n_perf.stats.detectable import plan
-from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.verdict.judge import Duel, judge_many, should_stop
@@ -238,17 +239,22 @@ def judgements(
 def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     """Reduce each launch to its estimate."""
     return tuple(
-        _estimate(launch.tpot_s("baseline"), launch.tpot_s("candidate"), launch.seconds, launch.session)
-        for launch in launches
+        _estimate(
+            tuple(one.tpot_s(arm) for arm in ARMS), tuple(one.step_s(arm) for arm in ARMS), one.seconds, one.session
+        )
+        for one in launches
     )
 
 
 @lru_cache(maxsize=8192)
 def _estimate(
-    baseline_s: tuple[float, ...], candidate_s: tuple[float, ...], seconds: float, session: int
+    blocks: tuple[tuple[float, ...], ...],
+    steps: tuple[tuple[tuple[float, ...], ...], ...],
+    seconds: float,
+    session: int,
 ) -> LaunchEstimate:
     """A look comes after every launch, and all the launches before it have not changed."""
-    return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
+    return estimate(*blocks, steps=steps, seconds=seconds, session=session)
 
 
 def pace(policy: Policy, rules: Rules) -> Pairs:

@@ -142,7 +142,13 @@ def _recorded(
 
 
 def _launch(launch: Launch) -> PowerLaunch:
-    return PowerLaunch(launch.seconds, _rounded(launch.tpot_s(ARMS[0])), _rounded(launch.tpot_s(ARMS[1])))
+    steps = tuple(tuple(_rounded(block) for block in launch.step_s(arm)) for arm in ARMS)
+    return PowerLaunch(
+        launch.seconds,
+        _rounded(launch.tpot_s(ARMS[0])),
+        _rounded(launch.tpot_s(ARMS[1])),
+        steps if all(steps) else (),
+    )
 
 
 def _rounded(times: Sequence[float]) -> tuple[float, ...]:
@@ -161,10 +167,4 @@ def head_of(record: DuelRecord) -> PowerHead:
 
 def trials(duels: Sequence[PowerDuel]) -> list[trust.Trial]:
     """Turn recorded duels into what the rules are tried on."""
-    return [
-        trust.trial(
-            one.truth, one.budget_s, one.verdict, one.low, one.high,
-            [(launch.seconds, launch.baseline_s, launch.candidate_s) for launch in one.launches],
-        )
-        for one in duels
-    ]  # fmt: skip
+    return [trust.trial(one.truth, one.budget_s, one.verdict, one.low, one.high, one.launches) for one in duels]

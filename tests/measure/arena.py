@@ -70,8 +70,10 @@ class FakeWorker:
             case wire.Block(steps):
                 self.arena.blocks.append((self.launch, name))
                 tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
+                told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
+                tpot = sum(told) / len(told) if told else tpot
                 self.arena.clock.passes(steps * tpot)
-                return wire.Timed(steps * tpot, tpot)
+                return wire.Timed(steps * tpot, tpot, told)
             case _:
                 raise AssertionError(f"unexpected {request}")
 
@@ -84,7 +86,8 @@ class FakeWorker:
 @dataclass
 class Arena:
     """Where fake workers fight. ``contended`` says whether the n-th block (from 0) counts as disturbed, ``used_s`` what
-    the threads of a process have used; ``cores`` keeps where they are held.
+    the threads of a process have used; ``cores`` keeps where they are held. ``steps_s`` makes the steps of a block that
+    workers tell, all but ``silent`` ones.
     """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
@@ -105,6 +108,8 @@ class Arena:
     notes: list[str] = field(default_factory=list)
     probed: int = 0
     used_s: Callable[[int], dict[int, float]] = lambda pid: {}
+    steps_s: Callable[[float], tuple[float, ...]] = lambda tpot: ()
+    silent: frozenset[str] = frozenset()
     cores: dict[int, Set[int]] = field(default_factory=dict)
 
     def spawn(self, arm: ReadyArm) -> FakeWorker:
@@ -155,6 +160,14 @@ def noisy(effect: float = 0.0, launch_sd: float = 0.004, block_sd: float = 0.02,
         return 0.02 / faster * (1 + offset) * (1 + rng.gauss(0.0, block_sd))
 
     return tpot_s
+
+
+def stalling(share: float = 0.06, seed: int = 8) -> Callable[[float], tuple[float, ...]]:
+    """Return five steps of a block, of which a share stalls for as long as one to four more."""
+    rng = random.Random(seed)
+    return lambda tpot: tuple(
+        tpot * (1 + rng.gauss(0.0, 0.01) + (rng.random() < share) * rng.uniform(1.0, 4.0)) for _ in range(5)
+    )
 
 
 def with_version(**changes: Any) -> Stack:

@@ -49,6 +49,16 @@ def test_the_record_keeps_which_block_was_whose() -> None:
     assert found.seconds == pytest.approx(20 * 6 * 0.05)
 
 
+def test_the_record_keeps_the_steps_of_each_block() -> None:
+    """Those of an arm whose worker tells none are missed in both."""
+    steps = (0.01, 0.02, 0.03)
+    found = launch(Arena(steps_s=lambda tpot: steps))
+    assert found.step_s("baseline") == found.step_s("candidate") == (steps,) * 20
+    found = launch(Arena(steps_s=lambda tpot: steps, silent=frozenset({"candidate"})))
+    assert found.step_s("baseline") == found.step_s("candidate") == ()
+    assert found.tpot_s("candidate") == (0.02,) * 20
+
+
 def test_which_arm_is_started_first_is_drawn() -> None:
     """Over launches with different draws, each comes first."""
     firsts = {launch(Arena(seed=seed), Pace(6, 1)).started_first for seed in range(8)}

@@ -66,6 +66,17 @@ def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
     assert whole.tpot_s != pytest.approx(inner.tpot_s)
 
 
+def test_the_steps_that_count_are_told_where_they_are_several() -> None:
+    """Each by itself; their mean is the block's time per token."""
+    sessions = Sessions(host_s=0.001, step_s=0.004)
+    several, single = talk(sessions, load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Block(3, 1, 1))[-2:]
+    assert isinstance(several, wire.Timed)
+    assert isinstance(single, wire.Timed)
+    assert len(several.step_s) == 5
+    assert sum(several.step_s) / 5 == pytest.approx(several.tpot_s)
+    assert single.step_s == ()
+
+
 def test_every_block_starts_from_the_same_position() -> None:
     """The KV cache is rewound before each."""
     sessions = Sessions()

@@ -8,12 +8,13 @@ import pytest
 from gemma3n_perf import dueling
 from gemma3n_perf.commands import duel as command
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError
+from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.store import duels as store
 from gemma3n_perf.store.files import Disk
 from gemma3n_perf.verdict.judge import judge
 from tests.duels import NOW, asked, machine
 from tests.fakes import WORKLOAD
-from tests.measure.arena import Arena, noisy
+from tests.measure.arena import Arena, noisy, stalling
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_a_record_reads_back_as_it_was(record: store.DuelRecord) -> None:
     """Raw blocks, discarded ones and conditions included."""
     assert record.duels[0].raw[0].discarded
     assert store.decode(store.encode(record), "x") == record
+
+
+def test_a_record_keeps_steps_and_is_judged_by_them(tmp_path: Path) -> None:
+    """Read again, they give the same effect, which is not that of the blocks."""
+    here = machine(Arena(noisy(), steps_s=stalling()), tmp_path)
+    kept = command.record(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here)
+    again = store.decode(store.encode(kept), "x")
+    assert again == kept
+    found = dueling.estimates(again.duels[0].raw)
+    told = judge(found, kept.policy, budget_s=kept.budget_s, budget_spent=kept.duels[0].budget_spent)
+    assert (told.effect, told.low, told.high) == (kept.effect, kept.low, kept.high)
+    blocks = [estimate_launch(one.tpot_s("baseline"), one.tpot_s("candidate"), seconds=1) for one in again.duels[0].raw]
+    assert abs(blocks[0].log_ratio - found[0].log_ratio) > 1e-4
 
 
 def test_a_record_has_the_documented_fields(record: store.DuelRecord) -> None:

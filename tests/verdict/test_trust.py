@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.store.power import PowerLaunch
 from gemma3n_perf.verdict import trust
 from gemma3n_perf.verdict.trust import Rate, Trial
 
@@ -11,10 +12,10 @@ def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5
     """Return a trial whose candidate is ``truth`` faster, blocks scattered by ``sd``."""
     rng = np.random.default_rng(seed)
     blocks = [
-        (
+        PowerLaunch(
             4.0,
-            (0.02 * (1 + sd * rng.standard_normal(20))).tolist(),
-            (0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20))).tolist(),
+            tuple(0.02 * (1 + sd * rng.standard_normal(20))),
+            tuple(0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20))),
         )
         for _ in range(launches)
     ]
@@ -72,3 +73,13 @@ def test_the_scatter_about_the_truth_is_told() -> None:
     )
     assert scatter == pytest.approx(0.02 * np.sqrt(2 / 20), rel=0.2)
     assert shown == pytest.approx(scatter, rel=0.4)
+
+
+def test_a_trial_reads_steps_where_they_were_told() -> None:
+    """One slow step in a block of one arm moves the peers' samples, and not what the judge reads."""
+    calm, spoiled = (0.02,) * 5, (0.02, 0.02, 0.12, 0.02, 0.02)
+    steps = ((calm,) * 6, (calm, calm, spoiled, calm, spoiled, calm))
+    base, cand = (tuple(sum(block) / 5 for block in arm) for arm in steps)
+    found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [PowerLaunch(3.0, base, cand, steps)] * 3)
+    assert found.launches[0].log_ratio == pytest.approx(0.0, abs=1e-12)
+    assert found.samples[1][0] > 1.3 * found.samples[0][0]

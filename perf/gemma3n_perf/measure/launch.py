@@ -30,13 +30,17 @@ Pairs = Callable[[float, float], int]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A few tokens by one arm: ``tpot_s`` seconds per token that counts, ``seconds`` of all its steps."""
+    """A few tokens by one arm: ``tpot_s`` seconds per token that counts, ``seconds`` of all its steps.
+
+    ``step_s`` are seconds of each step that counts, where there are several and the arm's worker told.
+    """
 
     arm: str
     tpot_s: float
     seconds: float
     conditions: Conditions
     faults: tuple[str, ...] = ()
+    step_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,11 @@ class Launch:
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""
         return tuple(block.tpot_s for pair in self.pairs for block in pair if block.arm == arm)
+
+    def step_s(self, arm: str) -> tuple[tuple[float, ...], ...]:
+        """Seconds of each step of one arm's blocks that count; nothing where a worker did not tell."""
+        told = tuple(block.step_s for pair in self.pairs for block in pair if block.arm == arm)
+        return told if all(block.step_s for pair in self.pairs for block in pair) else ()
 
 
 def warm_up(
@@ -178,15 +187,15 @@ def _stretch(
             around_later = _conditions(tools, found)
             return [
                 (
-                    Block(first, earlier.tpot_s, earlier.seconds, *around_earlier),
-                    Block(second, later.tpot_s, later.seconds, *around_later),
+                    Block(first, earlier.tpot_s, earlier.seconds, *around_earlier, earlier.step_s),
+                    Block(second, later.tpot_s, later.seconds, *around_later, later.step_s),
                 )
             ]
         timed += [(first, earlier), (second, _time(running, names[second], steps, tools.waits.block))]
         if len(timed) >= 2 * most or sum(one.seconds for _, one in timed) >= _STRETCH_S:
             break
     around = _conditions(tools, found)
-    blocks = [Block(arm, one.tpot_s, one.seconds, *around) for arm, one in timed]
+    blocks = [Block(arm, one.tpot_s, one.seconds, *around, one.step_s) for arm, one in timed]
     return list(zip(blocks[::2], blocks[1::2], strict=True))
 
 

@@ -78,10 +78,12 @@ class Prepared(msgspec.Struct, tag=True, frozen=True):
 
 
 class Timed(msgspec.Struct, tag=True, frozen=True):
-    """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count."""
+    """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
+    them where they are several; a worker of an older commit does not tell."""
 
     seconds: float
     tpot_s: float
+    step_s: tuple[float, ...] = ()
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -232,7 +234,8 @@ def _timed(session: Any, planted: float, block: Block) -> Timed:
     run, tokens = session.run(_NoProbe(), steps=block.steps, **extra)
     session.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]
-    return Timed(run.seconds, sum(counted) / len(counted))
+    each = tuple(round(time, 9) for time in counted) if len(counted) > 1 else ()
+    return Timed(run.seconds, sum(counted) / len(counted), each)
 
 
 def failed(error: Exception) -> Failed:

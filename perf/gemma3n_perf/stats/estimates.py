@@ -55,6 +55,20 @@ class Interval:
     df: float
 
 
+def estimate(
+    baseline_s: Sequence[float],
+    candidate_s: Sequence[float],
+    *,
+    steps: Sequence[Sequence[Sequence[float]]] = (),
+    seconds: float,
+    session: int = 0,
+) -> LaunchEstimate:
+    """Estimate one launch: from ``steps`` of the blocks of both arms where they were told, else from the blocks."""
+    if len(steps) == 2 and all(steps):
+        return estimate_steps(steps[0], steps[1], seconds=seconds, session=session)
+    return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
+
+
 def estimate_launch(
     baseline_s: Sequence[float], candidate_s: Sequence[float], *, seconds: float, session: int = 0
 ) -> LaunchEstimate:
@@ -88,6 +102,51 @@ def estimate_launch(
         blocks=min(m, n),
         session=session,
     )
+
+
+def estimate_steps(
+    baseline_s: Sequence[Sequence[float]], candidate_s: Sequence[Sequence[float]], *, seconds: float, session: int = 0
+) -> LaunchEstimate:
+    """Estimate one launch's log ratio from the seconds of each step of its blocks, (blocks, steps) of both arms.
+
+    The n-th step of a block is compared with the n-th steps of the other arm's blocks, by the shift that
+    ``estimate_launch`` takes of whole blocks; with the typical time of each step these make the throughput of a whole
+    block. One slow step spoils a block's mean, and here only itself; and a step that is always slower than its
+    neighbours, as where steps alternate, keeps its share. The standard error is the jackknife's over pairs of blocks
+    (Efron & Stein 1981), so what both blocks of a pair share cancels.
+    Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
+    """
+    base, cand = (
+        _logs([time for block in blocks for time in block], arm)
+        for blocks, arm in ((baseline_s, "baseline"), (candidate_s, "candidate"))
+    )
+    pairs, steps = len(baseline_s), len(baseline_s[0]) if baseline_s else 0
+    lengths = {len(block) for block in (*baseline_s, *candidate_s)}
+    if pairs < 2 or len(candidate_s) != pairs or lengths != {steps} or not steps:
+        raise InvalidError(
+            f"a launch of {pairs} baseline and {len(candidate_s)} candidate blocks, of {sorted(lengths)} steps",
+            expected="as many blocks of each arm, at least 2, of as many steps",
+            remedy="find out why blocks or steps are missing",
+        )
+    base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
+    rest = [np.delete(np.arange(pairs), i) for i in range(pairs)]
+    left_out = np.array([_of_steps(base[kept], cand[kept]) for kept in rest])
+    return LaunchEstimate(
+        log_ratio=_of_steps(base, cand),
+        seconds=float(seconds),
+        se=math.sqrt((pairs - 1.0) / pairs * float(np.square(left_out - left_out.mean()).sum())),
+        blocks=pairs,
+        session=session,
+    )
+
+
+def _of_steps(base: NDArray[np.float64], cand: NDArray[np.float64]) -> float:
+    """Log throughput ratio of log times, (pairs, steps) each."""
+    steps = base.shape[1]
+    shifts = np.median((base[:, None, :] - cand[None, :, :]).reshape(-1, steps), axis=0)
+    typical = np.median(np.concatenate([base, cand]), axis=0)
+    # Log of the ratio of the sums of typical times, each arm half the shift away from what they have in common.
+    return float(np.logaddexp.reduce(typical + shifts / 2) - np.logaddexp.reduce(typical - shifts / 2))
 
 
 def mean_interval(values: Sequence[float], alpha: float = 0.05, *, inflation: float = 1.0) -> Interval:

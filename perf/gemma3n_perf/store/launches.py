@@ -11,10 +11,12 @@ from gemma3n_perf.measure.launch import Launch
 
 
 def without_unknowns(launches: Iterable[dict[str, Any]]) -> None:
-    """Leave out of every block's conditions what the platform did not tell, in place."""
+    """Leave out of every block's conditions what the platform did not tell, and steps that no worker told, in place."""
     for launch in launches:
         for block in (block for pair in (*launch["pairs"], *launch["discarded"]) for block in pair):
             block["conditions"] = {name: value for name, value in block["conditions"].items() if value is not None}
+            if not block["step_s"]:
+                del block["step_s"]
 
 
 def lines(built: dict[str, Any], launches: Iterable[dict[str, Any]]) -> bytes:
@@ -45,9 +47,13 @@ def flaws(workload: str, launches: Sequence[Launch]) -> Iterator[tuple[str, str]
         if not launch.pairs:
             yield f"{where} has no pair of blocks", "one or more"
         for block in (block for pair in launch.pairs for block in pair):
-            if not (math.isfinite(block.tpot_s) and block.tpot_s > 0):
-                yield f"{where}: a block of {block.tpot_s} s per token", "positive seconds"
+            for time in (block.tpot_s, *block.step_s):
+                if not (math.isfinite(time) and time > 0):
+                    yield f"{where}: a block of {time} s per token", "positive seconds"
             if block.faults:
                 yield f"{where}: a contended block among those that count", "such pairs under discarded"
         if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
             yield f"{where}: a pair of one arm", "a block of each"
+        steps = {len(block.step_s) for pair in launch.pairs for block in pair if block.step_s}
+        if len(steps) > 1:
+            yield f"{where}: blocks of {', '.join(map(str, sorted(steps)))} steps", "as many in all"

@@ -5,7 +5,7 @@ on. A round is kept whole or not at all: what a cut-off one leaves are the duels
 alone would flatter every rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,16 @@ class PowerHead:
     stack: Stack
 
 
-@dataclass(frozen=True, slots=True)
-class PowerLaunch:
-    """One launch: seconds of measuring, and seconds per token of each arm's blocks that count, in order."""
+class PowerLaunch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One launch: seconds of measuring, and seconds per token of each arm's blocks that count, in order.
+
+    ``steps_s`` are seconds of each step that counts, (arms, blocks, steps), where there are several to a block.
+    """
 
     seconds: float
     baseline_s: tuple[float, ...]
     candidate_s: tuple[float, ...]
+    steps_s: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def read(path: Path) -> PowerRecord | None:
     if head.schema != SCHEMA:
         raise _malformed(path, f"schema {head.schema}, where {SCHEMA} is known")
     for number, duel in enumerate(duels, start=2):
-        times = [time for launch in duel.launches for time in (*launch.baseline_s, *launch.candidate_s)]
+        times = [time for launch in duel.launches for time in _times(launch)]
         if not duel.launches or not all(0 < time < float("inf") for time in times):
             raise _malformed(path, f"line {number}: a duel without launches, or with times that are not positive")
     return PowerRecord(head, tuple(duels))
@@ -135,6 +138,11 @@ def require_same(path: Path, head: PowerHead) -> PowerRecord | None:
                 remedy="move the file away to begin another campaign",
             )
     return known
+
+
+def _times(launch: PowerLaunch) -> Iterator[float]:
+    yield from (*launch.baseline_s, *launch.candidate_s)
+    yield from (time for arm in launch.steps_s for block in arm for time in block)
 
 
 def _malformed(path: Path, found: str) -> MalformedRecordError:

@@ -6,12 +6,13 @@ peers' rules read the same launches as the judge, interleaved as it measured the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.stats import binomtest
 
 from gemma3n_perf.errors import InvalidError
-from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate, relative_change
 from gemma3n_perf.stats.peers import RULES
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.simulate import Scenario, replay
@@ -21,6 +22,20 @@ LEAST_POOL = 30
 """Launches that duels may be resampled from: fewer would draw the same ones over and over."""
 
 _SAID = {"win": "faster", "loss": "slower"}
+
+
+class LaunchTimes(Protocol):
+    """One launch: measuring seconds, both arms' seconds per token of every block, and (arms, blocks, steps) seconds of
+    each step, where they were told."""
+
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+    @property
+    def baseline_s(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def candidate_s(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def steps_s(self) -> tuple[tuple[tuple[float, ...], ...], ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +105,17 @@ def trial(
     verdict: str,
     low: float | None,
     high: float | None,
-    launches: Sequence[tuple[float, Sequence[float], Sequence[float]]],
+    launches: Sequence[LaunchTimes],
 ) -> Trial:
-    """Make a trial of its launches: measuring seconds, and both arms' seconds per token of every block."""  # fmt: skip
-    estimates = tuple(estimate_launch(base, cand, seconds=seconds) for seconds, base, cand in launches)
+    """Make a trial of its launches. Raises InvalidError for times that are not positive."""
+    estimates = tuple(
+        estimate(one.baseline_s, one.candidate_s, steps=one.steps_s, seconds=one.seconds) for one in launches
+    )
     samples = (
-        tuple(float(np.mean(base)) for _, base, _ in launches), tuple(float(np.mean(cand)) for _, _, cand in launches)
-    )  # fmt: skip
-    return Trial(truth, budget_s, verdict, low, high, sum(one[0] for one in launches), samples, estimates)
+        tuple(float(np.mean(one.baseline_s)) for one in launches),
+        tuple(float(np.mean(one.candidate_s)) for one in launches),
+    )
+    return Trial(truth, budget_s, verdict, low, high, sum(one.seconds for one in launches), samples, estimates)
 
 
 def groups(trials: Sequence[Trial]) -> tuple[Group, ...]:

@@ -18,6 +18,7 @@ from gemma3n_perf.errors import InvalidError, UsageError
 
 _MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2.0)
 _TINY_SD = 1e-7
+_GROUPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ def estimate_steps(
     The n-th step of a block is compared with the n-th steps of the other arm's blocks, by the shift that
     ``estimate_launch`` takes of whole blocks; with the typical time of each step these make the throughput of a whole
     block. One slow step spoils a block's mean, and here only itself; and a step that is always slower than its
-    neighbours, as where steps alternate, keeps its share. The standard error is the jackknife's over pairs of blocks
-    (Efron & Stein 1981), so what both blocks of a pair share cancels.
+    neighbours, as where steps alternate, keeps its share. The standard error is the jackknife's over pairs of blocks,
+    or twenty groups of neighbouring ones (Efron & Stein 1981), so what both blocks of a pair share cancels.
     Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
     """
     base, cand = (
@@ -129,12 +130,12 @@ def estimate_steps(
             remedy="find out why blocks or steps are missing",
         )
     base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
-    rest = [np.delete(np.arange(pairs), i) for i in range(pairs)]
-    left_out = np.array([_of_steps(base[kept], cand[kept]) for kept in rest])
+    groups = np.array_split(np.arange(pairs), min(pairs, _GROUPS))
+    left_out = np.array([_of_steps(np.delete(base, one, axis=0), np.delete(cand, one, axis=0)) for one in groups])
     return LaunchEstimate(
         log_ratio=_of_steps(base, cand),
         seconds=float(seconds),
-        se=math.sqrt((pairs - 1.0) / pairs * float(np.square(left_out - left_out.mean()).sum())),
+        se=math.sqrt((1.0 - 1.0 / len(groups)) * float(np.square(left_out - left_out.mean()).sum())),
         blocks=pairs,
         session=session,
     )

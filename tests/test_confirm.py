@@ -114,9 +114,10 @@ def test_without_a_suspicion_nothing_is_duelled(tmp_path: Path) -> None:
     assert arena.workers == []
 
 
-def unsettled(effect: float, workload: str = WORKLOAD) -> Compared:
-    """Return a screen that five sessions 10 % apart leave open."""
-    judgement = Judgement(Verdict.INCONCLUSIVE, "open", effect, effect - 0.3, effect + 0.3, launches=5, launch_sd=0.1)
+def unsettled(effect: float, workload: str = WORKLOAD, *, sd: float = 0.1) -> Compared:
+    """Return a screen that five sessions ``sd`` apart leave open."""
+    low, high = effect - 3 * sd, effect + 3 * sd
+    judgement = Judgement(Verdict.INCONCLUSIVE, "open", effect, low, high, launches=5, launch_sd=sd)
     return Compared(measurement(workload), judgement, "committed 5")
 
 
@@ -130,12 +131,21 @@ def test_the_likeliest_of_what_the_screen_left_open_is_looked_into(tmp_path: Pat
     assert found.notes.keys() == {OTHER}
 
 
-@pytest.mark.parametrize("effect", [-0.05, 0.0, 0.2])
+@pytest.mark.parametrize("effect", [-0.015, 0.0, 0.06])
 def test_what_the_spread_of_sessions_explains_is_not_looked_into(tmp_path: Path, effect: float) -> None:
-    """Half a standard error off is what unchanged code looks like."""
+    """Half a standard error off is what unchanged code looks like, where no large loss can hide behind it."""
     arena = Arena()
-    assert look_into((unsettled(effect),), STACK, partial(opened, machine(arena, tmp_path))).notes == {}
+    assert look_into((unsettled(effect, sd=0.025),), STACK, partial(opened, machine(arena, tmp_path))).notes == {}
     assert arena.workers == []
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(-0.2, Verdict.LOSS), (0.0, Verdict.NO_CHANGE)])
+def test_a_loss_hides_behind_a_machine_that_is_faster_today(tmp_path: Path, effect: float, verdict: Verdict) -> None:
+    """An interval that holds a loss of 10 % is looked into whatever its middle; nothing near it is soon shown."""
+    arena = Arena(noisy(effect))
+    found = look_into((unsettled(0.02),), STACK, partial(opened, machine(arena, tmp_path)))
+    assert [one.judgement.verdict for one in found.compared] == [verdict]
+    assert found.notes[WORKLOAD].endswith("3 launches")
 
 
 def test_an_open_screen_stays_open_where_no_duel_can_be_had(tmp_path: Path) -> None:

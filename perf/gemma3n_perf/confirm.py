@@ -133,7 +133,7 @@ def look_into(
     planted: float = 0.0,
     sources: Mapping[str, str] | None = None,
 ) -> Looked:
-    """Let a duel decide every loss of the screen, and the likeliest of what it could not settle.
+    """Let a duel decide every loss of the screen, and the likeliest of what it left open too wide.
 
     One unsettled workload a session bounds the time: where one slowed, others did, and the worst shows it best. With
     ``enabled`` False, only say that no duel decided.
@@ -149,7 +149,8 @@ def look_into(
         return Looked(compared, dict.fromkeys(names, UNCONFIRMED))
     seen = [one.judgement.effect or 0.0 for one in compared if one.measurement.workload in names]
     # A suspicion of 15 % is refuted by showing that nothing near it happened; that takes seconds, not minutes.
-    policy = replace(policy, margin=min(LARGEST_MARGIN, max(policy.margin, -max(seen) / 3)))
+    margin = max(policy.margin, -max(seen) / 3) if losses else LARGEST_MARGIN
+    policy = replace(policy, margin=min(LARGEST_MARGIN, margin))
     try:
         with open_machine() as machine:
             budget_s = BUDGET_S if losses else OPEN_BUDGET_S

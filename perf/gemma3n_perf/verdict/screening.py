@@ -80,21 +80,26 @@ def judge_screens(
 SUSPICION_Z = -0.84
 """A fifth of sessions of unchanged code lie below this many standard errors."""
 
+BLIND = 0.1
+"""A screen that leaves room for a loss of this size has not looked: the machine may be as much faster today as the code
+is slower."""
+
 
 def suspects(judgement: Judgement, policy: Policy) -> float | None:
     """How many standard errors below the stored sessions today's lies, negative, where a duel should look into it.
 
     Every loss is looked into, and so is an inconclusive screen where no more than one session in five of unchanged
-    code would look this slow: where sessions differ by 20 %, the screen alone would let a loss of 20 % pass.
-    None where there is nothing to look into.
+    code would look this slow, or whose interval holds a loss of 10 %: where sessions differ by 20 %, the screen alone
+    would let a loss of 20 % pass. None where there is nothing to look into.
     """
     if judgement.effect is None or not judgement.launch_sd or not judgement.launches:
         return None
     z = math.log1p(judgement.effect) / (judgement.launch_sd * math.sqrt(1 + 1 / judgement.launches))
     if judgement.verdict is Verdict.LOSS:
         return z
-    unsettled = judgement.verdict is Verdict.INCONCLUSIVE and judgement.effect < -policy.minimum_effect
-    return z if unsettled and z < SUSPICION_Z else None
+    slow = judgement.effect < -policy.minimum_effect and z < SUSPICION_Z
+    blind = judgement.low is not None and judgement.low < -BLIND
+    return z if judgement.verdict is Verdict.INCONCLUSIVE and (slow or blind) else None
 
 
 def _verdict(low: float, high: float, policy: Policy) -> Verdict:

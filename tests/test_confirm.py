@@ -139,12 +139,18 @@ def test_what_the_spread_of_sessions_explains_is_not_looked_into(tmp_path: Path,
     assert arena.workers == []
 
 
-@pytest.mark.parametrize(("effect", "verdict"), [(-0.2, Verdict.LOSS), (0.0, Verdict.NO_CHANGE)])
-def test_a_loss_hides_behind_a_machine_that_is_faster_today(tmp_path: Path, effect: float, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("effect", "verdict", "said"),
+    [(-0.2, Verdict.LOSS, "confirmed by a duel"), (0.0, Verdict.NO_CHANGE, "a duel says no change of 5.0 % or more")],
+)
+def test_a_loss_hides_behind_a_machine_that_is_faster_today(
+    tmp_path: Path, effect: float, verdict: Verdict, said: str
+) -> None:
     """An interval that holds a loss of 10 % is looked into whatever its middle; nothing near it is soon shown."""
     arena = Arena(noisy(effect))
     found = look_into((unsettled(0.02),), STACK, partial(opened, machine(arena, tmp_path)))
     assert [one.judgement.verdict for one in found.compared] == [verdict]
+    assert found.notes[WORKLOAD].startswith(said)
     assert found.notes[WORKLOAD].endswith("3 launches")
 
 

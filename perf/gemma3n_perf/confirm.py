@@ -26,24 +26,29 @@ UNCONFIRMED = "a suspicion of the screen, not put to a duel: --no-confirm was gi
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The duels of all suspects: a judgement each, and the arm that stood for the baseline."""
+    """The duels of all suspects: a judgement each, and the arm that stood for the baseline.
+
+    ``accused`` says that the screen called them losses, and did not only leave them open.
+    """
 
     against: str
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    accused: bool = True
 
     def note(self, workload: str) -> str:
         """Say what became of a suspicion, in one line."""
         found = self.judgements[workload]
         seen = f"{interval(found)} against {self.against}, {found.launches} launches"
+        refuted = "not confirmed: a duel says" if self.accused else "a duel says"
         match found.verdict:
             case Verdict.LOSS:
                 return f"confirmed by a duel: {seen}"
             case Verdict.NOT_MEASURED | Verdict.INVALID:
                 return f"not confirmed, for the duel gave no answer: {found.verdict}: {found.reason}"
             case Verdict.NO_CHANGE:
-                return f"not confirmed: a duel says no change of {100 * (found.margin or 0.0):.1f} % or more, {seen}"
+                return f"{refuted} no change of {100 * (found.margin or 0.0):.1f} % or more, {seen}"
             case _:
-                return f"not confirmed: a duel says {found.verdict}, {seen}"
+                return f"{refuted} {found.verdict}, {seen}"
 
     def applied(self, compared: Compared) -> Compared:
         """Give a suspect the verdict of its duel; the change shown beside it stays the screen's."""
@@ -157,6 +162,7 @@ def look_into(
             found = confirm(names, then, machine, planted=planted, budget_s=budget_s, sources=sources, policy=policy)
     except PerfError as error:
         found = impossible(names, error)
+    found = replace(found, accused=losses)
     unanswered = any(found.judgements[name].verdict is Verdict.NOT_MEASURED for name in names)
     notes = {name: found.note(name) for name in names}
     if unanswered and not losses:

@@ -25,11 +25,12 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest, fight
 from gemma3n_perf.measure.environments import Environments, installed_requirements
-from gemma3n_perf.measure.launch import Launch, Pairs
+from gemma3n_perf.measure.launch import Launch
+from gemma3n_perf.measure.pacing import Pairs
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.ready import Builder, ReadyArm
 from gemma3n_perf.measure.shell import run_command
-from gemma3n_perf.measure.tools import ON_CPU, Cut, Job, Tools
+from gemma3n_perf.measure.tools import BUILT, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
 from gemma3n_perf.stats.detectable import plan
@@ -48,7 +49,10 @@ MOST_OF_BUDGET = 1 / 8
 """Share of a budget that one launch may take: the interval of a handful of launches is wide."""
 
 LEAST_PAIRS = 6
-_LAUNCH_SD, _PAIR_SD = 0.005, 0.03
+_LAUNCH_SD, _PAIR_SD, _PAIR_SD_BESIDE = 0.005, 0.03, 0.1
+"""For dividing a budget: how launches and pairs of blocks scatter on a CPU, and pairs where a device computes beside
+it, as measured on hosts of GPUs, whose cores are shared."""
+
 _LAST_TAIL = 0.02
 
 
@@ -68,6 +72,11 @@ class Here:
         """The class's calibrated noise floor, or None. Raises MalformedRecordError."""
         found = noise_store.read(self.baselines, self.chip.chip_class)
         return found.floor if found else None
+
+    @property
+    def pair_sd(self) -> float:
+        """How much a pair of blocks is expected to scatter, in log units."""
+        return _PAIR_SD if self.chip.vendor == "cpu" else _PAIR_SD_BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,7 @@ def contested(
         return {bout: (one, found[bout]) for bout, one in state.items()}
 
     state = contest(
-        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules),
+        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, machine.pair_sd),
         launched=lambda so_far: launched(answers(so_far)),
     )  # fmt: skip
     return answers(state)
@@ -182,7 +191,7 @@ def here(baselines: Path | None = None, note: Callable[[str], None] = lambda tex
     tools = Tools(
         spawn=spawn, probe=ConditionProbe.on(system, os.getpid()), faults_of=partial(faults, limits=limits),
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        cut=ON_CPU if chip.vendor == "cpu" else Cut(),
+        cut=BUILT if chip.vendor == "cpu" else Cut(),
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[1], stack, Worktrees(repo, root.parent, run_command),
@@ -222,7 +231,7 @@ def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
         return frozenset(name for name, found in judged(state).items() if should_stop(found))
 
     jobs = [job(name, asked.sources, machine.root) for name in asked.workloads]
-    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
+    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, machine.pair_sd))
     return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
 
 
@@ -257,8 +266,9 @@ def _estimate(
     return estimate(*blocks, steps=steps, seconds=seconds, session=session)
 
 
-def pace(policy: Policy, rules: Rules) -> Pairs:
-    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
+def pace(policy: Policy, rules: Rules, pair_sd: float = _PAIR_SD) -> Pairs:
+    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``),
+    where pairs scatter by ``pair_sd``.
 
     Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
     """
@@ -275,7 +285,7 @@ def pace(policy: Policy, rules: Rules) -> Pairs:
             )
         wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
         best = plan(
-            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
+            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=pair_sd,
             threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
         )  # fmt: skip
         most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))

@@ -18,8 +18,8 @@ class Cut:
 
     ``drop`` and ``tail`` are tokens at either end that do not count. Where the device computes beside the host, nothing
     else is done while the first token is computed, and no next step is built while the last is. Where dispatching takes
-    as long as computing, a block can be ``built`` instead: it begins with its first step built and ends with another
-    one built, so that it holds whole periods, however short it is.
+    as long as computing or longer, a block can be ``built`` instead: it begins with its first step built and ends with
+    another one built, so that it holds whole periods, however short it is.
     """
 
     tokens: int = 5
@@ -29,9 +29,10 @@ class Cut:
     built: bool = False
 
 
-ON_CPU = Cut(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
-"""MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it. The speed of a shared core
-changes within a tenth of a second: the shorter the blocks, the more alike are those of a pair (docs/method.md)."""
+BUILT = Cut(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
+"""For arms that wait for nothing but their host: on a CPU, where MLX's stream lets ten tasks wait, so that dispatching
+a step takes as long as computing it, and wherever a warm-up shows it. The speed of a shared core changes within a tenth
+of a second: the shorter the blocks, the more alike are those of a pair (docs/method.md)."""
 
 UNBUILT_TOKENS = 3
 """The fewest of a block on a CPU where an arm is too old for built ones: its ends are a smaller part of it."""

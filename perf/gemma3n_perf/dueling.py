@@ -34,8 +34,9 @@ from gemma3n_perf.measure.tools import BUILT, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
 from gemma3n_perf.stats.detectable import plan
-from gemma3n_perf.stats.estimates import LaunchEstimate, estimate
+from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.verdict.judge import Duel, judge_many, should_stop
 from gemma3n_perf.verdict.policy import Policy
@@ -54,6 +55,11 @@ _LAUNCH_SD, _PAIR_SD, _PAIR_SD_BESIDE = 0.005, 0.03, 0.1
 it, as measured on hosts of GPUs, whose cores are shared."""
 
 _LAST_TAIL = 0.02
+_SHAPE = Caution(
+    "shape",
+    "the steps of the arms scatter in different shapes, so whole blocks are compared",
+    "look at the steps in the record: one arm may be slow now and then",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +248,19 @@ def judgements(
     sound = {name: one for name, one in state.items() if one.failure is None}
     duels = {name: Duel(estimates(one.launches), asked.budget_s, budget_spent=one.spent) for name, one in sound.items()}
     found = judge_many(duels, asked.policy, noise=noise, today=today) if duels else {}
+    of_shape = {name for name, one in sound.items() if differ_in_shape(_each(one.launches))}
+    found = {
+        name: replace(one, cautions=(*one.cautions, _SHAPE)) if name in of_shape else one for name, one in found.items()
+    }
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
 
 
 def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     """Reduce each launch to its estimate."""
+    return by_shape(_each(launches))
+
+
+def _each(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     return tuple(
         _estimate(
             tuple(one.tpot_s(arm) for arm in ARMS), tuple(one.step_s(arm) for arm in ARMS), one.seconds, one.session

@@ -89,7 +89,7 @@ def round_of_duels(
 
     rules = Rules(budget_s, policy.min_launches)
     jobs = [dueling.job(workload, {}, machine.root)]
-    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=dueling.pace(policy, rules))
+    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=dueling.pace(policy, rules, machine.pair_sd))
     for one in state.values():
         if isinstance(one.failure, PerfError):
             raise one.failure

@@ -7,11 +7,12 @@ from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.launch import Launch, measure
 from gemma3n_perf.measure.muster import started
 from gemma3n_perf.measure.pacing import AT_ONCE, Pace, warm_up
-from gemma3n_perf.measure.tools import BUILT, Cut, Job
+from gemma3n_perf.measure.tools import BUILT, HOST_BOUND, Cut, Job
 from tests.measure.arena import ARMS, Arena, arm
 
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
 DROP, TAIL = Cut().drop, Cut().tail
+ALONE = HOST_BOUND.tokens + HOST_BOUND.drop
 SPAN = Cut().tokens + DROP + TAIL
 FIELD = (arm("baseline"), arm("1:x"), arm("2:y"))
 
@@ -66,14 +67,14 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
 @pytest.mark.parametrize(
     ("left", "protocol", "silent", "steps"),
     [
-        (AT_ONCE / 2, wire.PROTOCOL, frozenset(), 1),
+        (AT_ONCE / 2, wire.PROTOCOL, frozenset(), ALONE),
         (AT_ONCE * 2, wire.PROTOCOL, frozenset(), SPAN),
         (AT_ONCE / 2, 3, frozenset(), SPAN),
         (AT_ONCE / 2, wire.PROTOCOL, frozenset({"candidate"}), SPAN),
     ],
     ids=["at once", "waited for", "an older commit", "steps not told"],
 )
-def test_where_only_the_host_is_waited_for_a_block_is_one_whole_token(
+def test_where_only_the_host_is_waited_for_blocks_are_shorter_and_built(
     left: float, protocol: int, silent: frozenset[str], steps: int
 ) -> None:
     """The last token of a block tells: nothing else is done while it is computed."""
@@ -85,7 +86,8 @@ def test_where_only_the_host_is_waited_for_a_block_is_one_whole_token(
     assert isinstance(found, Launch)
     assert found.steps == steps
     asked = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)][-1]
-    assert (asked.built, asked.drop, asked.tail) == ((True, 0, 0) if steps == 1 else (False, DROP, TAIL))
+    alone = steps == ALONE
+    assert (asked.built, asked.drop, asked.tail) == (alone, DROP, 0 if alone else TAIL)
 
 
 def test_each_candidate_is_cut_as_it_and_the_baseline_can_be() -> None:
@@ -98,9 +100,9 @@ def test_each_candidate_is_cut_as_it_and_the_baseline_can_be() -> None:
             worker.steps_s = waiting(left)
         paces, _ = warm_up(running, arena.tools, 64, {}, 0.0, one_pair)
         found = measure(running, paces, arena.tools, session=0, start_s=1.0)
-    assert paces["1:x"] == Pace(1, 1, BUILT)
+    assert paces["1:x"] == Pace(ALONE, 1, HOST_BOUND)
     assert paces["2:y"] == Pace(SPAN, 1)
-    assert {name: one.steps for name, one in found.items() if isinstance(one, Launch)} == {"1:x": 1, "2:y": SPAN}
+    assert {name: one.steps for name, one in found.items() if isinstance(one, Launch)} == {"1:x": ALONE, "2:y": SPAN}
 
 
 def test_a_launch_takes_as_long_whatever_its_blocks() -> None:

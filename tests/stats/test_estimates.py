@@ -8,9 +8,7 @@ import pytest
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.stats.estimates import (
     LaunchEstimate,
-    estimate,
     estimate_launch,
-    estimate_steps,
     mean_interval,
     relative_change,
     throughput_interval,
@@ -78,83 +76,6 @@ def test_too_few_blocks_are_refused() -> None:
     """One block of an arm says nothing about the others."""
     with pytest.raises(InvalidError, match="3 baseline and 1 candidate"):
         estimate_launch([0.02, 0.02, 0.02], [0.02], seconds=1)
-
-
-def steps(
-    rng: np.random.Generator, pairs: int, faster: float = 0.0, *, spikes: float = 0.06, regimes: float = 0.0
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Blocks of five steps of 25 ms, 2 % apart, some spoiled by a stall; both blocks of some pairs on a slower core."""
-    shape = (2, pairs, 5)
-    times = 0.025 * np.exp(rng.normal(0, 0.02, shape))
-    times *= 1 + (rng.random(shape) < spikes) * (0.3 + rng.exponential(1.5, shape))
-    times *= 1 + 0.5 * (rng.random((1, pairs, 1)) < regimes)
-    return times[0].tolist(), (times[1] / (1 + faster)).tolist()
-
-
-def test_exact_ratio_of_noiseless_steps() -> None:
-    """Of whole blocks: where steps alternate, the slow ones count for what they take."""
-    base = [[0.02] * 4] * 6
-    found = estimate_steps(base, [[0.005, 0.015, 0.005, 0.015]] * 6, seconds=3.0, session=1)
-    assert relative_change(found.log_ratio) == pytest.approx(1.0)
-    assert (found.se, found.blocks, found.seconds, found.session) == (0.0, 6, 3.0, 1)
-
-
-def test_swapping_the_arms_flips_the_sign_of_steps() -> None:
-    """The estimate treats both arms alike."""
-    base, cand = steps(np.random.default_rng(3), 12, 0.03)
-    there, back = estimate_steps(base, cand, seconds=1), estimate_steps(cand, base, seconds=1)
-    assert there.log_ratio == pytest.approx(-back.log_ratio, abs=1e-12)
-    assert there.se == pytest.approx(back.se)
-
-
-@pytest.mark.parametrize("faster", [-0.02, 0.0, 0.5])
-def test_stalls_of_single_steps_hardly_move_the_launch(faster: float) -> None:
-    """Where six steps of a hundred stall, blocks scatter by several per cent: steps see the truth, and far closer."""
-    rng = np.random.default_rng(11)
-    by_step, by_block = [], []
-    for _ in range(200):
-        base, cand = steps(rng, 12, faster)
-        by_step.append(estimate_steps(base, cand, seconds=1).log_ratio)
-        by_block.append(estimate_launch([sum(b) / 5 for b in base], [sum(c) / 5 for c in cand], seconds=1).log_ratio)
-    assert float(np.mean(by_step)) == pytest.approx(math.log1p(faster), abs=0.002)
-    assert float(np.std(by_step)) < 0.4 * float(np.std(by_block))
-
-
-@pytest.mark.parametrize("regimes", [0.0, 0.3])
-@pytest.mark.parametrize("pairs", [12, 28])
-def test_step_error_matches_the_scatter_of_launches(pairs: int, regimes: float) -> None:
-    """The jackknife's standard error is what the estimates of many such launches scatter by, also where both blocks of
-    a pair are slow together. Its median: where few pairs fall into two classes a launch may claim too much."""
-    rng = np.random.default_rng(12)
-    found = [estimate_steps(*steps(rng, pairs, regimes=regimes), seconds=1) for _ in range(200)]
-    scatter = float(np.std([one.log_ratio for one in found]))
-    assert float(np.median([one.se or 0.0 for one in found])) == pytest.approx(scatter, rel=0.3)
-
-
-@pytest.mark.parametrize(
-    ("base", "cand"),
-    [
-        ([[0.02, 0.02]], [[0.02, 0.02]]),
-        ([[0.02, 0.02]] * 3, [[0.02, 0.02]] * 2),
-        ([[0.02, 0.02]] * 2, [[0.02, 0.02], [0.02]]),
-        ([[], []], [[], []]),
-    ],
-)
-def test_steps_that_do_not_match_are_refused(base: list[list[float]], cand: list[list[float]]) -> None:
-    """Fewer than two pairs, an arm with fewer blocks, a block with fewer steps, and none at all."""
-    with pytest.raises(InvalidError, match="as many blocks of each arm"):
-        estimate_steps(base, cand, seconds=1)
-    with pytest.raises(InvalidError, match="candidate time of"):
-        estimate_steps([[0.02]] * 2, [[0.02], [math.nan]], seconds=1)
-
-
-def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
-    """A worker of an older commit tells blocks."""
-    base, cand = steps(np.random.default_rng(5), 8)
-    blocks = [sum(b) / 5 for b in base], [sum(c) / 5 for c in cand]
-    assert estimate(*blocks, steps=(base, cand), seconds=1) == estimate_steps(base, cand, seconds=1)
-    for told in ((), (base, ()), ((), ())):
-        assert estimate(*blocks, steps=told, seconds=1) == estimate_launch(*blocks, seconds=1)
 
 
 @pytest.mark.parametrize(("ratio", "seconds"), [(math.nan, 1.0), (0.0, -1.0), (0.0, math.inf)])

@@ -1,7 +1,7 @@
 """Warming up a launch, and settling how it is cut into blocks.
 
 Opinion: how decode may be cut is measured, not known of a device. Where the device has nothing left to do once the host
-has dispatched a token, one token is a whole period of generation; where it has, the ends of a block are not.
+has dispatched a token, every token of a block is a whole period of generation; where it has, those at its ends are not.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.muster import Started, expect
-from gemma3n_perf.measure.tools import BUILT, Cut, Tools
+from gemma3n_perf.measure.tools import HOST_BOUND, Cut, Tools
 
 WARM_TOKENS, WARM_S, LEAST_ROUNDS = 20, 0.5, 3
 """How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
@@ -74,7 +74,10 @@ def warm_up(
         both = (ARMS[0], name)
         built = running.may_build and all(host_bound(late[one]) for one in both)
         settled[name] = paces.get(name) or _pace(
-            BUILT if built else cut, [tpot_s[one] for one in both], generate, lambda pair_s: pairs(pair_s, start_s)
+            HOST_BOUND if built and not cut.built else cut,
+            [tpot_s[one] for one in both],
+            generate,
+            lambda pair_s: pairs(pair_s, start_s),
         )
     return settled, held
 

@@ -18,7 +18,6 @@ from gemma3n_perf.errors import InvalidError, UsageError
 
 _MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2.0)
 _TINY_SD = 1e-7
-_GROUPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,8 @@ class LaunchEstimate:
     """What one launch says: ``log_ratio`` = log(candidate throughput / baseline throughput).
 
     ``se`` is the part of its uncertainty that the blocks of this launch show (None where unknown);
-    ``seconds`` the time both arms were measured for; ``session`` tells sessions apart.
+    ``seconds`` the time both arms were measured for; ``session`` tells sessions apart. ``whole`` is the log ratio of
+    whole blocks, where ``log_ratio`` is of their steps (``stats.steps``).
     """
 
     log_ratio: float
@@ -34,6 +34,7 @@ class LaunchEstimate:
     se: float | None = None
     blocks: int = 0
     session: int = 0
+    whole: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that no launch can have. Raises InvalidError."""
@@ -56,20 +57,6 @@ class Interval:
     df: float
 
 
-def estimate(
-    baseline_s: Sequence[float],
-    candidate_s: Sequence[float],
-    *,
-    steps: Sequence[Sequence[Sequence[float]]] = (),
-    seconds: float,
-    session: int = 0,
-) -> LaunchEstimate:
-    """Estimate one launch: from ``steps`` of the blocks of both arms where they were told, else from the blocks."""
-    if len(steps) == 2 and all(steps):
-        return estimate_steps(steps[0], steps[1], seconds=seconds, session=session)
-    return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
-
-
 def estimate_launch(
     baseline_s: Sequence[float], candidate_s: Sequence[float], *, seconds: float, session: int = 0
 ) -> LaunchEstimate:
@@ -83,7 +70,7 @@ def estimate_launch(
     with rank correlation rho: what both share cancels.
     Raises InvalidError for fewer than two blocks per arm, or times that are not positive and finite.
     """
-    base, cand = _logs(baseline_s, "baseline"), _logs(candidate_s, "candidate")
+    base, cand = log_times(baseline_s, "baseline"), log_times(candidate_s, "candidate")
     m, n = len(base), len(cand)
     if min(m, n) < 2:
         raise InvalidError(
@@ -103,51 +90,6 @@ def estimate_launch(
         blocks=min(m, n),
         session=session,
     )
-
-
-def estimate_steps(
-    baseline_s: Sequence[Sequence[float]], candidate_s: Sequence[Sequence[float]], *, seconds: float, session: int = 0
-) -> LaunchEstimate:
-    """Estimate one launch's log ratio from the seconds of each step of its blocks, (blocks, steps) of both arms.
-
-    The n-th step of a block is compared with the n-th steps of the other arm's blocks, by the shift that
-    ``estimate_launch`` takes of whole blocks; with the typical time of each step these make the throughput of a whole
-    block. One slow step spoils a block's mean, and here only itself; and a step that is always slower than its
-    neighbours, as where steps alternate, keeps its share. The standard error is the jackknife's over pairs of blocks,
-    or twenty groups of neighbouring ones (Efron & Stein 1981), so what both blocks of a pair share cancels.
-    Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
-    """
-    base, cand = (
-        _logs([time for block in blocks for time in block], arm)
-        for blocks, arm in ((baseline_s, "baseline"), (candidate_s, "candidate"))
-    )
-    pairs, steps = len(baseline_s), len(baseline_s[0]) if baseline_s else 0
-    lengths = {len(block) for block in (*baseline_s, *candidate_s)}
-    if pairs < 2 or len(candidate_s) != pairs or lengths != {steps} or not steps:
-        raise InvalidError(
-            f"a launch of {pairs} baseline and {len(candidate_s)} candidate blocks, of {sorted(lengths)} steps",
-            expected="as many blocks of each arm, at least 2, of as many steps",
-            remedy="find out why blocks or steps are missing",
-        )
-    base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
-    groups = np.array_split(np.arange(pairs), min(pairs, _GROUPS))
-    left_out = np.array([_of_steps(np.delete(base, one, axis=0), np.delete(cand, one, axis=0)) for one in groups])
-    return LaunchEstimate(
-        log_ratio=_of_steps(base, cand),
-        seconds=float(seconds),
-        se=math.sqrt((1.0 - 1.0 / len(groups)) * float(np.square(left_out - left_out.mean()).sum())),
-        blocks=pairs,
-        session=session,
-    )
-
-
-def _of_steps(base: NDArray[np.float64], cand: NDArray[np.float64]) -> float:
-    """Log throughput ratio of log times, (pairs, steps) each."""
-    steps = base.shape[1]
-    shifts = np.median((base[:, None, :] - cand[None, :, :]).reshape(-1, steps), axis=0)
-    typical = np.median(np.concatenate([base, cand]), axis=0)
-    # Log of the ratio of the sums of typical times, each arm half the shift away from what they have in common.
-    return float(np.logaddexp.reduce(typical + shifts / 2) - np.logaddexp.reduce(typical - shifts / 2))
 
 
 def mean_interval(values: Sequence[float], alpha: float = 0.05, *, inflation: float = 1.0) -> Interval:
@@ -176,7 +118,7 @@ def throughput_interval(tpot_s: Sequence[float], alpha: float = 0.05) -> Interva
     """
     if len(tpot_s) == 0:
         raise UsageError("no runs to estimate from", expected="at least one")
-    logs = -_logs(tpot_s, "run")
+    logs = -log_times(tpot_s, "run")
     inner = mean_interval(logs.tolist(), alpha, inflation=_MEDIAN_INEFFICIENCY**2)
     centre = -math.log(float(np.median(np.asarray(tpot_s, dtype=np.float64))))
     shift = centre - inner.estimate
@@ -189,7 +131,8 @@ def relative_change(log_ratio: float) -> float:
     return math.expm1(log_ratio) if log_ratio < 700 else math.inf
 
 
-def _logs(values: Sequence[float], what: str) -> NDArray[np.float64]:
+def log_times(values: Sequence[float], what: str) -> NDArray[np.float64]:
+    """Return the logs of seconds, of the arm ``what``. Raises InvalidError for what is not positive and finite."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1:
         raise InvalidError(f"{what} times of shape {x.shape}", expected="a flat list of seconds per token")

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from gemma3n_perf.errors import InvalidError
-from gemma3n_perf.stats.estimates import LaunchEstimate, estimate, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.peers import RULES
+from gemma3n_perf.stats.steps import by_shape, estimate
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.simulate import Scenario, replay
 
@@ -108,8 +109,8 @@ def trial(
     launches: Sequence[LaunchTimes],
 ) -> Trial:
     """Make a trial of its launches. Raises InvalidError for times that are not positive."""
-    estimates = tuple(
-        estimate(one.baseline_s, one.candidate_s, steps=one.steps_s, seconds=one.seconds) for one in launches
+    estimates = by_shape(
+        [estimate(one.baseline_s, one.candidate_s, steps=one.steps_s, seconds=one.seconds) for one in launches]
     )
     samples = (
         tuple(float(np.mean(one.baseline_s)) for one in launches),

@@ -1,0 +1,136 @@
+"""From the times of single steps to one number per launch.
+
+Opinion: on a shared host a core has two speeds or more, and changes between them within a block. What an arm's steps
+scatter by is then the host's, and the arms share it: one is the other, shifted. So the shift is looked for that lays
+one over the other, and whether they are of one shape is looked at too.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, log_times
+
+_GROUPS = 20
+_CLIMB, _SETTLED = 500, 1e-6
+_SHARPEST = 1e-3
+_NORMAL_MAD = 0.6745
+_SHAPE_ALPHA = 0.01
+_LEAST_LAUNCHES = 3
+
+
+def estimate(
+    baseline_s: Sequence[float],
+    candidate_s: Sequence[float],
+    *,
+    steps: Sequence[Sequence[Sequence[float]]] = (),
+    seconds: float,
+    session: int = 0,
+) -> LaunchEstimate:
+    """Estimate one launch: from ``steps`` of the blocks of both arms where they were told, else from the blocks."""
+    if len(steps) == 2 and all(steps):
+        return estimate_steps(steps[0], steps[1], seconds=seconds, session=session)
+    return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
+
+
+def estimate_steps(
+    baseline_s: Sequence[Sequence[float]], candidate_s: Sequence[Sequence[float]], *, seconds: float, session: int = 0
+) -> LaunchEstimate:
+    """Estimate one launch's log ratio from the seconds of each step of its blocks, (blocks, steps) of both arms.
+
+    The n-th step of a block is compared with the n-th steps of the other arm's blocks in its own pair and in the pairs
+    beside it. The log ratio is the mode of these differences: the shift, uphill from their median, that maximises the
+    sum of exp(-(difference - shift)^2 / 2 h^2) (Welsch's loss, Holland & Welsch 1977; mean shift, Comaniciu & Meer
+    2002), with h the scatter of neighbouring steps of one block. Steps that met a core of the same speed agree, and
+    those that did not, or stalled, have next to no weight. The standard error is the infinitesimal jackknife's over
+    pairs, or twenty groups of neighbouring ones (Jaeckel 1972). ``whole`` is what it would be of whole blocks, each
+    step taken for what it typically takes.
+    Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
+    """
+    base, cand = (
+        log_times([time for block in blocks for time in block], arm)
+        for blocks, arm in ((baseline_s, "baseline"), (candidate_s, "candidate"))
+    )
+    pairs, steps = len(baseline_s), len(baseline_s[0]) if baseline_s else 0
+    lengths = {len(block) for block in (*baseline_s, *candidate_s)}
+    if pairs < 2 or len(candidate_s) != pairs or lengths != {steps} or not steps:
+        raise InvalidError(
+            f"a launch of {pairs} baseline and {len(candidate_s)} candidate blocks, of {sorted(lengths)} steps",
+            expected="as many blocks of each arm, at least 2, of as many steps",
+            remedy="find out why blocks or steps are missing",
+        )
+    base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
+    log_ratio, se = _aligned(base, cand)
+    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, _whole(base, cand))
+
+
+def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
+    """Return the launches as they are, or with the numbers of whole blocks where the arms ``differ_in_shape``."""
+    if not differ_in_shape(launches):
+        return tuple(launches)
+    return tuple(replace(one, log_ratio=one.whole, se=None) for one in launches if one.whole is not None)
+
+
+def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
+    """Say whether whole blocks and aligned steps tell different ratios, by Student's t test across launches at 1 %.
+
+    They do where one arm is slow now and then and the other is not: that is no scatter of the host's.
+    """
+    gaps = np.array([one.whole - one.log_ratio for one in launches if one.whole is not None])
+    n = len(gaps)
+    if n < _LEAST_LAUNCHES or n < len(launches):
+        return False
+    error = float(gaps.std(ddof=1)) / math.sqrt(n)
+    return bool(abs(float(gaps.mean())) > -stdtrit(n - 1, _SHAPE_ALPHA / 2) * error + _SHARPEST)
+
+
+def _aligned(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[float, float]:
+    """Shift and standard error of log times, (pairs, steps) each."""
+    pairs, steps = base.shape
+    own = np.arange(pairs)
+    beside = [(own, own), (own[1:], own[:-1]), (own[:-1], own[1:])]
+    of_base, of_cand = (np.concatenate(side) for side in zip(*beside, strict=True))
+    differences = base[of_base] - cand[of_cand]
+    neighbours = np.abs(np.concatenate([np.diff(base, axis=1), np.diff(cand, axis=1)]))
+    width = max(float(np.median(neighbours)) / _NORMAL_MAD / math.sqrt(2) if steps > 1 else 0.0, _SHARPEST)
+    shift = _mode(differences.ravel(), width)
+    u = (differences - shift) / width
+    weight = np.exp(-u * u / 2)
+    pull = (weight * u).sum(axis=1)
+    slope = float((weight * (1 - u * u)).sum()) / width
+    groups = np.arange(pairs) * min(pairs, _GROUPS) // pairs
+    count = int(groups[-1]) + 1
+    across = groups[of_base] != groups[of_cand]
+    pulls = np.bincount(groups[of_base], pull, count) + np.bincount(groups[of_cand], pull * across, count)
+    se = math.sqrt(count / (count - 1) * float(np.square(pulls).sum())) / slope if slope > 0 else math.inf
+    return shift, se
+
+
+def _mode(values: NDArray[np.float64], width: float) -> float:
+    """Where Gaussian kernels of ``width`` on all ``values`` sum to the most, uphill from their median (mean shift).
+
+    Not the highest of all modes: where two speeds meet each other as often as themselves, that is drawn by lot.
+    """
+    shift = float(np.median(values))
+    for _ in range(_CLIMB):
+        weight = np.exp(-np.square((values - shift) / width) / 2)
+        last, total = shift, float(weight.sum())
+        if total > 0:
+            shift = float(weight @ values) / total
+        if abs(shift - last) < _SETTLED * width:
+            break
+    return shift
+
+
+def _whole(base: NDArray[np.float64], cand: NDArray[np.float64]) -> float:
+    """Log throughput ratio of whole blocks: the Hodges-Lehmann shift of each step, which counts for what it takes."""
+    steps = base.shape[1]
+    shifts = np.median((base[:, None, :] - cand[None, :, :]).reshape(-1, steps), axis=0)
+    typical = np.median(np.concatenate([base, cand]), axis=0)
+    # Log of the ratio of the sums of typical times, each arm half the shift away from what they have in common.
+    return float(np.logaddexp.reduce(typical + shifts / 2) - np.logaddexp.reduce(typical - shifts / 2))

@@ -1,0 +1,160 @@
+"""The shift that lays the steps of one arm over the other's, on hosts whose cores have two speeds."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change
+from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate, estimate_steps
+
+Arms = tuple[list[list[float]], list[list[float]]]
+
+
+def steps(
+    rng: np.random.Generator,
+    pairs: int,
+    faster: float = 0.0,
+    *,
+    changes: float = 0.15,
+    slow: float = 0.5,
+    stalls: float = 0.0,
+    count: int = 3,
+) -> Arms:
+    """Blocks of steps of 25 ms, 3 % apart, of which a share stalls; in turn on a core that is ``slow`` by that fraction
+    half of the time, and changes its speed after a step with that chance."""
+    states = np.cumsum(rng.random(2 * pairs * (count + 2)) < changes) % 2
+    own = states.reshape(pairs, 2, count + 2)[:, :, 2:]
+    times = 0.025 * np.exp(rng.normal(0, 0.03, own.shape)) * (1 + slow * own)
+    times *= 1 + (rng.random(own.shape) < stalls) * (0.3 + rng.exponential(1.5, own.shape))
+    first = rng.random(pairs) < 0.5
+    base = np.where(first[:, None], times[:, 0], times[:, 1])
+    cand = np.where(first[:, None], times[:, 1], times[:, 0])
+    return base.tolist(), (cand / (1 + faster)).tolist()
+
+
+def by_block(arms: Arms) -> float:
+    """What the blocks' means give."""
+    return estimate_launch(*([statistics.fmean(block) for block in arm] for arm in arms), seconds=1).log_ratio
+
+
+def test_exact_ratio_of_noiseless_steps() -> None:
+    """A candidate that takes 0.8 of the time has 1.25 of the throughput, with no error."""
+    found = estimate_steps([[0.02] * 4] * 6, [[0.016] * 4] * 6, seconds=3.0, session=1)
+    assert relative_change(found.log_ratio) == pytest.approx(0.25, abs=1e-6)
+    assert found.whole == pytest.approx(math.log(1.25))
+    assert found.se == pytest.approx(0.0, abs=1e-9)
+    assert (found.blocks, found.seconds, found.session) == (6, 3.0, 1)
+
+
+def test_swapping_the_arms_flips_the_sign() -> None:
+    """The estimate treats both arms alike."""
+    base, cand = steps(np.random.default_rng(3), 40, 0.03)
+    there, back = estimate_steps(base, cand, seconds=1), estimate_steps(cand, base, seconds=1)
+    assert there.log_ratio == pytest.approx(-back.log_ratio, abs=1e-6)
+    assert there.se == pytest.approx(back.se, rel=1e-3)
+    assert there.whole == pytest.approx(-(back.whole or 0.0))
+
+
+@pytest.mark.parametrize("faster", [-0.02, 0.0, 0.5])
+def test_the_two_speeds_of_a_core_hardly_move_the_launch(faster: float) -> None:
+    """Blocks, and even the medians of steps, follow the share of slow steps that each arm happened to meet."""
+    rng = np.random.default_rng(11)
+    arms = [steps(rng, 60, faster) for _ in range(60)]
+    found = [estimate_steps(*one, seconds=1) for one in arms]
+    aligned = [one.log_ratio for one in found]
+    assert statistics.fmean(aligned) == pytest.approx(math.log1p(faster), abs=0.003)
+    assert statistics.stdev(aligned) < 0.65 * statistics.stdev(map(by_block, arms))
+    assert statistics.stdev(aligned) < 0.75 * statistics.stdev(one.whole or 0.0 for one in found)
+
+
+def test_stalls_of_single_steps_hardly_move_the_launch() -> None:
+    """One slow step spoils the mean of its block, and here only itself."""
+    rng = np.random.default_rng(12)
+    arms = [steps(rng, 20, slow=0.0, stalls=0.1, count=5) for _ in range(100)]
+    aligned = [estimate_steps(*one, seconds=1).log_ratio for one in arms]
+    assert statistics.fmean(aligned) == pytest.approx(0.0, abs=0.002)
+    assert statistics.stdev(aligned) < 0.65 * statistics.stdev(map(by_block, arms))
+
+
+def test_two_speeds_that_meet_by_chance_are_not_taken_for_a_change() -> None:
+    """Of few pairs, as many may have met two speeds as one: the shift stays where most differences lie around."""
+    rng = np.random.default_rng(16)
+    found = [estimate_steps(*steps(rng, 20), seconds=1).log_ratio for _ in range(150)]
+    assert max(map(abs, found)) < 0.05
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.5])
+@pytest.mark.parametrize("pairs", [20, 90])
+def test_the_error_matches_the_scatter_of_launches(pairs: int, slow: float) -> None:
+    """What one launch says of its own error is what many such launches scatter by."""
+    rng = np.random.default_rng(13)
+    found = [estimate_steps(*steps(rng, pairs, slow=slow), seconds=1) for _ in range(150)]
+    scatter = statistics.stdev(one.log_ratio for one in found)
+    assert statistics.median(one.se or 0.0 for one in found) == pytest.approx(scatter, rel=0.3)
+
+
+def now_and_then(rng: np.random.Generator, arms: Arms, share: float) -> Arms:
+    """A candidate of which a share of the steps takes half as long again."""
+    cand: NDArray[np.float64] = np.array(arms[1])
+    return arms[0], (cand * (1 + 0.5 * (rng.random(cand.shape) < share))).tolist()
+
+
+def test_an_arm_that_is_slow_now_and_then_is_not_aligned_away() -> None:
+    """A third of the candidate's steps take half as long again: its mode is where it was, and it is slower all the
+    same."""
+    rng = np.random.default_rng(14)
+    found = [estimate_steps(*now_and_then(rng, steps(rng, 60, slow=0.1), 0.33), seconds=1) for _ in range(10)]
+    assert abs(statistics.fmean(one.log_ratio for one in found)) < 0.02
+    assert differ_in_shape(found)
+    judged = by_shape(found)
+    assert [one.log_ratio for one in judged] == [one.whole for one in found]
+    assert statistics.fmean(one.log_ratio for one in judged) < -0.03
+    assert {one.se for one in judged} == {None}
+
+
+def test_arms_of_one_shape_are_aligned() -> None:
+    """Whatever the host does to both, in all but about one of a hundred duels."""
+    rng = np.random.default_rng(15)
+    duels = [[estimate_steps(*steps(rng, 30, 0.02), seconds=1) for _ in range(8)] for _ in range(60)]
+    assert sum(map(differ_in_shape, duels)) <= 3
+    plain = next(one for one in duels if not differ_in_shape(one))
+    assert by_shape(plain) == tuple(plain)
+
+
+def test_a_gap_that_makes_no_difference_is_none() -> None:
+    """Launches without scatter tell of less than a thousandth, and two launches or blocks alone of nothing."""
+    tiny = [LaunchEstimate(0.02, 1.0, 0.001, whole=0.0205)] * 5
+    assert not differ_in_shape(tiny)
+    assert differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)] * 3)
+    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)] * 2)
+    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001)] * 5)
+
+
+@pytest.mark.parametrize(
+    ("base", "cand"),
+    [
+        ([[0.02, 0.02]], [[0.02, 0.02]]),
+        ([[0.02, 0.02]] * 3, [[0.02, 0.02]] * 2),
+        ([[0.02, 0.02]] * 2, [[0.02, 0.02], [0.02]]),
+        ([[], []], [[], []]),
+    ],
+)
+def test_steps_that_do_not_match_are_refused(base: list[list[float]], cand: list[list[float]]) -> None:
+    """Fewer than two pairs, an arm with fewer blocks, a block with fewer steps, and none at all."""
+    with pytest.raises(InvalidError, match="as many blocks of each arm"):
+        estimate_steps(base, cand, seconds=1)
+    with pytest.raises(InvalidError, match="candidate time of"):
+        estimate_steps([[0.02]] * 2, [[0.02], [math.nan]], seconds=1)
+
+
+def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
+    """A worker of an older commit tells blocks."""
+    base, cand = steps(np.random.default_rng(5), 8)
+    blocks = [statistics.fmean(b) for b in base], [statistics.fmean(c) for c in cand]
+    assert estimate(*blocks, steps=(base, cand), seconds=1) == estimate_steps(base, cand, seconds=1)
+    for told in ((), (base, ()), ((), ())):
+        assert estimate(*blocks, steps=told, seconds=1) == estimate_launch(*blocks, seconds=1)

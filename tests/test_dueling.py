@@ -1,4 +1,5 @@
 import datetime as dt
+import random
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,25 @@ def test_stalls_of_single_steps_do_not_hide_what_was_planted(tmp_path: Path, can
     assert found.verdict is verdict
     silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}))
     assert duel(silent, tmp_path, candidate=candidate).judgements[WORKLOAD].verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_arm_that_is_slow_now_and_then_is_slower(tmp_path: Path) -> None:
+    """A third of its steps take half as long again, and aligned, the others would hide it. It says how it was read."""
+    rng = random.Random(5)
+
+    def steps(tpot: float) -> tuple[float, ...]:
+        now_and_then = tpot > 0.025
+        return tuple(
+            0.02 * (1 + rng.gauss(0.0, 0.02)) * (1 + 0.5 * (now_and_then and rng.random() < 0.33)) for _ in range(5)
+        )
+
+    arena = Arena(lambda name, launch: 0.03 if name == "candidate" else 0.02, steps_s=steps)
+    found = duel(arena, tmp_path).judgements[WORKLOAD]
+    assert found.verdict == Verdict.LOSS
+    assert found.effect == pytest.approx(1 / (1 + 0.33 * 0.5) - 1, abs=0.02)
+    assert "shape" in {caution.code for caution in found.cautions}
+    plain = duel(Arena(noisy(), steps_s=stalling()), tmp_path).judgements[WORKLOAD]
+    assert "shape" not in {caution.code for caution in plain.cautions}
 
 
 def test_a_large_effect_stops_early(tmp_path: Path) -> None:

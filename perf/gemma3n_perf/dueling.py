@@ -25,12 +25,11 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest, fight
 from gemma3n_perf.measure.environments import Environments, installed_requirements
-from gemma3n_perf.measure.launch import Launch
-from gemma3n_perf.measure.pacing import Pairs
+from gemma3n_perf.measure.launch import Launch, Pairs
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.ready import Builder, ReadyArm
 from gemma3n_perf.measure.shell import run_command
-from gemma3n_perf.measure.tools import BUILT, Cut, Job, Tools
+from gemma3n_perf.measure.tools import ON_CPU, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
 from gemma3n_perf.stats.detectable import plan
@@ -57,7 +56,7 @@ it, as measured on hosts of GPUs, whose cores are shared."""
 _LAST_TAIL = 0.02
 _SHAPE = Caution(
     "shape",
-    "the steps of the arms scatter in different shapes, so whole blocks are compared",
+    "the steps of the arms scatter in different shapes, so whole times are compared",
     "look at the steps in the record: one arm may be slow now and then",
 )
 
@@ -197,7 +196,7 @@ def here(baselines: Path | None = None, note: Callable[[str], None] = lambda tex
     tools = Tools(
         spawn=spawn, probe=ConditionProbe.on(system, os.getpid()), faults_of=partial(faults, limits=limits),
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        cut=BUILT if chip.vendor == "cpu" else Cut(),
+        cut=ON_CPU if chip.vendor == "cpu" else Cut(),
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[1], stack, Worktrees(repo, root.parent, run_command),

@@ -38,7 +38,6 @@ class FakeWorker:
     closed: bool = False
     greeted: bool = False
     planted: dict[str, float] = field(default_factory=dict)
-    steps_s: Callable[[float], tuple[float, ...]] | None = None
 
     def send(self, request: wire.Request) -> None:
         """Take a request; two blocks at once are never asked for."""
@@ -71,7 +70,7 @@ class FakeWorker:
             case wire.Block(steps):
                 self.arena.blocks.append((self.launch, name))
                 tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
-                told = (self.steps_s or self.arena.steps_s)(tpot) if name not in self.arena.silent else ()
+                told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
                 tpot = sum(told) / len(told) if told else tpot
                 self.arena.clock.passes(steps * tpot)
                 return wire.Timed(steps * tpot, tpot, told)

@@ -12,10 +12,9 @@ from gemma3n_perf.errors import (
     WorkerFailedError,
 )
 from gemma3n_perf.measure import worker as wire
-from gemma3n_perf.measure.launch import Launch, measure
+from gemma3n_perf.measure.launch import Launch, Pace, measure, warm_up
 from gemma3n_perf.measure.muster import started
-from gemma3n_perf.measure.pacing import Pace, warm_up
-from gemma3n_perf.measure.tools import Cut, Job
+from gemma3n_perf.measure.tools import ON_CPU, Cut, Job
 from tests.measure.arena import ARMS, LOADED, Arena, arm, with_version
 
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
@@ -27,7 +26,7 @@ FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", p
 def launch(arena: Arena, pace: Pace = PACE) -> Launch:
     """Start both arms and measure."""
     with started(ARMS, JOB, arena.tools) as running:
-        found = measure(running, {"candidate": pace}, arena.tools, session=0, start_s=1.0)["candidate"]
+        found = measure(running, pace, arena.tools, session=0, start_s=1.0)["candidate"]
     assert isinstance(found, Launch)
     return found
 
@@ -167,15 +166,52 @@ def test_a_worker_of_another_protocol_is_refused() -> None:
     assert Old.asked == []
 
 
+def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
+    """At least five tokens that count and three hundredths of a second, never more steps than the workload has."""
+    asked: list[tuple[float, float]] = []
+
+    def pairs(pair_s: float, start_s: float) -> int:
+        asked.append((pair_s, start_s))
+        return 9
+
+    for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 8 + TAIL), (0.0004, 64, 64), (1.5, 4, 4)):
+        arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
+        with started(ARMS, JOB, arena.tools) as running:
+            pace, _ = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
+        assert pace == Pace(steps, 9)
+        assert asked[-1][0] == pytest.approx(2 * steps * tpot_s)
+
+
+def test_a_pace_once_settled_stays() -> None:
+    """Launches of one duel are alike."""
+    arena = Arena()
+    with started(ARMS, JOB, arena.tools) as running:
+        assert warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1)[0] is PACE
+
+
 @pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
 def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) -> None:
     """A commit whose worker knows no tail is timed as it can be, and so is the arm beside it."""
     arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
     with started(ARMS, JOB, arena.tools) as running:
-        measure(running, {"candidate": Pace(7, 2, running.cut)}, arena.tools, session=0, start_s=1.0)
+        measure(running, Pace(7, 2), arena.tools, session=0, start_s=1.0)
     blocks = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
     assert len(blocks) == 4
     assert {(block.steps, block.drop, block.tail) for block in blocks} == {(7, DROP, tail)}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "block"), [(wire.PROTOCOL, wire.Block(1, 0, 0, built=True)), (3, wire.Block(3, 0, 0))]
+)
+def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -> None:
+    """There dispatch takes as long as computing, so nothing is left out; beside an older commit, blocks are longer."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
+    tools = replace(arena.tools, cut=ON_CPU)
+    with started(ARMS, JOB, tools) as running:
+        pace, _ = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
+        measure(running, pace, tools, session=0, start_s=1.0)
+    blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
+    assert blocks == {block}
 
 
 def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:
@@ -184,8 +220,8 @@ def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:
         readings = iter(range(100))
         arena = Arena(used_s=lambda pid, n=readings: {10 * pid: next(n)})  # type: ignore[misc]
         with started(arms, JOB, arena.tools) as running:
-            paces, seen = warm_up(running, arena.tools, 64, {}, 0.0, lambda pair_s, start_s: 1)
-            found = measure(running, paces, arena.tools, session=0, start_s=1.0, held=seen)[arms[1].name]
+            pace, seen = warm_up(running, arena.tools, 64, PACE, 0.0, lambda pair_s, start_s: 1)
+            found = measure(running, pace, arena.tools, session=0, start_s=1.0, held=seen)[arms[1].name]
         assert isinstance(found, Launch)
         assert found.held is held
         assert set(map(frozenset, arena.cores.values())) == ({frozenset({1})} if held else set())
@@ -213,7 +249,7 @@ def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> No
     """Each candidate has a launch of its own, with blocks of the baseline that no other candidate was paired with."""
     arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02))
     with started(FIELD, JOB, arena.tools) as running:
-        found = measure(running, dict.fromkeys(running.candidates, Pace(6, 8)), arena.tools, session=0, start_s=1.0)
+        found = measure(running, Pace(6, 8), arena.tools, session=0, start_s=1.0)
     assert len(arena.workers) == 2
     for name, tpot_s in (("1:x", 0.03), ("2:y", 0.03)):
         one = found[name]
@@ -230,7 +266,7 @@ def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
     """One fusion that raises costs the others nothing."""
     arena = Arena(raises={("1:x", when): InvalidError("NaN")})
     with started(FIELD, JOB, arena.tools) as running:
-        found = measure(running, dict.fromkeys(running.candidates, Pace(6, 3)), arena.tools, session=0, start_s=1.0)
+        found = measure(running, Pace(6, 3), arena.tools, session=0, start_s=1.0)
         failed = running.failures.get("1:x") or found["1:x"]
     assert isinstance(failed, InvalidError)
     assert isinstance(found["2:y"], Launch)

@@ -33,3 +33,18 @@ def test_the_page_counts_every_verdict_and_says_the_same_twice() -> None:
     plot = files[trust_page.PLOTS / "trust-cpu-fake-2c.svg"].decode()
     assert "pytest-benchmark mean:5%" in plot
     assert files == trust_page.build(measured, {"cpu-fake-2c": duels})
+
+
+def test_where_steps_were_told_the_page_says_how_they_were_read() -> None:
+    """And how far whole times would have scattered."""
+    rng = random.Random(3)
+
+    def launch() -> PowerLaunch:
+        base, cand = (tuple(tuple(rng.gauss(0.02, 0.0002) for _ in range(3)) for _ in range(8)) for _ in range(2))
+        means = [tuple(sum(block) / 3 for block in arm) for arm in (base, cand)]
+        return PowerLaunch(4.0, means[0], means[1], (base, cand))
+
+    one = replace(duel(0.0, "no-change", 1), launches=tuple(launch() for _ in range(4)))
+    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials([one]))}
+    page = trust_page.build(measured, {"cpu-fake-2c": [one]})[trust_page.PAGE].decode()
+    assert "These are the 4 launches whose steps were told, aligned; whole times scatter by 0." in page

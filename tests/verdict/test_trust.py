@@ -76,10 +76,47 @@ def test_the_scatter_about_the_truth_is_told() -> None:
 
 
 def test_a_trial_reads_steps_where_they_were_told() -> None:
-    """One slow step in a block of one arm moves the peers' samples, and not what the judge reads."""
+    """Slow steps that one arm met in one launch move the peers' samples, and not what the judge reads; met in each
+    launch, they are the arm's own."""
     calm, spoiled = (0.02,) * 5, (0.02, 0.02, 0.12, 0.02, 0.02)
     steps = ((calm,) * 6, (calm, calm, spoiled, calm, spoiled, calm))
     base, cand = (tuple(sum(block) / 5 for block in arm) for arm in steps)
-    found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [PowerLaunch(3.0, base, cand, steps)] * 3)
+    disturbed = PowerLaunch(3.0, base, cand, steps)
+    quiet = PowerLaunch(3.0, base, base, (steps[0], steps[0]))
+    found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [disturbed, quiet, quiet])
     assert found.launches[0].log_ratio == pytest.approx(0.0, abs=1e-12)
     assert found.samples[1][0] > 1.3 * found.samples[0][0]
+    found = trust.trial(0.0, 60.0, "loss", -0.3, -0.2, [disturbed] * 3)
+    assert found.launches[0].log_ratio == pytest.approx(-np.log(found.samples[1][0] / found.samples[0][0]))
+
+
+def stepwise(seed: int, truth: float = 0.0) -> PowerLaunch:
+    """A launch of 30 pairs of blocks, three steps each, on a core that is half as slow again half of the time."""
+    rng = np.random.default_rng(seed)
+    times = 0.02 * np.exp(rng.normal(0, 0.02, (2, 30, 3))) * np.where(rng.random((2, 30, 1)) < 0.5, 1.0, 1.5)
+    times[1] /= 1 + truth
+    steps = tuple(tuple(tuple(block) for block in arm) for arm in times.tolist())
+    base, cand = (tuple(sum(block) / 3 for block in arm) for arm in steps)
+    return PowerLaunch(4.0, base, cand, steps)
+
+
+def test_how_close_aligned_steps_come_is_told_beside_whole_times() -> None:
+    """Of the launches that told their steps, and of no others."""
+    trials = [trust.trial(0.02, 60.0, "win", 0.01, 0.03, [stepwise(seed, 0.02) for seed in range(10)])]
+    trials.append(made(0.0, "no-change", sd=0.2))
+    found = trust.whole_spread(trials)
+    assert found is not None
+    launches, whole = found
+    assert launches == 10
+    assert trust.spread(trials)[0] < 0.65 * whole
+    assert trust.whole_spread(trials[1:]) is None
+
+
+def test_duels_are_resampled_from_launches_that_were_read_as_they_are_now() -> None:
+    """Where some told their steps, the others are not mixed in."""
+    old, new = made(0.0, "no-change", launches=40), [stepwise(seed) for seed in range(6)]
+    mixed = [old, trust.trial(0.0, 60.0, "inconclusive", -0.01, 0.01, new)]
+    assert len(trust.drawn_from([old])) == 40
+    assert len(trust.drawn_from(mixed)) == 6
+    with pytest.raises(InvalidError, match="6 launches to draw from"):
+        trust.resample(mixed, 0.0, budget_s=60.0, duels=10, seed=1)

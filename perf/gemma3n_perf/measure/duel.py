@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma3n_perf.errors import PerfError, UsageError
-from gemma3n_perf.measure.launch import Launch, measure
+from gemma3n_perf.measure.launch import Launch, Pace, Pairs, measure, warm_up
 from gemma3n_perf.measure.muster import started
-from gemma3n_perf.measure.pacing import Pace, Pairs, warm_up
 from gemma3n_perf.measure.ready import ReadyArm
 from gemma3n_perf.measure.tools import Job, Side, Tools
 from gemma3n_perf.workload.workload import Workload
@@ -113,7 +112,7 @@ class _Ring:
         self._look = look
         self._pairs = pairs
         self._launched = launched
-        self._paces: dict[Bout, Pace] = {}
+        self._paces: dict[str, Pace] = {}
         self._took: list[float] = []
         self.state: dict[Bout, Fought] = {
             (job.workload, arm.name): Fought(job.workload) for job in jobs for arm in arms[1:]
@@ -163,11 +162,10 @@ class _Ring:
         try:
             with started(arms, job, tools) as running:
                 generate = Workload.parse(job.workload).shape.generate
-                known = {name: self._paces[bout] for name, bout in bouts.items() if bout in self._paces}
-                paces, held = warm_up(running, tools, generate, known, begun, self._pairs)
-                self._paces |= {bouts[name]: pace for name, pace in paces.items()}
+                pace, held = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
+                self._paces[job.workload] = pace
                 tools.note(f"{job.workload}: launch {number}, measuring{self._remaining()}")
-                found = measure(running, paces, tools, session=session, start_s=tools.clock() - begun, held=held)
+                found = measure(running, pace, tools, session=session, start_s=tools.clock() - begun, held=held)
         except UsageError:
             raise
         except PerfError as error:

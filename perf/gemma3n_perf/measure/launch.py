@@ -5,21 +5,27 @@ every pair, and a pair of which one block was contended is discarded whole. Seve
 launch: each meets blocks of the baseline that are its own.
 """
 
+import math
+import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gemma3n_perf.errors import BadConditionsError, PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.measure import worker as wire
 from gemma3n_perf.measure.agreement import ARMS
-from gemma3n_perf.measure.muster import Started
-from gemma3n_perf.measure.pacing import Pace, timed
+from gemma3n_perf.measure.muster import Started, expect
 from gemma3n_perf.measure.tools import Tools
+
+WARM_TOKENS, WARM_S, LEAST_ROUNDS = 20, 0.5, 3
+"""How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
 
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
 """CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
+Pairs = Callable[[float, float], int]
+"""From seconds of a pair of blocks and seconds of starting a launch to the pairs of a launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,14 @@ class Block:
     conditions: Conditions
     faults: tuple[str, ...] = ()
     step_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a workload is cut up, the same in every launch: ``steps`` of a block, ``pairs`` of blocks."""
+
+    steps: int
+    pairs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +79,50 @@ class Launch:
         return told if all(block.step_s for pair in self.pairs for block in pair) else ()
 
 
+def warm_up(
+    running: Started, tools: Tools, generate: int, pace: Pace | None, begun: float, pairs: Pairs
+) -> tuple[Pace, bool]:
+    """Decode a few blocks of each arm that do not count, put the arms' threads on the same cores, and settle the pace
+    where none is given. Returns it, and whether threads are held.
+
+    Raises what ``pairs`` raises where the budget is too short.
+    """
+    cut = running.cut
+    steps = pace.steps if pace else min(generate, cut.tokens + cut.drop + cut.tail)
+    rounds, held = LEAST_ROUNDS, False
+    timed: list[list[float]] = []
+    tools.placement.watch(running.pids)
+    while len(timed) < rounds:
+        if len(timed) == rounds // 2:
+            held = tools.placement.hold()
+        timed.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
+        if len(timed) == 1:
+            tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
+            rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
+    if pace:
+        return pace, held
+    tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]
+    steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / min(tpots))))
+    pair_s = steps * (tpots[0] + max(tpots[1:]))
+    return Pace(steps, pairs(pair_s, tools.clock() - begun)), held
+
+
 def measure(
-    running: Started, paces: Mapping[str, Pace], tools: Tools, *, session: int, start_s: float, held: bool = False
+    running: Started, pace: Pace, tools: Tools, *, session: int, start_s: float, held: bool = False
 ) -> dict[str, Launch | PerfError]:
-    """Take as many pairs that count of each candidate as its pace says, in turn. Returns a launch by candidate, or its
-    failure.
+    """Take ``pace.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
 
     Raises BadConditionsError where too many pairs must be discarded, and what ends a process.
     """
-    lanes = {name: _Lane(name, paces[name]) for name in running.candidates}
+    lanes = {name: _Lane(name, pace) for name in running.candidates}
     failures: dict[str, Launch | PerfError] = {}
     found: list[Fault] = []
-    allowed = tools.patience.most_discards(sum(lane.pace.pairs for lane in lanes.values()))
+    allowed = tools.patience.most_discards(pace.pairs * len(lanes))
     pauses, discarded = tools.patience.pauses(), 0
-    while open_lanes := [lane for lane in lanes.values() if lane.wants]:
+    while open_lanes := [lane for lane in lanes.values() if len(lane.kept) < pace.pairs]:
         for lane in tools.rng.sample(open_lanes, len(open_lanes)):
             try:
-                pairs = _stretch(running, lane, tools, found)
+                pairs = _stretch(running, lane.name, pace.steps, pace.pairs - len(lane.kept), tools, found)
             except PerfError as error:
                 if len(lanes) == 1:
                     raise
@@ -104,7 +145,7 @@ def measure(
             running.started_first,
             start_s,
             lane.seconds,
-            lane.pace.steps,
+            pace.steps,
             tuple(lane.kept),
             tuple(lane.discarded),
             held,
@@ -124,28 +165,25 @@ class _Lane:
     discarded: list[tuple[Block, Block]] = field(default_factory=list)
     seconds: float = 0.0
 
-    @property
-    def wants(self) -> int:
-        """How many pairs are missing."""
-        return self.pace.pairs - len(self.kept)
 
-
-def _stretch(running: Started, lane: _Lane, tools: Tools, found: list[Fault]) -> list[tuple[Block, Block]]:
+def _stretch(
+    running: Started, candidate: str, steps: int, most: int, tools: Tools, found: list[Fault]
+) -> list[tuple[Block, Block]]:
     """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
 
     Conditions are read around each block; where blocks are short, counters tell nothing of one, so they are read around
-    as many pairs, as many as the lane wants or fewer, as take long enough: those stand or fall together.
+    as many pairs, ``most`` or fewer, as take long enough: those stand or fall together.
     """
-    names = {ARMS[0]: ARMS[0], ARMS[1]: lane.name}
-    blocks: list[tuple[str, wire.Timed]] = []
+    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
+    timed: list[tuple[str, wire.Timed]] = []
     tools.probe.start()
     while True:
         first, second = tools.rng.sample(ARMS, 2)
-        earlier = timed(running, names[first], lane.pace, tools.waits.block)
-        if not blocks and earlier.seconds >= _SHORT_BLOCK_S:
+        earlier = _time(running, names[first], steps, tools.waits.block)
+        if not timed and earlier.seconds >= _SHORT_BLOCK_S:
             around_earlier = _conditions(tools, found)
             tools.probe.start()
-            later = timed(running, names[second], lane.pace, tools.waits.block)
+            later = _time(running, names[second], steps, tools.waits.block)
             around_later = _conditions(tools, found)
             return [
                 (
@@ -153,12 +191,12 @@ def _stretch(running: Started, lane: _Lane, tools: Tools, found: list[Fault]) ->
                     Block(second, later.tpot_s, later.seconds, *around_later, later.step_s),
                 )
             ]
-        blocks += [(first, earlier), (second, timed(running, names[second], lane.pace, tools.waits.block))]
-        if len(blocks) >= 2 * lane.wants or sum(one.seconds for _, one in blocks) >= _STRETCH_S:
+        timed += [(first, earlier), (second, _time(running, names[second], steps, tools.waits.block))]
+        if len(timed) >= 2 * most or sum(one.seconds for _, one in timed) >= _STRETCH_S:
             break
     around = _conditions(tools, found)
-    told = [Block(arm, one.tpot_s, one.seconds, *around, one.step_s) for arm, one in blocks]
-    return list(zip(told[::2], told[1::2], strict=True))
+    blocks = [Block(arm, one.tpot_s, one.seconds, *around, one.step_s) for arm, one in timed]
+    return list(zip(blocks[::2], blocks[1::2], strict=True))
 
 
 def _conditions(tools: Tools, found: list[Fault]) -> tuple[Conditions, tuple[str, ...]]:
@@ -167,6 +205,14 @@ def _conditions(tools: Tools, found: list[Fault]) -> tuple[Conditions, tuple[str
     faults = tools.faults_of(conditions)
     found.extend(faults)
     return conditions, tuple(fault.code for fault in faults)
+
+
+def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Timed:
+    worker, cut = running.workers[name], running.cut
+    slot = running.slots.get(name, "")
+    short = steps <= cut.drop + cut.tail
+    worker.send(wire.Block(steps, cut.drop if steps > cut.drop else 0, 0 if short else cut.tail, slot, cut.built))
+    return expect(worker, wire.Timed, timeout_s)
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

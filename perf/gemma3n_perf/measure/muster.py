@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 class Started:
     """All arms, ready to be timed: ``workers`` and ``sides`` by arm. ``notes`` tell, by candidate, what differs and
     may; ``failures`` are those of candidates that cannot take part. ``cut`` is how all are cut into blocks,
-    ``may_build`` whether all know of built ones, ``pids`` the processes they live in.
+    ``pids`` the processes they live in.
     """
 
     workers: Mapping[str, Worker]
@@ -33,7 +33,6 @@ class Started:
     slots: Mapping[str, str] = field(default_factory=dict)
     pids: tuple[int, ...] = ()
     failures: Mapping[str, PerfError] = field(default_factory=dict)
-    may_build: bool = True
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -64,8 +63,7 @@ def started(arms: Sequence[ReadyArm], job: Job, tools: Tools) -> Iterator[Starte
         # All arms are timed alike: what one is too old for, none does.
         spoken = min(hello.protocol for hello in hellos.values())
         cut = tools.cut if spoken >= 2 else replace(tools.cut, tail=0)
-        may_build = spoken >= 4
-        if cut.built and not may_build:
+        if cut.built and spoken < 4:
             cut = replace(cut, tokens=max(cut.tokens, UNBUILT_TOKENS), built=False)
         muster = _Muster(arms, workers)
         loads = {
@@ -93,7 +91,7 @@ def started(arms: Sequence[ReadyArm], job: Job, tools: Tools) -> Iterator[Starte
         notes = muster.check(sides, agree)
         fit = {name: sides[name] for name in (arm.name for arm in arms) if name in sides and name not in muster.failed}
         pids = tuple(hello.pid for hello in hellos.values())
-        yield Started(workers, fit, order[0].name, notes, cut, slots, pids, muster.failed, may_build)
+        yield Started(workers, fit, order[0].name, notes, cut, slots, pids, muster.failed)
 
 
 def _slot(arm: ReadyArm) -> str:

@@ -18,8 +18,8 @@ class Cut:
 
     ``drop`` and ``tail`` are tokens at either end that do not count. Where the device computes beside the host, nothing
     else is done while the first token is computed, and no next step is built while the last is. Where dispatching takes
-    as long as computing or longer, a block can be ``built`` instead: it begins with its first step built and ends with
-    another one built, so that it holds whole periods, however short it is.
+    as long as computing, a block can be ``built`` instead: it begins with its first step built and ends with another
+    one built, so that it holds whole periods, however short it is.
     """
 
     tokens: int = 5
@@ -29,15 +29,9 @@ class Cut:
     built: bool = False
 
 
-BUILT = Cut(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
-"""For a CPU: MLX's stream lets ten tasks wait, so dispatching a step takes as long as computing it. The speed of a
-shared core changes within a tenth of a second: the shorter the blocks, the more alike are those of a pair
-(docs/method.md)."""
-
-HOST_BOUND = Cut(tokens=3, tail=0, built=True)
-"""For arms that wait for nothing but their host, beside a device. The first token of a block does not count: it pays
-for what the other arm left in the caches of their core. On hosts of H100 machines, blocks that came after one of the
-other arm took 4.4 % longer than those after one of their own, and by how much differed from process to process."""
+ON_CPU = Cut(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
+"""MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it. The speed of a shared core
+changes within a tenth of a second: the shorter the blocks, the more alike are those of a pair (docs/method.md)."""
 
 UNBUILT_TOKENS = 3
 """The fewest of a block on a CPU where an arm is too old for built ones: its ends are a smaller part of it."""

@@ -65,7 +65,7 @@ def _section(
         f"{_count(len(trials), 'duel')} of `{head.workload}` in {_count(rounds, 'round')}, "
         f"{_count(round(minutes), 'minute')} of measuring, "
         f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. Launches scatter about the "
-        f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).",
+        f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).{_steps(trials)}",
         f"![Share of duels said to differ, against the true effect]({plot})",
         "### Verdicts of this suite",
         _verdicts(groups),
@@ -78,12 +78,23 @@ def _section(
     return "\n\n".join(lines) + "\n"
 
 
+def _steps(trials: Sequence[Trial]) -> str:
+    found = trust.whole_spread(trials)
+    if found is None:
+        return ""
+    launches, whole = found
+    return (
+        f" These are the {launches} launches whose steps were told, aligned; "
+        f"whole times scatter by {100 * whole:.2f} %."
+    )
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _resampling(trials: Sequence[Trial]) -> list[str]:
-    if sum(len(one.launches) for one in trials) < trust.LEAST_POOL:
+    if len(trust.drawn_from(trials)) < trust.LEAST_POOL:
         return []
     found = [
         trust.resample(trials, truth, budget_s=budget, duels=RESAMPLED, seed=_SEED + i)

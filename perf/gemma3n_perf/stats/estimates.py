@@ -26,7 +26,7 @@ class LaunchEstimate:
 
     ``se`` is the part of its uncertainty that the blocks of this launch show (None where unknown);
     ``seconds`` the time both arms were measured for; ``session`` tells sessions apart. ``whole`` is the log ratio of
-    whole blocks, where ``log_ratio`` is of their steps (``stats.steps``).
+    whole times, where ``log_ratio`` is of aligned steps (``stats.steps``).
     """
 
     log_ratio: float

@@ -2,7 +2,7 @@
 
 Opinion: on a shared host a core has two speeds or more, and changes between them within a block. What an arm's steps
 scatter by is then the host's, and the arms share it: one is the other, shifted. So the shift is looked for that lays
-one over the other, and whether they are of one shape is looked at too.
+one over the other. Whether they are of one shape is looked at too: an arm that is slow now and then is slower.
 """
 
 import math
@@ -48,8 +48,8 @@ def estimate_steps(
     sum of exp(-(difference - shift)^2 / 2 h^2) (Welsch's loss, Holland & Welsch 1977; mean shift, Comaniciu & Meer
     2002), with h the scatter of neighbouring steps of one block. Steps that met a core of the same speed agree, and
     those that did not, or stalled, have next to no weight. The standard error is the infinitesimal jackknife's over
-    pairs, or twenty groups of neighbouring ones (Jaeckel 1972). ``whole`` is what it would be of whole blocks, each
-    step taken for what it typically takes.
+    pairs, or twenty groups of neighbouring ones (Jaeckel 1972). ``whole`` is the ratio of whole times: every step
+    counts for what it took.
     Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
     """
     base, cand = (
@@ -66,18 +66,19 @@ def estimate_steps(
         )
     base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
     log_ratio, se = _aligned(base, cand)
-    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, _whole(base, cand))
+    whole = float(np.logaddexp.reduce(base, axis=None) - np.logaddexp.reduce(cand, axis=None))
+    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, whole)
 
 
 def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
-    """Return the launches as they are, or with the numbers of whole blocks where the arms ``differ_in_shape``."""
+    """Return the launches as they are, or with the ratios of whole times where the arms ``differ_in_shape``."""
     if not differ_in_shape(launches):
         return tuple(launches)
     return tuple(replace(one, log_ratio=one.whole, se=None) for one in launches if one.whole is not None)
 
 
 def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
-    """Say whether whole blocks and aligned steps tell different ratios, by Student's t test across launches at 1 %.
+    """Say whether whole times and aligned steps tell different ratios, by Student's t test across launches at 1 %.
 
     They do where one arm is slow now and then and the other is not: that is no scatter of the host's.
     """
@@ -125,12 +126,3 @@ def _mode(values: NDArray[np.float64], width: float) -> float:
         if abs(shift - last) < _SETTLED * width:
             break
     return shift
-
-
-def _whole(base: NDArray[np.float64], cand: NDArray[np.float64]) -> float:
-    """Log throughput ratio of whole blocks: the Hodges-Lehmann shift of each step, which counts for what it takes."""
-    steps = base.shape[1]
-    shifts = np.median((base[:, None, :] - cand[None, :, :]).reshape(-1, steps), axis=0)
-    typical = np.median(np.concatenate([base, cand]), axis=0)
-    # Log of the ratio of the sums of typical times, each arm half the shift away from what they have in common.
-    return float(np.logaddexp.reduce(typical + shifts / 2) - np.logaddexp.reduce(typical - shifts / 2))

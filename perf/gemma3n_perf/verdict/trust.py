@@ -162,6 +162,14 @@ class Resampled:
     mean_s: float
 
 
+def drawn_from(trials: Sequence[Trial]) -> list[tuple[LaunchEstimate, float]]:
+    """Return the launches that duels are resampled from, each with its error in log units. Where some told their steps,
+    those that did not were read another way than duels are now, and are left out."""
+    errors = [(one, float(one.log_ratio - np.log1p(each.truth))) for each in trials for one in each.launches]
+    told = [pair for pair in errors if pair[0].whole is not None]
+    return told or errors
+
+
 def resample(
     trials: Sequence[Trial], truth: float, *, budget_s: float, duels: int, seed: int, policy: Policy | None = None
 ) -> Resampled:
@@ -169,9 +177,7 @@ def resample(
     ``truth``. No calibration is used. Raises InvalidError for fewer than 30 launches to draw from.
     """
     policy = policy or Policy()
-    pool = [
-        (one.log_ratio - np.log1p(each.truth), one.se or 0.0, one.seconds) for each in trials for one in each.launches
-    ]
+    pool = [(error, one.se or 0.0, one.seconds) for one, error in drawn_from(trials)]
     if len(pool) < LEAST_POOL:
         raise InvalidError(
             f"{len(pool)} launches to draw from", expected=f"{LEAST_POOL} or more", remedy="run more rounds"
@@ -193,7 +199,15 @@ def resample(
 def spread(trials: Sequence[Trial]) -> tuple[float, float]:
     """Return how far launches scatter about the truth, and how much of it their blocks show; fractions (root mean
     square)."""
-    errors = [one.log_ratio - np.log1p(each.truth) for each in trials for one in each.launches]
-    shown = [one.se for each in trials for one in each.launches if one.se is not None]
+    launches = drawn_from(trials)
+    errors = [error for _, error in launches]
+    shown = [one.se for one, _ in launches if one.se is not None]
     rms = [float(np.sqrt(np.mean(np.square(values)))) if values else 0.0 for values in (errors, shown)]
     return relative_change(rms[0]), relative_change(rms[1])
+
+
+def whole_spread(trials: Sequence[Trial]) -> tuple[int, float] | None:
+    """Return of how many launches the steps were told, and how far their whole times scatter about the truth; None of
+    none."""
+    errors = [one.whole - np.log1p(each.truth) for each in trials for one in each.launches if one.whole is not None]
+    return (len(errors), relative_change(float(np.sqrt(np.mean(np.square(errors)))))) if errors else None

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,8 @@ def test_the_error_matches_the_scatter_of_launches(pairs: int, slow: float) -> N
     found = [estimate_steps(*steps(rng, pairs, slow=slow), seconds=1) for _ in range(150)]
     scatter = statistics.stdev(one.log_ratio for one in found)
     assert statistics.median(one.se or 0.0 for one in found) == pytest.approx(scatter, rel=0.3)
+    whole = statistics.stdev(one.whole or 0.0 for one in found)
+    assert statistics.median(one.whole_se or 0.0 for one in found) == pytest.approx(whole, rel=0.3)
 
 
 def now_and_then(rng: np.random.Generator, arms: Arms, share: float) -> Arms:
@@ -112,7 +115,7 @@ def test_an_arm_that_is_slow_now_and_then_is_not_aligned_away() -> None:
     judged = by_shape(found)
     assert [one.log_ratio for one in judged] == [one.whole for one in found]
     assert statistics.fmean(one.log_ratio for one in judged) == pytest.approx(-math.log(1 + 0.33 * 0.5), abs=0.02)
-    assert {one.se for one in judged} == {None}
+    assert [one.se for one in judged] == [one.whole_se for one in found]
 
 
 def test_arms_of_one_shape_are_aligned() -> None:
@@ -122,6 +125,13 @@ def test_arms_of_one_shape_are_aligned() -> None:
     assert sum(map(differ_in_shape, duels)) <= 3
     plain = next(one for one in duels if not differ_in_shape(one))
     assert by_shape(plain) == tuple(plain)
+
+
+def test_gaps_that_agree_by_chance_are_not_taken_for_a_shape() -> None:
+    """Three launches whose gaps are alike, and less than their own blocks leave open, tell of nothing."""
+    alike = [LaunchEstimate(0.0, 1.0, 0.01, whole=0.03 + 0.0001 * i, whole_se=0.04) for i in range(3)]
+    assert not differ_in_shape(alike)
+    assert differ_in_shape([replace(one, whole_se=0.001) for one in alike])
 
 
 def test_a_gap_that_makes_no_difference_is_none() -> None:

@@ -86,7 +86,7 @@ def test_a_trial_reads_steps_where_they_were_told() -> None:
     found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [disturbed, quiet, quiet])
     assert found.launches[0].log_ratio == pytest.approx(0.0, abs=1e-12)
     assert found.samples[1][0] > 1.3 * found.samples[0][0]
-    found = trust.trial(0.0, 60.0, "loss", -0.3, -0.2, [disturbed] * 3)
+    found = trust.trial(0.0, 60.0, "loss", -0.3, -0.2, [disturbed] * 12)
     assert found.launches[0].log_ratio == pytest.approx(-np.log(found.samples[1][0] / found.samples[0][0]))
 
 

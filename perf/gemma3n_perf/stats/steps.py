@@ -66,27 +66,28 @@ def estimate_steps(
         )
     base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
     log_ratio, se = _aligned(base, cand)
-    whole = float(np.logaddexp.reduce(base, axis=None) - np.logaddexp.reduce(cand, axis=None))
-    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, whole)
+    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, *_whole(base, cand))
 
 
 def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
     """Return the launches as they are, or with the ratios of whole times where the arms ``differ_in_shape``."""
     if not differ_in_shape(launches):
         return tuple(launches)
-    return tuple(replace(one, log_ratio=one.whole, se=None) for one in launches if one.whole is not None)
+    return tuple(replace(one, log_ratio=one.whole, se=one.whole_se) for one in launches if one.whole is not None)
 
 
 def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
     """Say whether whole times and aligned steps tell different ratios, by Student's t test across launches at 1 %.
 
-    They do where one arm is slow now and then and the other is not: that is no scatter of the host's.
+    They do where one arm is slow now and then and the other is not: that is no scatter of the host's. The ratios cannot
+    differ by less than the launches' own blocks leave open.
     """
     gaps = np.array([one.whole - one.log_ratio for one in launches if one.whole is not None])
     n = len(gaps)
     if n < _LEAST_LAUNCHES or n < len(launches):
         return False
-    error = float(gaps.std(ddof=1)) / math.sqrt(n)
+    within = float(np.mean([one.whole_se**2 for one in launches if one.whole_se is not None] or [0.0]))
+    error = math.sqrt(max(float(gaps.var(ddof=1)), within) / n)
     return bool(abs(float(gaps.mean())) > -stdtrit(n - 1, _SHAPE_ALPHA / 2) * error + _SHARPEST)
 
 
@@ -104,8 +105,7 @@ def _aligned(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[floa
     weight = np.exp(-u * u / 2)
     pull = (weight * u).sum(axis=1)
     slope = float((weight * (1 - u * u)).sum()) / width
-    groups = np.arange(pairs) * min(pairs, _GROUPS) // pairs
-    count = int(groups[-1]) + 1
+    groups, count = _grouped(pairs)
     across = groups[of_base] != groups[of_cand]
     pulls = np.bincount(groups[of_base], pull, count) + np.bincount(groups[of_cand], pull * across, count)
     se = math.sqrt(count / (count - 1) * float(np.square(pulls).sum())) / slope if slope > 0 else math.inf
@@ -126,3 +126,18 @@ def _mode(values: NDArray[np.float64], width: float) -> float:
         if abs(shift - last) < _SETTLED * width:
             break
     return shift
+
+
+def _whole(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[float, float]:
+    """Log ratio of whole times and its standard error, of log times (pairs, steps) each."""
+    sums = [np.exp(arm).sum(axis=1) for arm in (base, cand)]
+    groups, count = _grouped(len(base))
+    shares = [np.bincount(groups, each, count) / each.sum() for each in sums]
+    se = math.sqrt(count / (count - 1) * float(np.square(shares[0] - shares[1]).sum()))
+    return math.log(sums[0].sum() / sums[1].sum()), se
+
+
+def _grouped(pairs: int) -> tuple[NDArray[np.int64], int]:
+    """The group of each pair, and how many groups there are."""
+    count = min(pairs, _GROUPS)
+    return np.arange(pairs) * count // pairs, count

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.dueling import estimates
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gating_change import FUSIONS, Checkout
 from gemma3n_perf.gating_git import Repository

@@ -1,10 +1,12 @@
 import datetime as dt
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gemma3n_perf import dueling
+from gemma3n_perf.duel_pace import LEAST_PAIRS, pace, scatter
 from gemma3n_perf.errors import InvalidError, NonFiniteError, UsageError, WorkerFailedError
 from gemma3n_perf.measure.duel import Fought, Rules
 from gemma3n_perf.stats.spread import noise_floor
@@ -88,7 +90,7 @@ def test_a_slow_workload_has_the_fewest_pairs_and_no_fewer(tmp_path: Path) -> No
     """At 2 s a token a launch of six pairs is as short as it gets."""
     arena = Arena(lambda name, launch: 2.0)
     launch = duel(arena, tmp_path, workloads=("e2b-4bit/text/pp4-tg4",), budget_s=400.0)
-    assert len(launch.fought["e2b-4bit/text/pp4-tg4"].launches[0].pairs) == dueling.LEAST_PAIRS
+    assert len(launch.fought["e2b-4bit/text/pp4-tg4"].launches[0].pairs) == LEAST_PAIRS
 
 
 def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) -> None:
@@ -103,8 +105,8 @@ def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) 
 
 def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
     """Launches shrink until three fit."""
-    assert dueling.pace(Policy(), Rules(6.0, 3))(0.24, 5.0) == 8
-    assert dueling.pace(Policy(), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
+    assert pace(Policy(), Rules(6.0, 3))(0.24, 5.0) == 8
+    assert pace(Policy(), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,15 @@ def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
 )
 def test_launches_of_slow_starters_are_longer(budget_s: float, start_s: float, launch_s: float) -> None:
     """So that starts do not take most of the time; an eighth of the budget at most, so that launches are not few."""
-    pairs = dueling.pace(Policy(), Rules(budget_s, 3))(0.25, start_s)
+    pairs = pace(Policy(), Rules(budget_s, 3))(0.25, start_s)
     assert 0.25 * pairs == pytest.approx(launch_s, abs=0.3)
+
+
+def test_beside_a_gpu_launches_are_longer() -> None:
+    """On its host pairs scatter more: so short blocks, and as slow to start, a CPU would have launches of 4 s."""
+    gpu = replace(CHIP, vendor="nvidia")
+    lengths = [pace(Policy(), Rules(120.0, 3), scatter(chip))(0.05, 10.0) * 0.05 for chip in (CHIP, gpu)]
+    assert lengths == pytest.approx([4.0, 10.0], abs=0.3)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.dueling import estimates
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.evidence_session import AskedEvidence, FusionDuel, Keep, Means, Wanted, expand, gather, refusal
 from gemma3n_perf.hardware.types import Chip

@@ -7,13 +7,15 @@ import datetime as dt
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.duel_judgements import judgements
+from gemma3n_perf.duel_pace import pace, scatter
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
@@ -21,44 +23,21 @@ from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
 from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest, fight
 from gemma3n_perf.measure.environments import Environments, installed_requirements
-from gemma3n_perf.measure.launch import Launch, Pairs
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.ready import Builder, ReadyArm
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.measure.tools import ON_CPU, Cut, Job, Tools
 from gemma3n_perf.measure.workers import spawn
 from gemma3n_perf.measure.worktrees import Worktrees
-from gemma3n_perf.stats.detectable import plan
-from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate
 from gemma3n_perf.store import noise as noise_store
-from gemma3n_perf.verdict.judge import Duel, judge_many, should_stop
+from gemma3n_perf.verdict.judge import should_stop
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, invalid, not_measured
+from gemma3n_perf.verdict.types import Caution, Judgement
 from gemma3n_perf.workload import cache
-
-LAUNCH_S = (3.0, 10.0)
-"""Seconds of measuring in a launch: fewer waste starts, more waste launches (docs/method.md)."""
-
-MOST_OF_BUDGET = 1 / 8
-"""Share of a budget that one launch may take: the interval of a handful of launches is wide."""
-
-LEAST_PAIRS = 6
-_LAUNCH_SD, _PAIR_SD, _PAIR_SD_BESIDE = 0.005, 0.03, 0.1
-"""For dividing a budget: how launches and pairs of blocks scatter on a CPU, and pairs where a device computes beside
-it, as measured on hosts of GPUs, whose cores are shared."""
-
-_LAST_TAIL = 0.02
-_SHAPE = Caution(
-    "shape",
-    "the steps of the arms scatter in different shapes, so whole times are compared",
-    "look at the steps in the record: one arm may be slow now and then",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +56,6 @@ class Here:
         """The class's calibrated noise floor, or None. Raises MalformedRecordError."""
         found = noise_store.read(self.baselines, self.chip.chip_class)
         return found.floor if found else None
-
-    @property
-    def pair_sd(self) -> float:
-        """How much a pair of blocks is expected to scatter, in log units."""
-        return _PAIR_SD if self.chip.vendor == "cpu" else _PAIR_SD_BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +136,8 @@ def contested(
         found: dict[Bout, Judgement] = {}
         for arm in numbered[1:]:
             own = {bout[0]: one for bout, one in state.items() if bout[1] == arm.name}
-            one_duel = Asked(asked.baseline, arm.text, asked.workloads, asked.budget_s, policy=asked.policy)
-            for name, judgement in judgements(own, asked=one_duel, noise=noise, today=on).items():
-                found[name, arm.name] = judgement
+            judged_now = judgements(own, budget_s=asked.budget_s, policy=asked.policy, noise=noise, today=on)
+            found |= {(name, arm.name): judgement for name, judgement in judged_now.items()}
         return found
 
     def look(state: Mapping[Bout, Fought]) -> frozenset[Bout]:
@@ -182,7 +155,7 @@ def contested(
         return {bout: (one, found[bout]) for bout, one in state.items()}
 
     state = contest(
-        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, machine.pair_sd),
+        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, scatter(machine.chip)),
         launched=lambda so_far: launched(answers(so_far)),
     )  # fmt: skip
     return answers(state)
@@ -228,7 +201,7 @@ def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
     date, noise = now or dt.datetime.now(dt.UTC), machine.noise
     rules = Rules(asked.budget_s, asked.policy.min_launches, asked.sessions)
     arms = machine.builder.pair(parse(asked.baseline), parse(asked.candidate), same=asked.aa)
-    judged = partial(judgements, asked=asked, noise=noise, today=date.date())
+    judged = partial(judgements, budget_s=asked.budget_s, policy=asked.policy, noise=noise, today=date.date())
 
     def look(state: Mapping[str, Fought]) -> frozenset[str]:
         if not asked.settle:
@@ -236,93 +209,14 @@ def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
         return frozenset(name for name, found in judged(state).items() if should_stop(found))
 
     jobs = [job(name, asked.sources, machine.root) for name in asked.workloads]
-    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, machine.pair_sd))
+    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, scatter(machine.chip)))
     return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
-
-
-def judgements(
-    state: Mapping[str, Fought], *, asked: Asked, noise: NoiseFloor | None, today: dt.date
-) -> Mapping[str, Judgement]:
-    """Judge all workloads as one family; a failed one is not-measured or invalid by its error."""
-    sound = {name: one for name, one in state.items() if one.failure is None}
-    duels = {name: Duel(estimates(one.launches), asked.budget_s, budget_spent=one.spent) for name, one in sound.items()}
-    found = judge_many(duels, asked.policy, noise=noise, today=today) if duels else {}
-    of_shape = {name for name, one in sound.items() if differ_in_shape(_each(one.launches))}
-    found = {
-        name: replace(one, cautions=(*one.cautions, _SHAPE)) if name in of_shape else one for name, one in found.items()
-    }
-    return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
-
-
-def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
-    """Reduce each launch to its estimate."""
-    return by_shape(_each(launches))
-
-
-def _each(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
-    return tuple(
-        _estimate(
-            tuple(one.tpot_s(arm) for arm in ARMS), tuple(one.step_s(arm) for arm in ARMS), one.seconds, one.session
-        )
-        for one in launches
-    )
-
-
-@lru_cache(maxsize=8192)
-def _estimate(
-    blocks: tuple[tuple[float, ...], ...],
-    steps: tuple[tuple[tuple[float, ...], ...], ...],
-    seconds: float,
-    session: int,
-) -> LaunchEstimate:
-    """A look comes after every launch, and all the launches before it have not changed."""
-    return estimate(*blocks, steps=steps, seconds=seconds, session=session)
-
-
-def pace(policy: Policy, rules: Rules, pair_sd: float = _PAIR_SD) -> Pairs:
-    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``),
-    where pairs scatter by ``pair_sd``.
-
-    Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
-    """
-    needed = rules.min_launches * rules.sessions
-
-    def pairs(pair_s: float, start_s: float) -> int:
-        shortest = needed * LEAST_PAIRS * pair_s
-        if rules.budget_s < shortest:
-            raise UsageError(
-                f"a budget of {rules.budget_s:g} s is too short: {needed} launches of {LEAST_PAIRS} pairs of blocks "
-                f"take {shortest:.1f} s of measuring here",
-                expected=f"at least {shortest:.1f} s",
-                remedy=f"pass --budget {int(shortest * 1.1) + 1}",
-            )
-        wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
-        best = plan(
-            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=pair_sd,
-            threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
-        )  # fmt: skip
-        most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))
-        seconds = min(max(best.launch_s, LAUNCH_S[0]), most, rules.budget_s / needed)
-        return max(LEAST_PAIRS, int(seconds / pair_s + 1e-9))
-
-    return pairs
 
 
 def job(workload: str, sources: Mapping[str, str], root: Path) -> Job:
     """Return the job of a workload; ``sources`` are checkpoints that are no presets."""
     name = workload.split("/")[0]
     return Job(workload, sources.get(name, name), str(root))
-
-
-def _failed(one: Fought) -> Judgement:
-    error = one.failure
-    assert error is not None
-    make = invalid if error.verdict == Verdict.INVALID else not_measured
-    judged = replace(make(error.found), launches=len(one.launches), measured_s=one.seconds)
-    if not error.remedy:
-        return judged
-    said = f"expected {error.expected}" if error.expected else error.found
-    return replace(judged, cautions=(Caution(type(error).__name__, said, error.remedy),))
 
 
 def _with_notes(

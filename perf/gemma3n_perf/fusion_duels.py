@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from gemma3n_perf import dueling
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.evidence_session import Duels, FusionDuel, Keep, Measure
 from gemma3n_perf.measure.duel import Fought
 from gemma3n_perf.measure.launch import Launch
@@ -68,4 +69,4 @@ def _of(session: int, launches: Sequence[Launch], until_s: float) -> Judgement:
     """Judge one session alone; it may use what earlier ones left of the seconds that go to all of them."""
     own = [launch for launch in launches if launch.session == session]
     before_s = sum(launch.seconds for launch in launches if launch.session < session)
-    return judge(dueling.estimates(own), Policy(), budget_s=until_s - before_s, budget_spent=True)
+    return judge(estimates(own), Policy(), budget_s=until_s - before_s, budget_spent=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gemma3n_perf.dueling import estimates
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gating_git import Repository, changed_words
 from gemma3n_perf.hardware.types import Chip, Stack

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma3n_perf import dueling
+from gemma3n_perf.duel_judgements import estimates
+from gemma3n_perf.duel_pace import pace, scatter
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse, parts
@@ -81,7 +83,7 @@ def round_of_duels(
 
     def judged(bout: Bout, one: Fought) -> Judgement:
         lane = by_name[bout[1]]
-        launches = dueling.estimates([lane.named(launch) for launch in one.launches])
+        launches = estimates([lane.named(launch) for launch in one.launches])
         return judge(launches, policy, budget_s=budget_s, budget_spent=one.spent)
 
     def look(state: Mapping[Bout, Fought]) -> frozenset[Bout]:
@@ -89,7 +91,7 @@ def round_of_duels(
 
     rules = Rules(budget_s, policy.min_launches)
     jobs = [dueling.job(workload, {}, machine.root)]
-    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=dueling.pace(policy, rules, machine.pair_sd))
+    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=pace(policy, rules, scatter(machine.chip)))
     for one in state.values():
         if isinstance(one.failure, PerfError):
             raise one.failure

@@ -7,6 +7,7 @@ import pytest
 
 from gemma3n_perf import dueling
 from gemma3n_perf.commands import duel as command
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError
 from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.store import duels as store
@@ -43,7 +44,7 @@ def test_a_record_keeps_steps_and_is_judged_by_them(tmp_path: Path) -> None:
     kept = command.record(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here)
     again = store.decode(store.encode(kept), "x")
     assert again == kept
-    found = dueling.estimates(again.duels[0].raw)
+    found = estimates(again.duels[0].raw)
     told = judge(found, kept.policy, budget_s=kept.budget_s, budget_spent=kept.duels[0].budget_spent)
     assert (told.effect, told.low, told.high) == (kept.effect, kept.low, kept.high)
     blocks = [estimate_launch(one.tpot_s("baseline"), one.tpot_s("candidate"), seconds=1) for one in again.duels[0].raw]
@@ -68,7 +69,7 @@ def test_a_record_has_the_documented_fields(record: store.DuelRecord) -> None:
 def test_a_recorded_duel_can_be_judged_again(record: store.DuelRecord) -> None:
     """The raw blocks give the same verdict and interval."""
     duel = record.duels[0]
-    again = judge(dueling.estimates(duel.raw), record.policy, budget_s=record.budget_s, budget_spent=duel.budget_spent)
+    again = judge(estimates(duel.raw), record.policy, budget_s=record.budget_s, budget_spent=duel.budget_spent)
     assert again.verdict.value == record.verdict
     assert (again.effect, again.low, again.high) == (record.effect, record.low, record.high)
 

@@ -28,8 +28,8 @@ def duel(rng: np.random.Generator, faster: float) -> Judgement:
 
 @pytest.mark.parametrize(("faster", "right"), [(0.0, Verdict.NO_CHANGE), (0.02, Verdict.WIN), (-0.02, Verdict.LOSS)])
 def test_duels_on_a_host_of_two_speeds_are_right(faster: float, right: Verdict) -> None:
-    """Nearly all say what is there, and at most one of 200 what is not: a rule that takes whole times where three launches
-    happen to agree on them called one of 27 identical arms changed."""
+    """Nearly all say what is there, and at most one of 200 what is not: a rule that takes whole times where three
+    launches happen to agree on them called one of 27 identical arms changed."""
     rng = np.random.default_rng(21)
     found = [duel(rng, faster) for _ in range(400)]
     said = [one.verdict for one in found]

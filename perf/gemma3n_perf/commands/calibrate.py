@@ -7,6 +7,7 @@ from typing import TextIO
 
 from gemma3n_perf import dueling
 from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
+from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.report.duels import interval
@@ -58,7 +59,7 @@ def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[s
                 expected="A/A duels without a failure; nothing was stored",
                 remedy=next((caution.remedy for caution in judged.cautions), "see what it says, then calibrate again"),
             ) from fought.failure
-        measured = dueling.estimates(fought.launches)
+        measured = estimates(fought.launches)
         found.append(
             store.AaDuel(name, tuple(one.log_ratio for one in measured), tuple(one.seconds for one in measured))
         )

@@ -1,7 +1,6 @@
 """How long the launches of a duel are: a budget, divided into launches of so many pairs of blocks."""
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.measure.duel import Rules
 from gemma3n_perf.measure.launch import Pairs
 from gemma3n_perf.stats.detectable import plan
@@ -16,21 +15,12 @@ MOST_OF_BUDGET = 1 / 8
 LEAST_PAIRS = 6
 """How few pairs of blocks a launch may have."""
 
-_LAUNCH_SD, _PAIR_SD, _PAIR_SD_BESIDE = 0.005, 0.03, 0.1
-"""For dividing a budget: how launches and pairs of blocks scatter on a CPU, and pairs where a device computes beside
-it, as measured on hosts of GPUs, whose cores are shared."""
-
+_LAUNCH_SD, _PAIR_SD = 0.005, 0.03
 _LAST_TAIL = 0.02
 
 
-def scatter(chip: Chip) -> float:
-    """Return how much a pair of blocks is expected to scatter on a chip, in log units."""
-    return _PAIR_SD if chip.vendor == "cpu" else _PAIR_SD_BESIDE
-
-
-def pace(policy: Policy, rules: Rules, pair_sd: float = _PAIR_SD) -> Pairs:
-    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``),
-    where pairs scatter by ``pair_sd``.
+def pace(policy: Policy, rules: Rules) -> Pairs:
+    """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
 
     Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
     """
@@ -47,7 +37,7 @@ def pace(policy: Policy, rules: Rules, pair_sd: float = _PAIR_SD) -> Pairs:
             )
         wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
         best = plan(
-            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=pair_sd,
+            wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
             threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
         )  # fmt: skip
         most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.duel_judgements import judgements
-from gemma3n_perf.duel_pace import pace, scatter
+from gemma3n_perf.duel_pace import pace
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
@@ -155,7 +155,7 @@ def contested(
         return {bout: (one, found[bout]) for bout, one in state.items()}
 
     state = contest(
-        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, scatter(machine.chip)),
+        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules),
         launched=lambda so_far: launched(answers(so_far)),
     )  # fmt: skip
     return answers(state)
@@ -209,7 +209,7 @@ def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
         return frozenset(name for name, found in judged(state).items() if should_stop(found))
 
     jobs = [job(name, asked.sources, machine.root) for name in asked.workloads]
-    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules, scatter(machine.chip)))
+    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
     return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
 
 

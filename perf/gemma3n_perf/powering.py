@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gemma3n_perf import dueling
 from gemma3n_perf.duel_judgements import estimates
-from gemma3n_perf.duel_pace import pace, scatter
+from gemma3n_perf.duel_pace import pace
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse, parts
@@ -91,7 +91,7 @@ def round_of_duels(
 
     rules = Rules(budget_s, policy.min_launches)
     jobs = [dueling.job(workload, {}, machine.root)]
-    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=pace(policy, rules, scatter(machine.chip)))
+    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=pace(policy, rules))
     for one in state.values():
         if isinstance(one.failure, PerfError):
             raise one.failure

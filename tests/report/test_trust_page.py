@@ -35,8 +35,8 @@ def test_the_page_counts_every_verdict_and_says_the_same_twice() -> None:
     assert files == trust_page.build(measured, {"cpu-fake-2c": duels})
 
 
-def test_where_steps_were_told_the_page_says_how_they_were_read() -> None:
-    """And how far whole times would have scattered."""
+def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
+    """Each with what it scatters by; a class that told none has no such part."""
     rng = random.Random(3)
 
     def launch() -> PowerLaunch:
@@ -47,4 +47,9 @@ def test_where_steps_were_told_the_page_says_how_they_were_read() -> None:
     one = replace(duel(0.0, "no-change", 1), launches=tuple(launch() for _ in range(4)))
     measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials([one]))}
     page = trust_page.build(measured, {"cpu-fake-2c": [one]})[trust_page.PAGE].decode()
-    assert "These are the 4 launches whose steps were told, aligned; whole times scatter by 0." in page
+    assert "Of 4 launches of this class the steps were told." in page
+    assert "| aligned (used) | 0." in page
+    assert "| ratio of whole times | 0." in page
+    plain = [duel(0.0, "no-change", 1)]
+    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(plain))}
+    assert "steps" not in trust_page.build(measured, {"cpu-fake-2c": plain})[trust_page.PAGE].decode()

@@ -100,16 +100,13 @@ def stepwise(seed: int, truth: float = 0.0) -> PowerLaunch:
     return PowerLaunch(4.0, base, cand, steps)
 
 
-def test_how_close_aligned_steps_come_is_told_beside_whole_times() -> None:
+def test_ways_to_read_steps_are_held_against_the_truth() -> None:
     """Of the launches that told their steps, and of no others."""
-    trials = [trust.trial(0.02, 60.0, "win", 0.01, 0.03, [stepwise(seed, 0.02) for seed in range(10)])]
-    trials.append(made(0.0, "no-change", sd=0.2))
-    found = trust.whole_spread(trials)
-    assert found is not None
-    launches, whole = found
-    assert launches == 10
-    assert trust.spread(trials)[0] < 0.65 * whole
-    assert trust.whole_spread(trials[1:]) is None
+    launches = [(stepwise(seed, 0.02), 0.02) for seed in range(10)]
+    count, errors = trust.step_errors([*launches, (PowerLaunch(4.0, (0.02, 0.02), (0.01, 0.01)), 0.0)])
+    assert count == 10
+    assert errors["aligned (used)"] < min(0.01, errors["mean of pairs"], errors["median, pairs side by side"])
+    assert trust.step_errors([]) == (0, {})
 
 
 def test_duels_are_resampled_from_launches_that_were_read_as_they_are_now() -> None:

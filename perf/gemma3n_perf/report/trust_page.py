@@ -65,12 +65,13 @@ def _section(
         f"{_count(len(trials), 'duel')} of `{head.workload}` in {_count(rounds, 'round')}, "
         f"{_count(round(minutes), 'minute')} of measuring, "
         f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. Launches scatter about the "
-        f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).{_steps(trials)}",
+        f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).",
         f"![Share of duels said to differ, against the true effect]({plot})",
         "### Verdicts of this suite",
         _verdicts(groups),
         "### Every rule on the same launches",
         _rules(groups),
+        *_steps(duels),
         *_resampling(trials),
         f"To repeat: `gemma3n-perf power --workload {head.workload}`, which adds a round to "
         f"`baselines/{chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
@@ -78,19 +79,21 @@ def _section(
     return "\n\n".join(lines) + "\n"
 
 
-def _steps(trials: Sequence[Trial]) -> str:
-    found = trust.whole_spread(trials)
-    if found is None:
-        return ""
-    launches, whole = found
-    return (
-        f" These are the {launches} launches whose steps were told, aligned; "
-        f"whole times scatter by {100 * whole:.2f} %."
-    )
+def _steps(duels: Sequence[PowerDuel]) -> list[str]:
+    count, errors = trust.step_errors([(launch, duel.truth) for duel in duels for launch in duel.launches])
+    if not count:
+        return []
+    rows = [(name, f"{100 * error:.2f} %") for name, error in errors.items()]
+    return [
+        "### Ways to read the steps of a launch",
+        f"Of {_count(count, 'launch', 'launches')} of this class the steps were told. Here is what a launch's number "
+        "scatters by about the truth (root mean square), read by this suite and in other ways ([method](method.md)):",
+        table(("estimator", "scatter"), rows, left=("estimator",)),
+    ]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, what: str, plural: str = "") -> str:
+    return f"{number} {what if number == 1 else plural or what + 's'}"
 
 
 def _resampling(trials: Sequence[Trial]) -> list[str]:

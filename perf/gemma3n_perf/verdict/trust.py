@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.stats import step_rivals
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.peers import RULES
 from gemma3n_perf.stats.steps import by_shape, estimate
@@ -206,8 +207,13 @@ def spread(trials: Sequence[Trial]) -> tuple[float, float]:
     return relative_change(rms[0]), relative_change(rms[1])
 
 
-def whole_spread(trials: Sequence[Trial]) -> tuple[int, float] | None:
-    """Return of how many launches the steps were told, and how far their whole times scatter about the truth; None of
-    none."""
-    errors = [one.whole - np.log1p(each.truth) for each in trials for one in each.launches if one.whole is not None]
-    return (len(errors), relative_change(float(np.sqrt(np.mean(np.square(errors)))))) if errors else None
+def step_errors(launches: Sequence[tuple[LaunchTimes, float]]) -> tuple[int, Mapping[str, float]]:
+    """Return how many launches told their steps, and how far each way to read them scatters about the truth: fractions
+    (root mean square). Launches come with their true effect."""
+    told = [
+        (np.log(np.array(one.steps_s[0])), np.log(np.array(one.steps_s[1])), float(np.log1p(truth)))
+        for one, truth in launches
+        if len(one.steps_s) == 2
+    ]
+    found = step_rivals.errors(told) if told else {}
+    return len(told), {name: relative_change(error) for name, error in found.items()}

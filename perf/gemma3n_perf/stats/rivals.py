@@ -15,6 +15,9 @@ from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.stats.spread import Floats
 
 Estimator = Callable[[Floats, Floats], float]
+Scatter = Callable[[str, int, int, int], Mapping[str, float]]
+"""From a noise, the pairs of a launch, how many launches, and a seed, to the scatter of each estimator."""
+
 NOISES = ("gaussian", "spikes", "skewed", "bursts", "random walk", "trend")
 
 
@@ -85,24 +88,40 @@ def scatter(kind: str, pairs: int, launches: int, seed: int) -> Mapping[str, flo
     return {name: float(np.std(values)) for name, values in found.items()}
 
 
-def table(pairs: int, launches: int, seed: int) -> str:
-    """Markdown table of the scatter of every estimator, per cent."""
-    columns = [scatter(kind, pairs, launches, seed + i) for i, kind in enumerate(NOISES)]
-    lines = ["| estimator | " + " | ".join(NOISES) + " |", "|---" * (len(NOISES) + 1) + "|"]
-    for name in ESTIMATORS:
-        lines.append(f"| {name} | " + " | ".join(f"{100 * column[name]:.2f}" for column in columns) + " |")
-    return "\n".join(lines)
+def compare(
+    arguments: Sequence[str],
+    out: TextIO,
+    *,
+    name: str,
+    about: str | None,
+    measure: Scatter,
+    noises: Sequence[str],
+    pairs: int,
+    launches: int,
+) -> int:
+    """Print the scatter of every estimator that ``measure`` knows, per cent, a column for each noise, in Markdown.
+
+    ``arguments`` override how many pairs and launches there are, and the seed of the first column.
+    """  # fmt: skip
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--pairs", type=int, default=pairs, help=f"pairs of blocks per launch (default {pairs})")
+    parser.add_argument("--launches", type=int, default=launches, help=f"launches per noise (default {launches})")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first column (default 1)")
+    args = parser.parse_args(arguments)
+    columns = [measure(kind, args.pairs, args.launches, args.seed + i) for i, kind in enumerate(noises)]
+    lines = ["| estimator | " + " | ".join(noises) + " |", "|---" * (len(noises) + 1) + "|"]
+    for estimator in columns[0]:
+        lines.append(f"| {estimator} | " + " | ".join(f"{100 * column[estimator]:.2f}" for column in columns) + " |")
+    print("\n".join(lines), file=out)
+    return 0
 
 
 def main(arguments: Sequence[str], out: TextIO) -> int:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(prog="python -m gemma3n_perf.stats.rivals", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20, help="pairs of blocks per launch (default 20)")
-    parser.add_argument("--launches", type=int, default=4000, help="launches per kind of noise (default 4000)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the first column (default 1)")
-    args = parser.parse_args(arguments)
-    print(table(args.pairs, args.launches, args.seed), file=out)
-    return 0
+    return compare(
+        arguments, out, name="gemma3n_perf.stats.rivals", about=__doc__, measure=scatter, noises=NOISES,
+        pairs=20, launches=4000,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,18 +5,17 @@ speeds. ``python -m gemma3n_perf.stats.step_rivals`` prints the table of docs/me
 repeats.
 """
 
-import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
 
 from gemma3n_perf.stats.estimates import estimate_launch
+from gemma3n_perf.stats.rivals import Estimator, compare
 from gemma3n_perf.stats.spread import Floats
 from gemma3n_perf.stats.steps import estimate_steps
 
-Estimator = Callable[[Floats, Floats], float]
 NOISES = ("gaussian", "stalls", "two speeds", "two speeds, stalls")
 _STEPS, _DROPPED = 5, 2
 
@@ -85,24 +84,12 @@ def errors(launches: Sequence[tuple[Floats, Floats, float]]) -> Mapping[str, flo
     }
 
 
-def table(pairs: int, launches: int, seed: int) -> str:
-    """Markdown table of the scatter of every estimator, per cent."""
-    columns = [scatter(kind, pairs, launches, seed + i) for i, kind in enumerate(NOISES)]
-    lines = ["| estimator | " + " | ".join(NOISES) + " |", "|---" * (len(NOISES) + 1) + "|"]
-    for name in ESTIMATORS:
-        lines.append(f"| {name} | " + " | ".join(f"{100 * column[name]:.2f}" for column in columns) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str], out: TextIO) -> int:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(prog="python -m gemma3n_perf.stats.step_rivals", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=28, help="pairs of blocks per launch (default 28)")
-    parser.add_argument("--launches", type=int, default=2000, help="launches per kind of noise (default 2000)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the first column (default 1)")
-    args = parser.parse_args(arguments)
-    print(table(args.pairs, args.launches, args.seed), file=out)
-    return 0
+    return compare(
+        arguments, out, name="gemma3n_perf.stats.step_rivals", about=__doc__, measure=scatter, noises=NOISES,
+        pairs=28, launches=2000,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

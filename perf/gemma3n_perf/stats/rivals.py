@@ -102,7 +102,7 @@ def compare(
     """Print the scatter of every estimator that ``measure`` knows, per cent, a column for each noise, in Markdown.
 
     ``arguments`` override how many pairs and launches there are, and the seed of the first column.
-    """  # fmt: skip
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
     parser.add_argument("--pairs", type=int, default=pairs, help=f"pairs of blocks per launch (default {pairs})")
     parser.add_argument("--launches", type=int, default=launches, help=f"launches per noise (default {launches})")

@@ -28,11 +28,10 @@ def judgements(
     """Judge all workloads as one family, each of ``budget_s``; a failed one is not-measured or invalid by its error."""
     sound = {name: one for name, one in state.items() if one.failure is None}
     duels = {name: Duel(estimates(one.launches), budget_s, budget_spent=one.spent) for name, one in sound.items()}
-    found = judge_many(duels, policy, noise=noise, today=today) if duels else {}
-    of_shape = {name for name, one in sound.items() if differ_in_shape(_each(one.launches))}
-    found = {
-        name: replace(one, cautions=(*one.cautions, _SHAPE)) if name in of_shape else one for name, one in found.items()
-    }
+    found = dict(judge_many(duels, policy, noise=noise, today=today)) if duels else {}
+    for name, judged in found.items():
+        if differ_in_shape(_each(sound[name].launches)):
+            found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
 
 

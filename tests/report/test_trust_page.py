@@ -50,6 +50,11 @@ def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
     assert "Of 4 launches of this class the steps were told." in page
     assert "| aligned (used) | 0." in page
     assert "| ratio of whole times | 0." in page
+    assert ". Launches scatter about the truth" in page
+    both = [one, duel(0.0, "no-change", 2)]
+    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(both))}
+    page = trust_page.build(measured, {"cpu-fake-2c": both})[trust_page.PAGE].decode()
+    assert "The 4 launches whose steps were told (of 14; the others were read another way) scatter about" in page
     plain = [duel(0.0, "no-change", 1)]
     measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(plain))}
     assert "steps" not in trust_page.build(measured, {"cpu-fake-2c": plain})[trust_page.PAGE].decode()

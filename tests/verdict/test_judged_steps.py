@@ -7,7 +7,7 @@ from gemma3n_perf.stats.steps import by_shape, estimate_steps
 from gemma3n_perf.verdict.judge import judge, should_stop
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, Verdict
-from tests.stats.test_steps import steps
+from tests.stats.host import steps
 
 LAUNCH_S, LAUNCHES = 10.0, 12
 

@@ -64,8 +64,8 @@ def _section(
         f"## {chip_class}",
         f"{_count(len(trials), 'duel')} of `{head.workload}` in {_count(rounds, 'round')}, "
         f"{_count(round(minutes), 'minute')} of measuring, "
-        f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. Launches scatter about the "
-        f"truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).",
+        f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. {_which(trials)} scatter "
+        f"about the truth by {100 * scatter:.2f} % (their own blocks show {100 * shown:.2f} %).",
         f"![Share of duels said to differ, against the true effect]({plot})",
         "### Verdicts of this suite",
         _verdicts(groups),
@@ -77,6 +77,13 @@ def _section(
         f"`baselines/{chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"
+
+
+def _which(trials: Sequence[Trial]) -> str:
+    read, told = len(trust.drawn_from(trials)), sum(len(one.launches) for one in trials)
+    if read == told:
+        return "Launches"
+    return f"The {read} launches whose steps were told (of {told}; the others were read another way)"
 
 
 def _steps(duels: Sequence[PowerDuel]) -> list[str]:

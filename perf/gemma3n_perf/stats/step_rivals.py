@@ -14,7 +14,7 @@ import numpy as np
 from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.stats.rivals import Estimator, compare
 from gemma3n_perf.stats.spread import Floats
-from gemma3n_perf.stats.steps import estimate_steps
+from gemma3n_perf.stats.steps import beside, estimate_steps
 
 NOISES = ("gaussian", "stalls", "two speeds", "two speeds, stalls")
 _STEPS, _DROPPED = 5, 2
@@ -49,8 +49,8 @@ def _by_step(base: Floats, cand: Floats) -> float:
 
 
 def _beside(base: Floats, cand: Floats) -> float:
-    near = [base - cand, base[1:] - cand[:-1], base[:-1] - cand[1:]]
-    return float(np.median(np.concatenate(near)))
+    of_base, of_cand = beside(len(base))
+    return float(np.median(base[of_base] - cand[of_cand]))
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
@@ -65,7 +65,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
 
 
 def scatter(kind: str, pairs: int, launches: int, seed: int) -> Mapping[str, float]:
-    """Standard deviation of each estimator over A/A launches of ``pairs`` randomly ordered pairs, log units."""
+    """Root mean square of each estimator over A/A launches of ``pairs`` randomly ordered pairs, log units."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(launches):

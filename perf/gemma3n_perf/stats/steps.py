@@ -91,12 +91,16 @@ def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
     return bool(abs(float(gaps.mean())) > -stdtrit(n - 1, _SHAPE_ALPHA / 2) * error + _SHARPEST)
 
 
+def beside(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which baseline blocks meet which candidate blocks: those of one pair, and of pairs side by side."""
+    own = np.arange(pairs)
+    return np.concatenate([own, own[1:], own[:-1]]), np.concatenate([own, own[:-1], own[1:]])
+
+
 def _aligned(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[float, float]:
     """Shift and standard error of log times, (pairs, steps) each."""
     pairs, steps = base.shape
-    own = np.arange(pairs)
-    beside = [(own, own), (own[1:], own[:-1]), (own[:-1], own[1:])]
-    of_base, of_cand = (np.concatenate(side) for side in zip(*beside, strict=True))
+    of_base, of_cand = beside(pairs)
     differences = base[of_base] - cand[of_cand]
     neighbours = np.abs(np.concatenate([np.diff(base, axis=1), np.diff(cand, axis=1)]))
     width = max(float(np.median(neighbours)) / _NORMAL_MAD / math.sqrt(2) if steps > 1 else 0.0, _SHARPEST)

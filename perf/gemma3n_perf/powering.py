@@ -16,8 +16,10 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse, parts
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest
 from gemma3n_perf.measure.launch import Launch
+from gemma3n_perf.stats.spread import noise_floor
+from gemma3n_perf.store import noise
 from gemma3n_perf.store.duels import DuelRecord
-from gemma3n_perf.store.power import SCHEMA, PowerDuel, PowerHead, PowerLaunch
+from gemma3n_perf.store.power import SCHEMA, PowerDuel, PowerHead, PowerLaunch, PowerRecord
 from gemma3n_perf.verdict import trust
 from gemma3n_perf.verdict.judge import judge, should_stop
 from gemma3n_perf.verdict.policy import Policy
@@ -165,6 +167,38 @@ def head(workload: str, machine: dueling.Here) -> PowerHead:
 def head_of(record: DuelRecord) -> PowerHead:
     """Return what a campaign has in common that begins with a duel fought alone."""
     return PowerHead(SCHEMA, record.chip, record.workload, record.stacks[ARMS[0]])
+
+
+def calibration(record: PowerRecord) -> noise.NoiseRecord:
+    """Make a calibration of a campaign's A/A duels, one a round: those of a round share their processes.
+
+    Where the last tells its steps, so must the others: duels that are read another way have another spread.
+    Raises UsageError for fewer than two, and for duels that stopped before their budget: those that stop at what they
+    see show too little noise.
+    """
+    alike = [one for one in record.duels if not one.planted]
+    told = [all(launch.steps_s for launch in one.launches) for one in alike]
+    alike = [one for one, tells in zip(alike, told, strict=True) if tells == told[-1]]
+    kept = list({one.round: one for one in reversed(alike)}.values())[::-1]
+    early = sum(one.verdict != Verdict.INCONCLUSIVE.value for one in alike)
+    if early or len(kept) < 2:
+        found = f"{early} of {len(alike)} A/A duels ended with an answer" if early else f"{len(kept)} A/A duel(s)"
+        raise UsageError(
+            f"the campaign of {record.head.chip.chip_class}: {found}",
+            expected="A/A duels of two rounds or more, each of which used its budget",
+            remedy="gemma3n-perf calibrate, on a machine of the class",
+        )
+    duels = tuple(
+        noise.AaDuel(
+            record.head.workload,
+            tuple(each.log_ratio for each in one.launches),
+            tuple(each.seconds for each in one.launches),
+        )
+        for one in trials(kept)
+    )
+    date = max(one.date for one in kept)
+    floor = noise_floor([one.log_ratios for one in duels], dt.datetime.fromisoformat(date).date())
+    return noise.NoiseRecord(noise.SCHEMA, date, record.head.chip, record.head.stack, floor, duels)
 
 
 def trials(duels: Sequence[PowerDuel]) -> list[trust.Trial]:

@@ -3,17 +3,20 @@
 import argparse
 import datetime as dt
 import sys
+from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf import dueling
+from gemma3n_perf import dueling, powering
 from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
 from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.report.duels import interval
 from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise as store
+from gemma3n_perf.store import power as power_store
 from gemma3n_perf.verdict.types import Verdict
 
 HELP = "measure the noise floor of this chip class with A/A duels"
@@ -24,10 +27,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duels", type=int, default=8, metavar="N", help="A/A duels of each workload (default: 8)")
     add_workload_arguments(parser)
     add_budget(parser, "measuring time of each duel, all of it used", 30.0)
+    parser.add_argument(
+        "--recorded",
+        metavar="CLASS",
+        help="measure nothing; use the A/A duels of this chip class's campaign (gemma3n-perf power), on any machine",
+    )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
-    """Measure, print each duel and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    """Measure the duels or read them, and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    if args.recorded:
+        baselines = args.baselines or (suite_checkout() or Path()) / "baselines"
+        record = _recorded(baselines, args.recorded)
+    else:
+        baselines, record = _measured(args, out)
+    path = store.write(baselines, record)
+    floor = record.floor
+    out.write(
+        f"noise floor {100 * relative_change(floor.effect):.2f} %, spread between launches "
+        f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
+        f"{100 * relative_change(floor.largest):.2f} %\n"
+    )
+    out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}\n")
+    return 0
+
+
+def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, store.NoiseRecord]:
     if args.duels < 2:
         raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
     with dueling.machine(args.baselines, sys.stderr) as here:
@@ -37,16 +62,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         for number in range(1, args.duels + 1):
             asked = dueling.Asked("here", "here", workloads, args.budget, aa=True, settle=False, sources=sources)
             found += _one(dueling.duel(asked, here), number, args.duels, out)
-        record = _calibration(found, here)
-        path = store.write(here.baselines, record)
-    floor = record.floor
-    out.write(
-        f"noise floor {100 * relative_change(floor.effect):.2f} %, spread between launches "
-        f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
-        f"{100 * relative_change(floor.largest):.2f} %\n"
-    )
-    out.write(f"{path}: commit it with the baselines of {here.chip.chip_class}\n")
-    return 0
+        return here.baselines, _calibration(found, here)
+
+
+def _recorded(baselines: Path, chip_class: str) -> store.NoiseRecord:
+    path = power_store.power_path(baselines, chip_class)
+    campaign = power_store.read(path)
+    if campaign is None:
+        raise UsageError(
+            f"there is no {path}",
+            expected="the campaign of a chip class",
+            remedy="gemma3n-perf power, on a machine of the class",
+        )
+    return powering.calibration(campaign)
 
 
 def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[store.AaDuel]:

@@ -29,7 +29,7 @@ The duels of one round go through the same launches, each with blocks and looks 
 - The **peers' rules** are those of other tools, from their sources (`perf/gemma3n_perf/stats/peers.py`), over the same
   launches, for the same measuring time: one sample of each arm for each launch, interleaved as this suite measures.
   Their users rarely interleave, so in the field they fare worse.
-- Intervals of rates are exact at 95 % (Clopper and Pearson).
+- Intervals of rates are exact at 95 % (Clopper and Pearson). **+-** is half of the median interval of the effect.
 """
 
 
@@ -118,17 +118,27 @@ def _resampling(trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-_TRUTHS = ((0.0, 60.0), (0.0, 180.0), (-0.02, 60.0), (0.02, 60.0), (-0.01, 180.0), (0.01, 180.0), (-0.1, 60.0))
+_TRUTHS = (
+    (0.0, 60.0),
+    (0.0, 120.0),
+    (0.0, 180.0),
+    (-0.02, 60.0),
+    (0.02, 60.0),
+    (-0.01, 180.0),
+    (0.01, 180.0),
+    (-0.1, 60.0),
+)
 
 
 def _verdicts(groups: Sequence[Group]) -> str:
-    header = ("true effect", "budget", "duels", "win", "loss", "no-change", "inconclusive", "holds the truth",
+    header = ("true effect", "budget", "duels", "win", "loss", "no-change", "inconclusive", "holds the truth", "+-",
               "median s", "longest s")  # fmt: skip
     rows = [
         (
             _effect(group.truth), f"{group.budget_s:.0f} s", str(sum(group.verdicts.values())),
             *(str(group.verdicts.get(name, 0)) for name in ("win", "loss", "no-change", "inconclusive")),
-            _rate(group.covered), f"{group.median_s:.0f}", f"{group.longest_s:.0f}",
+            _rate(group.covered), "-" if group.half_width is None else _share(group.half_width),
+            f"{group.median_s:.0f}", f"{group.longest_s:.0f}",
         )
         for group in groups
     ]  # fmt: skip
@@ -151,12 +161,12 @@ def _rules(groups: Sequence[Group]) -> str:
 
 
 def _resampled(found: Sequence[Resampled]) -> str:
-    header = ("true effect", "budget", "win", "loss", "no-change", "inconclusive", "holds the truth", "mean s")
+    header = ("true effect", "budget", "win", "loss", "no-change", "inconclusive", "holds the truth", "+-", "mean s")
     rows = [
         (
             _effect(one.truth), f"{one.budget_s:.0f} s", _share(one.win.share), _share(one.loss.share),
             _share(one.no_change.share), _share(1 - one.win.share - one.loss.share - one.no_change.share),
-            _share(one.covered.share), f"{one.mean_s:.0f}",
+            _share(one.covered.share), _share(one.half_width), f"{one.mean_s:.0f}",
         )
         for one in found
     ]  # fmt: skip

@@ -90,12 +90,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All trials of one truth and budget. ``covered`` counts intervals that hold the truth; seconds of measuring."""
+    """All trials of one truth and budget. ``covered`` counts intervals that hold the truth; seconds of measuring.
+
+    ``half_width`` is half of the median interval, in effect; None where no trial has one.
+    """
 
     truth: float
     budget_s: float
     verdicts: Mapping[str, int]
     covered: Rate
+    half_width: float | None
     median_s: float
     longest_s: float
     rows: tuple[Row, ...]
@@ -138,9 +142,11 @@ def _group(trials: Sequence[Trial]) -> Group:
     for name, rule in RULES.items():
         said[name] = [rule(*one.samples) for one in trials]
     rows = tuple(_row(name, first.truth, calls) for name, calls in said.items())
+    halves = [((one.high or 0.0) - (one.low or 0.0)) / 2 for one in told]
     return Group(
-        first.truth, first.budget_s, verdicts, Rate(covered, len(told)), float(np.median(seconds)), seconds[-1], rows
-    )
+        first.truth, first.budget_s, verdicts, Rate(covered, len(told)), float(np.median(halves)) if halves else None,
+        float(np.median(seconds)), seconds[-1], rows,
+    )  # fmt: skip
 
 
 def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
@@ -151,7 +157,10 @@ def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Duels put together from launches that were really measured, drawn with replacement and moved to ``truth``."""
+    """Duels put together from launches that were really measured, drawn with replacement and moved to ``truth``.
+
+    ``half_width`` is half of the median interval, in effect.
+    """
 
     truth: float
     budget_s: float
@@ -160,6 +169,7 @@ class Resampled:
     loss: Rate
     no_change: Rate
     covered: Rate
+    half_width: float
     mean_s: float
 
 
@@ -190,11 +200,13 @@ def resample(
     drawn = rng.integers(0, len(pool), (duels, count))
     scenario = Scenario(effect=truth, launch_s=launch_s, budget_s=max(budget_s, count * launch_s))
     verdict, stopped, low, high = replay(values[drawn] + np.log1p(truth), np.square(errors)[drawn], scenario, policy)
-    inside = (np.expm1(low) <= truth + 1e-12) & (truth - 1e-12 <= np.expm1(high))
+    low, high = np.expm1(low), np.expm1(high)
+    inside = (low <= truth + 1e-12) & (truth - 1e-12 <= high)
     win, loss, same = (Rate(int((verdict == call).sum()), duels) for call in (1, -1, 0))
     return Resampled(
-        truth, budget_s, duels, win, loss, same, Rate(int(inside.sum()), duels), float(stopped.mean()) * launch_s
-    )
+        truth, budget_s, duels, win, loss, same, Rate(int(inside.sum()), duels), float(np.median(high - low)) / 2,
+        float(stopped.mean()) * launch_s,
+    )  # fmt: skip
 
 
 def spread(trials: Sequence[Trial]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""``gemma3n-perf fusion list|show|new``: which fusions there are, what one does and needs, and how to start another."""
+"""``gemma3n-perf fusion list|show|new|page``: which there are, what one does, how to start another, what all did."""
 
 import argparse
 from pathlib import Path
@@ -13,8 +13,10 @@ from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.store import admitted as admitted_store
+from gemma3n_perf.store import gate_policy_file, noise
 
-HELP = "list the fusions, show one, or start a new one"
+HELP = "list the fusions, show one, start a new one, or write the page of what was measured"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new = actions.add_parser("new", help="write a fusion that changes nothing yet, and its test")
     new.add_argument("name", metavar="NAME", help="lower-case words joined by hyphens")
     new.add_argument("--into", type=Path, metavar="FOLDER", help="the checkout to write into (default: this one)")
+    page = actions.add_parser("page", help="write the page of what was measured of every fusion")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
+    page.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print or write. Raises UsageError for an unknown or taken name, MalformedRecordError for a broken admission."""
     from gemma3n_perf.fusions import registry, scaffold  # imports every fusion, and MLX with them
 
+    if args.action == "page":
+        return _page(args, [registry.get(name) for name in registry.names()], out)
     if args.action == "new":
         root = args.into or suite_checkout()
         if root is None:
@@ -49,6 +57,25 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         admitted = registry.admitted(chip, baselines) if chip else None
         _list([registry.get(name) for name in registry.names()], chip, admitted.name if admitted else "", out)
     return 0
+
+
+def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
+    from gemma3n_perf import gating
+    from gemma3n_perf.report import evidence_page, pages
+
+    repo = suite_checkout() or Path()
+    baselines, docs = args.baselines or repo / "baselines", args.docs or repo / "docs"
+    evidence, ruling = gating.recorded(baselines, gate_policy_file.read(baselines / gate_policy_file.NAME))
+    known = {}
+    for chip_class in {one.chip.chip_class for one in evidence}:
+        calibrated = noise.read(baselines, chip_class)
+        floor = calibrated.floor if calibrated else None
+        known[chip_class] = evidence_page.Known(admitted_store.read(baselines, chip_class), floor)
+    files = evidence_page.build(fusions, evidence, ruling, known)
+    wanted = {docs / path: data for path, data in files.items()}
+    if args.check:
+        return pages.check(wanted, [], out, remedy="gemma3n-perf fusion page, then commit what it wrote")
+    return pages.refresh(wanted, [], docs / evidence_page.PAGE, out)
 
 
 def _chip() -> Chip | None:

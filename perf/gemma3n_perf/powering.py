@@ -19,13 +19,14 @@ from gemma3n_perf.measure.launch import Launch
 from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise
 from gemma3n_perf.store.duels import DuelRecord
-from gemma3n_perf.store.power import SCHEMA, PowerDuel, PowerHead, PowerLaunch, PowerRecord
+from gemma3n_perf.store.power import HERE, SCHEMA, PowerDuel, PowerHead, PowerLaunch, PowerRecord
 from gemma3n_perf.verdict import trust
 from gemma3n_perf.verdict.judge import judge, should_stop
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, Verdict
 
 _CANDIDATES = "candidates"
+_OF_HERE = ("fusion:", "env:", "engine:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,17 @@ def round_of_duels(
     *,
     number: int,
     policy: Policy | None = None,
+    arm: str = HERE,
 ) -> list[PowerDuel]:
-    """Fight all lanes through the same launches, each until its verdict or its budget's end.
+    """Fight all lanes through the same launches, each until its verdict or its budget's end; both arms are ``arm``.
 
     The caller holds the measuring lock. Raises UsageError, and the error of a lane that failed.
     """
     if not lanes:
         raise UsageError("no effects to plant", expected="for instance --effects 0 2 -2")
     policy = policy or Policy()
-    here = parse("here")
-    first, *others = machine.builder.field(here, [here for _ in lanes], room=_CANDIDATES)
+    both = parse(arm)
+    first, *others = machine.builder.field(both, [both for _ in lanes], room=_CANDIDATES)
     arms = (
         first,
         *(
@@ -99,7 +101,7 @@ def round_of_duels(
             raise one.failure
     date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return [
-        _recorded(by_name[bout[1]], one, judged(bout, one), budget_s, machine, number, date)
+        _recorded(by_name[bout[1]], one, judged(bout, one), budget_s, machine, number, date, arm)
         for bout, one in state.items()
     ]
 
@@ -121,27 +123,39 @@ def adopted(record: DuelRecord, number: int) -> PowerDuel:
     return PowerDuel(
         record.date, record.stacks[ARMS[0]].commit, number, lane.planted, lane.truth, record.budget_s,
         found.verdict.value, found.effect, found.low, found.high, tuple(_launch(launch) for launch in one.raw),
+        arm_of(record.arms[ARMS[0]]),
     )  # fmt: skip
+
+
+def arm_of(text: str) -> str:
+    """Name what an arm of a campaign is made of, its plant aside: ``here``, or fusions, variables and engines of here.
+
+    Raises UsageError for one that is not this tree in this environment.
+    """
+    found = [part for part in parts(text) if part != HERE and not part.startswith("plant:")]
+    if not all(part.startswith(_OF_HERE) for part in found):
+        raise UsageError(f"the arm {text}", expected=f"here, or {', '.join(f'{kind}...' for kind in _OF_HERE)}")
+    parse(text)
+    return "+".join(sorted(found)) or HERE
 
 
 def _lane_of(record: DuelRecord) -> Lane:
     slowed = [record.planted[arm] for arm in ARMS]
-    arms = {tuple(part for part in parts(record.arms[arm]) if not part.startswith("plant:")) for arm in ARMS}
-    if arms != {("here",)} or record.sessions != 1 or min(slowed) < 0 or all(slowed):
+    if len({arm_of(record.arms[arm]) for arm in ARMS}) > 1 or record.sessions != 1 or min(slowed) < 0 or all(slowed):
         raise UsageError(
             f"{record.arms[ARMS[0]]} against {record.arms[ARMS[1]]}, {record.sessions} session(s)",
-            expected="this tree against itself in one session: here here --aa, or here here+plant:+2%",
+            expected="an arm against itself in one session: here here --aa, or here here+plant:+2%",
         )
     return Lane(slowed[1] if slowed[1] else 1 / (1 + slowed[0]) - 1)
 
 
 def _recorded(
-    lane: Lane, one: Fought, found: Judgement, budget_s: float, machine: dueling.Here, number: int, date: str
+    lane: Lane, one: Fought, found: Judgement, budget_s: float, machine: dueling.Here, number: int, date: str, arm: str
 ) -> PowerDuel:
     launches = tuple(_launch(lane.named(launch)) for launch in one.launches)
     return PowerDuel(
         date, machine.stack.commit, number, lane.planted, lane.truth, budget_s, found.verdict.value,
-        found.effect, found.low, found.high, launches,
+        found.effect, found.low, found.high, launches, arm,
     )  # fmt: skip
 
 
@@ -172,11 +186,12 @@ def head_of(record: DuelRecord) -> PowerHead:
 def calibration(record: PowerRecord) -> noise.NoiseRecord:
     """Make a calibration of a campaign's A/A duels, one a round: those of a round share their processes.
 
-    Where the last tells its steps, so must the others: duels that are read another way have another spread.
+    Where the last tells its steps, so must the others: duels that are read another way have another spread. So have
+    those of fused arms, which are left out.
     Raises UsageError for fewer than two, and for duels that stopped before their budget: those that stop at what they
     see show too little noise.
     """
-    alike = [one for one in record.duels if not one.planted]
+    alike = [one for one in record.duels if not one.planted and one.arm == HERE]
     told = [all(launch.steps_s for launch in one.launches) for one in alike]
     alike = [one for one, tells in zip(alike, told, strict=True) if tells == told[-1]]
     kept = list({one.round: one for one in reversed(alike)}.values())[::-1]

@@ -59,7 +59,7 @@ def test_one_duel_shows_no_spread_between_sessions(tmp_path: Path, monkeypatch: 
         run(Arena(), tmp_path, monkeypatch, "--duels", "1")
 
 
-def campaign(tmp_path: Path, *rounds: tuple[int, float, str, bool]) -> None:
+def campaign(tmp_path: Path, *rounds: tuple[int, float, str, bool], fused: bool = False) -> None:
     """Record duels: the round, what was planted, the verdict, and whether steps were told."""
     rng = random.Random(7)
 
@@ -76,7 +76,8 @@ def campaign(tmp_path: Path, *rounds: tuple[int, float, str, bool]) -> None:
         launches = tuple(launch() for _ in range(6))
         truth = 1 / (1 + planted) - 1
         date = f"2026-07-0{number}T10:00:00+00:00"
-        return power.PowerDuel(date, None, number, planted, truth, 60.0, verdict, truth, None, None, launches)
+        arm = "fusion:stacked-altup" if fused else "here"
+        return power.PowerDuel(date, None, number, planted, truth, 60.0, verdict, truth, None, None, launches, arm)
 
     head = power.PowerHead(power.SCHEMA, CHIP, WORKLOAD, STACK)
     power.append(power.power_path(tmp_path, CHIP.chip_class), head, [duel(*one) for one in rounds])
@@ -93,7 +94,7 @@ def recorded(tmp_path: Path) -> str:
 
 
 def test_a_floor_is_read_from_a_campaign(tmp_path: Path) -> None:
-    """From its A/A duels, one a round, that are read as the last one is; of the day of the last."""
+    """From its A/A duels, one a round, that are read as the last one is, not those of fused arms; of the last's day."""
     campaign(
         tmp_path,
         (1, 0.0, "inconclusive", False),
@@ -102,6 +103,7 @@ def test_a_floor_is_read_from_a_campaign(tmp_path: Path) -> None:
         (2, 0.02, "loss", True),
         (3, 0.0, "inconclusive", True),
     )
+    campaign(tmp_path, (4, 0.0, "inconclusive", True), (5, 0.0, "no-change", True), fused=True)
     assert "largest of 2 A/A effects 3." in recorded(tmp_path)
     record = noise.read(tmp_path, CHIP.chip_class)
     assert record is not None

@@ -59,6 +59,8 @@ def test_rounds_add_to_the_record_and_the_page_follows(typed: list[str], tmp_pat
         (["--workload", WORKLOAD, "--workload", "nano/text/pp140-tg64"], "2 workloads"),
         (["--page"], "no power.jsonl"),
         (["--margin", "0.1"], "below the minimum effect"),
+        (["--arm", "ref:main"], "the arm ref:main"),
+        (["--arm", "fusion:"], "'fusion:' is not understood"),
     ],
 )
 def test_requests_that_cannot_be_carried_out_exit_2(typed: list[str], arguments: list[str], said: str) -> None:
@@ -84,10 +86,17 @@ def test_a_campaign_of_another_workload_is_refused_before_anything_is_measured(
     assert path.read_bytes() == before
 
 
-def fought(tmp_path: Path, *, candidate: str = "here", workloads: tuple[str, ...] = (WORKLOAD,), seed: int = 1) -> Path:
+def fought(
+    tmp_path: Path,
+    *,
+    baseline: str = "here",
+    candidate: str = "here",
+    workloads: tuple[str, ...] = (WORKLOAD,),
+    seed: int = 1,
+) -> Path:
     """Fight a duel of this tree against itself in an arena, and return its record's file."""
     here = machine(Arena(noisy(block_sd=0.004), seed=seed), tmp_path / "elsewhere")
-    asked = dueling.Asked("here", candidate, workloads, 60.0, aa=candidate == "here")
+    asked = dueling.Asked(baseline, candidate, workloads, 60.0, aa=candidate == baseline)
     path = tmp_path / f"duel{seed}.json"
     duel_store.write(path, record(dueling.duel(asked, here), here))
     return path
@@ -115,11 +124,38 @@ def test_duels_that_were_fought_alone_are_added(typed: list[str], tmp_path: Path
     assert store.read(path) == kept
 
 
+def test_duels_of_fused_arms_are_kept_apart(typed: list[str], tmp_path: Path) -> None:
+    """Each arm has its part of the page, and only those of this tree as it is leave their arm unsaid in the record."""
+    fused = "here+fusion:stacked-altup"
+    files = [fought(tmp_path), fought(tmp_path, baseline=fused, candidate=f"{fused}+plant:+5%", seed=2)]
+    code, out, _ = run(*typed, "--add", *map(str, files))
+    assert code == 0
+    assert "round 2, planted +5 % of time: loss" in out
+    path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
+    kept = store.read(path)
+    assert kept is not None
+    assert [one.arm for one in kept.duels] == ["here", "fusion:stacked-altup"]
+    assert path.read_text().count('"arm"') == 1
+    page = (tmp_path / "docs" / "trust.md").read_text()
+    assert page.count("1 duel of") == 2
+    assert f"## {CHIP.chip_class}, fusion:stacked-altup" in page
+
+
+def test_both_arms_of_a_round_are_what_was_asked_for(typed: list[str], tmp_path: Path) -> None:
+    """The record says what they were."""
+    assert run(*typed, "--arm", "here+env:MLX_MAX_OPS_PER_BUFFER=9", "--effects", "5")[0] == 0
+    record = store.read(store.power_path(tmp_path / "baselines", CHIP.chip_class))
+    assert record is not None
+    assert [one.arm for one in record.duels] == ["env:MLX_MAX_OPS_PER_BUFFER=9"]
+    assert "--arm env:MLX_MAX_OPS_PER_BUFFER=9`" in (tmp_path / "docs" / "trust.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
         ({"candidate": "env:MLX_MAX_OPS_PER_BUFFER=9"}, "here against env:MLX_MAX_OPS_PER_BUFFER=9"),
         ({"workloads": (WORKLOAD, "nano/text/pp140-tg64")}, "2 workloads"),
+        ({"baseline": "ref:main", "candidate": "ref:main"}, "the arm ref:main"),
     ],
 )
 def test_duels_of_unknown_truth_are_not_added(

@@ -1,5 +1,7 @@
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from gemma3n_perf import powering
 from gemma3n_perf.report import trust_page
@@ -20,19 +22,24 @@ def duel(planted: float, verdict: str, number: int) -> PowerDuel:
                      truth + 0.01, launches)  # fmt: skip
 
 
+def build(duels: Sequence[PowerDuel]) -> dict[PurePosixPath, bytes]:
+    """Return the page of one campaign."""
+    head = PowerHead(1, CHIP, WORKLOAD, STACK)
+    return trust_page.build([trust_page.Campaign(head, tuple(duels), tuple(powering.trials(duels)))])
+
+
 def test_the_page_counts_every_verdict_and_says_the_same_twice() -> None:
     """Rows by truth, rules beside each other, and the same bytes from the same records."""
     duels = [duel(0.0, "no-change", 1), duel(0.02, "loss", 1), duel(0.02, "inconclusive", 2), duel(-0.02, "win", 2)]
-    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(duels))}
-    files = trust_page.build(measured, {"cpu-fake-2c": duels})
+    files = build(duels)
     page = files[trust_page.PAGE].decode()
     assert "4 duels of `nano/text/pp40-tg64` in 2 rounds, 3 minutes of measuring" in page
     assert "| -1.96 % | 60 s | 2 | 0 | 1 | 0 | 1 |" in page
     assert "| 0 (A/A) | 60 s | 1 | 0 | 0 | 1 | 0 |" in page
     assert "| **this suite** | 1/2 [1, 99] % | 0/2 |" in page
-    plot = files[trust_page.PLOTS / "trust-cpu-fake-2c.svg"].decode()
+    plot = files[trust_page.PLOTS / f"trust-{CHIP.chip_class}.svg"].decode()
     assert "pytest-benchmark mean:5%" in plot
-    assert files == trust_page.build(measured, {"cpu-fake-2c": duels})
+    assert files == build(duels)
 
 
 def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
@@ -45,16 +52,23 @@ def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
         return PowerLaunch(4.0, means[0], means[1], (base, cand))
 
     one = replace(duel(0.0, "no-change", 1), launches=tuple(launch() for _ in range(4)))
-    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials([one]))}
-    page = trust_page.build(measured, {"cpu-fake-2c": [one]})[trust_page.PAGE].decode()
+    page = build([one])[trust_page.PAGE].decode()
     assert "Of 4 launches of this class the steps were told." in page
     assert "| aligned (used) | 0." in page
     assert "| ratio of whole times | 0." in page
     assert ". Launches scatter about the truth" in page
     both = [one, duel(0.0, "no-change", 2)]
-    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(both))}
-    page = trust_page.build(measured, {"cpu-fake-2c": both})[trust_page.PAGE].decode()
+    page = build(both)[trust_page.PAGE].decode()
     assert "The 4 launches whose steps were told (of 14; the others were read another way) scatter about" in page
     plain = [duel(0.0, "no-change", 1)]
-    measured = {"cpu-fake-2c": (PowerHead(1, CHIP, WORKLOAD, replace(STACK)), powering.trials(plain))}
-    assert "steps" not in trust_page.build(measured, {"cpu-fake-2c": plain})[trust_page.PAGE].decode()
+    assert "steps" not in build(plain)[trust_page.PAGE].decode()
+
+
+def test_fused_arms_have_a_part_of_their_own() -> None:
+    """Under a heading that names them, with the option that repeats it, and a plot whose name is one of a file."""
+    duels = [replace(duel(0.0, "inconclusive", 1), arm="fusion:stacked-altup")]
+    files = build(duels)
+    page = files[trust_page.PAGE].decode()
+    assert f"## {CHIP.chip_class}, fusion:stacked-altup\n" in page
+    assert f"`gemma3n-perf power --workload {WORKLOAD} --arm fusion:stacked-altup`" in page
+    assert trust_page.PLOTS / f"trust-{CHIP.chip_class}-fusion-stacked-altup.svg" in files

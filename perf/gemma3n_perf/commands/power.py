@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from gemma3n_perf import dueling, powering
 from gemma3n_perf.commands.duel import add_budget, add_margin, chosen
@@ -17,6 +17,9 @@ from gemma3n_perf.store import power as store
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.words import percent
+
+if TYPE_CHECKING:
+    from gemma3n_perf.report import trust_page
 
 HELP = "try the judge, and other tools' rules, on real duels of planted truth"
 EFFECTS = (0.0, 0.0, 2.0, -2.0, 1.0, -1.0, 10.0)
@@ -33,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="time planted in each duel of a round, 0 for A/A (default: 0 0 2 -2 1 -1 10)",
     )
+    parser.add_argument(
+        "--arm",
+        default=store.HERE,
+        metavar="ARM",
+        help="what both arms are, as for duel: here, fusion:NAME, env:NAME=VALUE (default: %(default)s)",
+    )
     parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
     add_budget(parser, "measuring time of each duel")
     add_margin(parser)
@@ -45,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="measure nothing; add what duel --json wrote of here against here, with a plant or --aa, on any machine",
+        help="measure nothing; add what duel --json wrote of an arm against itself, planted or --aa, on any machine",
     )
     parser.set_defaults(checkpoint=None)
 
@@ -66,15 +75,26 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     kept = {name: record for name, record in records.items() if record is not None}
     if not kept:
         raise UsageError(f"no {store.NAME} below {baselines}", expected="a campaign", remedy="gemma3n-perf power")
-    measured = {name: (record.head, powering.trials(record.duels)) for name, record in kept.items()}
-    files = trust_page.build(measured, {name: record.duels for name, record in kept.items()})
+    files = trust_page.build([one for record in kept.values() for one in _campaigns(record)])
     for path, data in files.items():
         write_over(docs / path, data)
     out.write(f"{docs / trust_page.PAGE}: written from {sum(len(one.duels) for one in kept.values())} duels\n")
     return 0
 
 
+def _campaigns(record: store.PowerRecord) -> "list[trust_page.Campaign]":
+    """One for each arm: what two arms scatter by is not one spread."""
+    from gemma3n_perf.report import trust_page
+
+    found = []
+    for arm in dict.fromkeys(duel.arm for duel in record.duels):
+        duels = tuple(duel for duel in record.duels if duel.arm == arm)
+        found.append(trust_page.Campaign(record.head, duels, tuple(powering.trials(duels))))
+    return found
+
+
 def _check(args: argparse.Namespace) -> None:
+    args.arm = powering.arm_of(args.arm)
     if args.rounds < 1:
         raise UsageError(f"--rounds {args.rounds}", expected="1 or more")
     if len(args.workload) > 1:
@@ -94,7 +114,9 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         lanes = [powering.Lane(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
         for number in range(first, first + args.rounds):
-            found = powering.round_of_duels(lanes, workloads[0], args.budget, here, number=number, policy=policy)
+            found = powering.round_of_duels(
+                lanes, workloads[0], args.budget, here, number=number, policy=policy, arm=args.arm
+            )
             store.append(path, head, found)
             _tell(found, out)
         out.write(f"{path}: {first + args.rounds - 1} rounds; commit it with the page\n")

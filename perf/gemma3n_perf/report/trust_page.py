@@ -1,11 +1,13 @@
 """The page of trust: how often this suite's verdicts, and other tools' rules, were right about planted truths."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from gemma3n_perf.report import plots
 from gemma3n_perf.report.markdown import table
-from gemma3n_perf.store.power import PowerDuel, PowerHead
+from gemma3n_perf.store.power import HERE, PowerDuel, PowerHead
 from gemma3n_perf.verdict import trust
 from gemma3n_perf.verdict.trust import Group, Rate, Resampled, Trial
 
@@ -33,35 +35,52 @@ The duels of one round go through the same launches, each with blocks and looks 
 """
 
 
-def build(
-    measured: Mapping[str, tuple[PowerHead, Sequence[Trial]]], duels: Mapping[str, Sequence[PowerDuel]]
-) -> dict[PurePosixPath, bytes]:
-    """Return the page and its plots, by path below the docs folder, from campaigns by chip class."""
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Duels of one arm against itself on one chip class, and the trials that they are."""
+
+    head: PowerHead
+    duels: tuple[PowerDuel, ...]
+    trials: tuple[Trial, ...]
+
+    @property
+    def arm(self) -> str:
+        """What both arms were made of."""
+        return self.duels[0].arm
+
+    @property
+    def title(self) -> str:
+        """The chip class, and the arm where it is not this tree as it is."""
+        return self.head.chip.chip_class + ("" if self.arm == HERE else f", {self.arm}")
+
+    @property
+    def slug(self) -> str:
+        """The title as part of a file's name."""
+        return re.sub(r"[^a-z0-9.-]+", "-", self.title.lower())
+
+
+def build(campaigns: Sequence[Campaign]) -> dict[PurePosixPath, bytes]:
+    """Return the page and its plots, by path below the docs folder."""
     files: dict[PurePosixPath, bytes] = {}
     parts = [_INTRO]
-    for chip_class, (head, trials) in measured.items():
-        groups = trust.groups(trials)
-        plot = PLOTS / f"trust-{chip_class}.svg"
-        files[plot] = plots.detection(f"{chip_class}: said to differ, by true effect", _curves(groups))
-        parts.append(_section(chip_class, head, trials, groups, duels[chip_class], plot))
+    for one in campaigns:
+        groups = trust.groups(one.trials)
+        plot = PLOTS / f"trust-{one.slug}.svg"
+        files[plot] = plots.detection(f"{one.title}: said to differ, by true effect", _curves(groups))
+        parts.append(_section(one, groups, plot))
     files[PAGE] = "\n".join(parts).encode()
     return files
 
 
-def _section(
-    chip_class: str,
-    head: PowerHead,
-    trials: Sequence[Trial],
-    groups: Sequence[Group],
-    duels: Sequence[PowerDuel],
-    plot: PurePosixPath,
-) -> str:
+def _section(one: Campaign, groups: Sequence[Group], plot: PurePosixPath) -> str:
+    head, trials, duels = one.head, one.trials, one.duels
     dates = sorted(duel.date[:10] for duel in duels)
     scatter, shown = trust.spread(trials)
-    minutes = sum(one.measured_s for one in trials) / 60
+    minutes = sum(each.measured_s for each in trials) / 60
     rounds = len({duel.round for duel in duels})
+    option = "" if one.arm == HERE else f" --arm {one.arm}"
     lines = [
-        f"## {chip_class}",
+        f"## {one.title}",
         f"{_count(len(trials), 'duel')} of `{head.workload}` in {_count(rounds, 'round')}, "
         f"{_count(round(minutes), 'minute')} of measuring, "
         f"{dates[0]} to {dates[-1]}, mlx {head.stack.mlx}, mlx-vlm {head.stack.mlx_vlm}. {_which(trials)} scatter "
@@ -73,8 +92,8 @@ def _section(
         _rules(groups),
         *_steps(duels),
         *_resampling(trials),
-        f"To repeat: `gemma3n-perf power --workload {head.workload}`, which adds a round to "
-        f"`baselines/{chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
+        f"To repeat: `gemma3n-perf power --workload {head.workload}{option}`, which adds a round to "
+        f"`baselines/{head.chip.chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
     ]  # fmt: skip
     return "\n\n".join(lines) + "\n"
 

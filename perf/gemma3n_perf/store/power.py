@@ -17,6 +17,8 @@ from gemma3n_perf.store.files import Disk, write_over
 
 SCHEMA = 1
 NAME = "power.jsonl"
+HERE = "here"
+"""The arm of a duel that says nothing else: this tree in this environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class PowerDuel:
     """One duel. ``planted`` is the time added to the candidate's blocks, as a fraction (negative: to the baseline's).
 
     ``truth`` is the effect that this is on throughput; the rest is what the judge said at the time. ``round`` tells
-    duels apart that went through the same launches.
+    duels apart that went through the same launches. ``arm`` is what both arms were made of, plants aside.
     """
 
     date: str
@@ -60,6 +62,7 @@ class PowerDuel:
     low: float | None
     high: float | None
     launches: tuple[PowerLaunch, ...]
+    arm: str = HERE
 
     @property
     def measured_s(self) -> float:
@@ -113,9 +116,16 @@ def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel], disk: Disk |
     """
     known = require_same(path, head)
     record = PowerRecord(known.head if known else head, (*(known.duels if known else ()), *duels))
-    encode = msgspec.json.Encoder().encode
-    write_over(path, b"".join(encode(one) + b"\n" for one in (record.head, *record.duels)), disk)
+    lines = [msgspec.json.encode(record.head), *(_line(duel) for duel in record.duels)]
+    write_over(path, b"".join(line + b"\n" for line in lines), disk)
     return record
+
+
+def _line(duel: PowerDuel) -> bytes:
+    tree = msgspec.to_builtins(duel)
+    if duel.arm == HERE:
+        del tree["arm"]
+    return msgspec.json.encode(tree)
 
 
 def require_same(path: Path, head: PowerHead) -> PowerRecord | None:

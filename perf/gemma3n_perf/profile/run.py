@@ -4,25 +4,26 @@ Opinion: a part that fails costs that part. What went before is handed over as s
 process that dies half-way leaves what it measured.
 """
 
-import gc
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode import prompt as prompts
 from gemma3n_perf.decode.engines.mlxcel import Mlxcel
-from gemma3n_perf.decode.session import Clock, DecodeSession, Device, Probe
+from gemma3n_perf.decode.session import Clock, Device, Probe
 from gemma3n_perf.decode.types import Graph
-from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError
 from gemma3n_perf.measure.bandwidth import copy_bandwidth
 from gemma3n_perf.measure.rounds import FaultsOf
 from gemma3n_perf.measure.shell import Run
 from gemma3n_perf.profile import contexts, engines, floor, histogram, split, sweeps, trace
 from gemma3n_perf.profile.engines import said
 from gemma3n_perf.profile.pace import Pace, until
+from gemma3n_perf.profile.subject import Subject, image_shape, without_images
 from gemma3n_perf.profile.trace_worker import Order
 from gemma3n_perf.profile.types import (
     PARTS,
@@ -39,7 +40,7 @@ from gemma3n_perf.profile.types import (
     WorkloadProfile,
 )
 from gemma3n_perf.workload import load as loading
-from gemma3n_perf.workload.workload import IMAGE_TOKENS, WARM_TOKENS, Shape, Workload
+from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload
 
 TRACE_BLOCKS = 8
 
@@ -91,11 +92,21 @@ class Profiler:
     def __init__(self, wish: Wish, tools: Tools) -> None:
         self._wish = wish
         self._tools = tools
-        self._model: Any = None
-        self._session: tuple[DecodeSession, Any] | None = None
-        self._exact: BaseException | None = None
         self.invalid = False
         self.checkpoint = loading.inspect(wish.source, wish.root)
+        self._subject = Subject(
+            wish.workload,
+            self.checkpoint,
+            tokens=min(wish.pace.tokens, wish.workload.shape.generate - 2),
+            towers=lambda: wish.workload.modality == "image" or ("contexts" in wish.parts and self._blind is None),
+            clock=tools.clock,
+            device=tools.device,
+            note=lambda text: self._say(text),
+        )
+
+    @cached_property
+    def _blind(self) -> str | None:
+        return without_images(self._wish.workload, self.checkpoint, self._wish.pace.lengths)
 
     def measure(self, keep: Callable[[WorkloadProfile], None] = lambda profile: None) -> WorkloadProfile:
         """Measure every part that was asked for; ``keep`` gets each one alone as soon as it is there."""
@@ -142,11 +153,10 @@ class Profiler:
         return histogram.build(graph, config, position, compared=tuple(compared))
 
     def _floor(self) -> Floor:
-        session, _ = self._prepared()
-        tokens = self._tokens()
+        self._subject.prepared()
         setting = floor.Setting(
-            self._loaded(), self.checkpoint.config, self.checkpoint.bytes["streamed"],
-            decode=lambda: session.run(_Quiet(), steps=tokens)[0].tpot_s,
+            self._subject.model(), self.checkpoint.config, self.checkpoint.bytes["streamed"],
+            decode=self._subject.tpot_s,
             copy_bandwidth=lambda: copy_bandwidth(self._tools.clock),
         )  # fmt: skip
         return floor.measure(setting, self._tools.clock, **self._rounds("floor"))
@@ -154,36 +164,35 @@ class Profiler:
     def _split(self) -> Split:
         import mlx.core as mx
 
-        session, engine = self._prepared()
+        session, engine = self._subject.prepared()
         timer = split.SplitTimer(
             session, engine, self._tools.device, self._tools.clock,
-            lambda logits: mx.argmax(logits, axis=-1), self._tokens(),
+            lambda logits: mx.argmax(logits, axis=-1), self._subject.tokens,
         )  # fmt: skip
         return split.measure(timer, **self._rounds("split"))
 
     def _contexts(self) -> Contexts:
         wish, pace = self._wish, self._wish.pace
         generate = wish.workload.shape.generate
-        image = Workload.make(wish.workload.checkpoint, "text", _image_shape(wish.workload.checkpoint, generate))
-        lengths = sorted({*pace.lengths, *((image.shape.prompt,) if self._images() is None else ())})
+        image = image_shape(wish.workload.checkpoint, generate)
+        lengths = sorted({*pace.lengths, *((image.prompt,) if self._blind is None else ())})
         sessions: dict[contexts.Variant, contexts.Timed] = {}
         for length in lengths:
             workload = Workload.make(wish.workload.checkpoint, "text", Shape(length, generate))
             self._say(f"preparing {workload}")
-            sessions[contexts.Variant("text", length + WARM_TOKENS)] = self._timed(workload)
-        missing = self._images()
-        if missing is None:
-            workload = Workload.make(wish.workload.checkpoint, "image", image.shape)
+            sessions[contexts.Variant("text", length + WARM_TOKENS)] = self._subject.timed(workload)
+        if self._blind is None:
+            workload = Workload.make(wish.workload.checkpoint, "image", image)
             self._say(f"preparing {workload}")
-            sessions[contexts.Variant("image", image.shape.prompt + WARM_TOKENS)] = self._timed(workload)
-        return contexts.measure(sessions, **self._rounds("contexts"), image_missing=missing)
+            sessions[contexts.Variant("image", image.prompt + WARM_TOKENS)] = self._subject.timed(workload)
+        return contexts.measure(sessions, **self._rounds("contexts"), image_missing=self._blind)
 
     def _engines(self) -> Engines:
         from gemma3n_perf.decode.engines.mlx_lm import MlxLm
         from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
         from gemma3n_perf.profile.loop import MlxVlmLoop
 
-        model, path = self._loaded(), self.checkpoint.path
+        model, path = self._subject.model(), self.checkpoint.path
         text = Workload.make(self._wish.workload.checkpoint, "text", self._wish.workload.shape)
         ids = [int(one) for one in prompts.make(text, self.checkpoint).ids]
         return engines.measure(
@@ -193,9 +202,9 @@ class Profiler:
 
     def _trace(self) -> Trace:
         wish, tools = self._wish, self._tools
-        tokens = self._tokens()
-        session, _ = self._prepared()
-        decoder = trace.Decoder(tokens, lambda: session.run(_Quiet(), steps=tokens)[0].tpot_s)
+        self._subject.prepared()
+        tokens = self._subject.tokens
+        decoder = trace.Decoder(tokens, self._subject.tpot_s)
         if wish.backend == "metal":
             if wish.capture is None:
                 raise NotMeasuredError(
@@ -218,7 +227,7 @@ class Profiler:
 
     def _sweep(self) -> Sweep:
         wish, tools = self._wish, self._tools
-        self._let_go()
+        self._subject.let_go()
         return sweeps.measure(
             wish.settings, lambda arms: tools.compete(arms, wish.pace.duel_s), reads=tools.reads, present=tools.environ
         )
@@ -231,87 +240,6 @@ class Profiler:
             "note": self._say,
             "enough": until(tools.clock, pace.seconds[part]),
         }
-
-    def _tokens(self) -> int:
-        return min(self._wish.pace.tokens, self._wish.workload.shape.generate - 2)
-
-    def _images(self) -> str | None:
-        """None where the checkpoint takes images, else why not."""
-        name = self._wish.workload.checkpoint
-        try:
-            prompts.make(Workload.make(name, "image", _image_shape(name, 4)), self.checkpoint)
-        except UsageError as error:
-            return error.found
-        if not set(self._wish.pace.lengths) - set(range(IMAGE_TOKENS)):
-            return "a prompt with an image takes too long on this device"
-        return None
-
-    def _loaded(self) -> Any:
-        if self._model is None:
-            wish, checkpoint = self._wish, self.checkpoint
-            self._say("loading")
-            image = wish.workload.modality == "image" or ("contexts" in wish.parts and self._images() is None)
-            self._model = loading.load(checkpoint, with_towers=checkpoint.has_vision and image)
-        return self._model
-
-    def _prepared(self) -> tuple[DecodeSession, Any]:
-        if self._session is None:
-            self._session = self._made(self._wish.workload)
-        return self._session
-
-    def _made(self, workload: Workload) -> tuple[DecodeSession, Any]:
-        from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
-
-        engine = MlxVlmEngine(self._loaded())
-        session = DecodeSession(
-            engine, workload, prompts.make(workload, self.checkpoint),
-            clock=self._tools.clock, device=self._tools.device,
-        )  # fmt: skip
-        session.prepare()
-        session.run(_Quiet(), steps=2)
-        return session, engine
-
-    def _timed(self, workload: Workload) -> contexts.Timed:
-        session, _ = self._made(workload)
-        return _Timed(session, min(self._tokens(), workload.shape.generate))
-
-    def _let_go(self) -> None:
-        self._model = self._session = None
-        gc.collect()
-        import mlx.core as mx
-
-        mx.clear_cache()
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    session: DecodeSession
-    tokens: int
-
-    def first_token_s(self) -> float:
-        """Time one prefill."""
-        return self.session.time_to_first_token()
-
-    def tpot_s(self) -> float:
-        """Time one short decode."""
-        return self.session.run(_Quiet(), steps=self.tokens)[0].tpot_s
-
-
-class _Quiet:
-    """Conditions are taken around the whole part, not around each short loop."""
-
-    def start(self) -> None:
-        """Begin nothing."""
-
-    def stop(self) -> Any:
-        """Return that nothing is known."""
-        from gemma3n_perf.hardware.types import Conditions
-
-        return Conditions()
-
-
-def _image_shape(checkpoint: str, generate: int) -> Shape:
-    return Shape(296 if checkpoint == "nano" else 320, generate)
 
 
 def _is_published(config: dict[str, Any]) -> bool:

@@ -136,7 +136,7 @@ def arm_of(text: str) -> str:
     if not all(part.startswith(_OF_HERE) for part in found):
         raise UsageError(f"the arm {text}", expected=f"here, or {', '.join(f'{kind}...' for kind in _OF_HERE)}")
     parse(text)
-    return "+".join(sorted(found)) or HERE
+    return "+".join(found) or HERE
 
 
 def _lane_of(record: DuelRecord) -> Lane:

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gemma3n_perf.decode import prompt as prompts
@@ -14,35 +14,25 @@ from gemma3n_perf.workload.load import Checkpoint
 from gemma3n_perf.workload.workload import IMAGE_TOKENS, Shape, Workload
 
 
+@dataclass(eq=False)
 class Subject:
     """One workload's model. ``tokens`` is the length of a timed decode, ``towers`` whether it may have to see."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        checkpoint: Checkpoint,
-        *,
-        tokens: int,
-        towers: Callable[[], bool],
-        clock: Clock,
-        device: Device,
-        note: Callable[[str], None],
-    ) -> None:
-        self.workload = workload
-        self.checkpoint = checkpoint
-        self.tokens = tokens
-        self._towers = towers
-        self._clock = clock
-        self._device = device
-        self._note = note
-        self._model: Any = None
-        self._own: tuple[DecodeSession, Any] | None = None
+    workload: Workload
+    checkpoint: Checkpoint
+    tokens: int
+    towers: Callable[[], bool]
+    clock: Clock
+    device: Device
+    note: Callable[[str], None]
+    _model: Any = field(default=None, init=False)
+    _own: tuple[DecodeSession, Any] | None = field(default=None, init=False)
 
     def model(self) -> Any:
         """Return mlx-vlm's model object. Raises what loading raises."""
         if self._model is None:
-            self._note("loading")
-            self._model = loading.load(self.checkpoint, with_towers=self.checkpoint.has_vision and self._towers())
+            self.note("loading")
+            self._model = loading.load(self.checkpoint, with_towers=self.checkpoint.has_vision and self.towers())
         return self._model
 
     def prepared(self) -> tuple[DecodeSession, Any]:
@@ -73,7 +63,7 @@ class Subject:
 
         engine = MlxVlmEngine(self.model())
         prompt = prompts.make(workload, self.checkpoint)
-        session = DecodeSession(engine, workload, prompt, clock=self._clock, device=self._device)
+        session = DecodeSession(engine, workload, prompt, clock=self.clock, device=self.device)
         session.prepare()
         _decode(session, 2)
         return session, engine

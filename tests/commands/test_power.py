@@ -61,6 +61,7 @@ def test_rounds_add_to_the_record_and_the_page_follows(typed: list[str], tmp_pat
         (["--margin", "0.1"], "below the minimum effect"),
         (["--arm", "ref:main"], "the arm ref:main"),
         (["--arm", "fusion:"], "'fusion:' is not understood"),
+        (["--arm", "here+plant:+2%"], "--arm here+plant:+2%"),
     ],
 )
 def test_requests_that_cannot_be_carried_out_exit_2(typed: list[str], arguments: list[str], said: str) -> None:

@@ -94,6 +94,8 @@ def _campaigns(record: store.PowerRecord) -> "list[trust_page.Campaign]":
 
 
 def _check(args: argparse.Namespace) -> None:
+    if "plant:" in args.arm:
+        raise UsageError(f"--arm {args.arm}", expected="an arm without a plant", remedy="plant with --effects")
     args.arm = powering.arm_of(args.arm)
     if args.rounds < 1:
         raise UsageError(f"--rounds {args.rounds}", expected="1 or more")

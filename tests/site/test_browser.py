@@ -6,12 +6,15 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gemma3n_perf.history.building import build_site
 from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.report.site_docs import write_documents
+from gemma3n_perf.report.site_page import STYLE
 from tests.history.replay import CPU
 from tests.history.test_building import a_history
 
@@ -109,6 +112,21 @@ def test_a_phone_shows_no_sideways_scrolling(browser: Browser, address: str) -> 
     page = context.new_page()
     page.goto(f"{address}index.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_documents_fit_a_phone_too(browser: Browser, tmp_path: Path) -> None:
+    """All of this repository's own, whose tables are wide."""
+    pages = write_documents(Path(__file__).parents[2] / "docs", tmp_path)
+    (tmp_path / "site.css").write_text(STYLE)
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    widths = {}
+    for address, _ in pages:
+        page.goto((tmp_path / address).as_uri())
+        widths[address] = page.evaluate("document.documentElement.scrollWidth")
+    assert len(widths) > 15
+    assert {address: width for address, width in widths.items() if width > 390} == {}
     context.close()
 
 

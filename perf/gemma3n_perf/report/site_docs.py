@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from gemma3n_perf.report.site_page import page
 
 _MD = ".md"
+_WIDE = '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
 _HEADING = re.compile(r"^#\s+(.+)$", re.MULTILINE)
 _LINK = re.compile(r'(href|src)="(?!https?://|#|data:|mailto:)([^"#]+)(#[^"]*)?"')
 
@@ -43,7 +44,10 @@ def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _renderer() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": True}).enable("table")
+    found = MarkdownIt("commonmark", {"html": True}).enable("table")
+    found.add_render_rule("table_open", lambda *_: _WIDE)
+    found.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return found
 
 
 def _links(html: str, source: Path, docs: Path, known: Sequence[Path]) -> str:

@@ -184,7 +184,7 @@ def _resampled(found: Sequence[Resampled]) -> str:
     rows = [
         (
             _effect(one.truth), f"{one.budget_s:.0f} s", _share(one.win.share), _share(one.loss.share),
-            _share(one.no_change.share), _share(1 - one.win.share - one.loss.share - one.no_change.share),
+            _share(one.no_change.share), _share(1 - (one.win.count + one.loss.count + one.no_change.count) / one.duels),
             _share(one.covered.share), _share(one.half_width), f"{one.mean_s:.0f}",
         )
         for one in found

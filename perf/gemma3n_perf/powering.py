@@ -16,7 +16,6 @@ from gemma3n_perf.measure.agreement import ARMS
 from gemma3n_perf.measure.arms import parse, parts
 from gemma3n_perf.measure.duel import Bout, Fought, Rules, contest
 from gemma3n_perf.measure.launch import Launch
-from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise
 from gemma3n_perf.store.duels import DuelRecord
 from gemma3n_perf.store.power import HERE, SCHEMA, PowerDuel, PowerHead, PowerLaunch, PowerRecord
@@ -203,17 +202,8 @@ def calibration(record: PowerRecord) -> noise.NoiseRecord:
             expected="A/A duels of two rounds or more, each of which used its budget",
             remedy="gemma3n-perf calibrate, on a machine of the class",
         )
-    duels = tuple(
-        noise.AaDuel(
-            record.head.workload,
-            tuple(each.log_ratio for each in one.launches),
-            tuple(each.seconds for each in one.launches),
-        )
-        for one in trials(kept)
-    )
-    date = max(one.date for one in kept)
-    floor = noise_floor([one.log_ratios for one in duels], dt.datetime.fromisoformat(date).date())
-    return noise.NoiseRecord(noise.SCHEMA, date, record.head.chip, record.head.stack, floor, duels)
+    duels = [noise.aa_duel(record.head.workload, one.launches) for one in trials(kept)]
+    return noise.calibration(duels, max(one.date for one in kept), record.head.chip, record.head.stack)
 
 
 def trials(duels: Sequence[PowerDuel]) -> list[trust.Trial]:

@@ -14,7 +14,6 @@ from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.report.duels import interval
 from gemma3n_perf.stats.estimates import relative_change
-from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise as store
 from gemma3n_perf.store import power as power_store
 from gemma3n_perf.verdict.types import Verdict
@@ -62,7 +61,8 @@ def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, store.NoiseR
         for number in range(1, args.duels + 1):
             asked = dueling.Asked("here", "here", workloads, args.budget, aa=True, settle=False, sources=sources)
             found += _one(dueling.duel(asked, here), number, args.duels, out)
-        return here.baselines, _calibration(found, here)
+        date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return here.baselines, store.calibration(found, date, here.chip, here.stack)
 
 
 def _recorded(baselines: Path, chip_class: str) -> store.NoiseRecord:
@@ -88,17 +88,7 @@ def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[s
                 remedy=next((caution.remedy for caution in judged.cautions), "see what it says, then calibrate again"),
             ) from fought.failure
         measured = estimates(fought.launches)
-        found.append(
-            store.AaDuel(name, tuple(one.log_ratio for one in measured), tuple(one.seconds for one in measured))
-        )
+        found.append(store.aa_duel(name, measured))
         out.write(f"duel {number} of {total}, {name}: {interval(judged)}, {len(measured)} launches\n")
         out.flush()
     return found
-
-
-def _calibration(found: list[store.AaDuel], here: dueling.Here) -> store.NoiseRecord:
-    date = dt.datetime.now(dt.UTC)
-    floor = noise_floor([duel.log_ratios for duel in found], date.date())
-    return store.NoiseRecord(
-        store.SCHEMA, date.isoformat(timespec="seconds"), here.chip, here.stack, floor, tuple(found)
-    )

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.report import describe
-from gemma3n_perf.report.gate import effect, sessions
+from gemma3n_perf.report.gate import effect, loud, sessions
 from gemma3n_perf.report.markdown import escape, table
 from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.stats.spread import NoiseFloor
@@ -92,12 +92,8 @@ def _brief(cell: Cell | None) -> str:
     if cell is None or cell.verdict is Verdict.NOT_MEASURED:
         return "-"
     if cell.effect is None:
-        return "off" if cell.word == OFF else _loud(cell)
-    return f"{_loud(cell)} {percent(cell.effect, 1)}"
-
-
-def _loud(cell: Cell) -> str:
-    return f"**{cell.word}**" if cell.word in ("win", "loss", "invalid") else cell.word
+        return "off" if cell.word == OFF else loud(cell)
+    return f"{loud(cell)} {percent(cell.effect, 1)}"
 
 
 def _list(fusions: Sequence[Fusion]) -> str:
@@ -144,7 +140,7 @@ def _row(cell: Cell, record: Evidence) -> list[str]:
         effect(cell),
         sessions(cell),
         str(launches),
-        _loud(cell),
+        loud(cell),
         _graph(checked),
         _logits(checked),
         "-" if checked is None or checked.memory_ratio is None else f"{checked.memory_ratio:.3f}",

@@ -105,7 +105,7 @@ def markdown(ruling: Ruling | None, notes: tuple[str, ...] = ()) -> str:
             parts.append("\n".join(lines))
     for decision in ruling.decisions if ruling else ():
         cells = [cell for cell in ruling.cells if cell.fusion == decision.fusion] if ruling else []
-        rows = [(f"{_short(cell)}", effect(cell), _loud(cell)) for cell in cells]
+        rows = [(f"{_short(cell)}", effect(cell), loud(cell)) for cell in cells]
         title = f"`{decision.fusion}`: {'admitted' if decision.admitted else 'refused'}"
         parts.append(
             f"{title}\n\n{markdown_table(('where', 'effect [95 %]', 'verdict'), rows, left={'where', 'verdict'})}"
@@ -125,7 +125,8 @@ def _short(cell: Cell) -> str:
     return cell.chip_class if cell.workload == "any" else f"{cell.chip_class} {cell.workload}"
 
 
-def _loud(cell: Cell) -> str:
+def loud(cell: Cell) -> str:
+    """Return its word as Markdown, in bold where nobody should miss it."""
     return f"**{cell.word}**" if cell.word in ("win", "loss", "invalid") else cell.word
 
 

@@ -1,5 +1,7 @@
 """The noise floor of a chip class: ``baselines/<class>/noise.json``, with the launches it was computed from."""
 
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import msgspec
 
 from gemma3n_perf.errors import MalformedRecordError, NotComparableError, UsageError
 from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.spread import NoiseFloor, noise_floor
 from gemma3n_perf.store.files import Disk, write_over
 
@@ -33,6 +36,17 @@ class NoiseRecord:
     stack: Stack
     floor: NoiseFloor
     duels: tuple[AaDuel, ...]
+
+
+def aa_duel(workload: str, launches: Sequence[LaunchEstimate]) -> AaDuel:
+    """Keep what a calibration needs of the launches of one A/A duel."""
+    return AaDuel(workload, tuple(one.log_ratio for one in launches), tuple(one.seconds for one in launches))
+
+
+def calibration(duels: Sequence[AaDuel], date: str, chip: Chip, stack: Stack) -> NoiseRecord:
+    """Make a calibration of A/A duels; ``date`` is ISO 8601. Raises UsageError for too few of them."""
+    floor = noise_floor([duel.log_ratios for duel in duels], dt.datetime.fromisoformat(date).date())
+    return NoiseRecord(SCHEMA, date, chip, stack, floor, tuple(duels))
 
 
 def noise_path(baselines: Path, chip_class: str) -> Path:

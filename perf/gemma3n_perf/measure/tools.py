@@ -22,7 +22,7 @@ class Cut:
     one built, so that it holds whole periods, however short it is.
     """
 
-    tokens: int = 2
+    tokens: int = 5
     drop: int = 1
     tail: int = 1
     least_s: float = 0.03

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
         f"{100 * relative_change(floor.largest):.2f} %\n"
     )
-    out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}\n")
+    out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}; gemma3n-perf fusion page names it\n")
     return 0
 
 

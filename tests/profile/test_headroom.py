@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.profile import headroom
-from gemma3n_perf.profile.headroom import NO, UNKNOWN, WORTH, YES, Summary, Tried
+from gemma3n_perf.profile.headroom import NO, UNKNOWN, WORTH, YES
 from gemma3n_perf.profile.histogram import PUBLISHED, group_of
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate
+from gemma3n_perf.profile.wins import Summary, Tried, wins
 from tests.profile.made import about, floor, histogram, split, sweep, trace, workload
 
 PUBLISHED_NODES = 4_209
@@ -137,7 +138,7 @@ def test_without_the_experiment_nothing_is_said() -> None:
 def test_no_gain_is_negative_or_out_of_order() -> None:
     """Whatever the noise, a bound on a win starts at nothing and its ends are in order."""
     for found in (host_bound(), device_bound(), host_bound(exposed=Estimate(1.2, -0.3, 2.0, 6), bound=MIXED)):
-        for one in headroom.wins(found):
+        for one in wins(found):
             assert 0 <= one.gain.low <= one.gain.value <= one.gain.high
 
 

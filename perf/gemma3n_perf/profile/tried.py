@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from gemma3n_perf.profile.headroom import Tried
+from gemma3n_perf.profile.wins import Tried
 from gemma3n_perf.store import admitted, evidence
 from gemma3n_perf.verdict.types import Verdict
 

@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from gemma3n_perf.profile import headroom
-from gemma3n_perf.profile.headroom import Tried
-from gemma3n_perf.profile.reasons import reason
 from gemma3n_perf.profile.trace import gaps
-from gemma3n_perf.profile.types import Deviation, Estimate, Histogram, Profile, WorkloadProfile
+from gemma3n_perf.profile.types import Profile, WorkloadProfile
+from gemma3n_perf.profile.wins import Tried
 from gemma3n_perf.report import describe, profile_plots
 from gemma3n_perf.report.markdown import escape, table
+from gemma3n_perf.report.profile_floor import bars, floor_lines
+from gemma3n_perf.report.profile_graph import comparison, histogram
 from gemma3n_perf.report.profile_text import effect, ms, ratio, share, us
-from gemma3n_perf.report.rows import percent, seconds, size
+from gemma3n_perf.report.rows import percent, seconds
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.workload.presets import PRESETS
 
 FOLDER = PurePosixPath("profiles")
 _HEAD = """\
@@ -25,9 +25,6 @@ Where a token's time goes on this chip class, and whether a fusion is justified.
 behind the answer: [the method](../profile-method.md). Figures are medians over interleaved rounds, with the interval
 that holds the median at 95 % in brackets.
 """
-_PUBLISHED_STREAM = {"e4b-4bit": 2.472e9}
-"""Bytes of the published streaming floor (lablup/mlxcel #345): attention, MLP and head."""
-
 
 Tries = Mapping[str, Mapping[str, Sequence[Tried]]]
 """Fusions that were measured, by chip class and workload."""
@@ -86,19 +83,19 @@ def _workload(name: str, one: WorkloadProfile, tried: Sequence[Tried], files: di
         parts += ["### Pipeline split", _split(one)]
         title = f"{one.workload}: {split.bound}"
         parts.append(plot("split", profile_plots.split_bar(title, split), "Stages of a token, stacked"))
-    bars = _bars(one)
-    if one.floor and bars:
-        parts += ["### Streaming floor", _floor(one)]
+    levels = bars(one)
+    if one.floor and levels:
+        parts += ["### Streaming floor", floor_lines(one)]
         title = f"{one.workload}: a token and its floors"
-        parts.append(plot("floor", profile_plots.floors(title, bars), "Time per token beside its floors"))
+        parts.append(plot("floor", profile_plots.floors(title, levels), "Time per token beside its floors"))
     if one.trace:
         parts += ["### What the device says", _trace(one)]
     if one.histogram:
-        parts += ["### Operations of one decode token", _histogram(one.histogram)]
+        parts += ["### Operations of one decode token", histogram(one.histogram)]
         title = f"{one.workload}: operations of one decode token"
         parts.append(plot("operations", profile_plots.histogram(title, one.histogram), "Operations by kind"))
         parts += [
-            _comparison(one.histogram, index, one.workload.split("/")[0])
+            comparison(one.histogram, index, one.workload.split("/")[0])
             for index in range(len(one.histogram.comparisons))
         ]
     if one.contexts:
@@ -149,51 +146,6 @@ def _split(one: WorkloadProfile) -> str:
     )
 
 
-def _bars(one: WorkloadProfile) -> list[tuple[str, Estimate]]:
-    floor, bars = one.floor, list[tuple[str, Estimate]]()
-    if floor is None:
-        return bars
-    bars.append(("decode, per token", one.split.pipelined.tpot_s if one.split else floor.tpot_s))
-    if one.trace and one.trace.busy_s:
-        bars.append((f"device busy ({one.trace.source})", one.trace.busy_s))
-    bars.append(("weight products alone", floor.chain_s))
-    rate = floor.gemv_bandwidth
-    least, middle, most = (floor.streamed_bytes / value for value in (rate.high, rate.value, rate.low))
-    stream = Estimate(middle, least, most, rate.rounds)
-    bars.append(("bytes at one large product's speed", stream))
-    copied = floor.streamed_bytes / floor.copy_bandwidth
-    bars.append(("bytes at a copy's speed", Estimate(copied, copied, copied, 1)))
-    return bars
-
-
-def _floor(one: WorkloadProfile) -> str:
-    floor = one.floor
-    assert floor is not None
-    lines = [
-        f"- {floor.products} weight products, chained: {ms(floor.chain_s)} a token, of which the host needs "
-        f"{ms(floor.dispatch_s)} to dispatch them; {share(floor.share)} of the time per token",
-        f"- streamed by the checkpoint's headers: {size(floor.streamed_bytes)} a token, so "
-        f"{size(round(floor.bandwidth))}/s; "
-        f"one large product streams {size(round(floor.gemv_bandwidth.value))}/s "
-        f"[{size(round(floor.gemv_bandwidth.low))}/s, {size(round(floor.gemv_bandwidth.high))}/s], "
-        f"a copy {size(round(floor.copy_bandwidth))}/s",
-    ]
-    if floor.dispatch_s.low > 0.8 * floor.chain_s.value:
-        lines.append("- the chain itself waits for the host's dispatch: the products alone would be faster still")
-    products = sum(floor.by_part.values())
-    parts = ", ".join(f"{part} {size(value)}" for part, value in floor.by_part.items())
-    apart = percent((floor.streamed_bytes - products) / floor.streamed_bytes, 2)
-    lines.append(f"- by part: {parts}; norms and vectors are the other {apart}")
-    published = _PUBLISHED_STREAM.get(one.workload.split("/")[0])
-    if published:
-        ours = sum(floor.by_part[part] for part in ("attention", "mlp", "head"))
-        lines.append(
-            f"- the published decomposition streams {size(round(published))}: attention, MLP and head, here "
-            f"{size(ours)}, {percent(ours / published - 1, 2, sign=True)}"
-        )
-    return "\n".join(lines)
-
-
 def _trace(one: WorkloadProfile) -> str:
     trace = one.trace
     assert trace is not None
@@ -205,52 +157,6 @@ def _trace(one: WorkloadProfile) -> str:
         if trace.kernels:
             words += f", {trace.kernels:.0f} kernels a token"
     return f"{words}. {trace.note[0].upper()}{trace.note[1:]}." if trace.note else f"{words}."
-
-
-def _histogram(found: Histogram) -> str:
-    groups = ", ".join(
-        f"{count} {name} ({percent(count / found.nodes)}, {count / found.layers:.1f} a layer)"
-        for name, count in found.groups.items()
-    )
-    kinds = ", ".join(f"{name} {count}" for name, count in found.dtypes.items())
-    rows = [
-        (
-            f"`{name}`",
-            str(wanted),
-            str(found.found.get(name, 0)),
-            "yes" if wanted == found.found.get(name, 0) else "**no**",
-        )
-        for name, wanted in found.expected.items()
-    ]
-    return (
-        f"{found.nodes} nodes at {found.position} tokens of context over {found.layers} layers: {groups}. "
-        f"Types: {kinds}.\n\n" + table(("call", "by the config", "in the graph", "same"), rows, left=("call", "same"))
-    )
-
-
-def _comparison(found: Histogram, index: int, checkpoint: str) -> str:
-    one = found.comparisons[index]
-    if not one.deviations:
-        return f"Beside {one.against} ({escape(one.source)}): no count differs."
-    rows = (
-        (
-            f"`{row.name}`",
-            str(row.before),
-            str(row.after),
-            _why(row, found, checkpoint) if one.against == "published" else row.why or "-",
-        )
-        for row in one.deviations
-    )
-    head = f"Beside {one.against} ({escape(one.source)}), counts that differ:"
-    return head + "\n\n" + table(("operation", one.against, "here", "why"), rows, left=("operation", "why"))
-
-
-def _why(row: Deviation, found: Histogram, checkpoint: str) -> str:
-    """The reason as it is known today, where the checkpoint is a preset; else as it was when the profile was taken."""
-    known = row.why
-    if checkpoint in PRESETS:
-        known = reason(row.name, row.before, row.after, found.operations, PRESETS[checkpoint].config())
-    return known or "not explained"
 
 
 def _contexts(one: WorkloadProfile) -> str:

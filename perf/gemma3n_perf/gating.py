@@ -4,20 +4,17 @@ The adapter behind ``gemma3n-perf gate``, once a change touches a fusion. It gat
 amount to is for ``verdict.gate``.
 """
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gating_change import Checkout, Touched
-from gemma3n_perf.gating_evidence import Sources, facts_of, facts_of_record
+from gemma3n_perf.gating_evidence import Sources, facts_of
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.store import admitted as admitted_store
-from gemma3n_perf.store import evidence as evidence_store
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.admitted import ADMITTED, FOLDER
-from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.verdict.gate import PLUS, best, parts, rule
 from gemma3n_perf.verdict.gate_facts import EvidenceFacts, Ruling
 from gemma3n_perf.verdict.gate_policy import GatePolicy
@@ -52,7 +49,7 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
     """
     notes = list(touched.notes)
     sources = here.sources()
-    files = _files(asked.evidence or (here.baselines,), asked.evidence == ())
+    files = evidence_files(asked.evidence or (here.baselines,), may_be_absent=asked.evidence == ())
     if asked.base is None:
         names = list(dict.fromkeys(path.stem for path in files))
     else:
@@ -66,21 +63,6 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
     ruling = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
     return Answer(ruling, tuple(names), tuple(notes))
-
-
-def recorded(baselines: Path, policy: GatePolicy) -> tuple[tuple[Evidence, ...], Ruling]:
-    """Read all evidence below ``baselines`` and rule on it by what it holds alone, as of the day of the latest.
-
-    Neither git nor the day of asking has a say, so the same records always give the same answer.
-    Raises InvalidError, MalformedRecordError naming the file.
-    """
-    files = _files((baselines,), may_be_absent=True)
-    records = tuple(evidence_store.read(path) for path in files)
-    facts = [facts_of_record(record, str(path)) for record, path in zip(records, files, strict=True)]
-    today = max((one.date for one in facts if one.date is not None), default=dt.date.min)
-    names = [part for one in facts for part in (*parts(one.fusion), one.fusion)]
-    noise = _noise(facts, baselines)
-    return records, rule(list(dict.fromkeys(names)), facts, policy, today=today, noise=noise)
 
 
 def admit(answer: Answer, baselines: Path) -> tuple[str, ...]:
@@ -121,7 +103,8 @@ def _without_names(asked: Asked, notes: tuple[str, ...]) -> Answer:
     )
 
 
-def _files(paths: Sequence[Path], may_be_absent: bool) -> list[Path]:
+def evidence_files(paths: Sequence[Path], *, may_be_absent: bool = True) -> list[Path]:
+    """Return the evidence files among ``paths`` and below folders of them. Raises UsageError for what is neither."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

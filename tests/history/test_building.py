@@ -12,10 +12,13 @@ from gemma3n_perf.history import publishing, upstream
 from gemma3n_perf.history.building import Built, Places, build_site
 from gemma3n_perf.history.upstream import Blocks, Point
 from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.report.site import Evidence
+from gemma3n_perf.verdict.gate_facts import Cell
+from gemma3n_perf.verdict.types import Verdict
 from tests.fakes import STACK
 from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write_history
 
-EVIDENCE = {"fusion": "stacked", "duels": [{"workload": "nano/text/pp40-tg64", "judgement": {"verdict": "win"}}]}
+WON = Cell("stacked", CPU, "nano/text/pp40-tg64", Verdict.WIN, "shown", effect=0.05, low=0.04, high=0.06)
 
 
 def a_history(folder: Path) -> Places:
@@ -25,9 +28,8 @@ def a_history(folder: Path) -> Places:
     write_history(baselines, CPU, hashes, at=7, factor=1.3, seed=1)
     (baselines / CPU / "9998_0123456789ab.json").write_text("{")
     shutil.copytree(ROOT / "published", baselines / "published")
-    fusions = baselines / CPU / "fusions"
-    fusions.mkdir()
-    (fusions / "stacked.json").write_text(json.dumps(EVIDENCE))
+    (baselines / CPU / "fusions").mkdir()
+    evidence_of(baselines).source.write_text("{}")
     launch = Blocks(4.0, 7, (0.020, 0.021, 0.019), (0.025, 0.026, 0.024))
     point = Point(
         1, "2026-07-01T10:00:00+00:00", chip(CPU), "mlx", "0.31.0", WORKLOADS[CPU], STACK, replace(STACK, mlx="0.31.0"),
@@ -46,11 +48,16 @@ def a_history(folder: Path) -> Places:
     return Places(folder / "repo", baselines, docs, folder / "results", folder / "site")
 
 
+def evidence_of(baselines: Path) -> Evidence:
+    """Return the one that every site here has."""
+    return Evidence(CPU, "stacked", baselines / CPU / "fusions" / "stacked.json", (WON,), admitted=True)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Built]:
     """Build one site."""
     places = a_history(tmp_path_factory.mktemp("site"))
-    return places, build_site(places, run_command)
+    return places, build_site(places, run_command, evidence=[evidence_of(places.baselines)], faults=["bad.json: torn"])
 
 
 def test_the_first_page_leads_everywhere(built: tuple[Places, Built]) -> None:
@@ -149,7 +156,9 @@ def test_what_was_left_out_is_said(built: tuple[Places, Built]) -> None:
     """On the page and to who built it."""
     places, found = built
     assert any("9998_0123456789ab.json" in note for note in found.notes)
-    assert "9998_0123456789ab.json" in (places.site / "index.html").read_text()
+    text = (places.site / "index.html").read_text()
+    assert "9998_0123456789ab.json" in text
+    assert "bad.json: torn" in text
 
 
 def test_evidence_and_documents_are_linked(built: tuple[Places, Built]) -> None:
@@ -157,7 +166,12 @@ def test_evidence_and_documents_are_linked(built: tuple[Places, Built]) -> None:
     places, _ = built
     text = (places.site / "index.html").read_text()
     assert f'href="evidence/{CPU}/stacked.json"' in text
-    assert "nano/text/pp40-tg64: win" in text
+    assert (places.site / "evidence" / CPU / "stacked.json").read_text() == "{}"
+    row = re.search(r"<tr><th[^>]*><a[^>]*>stacked</a>.*?</tr>", text, re.DOTALL)
+    assert row is not None
+    assert "+5.00 % [+4.00, +6.00]" in row[0]
+    assert "<span class='win'>win</span>" in row[0]
+    assert "<td>yes</td>" in row[0]
     assert 'href="docs/trust.html"' in text
     profile = (places.site / "docs" / "profiles" / "x.html").read_text()
     assert 'href="../trust.html"' in profile

@@ -13,8 +13,6 @@ from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.hardware.types import Chip
-from gemma3n_perf.store import admitted as admitted_store
-from gemma3n_perf.store import gate_policy_file, noise
 
 HELP = "list the fusions, show one, start a new one, or write the page of what was measured"
 
@@ -60,18 +58,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
-    from gemma3n_perf import gating
+    from gemma3n_perf.gating_recorded import recorded
     from gemma3n_perf.report import evidence_page, pages
 
     repo = suite_checkout() or Path()
-    baselines, docs = args.baselines or repo / "baselines", args.docs or repo / "docs"
-    evidence, ruling = gating.recorded(baselines, gate_policy_file.read(baselines / gate_policy_file.NAME))
-    known = {}
-    for chip_class in {one.chip.chip_class for one in evidence}:
-        calibrated = noise.read(baselines, chip_class)
-        floor = calibrated.floor if calibrated else None
-        known[chip_class] = evidence_page.Known(admitted_store.read(baselines, chip_class), floor)
-    files = evidence_page.build(fusions, evidence, ruling, known)
+    docs = args.docs or repo / "docs"
+    found = recorded(args.baselines or repo / "baselines")
+    known = {name: evidence_page.Known(found.admitted[name], found.noise.get(name)) for name in found.admitted}
+    files = evidence_page.build(fusions, tuple(found.evidence.values()), found.ruling, known)
     wanted = {docs / path: data for path, data in files.items()}
     if args.check:
         return pages.check(wanted, [], out, remedy="gemma3n-perf fusion page, then commit what it wrote")

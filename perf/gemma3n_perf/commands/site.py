@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.gating_recorded import recorded
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.history.building import Places, build_site
 from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.report.site import Evidence
 from gemma3n_perf.store.local import data_folder
+from gemma3n_perf.verdict.gate import parts
 
 HELP = "build the site: asv's pages and a first page of our own"
 RESULTS = Path(".asv", "results")
@@ -51,7 +54,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     progress = Progress(sys.stderr)
     where = places(args)
     try:
-        built = build_site(where, run_command, progress.note)
+        progress.note("judging evidence")
+        evidence, faults = _evidence(where.baselines)
+        built = build_site(where, run_command, progress.note, evidence=evidence, faults=faults)
     finally:
         progress.clear()
     for note in built.notes:
@@ -59,3 +64,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     steps = sum(len(one.found) for one in built.series)
     out.write(f"{where.site}: {len(built.series)} series, {built.points} points, {steps} steps\n")
     return 0
+
+
+def _evidence(baselines: Path) -> tuple[list[Evidence], list[str]]:
+    """All evidence, the largest effect of each class first, and what was left out."""
+    faults: list[str] = []
+    found = recorded(baselines, lambda error: faults.append(error.found))
+    listed = []
+    for path, record in found.evidence.items():
+        name, chip_class = record.fusion, record.chip.chip_class
+        cells = tuple(one for one in found.ruling.cells if (one.fusion, one.chip_class) == (name, chip_class))
+        listed.append(Evidence(chip_class, name, path, cells, found.admitted[chip_class] == parts(name)))
+    return sorted(listed, key=lambda one: (one.chip_class, -_largest(one), one.name)), faults
+
+
+def _largest(one: Evidence) -> float:
+    return max((cell.effect for cell in one.cells if cell.effect is not None), default=-1.0)

@@ -5,13 +5,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.history import confirmations, publishing, staging, upstream
 from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile, machine
+from gemma3n_perf.history.findings import class_folders, sound_baselines, sound_noise, sound_published
 from gemma3n_perf.history.importing import Imported, Refusal, gather, import_sessions, rate_of
 from gemma3n_perf.history.release_line import Release, build
 from gemma3n_perf.history.repository import Commits, commits
@@ -22,11 +20,6 @@ from gemma3n_perf.measure.shell import Run
 from gemma3n_perf.report import site as first
 from gemma3n_perf.report.site_docs import write_documents
 from gemma3n_perf.report.site_page import STYLE
-from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.store import noise as noise_store
-from gemma3n_perf.store.baselines import PUBLISHED, Baselines
-from gemma3n_perf.store.published import read_published
-from gemma3n_perf.store.types import Baseline
 
 Lines = dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]]
 """By chip class: series of releases, by line and workload."""
@@ -61,13 +54,6 @@ class Built:
     imported: Imported = field(default_factory=lambda: Imported(0))
 
 
-def class_folders(baselines: Path) -> tuple[Path, ...]:
-    """Return the folders of chip classes."""
-    if not baselines.is_dir():
-        return ()
-    return tuple(sorted(one for one in baselines.iterdir() if one.is_dir() and one.name != PUBLISHED))
-
-
 def bring_up(places: Places, run: Run) -> tuple[Imported, Staged, Commits]:
     """Import all sessions into asv's results and read what is there then."""
     known = commits(places.repo, run)
@@ -79,12 +65,19 @@ def bring_up(places: Places, run: Run) -> tuple[Imported, Staged, Commits]:
 def all_series(places: Places, staged: Staged, known: Commits) -> tuple[tuple[Series, ...], tuple[str, ...]]:
     """Return the series of this repository, with steps and duels, and what was wrong with records."""
     confirmed, faults = confirmations.read_all(places.baselines)
-    noise, more = _noise(places.baselines, staged.machines)
+    noise, more = sound_noise(places.baselines, staged.machines)
     return series(staged.files, known.line, noise=noise, confirmed=confirmed), (*faults, *more)
 
 
-def build_site(places: Places, run: Run, note: Callable[[str], None] = lambda text: None) -> Built:
-    """Build the whole site in ``places.site``, in place of an older one.
+def build_site(
+    places: Places,
+    run: Run,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    evidence: Sequence[first.Evidence] = (),
+    faults: Sequence[str] = (),
+) -> Built:
+    """Build the whole site in ``places.site``, in place of an older one. ``faults`` are of ``evidence``.
 
     Raises UsageError where something else is there, NotMeasuredError where asv fails.
     """
@@ -96,8 +89,8 @@ def build_site(places: Places, run: Run, note: Callable[[str], None] = lambda te
         )
     note("importing sessions")
     imported, staged, known = bring_up(places, run)
-    listed, faults = all_series(places, staged, known)
-    notes = [*_words([*imported.refused, *staged.refused]), *imported.notes, *staged.notes, *faults]
+    listed, unsound = all_series(places, staged, known)
+    notes = [*_words([*imported.refused, *staged.refused]), *imported.notes, *staged.notes, *unsound, *faults]
     notes += staging.strangers(staged, known.dates)
     if known.shallow:
         notes.append("this clone is shallow: commits before it are not on asv's pages")
@@ -114,12 +107,12 @@ def build_site(places: Places, run: Run, note: Callable[[str], None] = lambda te
         lines, more = _publish_upstream(places, fresh, work, run)
         notes += more
     note("writing pages")
-    baselines, more = _baselines(places.baselines)
+    baselines, more = sound_baselines(places.baselines)
     notes += more
-    evidence, more = _evidence(places.baselines, fresh)
-    notes += more
+    _copied(evidence, fresh)
     page = first.Site(
-        baselines, listed, lines, _published(places.baselines, notes), write_documents(places.docs, fresh), evidence,
+        baselines, listed, lines, sound_published(places.baselines, notes), write_documents(places.docs, fresh),
+        tuple(evidence),
         tuple(dict.fromkeys(upstream.without_places(note) for note in notes)), known.subjects,
         (fresh / "asv").is_dir(), (fresh / "upstream").is_dir(),
     )  # fmt: skip
@@ -213,82 +206,10 @@ def release_results(lines: Lines, work: Path, run: Run) -> tuple[Staged, list[st
     return Staged(tuple(files.values()), machines, (), ()), list(ordered)
 
 
-def _noise(baselines: Path, classes: Mapping[str, object]) -> tuple[dict[str, NoiseFloor | None], list[str]]:
-    floors: dict[str, NoiseFloor | None] = {}
-    faults: list[str] = []
-    for name in classes:
-        try:
-            record = noise_store.read(baselines, name)
-            floors[name] = record.floor if record else None
-        except PerfError as error:
-            faults.append(error.found)
-    return floors, faults
-
-
-def _baselines(root: Path) -> tuple[tuple[Baseline, ...], list[str]]:
-    found, faults = list[Baseline](), list[str]()
-    for folder in class_folders(root):
-        try:
-            one = Baselines(root).load(folder.name)
-        except PerfError as error:
-            faults.append(error.found)
-            one = _newest(folder)
-        if one is not None:
-            found.append(one)
-    return tuple(found), faults
-
-
-def _newest(folder: Path) -> Baseline | None:
-    """Return the newest commit's sound sessions of a class whose baseline is refused for a file that is not."""
-    sessions = gather([folder]).sessions
-    if not sessions:
-        return None
-    last = sessions[-1]
-    same = tuple(one for one in sessions if one.stack.commit == last.stack.commit)
-    return Baseline(last.chip, last.stack, same, "sound", tuple("" for _ in same))
-
-
-def _published(root: Path, notes: list[str]) -> tuple[Any, ...]:
-    try:
-        return read_published(root / PUBLISHED)
-    except PerfError as error:
-        notes.append(error.found)
-        return ()
-
-
-def _evidence(root: Path, site: Path) -> tuple[tuple[first.Evidence, ...], list[str]]:
-    made, faults = list[first.Evidence](), list[str]()
-    for path in sorted(root.glob("*/fusions/*.json")):
-        address = f"evidence/{path.parent.parent.name}/{path.name}"
-        try:
-            data = msgspec.json.decode(path.read_bytes())
-        except (msgspec.MsgspecError, OSError) as error:
-            faults.append(f"{path}: {error}")
-            continue
-        (site / address).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, site / address)
-        made.append(first.Evidence(path.parent.parent.name, path.stem, address, _verdicts(data)))
-    return tuple(made), faults
-
-
-def _verdicts(data: Any) -> dict[str, str]:
-    """Find what an evidence file says of its workloads, wherever its schema keeps a verdict beside a workload."""
-    found: dict[str, str] = {}
-
-    def look(value: Any) -> None:
-        if isinstance(value, dict):
-            judged = value.get("judgement")
-            verdict = judged.get("verdict") if isinstance(judged, dict) else value.get("verdict")
-            if isinstance(value.get("workload"), str) and isinstance(verdict, str):
-                found.setdefault(value["workload"], verdict)
-            for inner in value.values():
-                look(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                look(inner)
-
-    look(data)
-    return found
+def _copied(evidence: Sequence[first.Evidence], site: Path) -> None:
+    for one in evidence:
+        (site / one.address).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(one.source, site / one.address)
 
 
 def _words(refused: Sequence[Refusal]) -> list[str]:

@@ -8,28 +8,39 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 from gemma3n_perf.history.series import Found, Point, Series
 from gemma3n_perf.history.upstream import Placed
 from gemma3n_perf.report import describe
 from gemma3n_perf.report import rows as show
+from gemma3n_perf.report.gate import effect
 from gemma3n_perf.report.site_page import page, table
 from gemma3n_perf.report.site_plots import Dot, Spread, line, ranges
 from gemma3n_perf.report.summary import summarise
 from gemma3n_perf.store.published import Publication, PublishedFigure, references_for
 from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.verdict.gate_facts import Cell
+from gemma3n_perf.verdict.types import Verdict
 
 TITLE = "Gemma3n decode on MLX"
+_EVIDENCE = "evidence.html"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One fusion's evidence file on one chip class: its ``address`` on the site and its verdicts by workload."""
+    """One fusion's evidence on one chip class: its ``source`` file, and what the gate's rules say of each workload."""
 
     chip_class: str
     name: str
-    address: str
-    verdicts: Mapping[str, str] = field(default_factory=dict)
+    source: Path
+    cells: tuple[Cell, ...] = ()
+    admitted: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where the file is on the site."""
+        return f"evidence/{self.chip_class}/{self.source.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,15 +255,24 @@ def _duel(step: Found) -> str:
 def _evidence(site: Site) -> str:
     if not site.evidence:
         return "<p>No fusion has evidence on any chip class yet.</p>"
-    rows = [
-        [
-            f'<a href="{escape(one.address)}">{escape(one.name)}</a>',
-            escape(one.chip_class),
-            ", ".join(f"{escape(workload)}: {escape(verdict)}" for workload, verdict in one.verdicts.items()) or "-",
-        ]
-        for one in site.evidence
-    ]
-    return table("Evidence of fusions", ("fusion", "chip class", "verdicts"), rows)
+    rows = [_measured(one, cell) for one in site.evidence for cell in one.cells or (None,)]
+    header = ("fusion", "chip class", "workload", "throughput [95 %]", "verdict", "admitted")
+    found = table("Evidence of fusions, judged as one family", header, rows, (3,))
+    more = next((address for address, _ in site.documents if address.endswith(f"/{_EVIDENCE}")), None)
+    return found + (
+        f'<p><a href="{escape(more)}">What each fusion does, and why some have no win</a></p>' if more else ""
+    )
+
+
+def _measured(one: Evidence, cell: Cell | None) -> list[str]:
+    file = f'<a href="{escape(one.address)}">{escape(one.name)}</a>'
+    if cell is None:
+        return [file, escape(one.chip_class), "-", "-", "-", "-"]
+    word = escape(cell.word)
+    kind = {Verdict.WIN: "win", Verdict.LOSS: "loss"}.get(cell.verdict) if cell.verdict else None
+    verdict = f"<span class='{kind}'>{word}</span>" if kind else word
+    admitted = "yes" if one.admitted else "-"
+    return [file, escape(one.chip_class), escape(cell.workload), escape(effect(cell)), verdict, admitted]
 
 
 def _list(items: Sequence[str]) -> str:

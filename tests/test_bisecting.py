@@ -1,7 +1,14 @@
+import math
+
+import numpy as np
 import pytest
 
-from gemma3n_perf.bisecting import bisect
+from gemma3n_perf.bisecting import Compare, bisect
+from gemma3n_perf.commands.bisect import as_text
 from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.stats.estimates import LaunchEstimate
+from gemma3n_perf.verdict.judge import judge, should_stop
+from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, Verdict
 
 STEPS = [f"ref:{number}" for number in range(17)]
@@ -23,12 +30,12 @@ class Bench:
         self.sign = Verdict(sign)
         self.effect = effect
         self.asked: list[tuple[int, int, float]] = []
-        self.margins: list[float] = []
+        self.rules: list[tuple[float, float]] = []
 
-    def __call__(self, baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
+    def __call__(self, baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
         """Judge."""
         a, b = int(baseline[4:]), int(candidate[4:])
-        self.margins.append(margin)
+        self.rules.append((policy.minimum_effect, policy.margin))
         self.asked.append((a, b, budget_s))
         if b in self.untold or (b in self.hard and budget_s < 120):
             return Judgement(Verdict.INCONCLUSIVE, "noisy")
@@ -47,13 +54,60 @@ def test_the_first_changed_step_is_found(first: int) -> None:
     assert len(bench.asked) <= 1 + 4 + 1
 
 
-@pytest.mark.parametrize(("effect", "margin"), [(-0.3, 0.1), (-0.02, 0.01)])
-def test_no_change_is_judged_by_the_change_that_is_looked_for(effect: float, margin: float) -> None:
+@pytest.mark.parametrize(
+    ("effect", "least", "margin"), [(-0.3, 0.1, 0.1), (-0.024, 0.008, 0.01), (-0.01, 0.005, 0.01), (3.2, 0.5, 0.5)]
+)
+def test_a_step_is_judged_by_the_change_that_is_looked_for(effect: float, least: float, margin: float) -> None:
     """A large change is told from none soon, even where the machine is noisy; never more strictly than usual."""
     bench = Bench(5, effect=effect)
     bisect(STEPS, bench, budget_s=60)
-    assert bench.margins[0] == 0.01
-    assert bench.margins[1:] == pytest.approx([margin] * (len(bench.margins) - 1))
+    assert bench.rules[0] == (0.005, 0.01)
+    for found in bench.rules[1:]:
+        assert found == pytest.approx((least, margin))
+
+
+def duels(*, small: float, launch_sd: float, rng: np.random.Generator) -> Compare:
+    """Return duels of launches that scatter so; the 5th step loses ``small``, and from the 11th on it is 10 %."""
+
+    def speed(arm: str) -> float:
+        number = int(arm[4:])
+        return math.log(0.9 if number >= 11 else 1 - small if number >= 5 else 1.0)
+
+    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+        true, launches = speed(candidate) - speed(baseline), list[LaunchEstimate]()
+        while True:
+            launches.append(LaunchEstimate(true + launch_sd * rng.standard_normal(), 5.0))
+            spent = 5.0 * (len(launches) + 1) > budget_s
+            found = judge(launches, policy, budget_s=budget_s, budget_spent=spent)
+            if spent or should_stop(found):
+                return found
+
+    return compare
+
+
+@pytest.mark.parametrize("small", [0.01, 0.015, 0.02])
+def test_a_lesser_change_before_it_does_not_mislead(small: float) -> None:
+    """A step with a fifth of the change is on the good side, and no step between the two is ever named."""
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        found = bisect(STEPS, duels(small=small, launch_sd=0.008, rng=rng), budget_s=60)
+        assert STEPS[11] in found.suspects
+        assert found.confirmed
+
+
+def test_a_change_that_came_in_several_steps_is_said_to() -> None:
+    """The last duel is against the last good step; where it does not show the ends' change, no step is accused."""
+
+    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+        gap = int(candidate[4:]) - int(baseline[4:])
+        verdict = Verdict.LOSS if gap > 5 else Verdict.NO_CHANGE
+        return Judgement(verdict, "", -0.01 * gap, -0.01 * gap, -0.01 * gap)
+
+    found = bisect(STEPS, compare, budget_s=60)
+    assert found.suspects == (STEPS[6],)
+    assert not found.confirmed
+    assert "seems to have come in several" in as_text(found)
+    assert "the first changed step" not in as_text(found)
 
 
 def test_a_speed_up_is_found_alike() -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from typing import TextIO
 
 from gemma3n_perf import dueling
@@ -39,8 +38,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         workloads, sources = chosen(args, here)
         progress = Progress(sys.stderr)
 
-        def compare(baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
-            policy = replace(Policy(), margin=margin)
+        def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
             asked = dueling.Asked(baseline, candidate, workloads, budget_s, policy=policy, sources=sources)
             try:
                 found = dueling.duel(asked, here).judgements[workloads[0]]
@@ -60,7 +58,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def as_text(found: Found) -> str:
     """Return the answer: the first changed step, or those among which it is, and the effect with its interval."""
-    if len(found.suspects) == 1:
+    if not found.confirmed:
+        several = len(found.suspects) > 1
+        which = f"one of {', '.join(found.suspects)}" if several else found.suspects[0]
+        lines = [
+            "no single step was shown to have the change of the ends: it seems to have come in several",
+            f"the first step that has a third of it or more, counted from the good end, is {which}",
+        ]
+    elif len(found.suspects) == 1:
         lines = [f"the first changed step is {found.suspects[0]}"]
     else:
         lines = [f"the first changed step is one of {len(found.suspects)}, for the others could not be told:"]

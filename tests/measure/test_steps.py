@@ -8,6 +8,7 @@ from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.measure.shell import Done, run_command
 from gemma3n_perf.measure.steps import Steps
 from gemma3n_perf.measure.worktrees import Worktrees
+from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, Verdict
 from tests.measure.test_worktrees import git
 
@@ -78,7 +79,7 @@ def test_a_planted_commit_of_a_scratch_repository_is_found(repo: Path, tmp_path:
     """Every step is checked out, and what its files say decides."""
     searched = steps(repo, tmp_path)
 
-    def compare(baseline: str, candidate: str, budget_s: float, margin: float) -> Judgement:
+    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
         speeds = [
             (searched.worktrees.checkout(arm.removeprefix("ref:")) / "speed").read_text()
             for arm in (baseline, candidate)

@@ -24,26 +24,29 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def step_down(
-    names: Sequence[str], alpha: float, judge: Callable[[str, float], T], decided: Callable[[T], bool]
+    names: Sequence[str],
+    alpha: float,
+    judge: Callable[[str, float], T],
+    claimed: Callable[[T], bool],
+    closed: Callable[[T], bool] = lambda judgement: False,
 ) -> Mapping[str, T]:
     """Holm's procedure for judgements that are not p-values, such as sequential ones.
 
-    All are judged at ``alpha / m``; those decided keep that judgement and leave the family, the rest
-    are judged again at ``alpha / (m - decided)``, until nothing more is decided. The chance of any
-    false claim among the family stays below ``alpha`` (Holm 1979; for sequential looks: Ye, Li, Liu &
-    Yao 2013). Returns the judgement of each name, in the order given.
+    All are judged at ``alpha / m``. Those that claim something keep that judgement and leave the family, the rest are
+    judged again at ``alpha / (m - claims)``, until nothing more is claimed. The chance of any false claim among the
+    family stays below ``alpha`` (Holm 1979; for sequential looks: Ye, Li, Liu & Yao 2013). What is ``closed`` without a
+    claim, as by no-change, keeps its judgement too and its share of the error: its hypothesis was not rejected, so Holm
+    lets nobody have it; and it is closed at ``alpha / m`` or not at all. Returns the judgement of each name, in the
+    order given.
     """
     if len(set(names)) != len(names):
         raise UsageError(f"workloads {tuple(names)} repeat", expected="each workload once")
-    settled: dict[str, T] = {}
-    open_names = list(names)
-    while open_names:
-        level = alpha / len(open_names)
-        judged = {name: judge(name, level) for name in open_names}
-        newly = [name for name in open_names if decided(judged[name])]
-        settled.update({name: judged[name] for name in newly})
-        if not newly:
-            settled.update(judged)
-            break
-        open_names = [name for name in open_names if name not in settled]
-    return {name: settled[name] for name in names}
+    judged = {name: judge(name, alpha / len(names)) for name in names}
+    open_names = [name for name in names if not closed(judged[name])]
+    left = len(names)
+    while newly := [name for name in open_names if claimed(judged[name])]:
+        left -= len(newly)
+        open_names = [name for name in open_names if name not in newly]
+        again = {name: judge(name, alpha / left) for name in open_names}
+        judged |= {name: found for name, found in again.items() if not closed(found)}
+    return judged

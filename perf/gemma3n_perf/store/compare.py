@@ -17,7 +17,7 @@ from gemma3n_perf.stats.screen import Spread, pooled_spread
 from gemma3n_perf.store.types import Baseline
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.screening import judge_screen
-from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, invalid
+from gemma3n_perf.verdict.types import Caution, Judgement, Verdict, claims, closes, invalid
 
 PEAK_TOLERANCE = 0.10
 """Peak memory depends on how far the host runs ahead: sessions of one commit differed by up to 7.4 % (baselines/)."""
@@ -68,7 +68,7 @@ def compare(
             spread=spread,
         )
 
-    judgements = dict(step_down(judged, policy.alpha, one_workload, lambda found: found.verdict.decided))
+    judgements = dict(step_down(judged, policy.alpha, one_workload, claims, closes))
     judgements |= {name: invalid(fault) for name, fault in unfit.items()}
     judgements |= {name: one_workload(name, policy.alpha) for name in pairs if name not in judgements}
     return tuple(

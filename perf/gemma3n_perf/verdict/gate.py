@@ -17,7 +17,7 @@ from gemma3n_perf.verdict.gate_objections import conflicting, objections, worst
 from gemma3n_perf.verdict.gate_policy import GatePolicy
 from gemma3n_perf.verdict.judge import judge
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import Judgement, Verdict
+from gemma3n_perf.verdict.types import Judgement, Verdict, claims, closes
 
 PLUS = "+"
 """What joins the fusions of a composition."""
@@ -127,7 +127,7 @@ def _judge(
         rules = replace(policy.judging, alpha=alpha)
         return judge(facts.launches, rules, budget_s=facts.budget_s, noise=floor, today=today, budget_spent=facts.spent)
 
-    judged = step_down(list(keys), policy.judging.alpha, one, lambda found: found.verdict.decided)
+    judged = step_down(list(keys), policy.judging.alpha, one, claims, closes)
     return {key: _repeated(key, cells[key], judged[name], policy, noise.get(key[1])) for name, key in keys.items()}
 
 

@@ -20,7 +20,7 @@ from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import NoiseFloor, prior_conflicts, serial_inflation
 from gemma3n_perf.verdict import words
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict, not_measured
+from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict, claims, closes, not_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def judge_many(
             budget_spent=duel.budget_spent,
         )
 
-    return step_down(list(duels), policy.alpha, one, lambda judgement: judgement.verdict.decided)
+    return step_down(list(duels), policy.alpha, one, claims, closes)
 
 
 def _look(

@@ -8,7 +8,7 @@ from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.screen import Screen, Spread, screen
 from gemma3n_perf.verdict.policy import Policy
-from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict, not_measured
+from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict, claims, closes, not_measured
 from gemma3n_perf.verdict.words import percent
 
 
@@ -74,7 +74,7 @@ def judge_screens(
             sessions.today_tpot_s, sessions.baseline_tpot_s, replace(policy, alpha=alpha), spread=spread
         )
 
-    return step_down(list(workloads), policy.alpha, one, lambda judgement: judgement.verdict.decided)
+    return step_down(list(workloads), policy.alpha, one, claims, closes)
 
 
 SUSPICION_Z = -0.84

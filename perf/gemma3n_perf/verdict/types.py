@@ -91,6 +91,16 @@ class Judgement:
         return self.verdict.exit_code
 
 
+def claims(judgement: Judgement) -> bool:
+    """Whether a change is claimed."""
+    return judgement.verdict in (Verdict.WIN, Verdict.LOSS)
+
+
+def closes(judgement: Judgement) -> bool:
+    """Whether it was decided without claiming a change."""
+    return judgement.verdict is Verdict.NO_CHANGE
+
+
 def not_measured(reason: str) -> Judgement:
     """Nothing was measured, so nothing is claimed."""
     return Judgement(Verdict.NOT_MEASURED, reason)

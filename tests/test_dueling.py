@@ -40,13 +40,23 @@ def test_what_was_planted_is_found(tmp_path: Path, candidate: str, verdict: Verd
 
 
 @pytest.mark.parametrize(
-    ("candidate", "verdict"),
-    [("here+plant:+2%", Verdict.LOSS), ("here+plant:-2%", Verdict.WIN), ("ref:x", Verdict.NO_CHANGE)],
+    ("candidate", "verdict", "effect"),
+    [
+        ("here+plant:+2%", Verdict.LOSS, 1 / 1.02 - 1),
+        ("here+plant:-2%", Verdict.WIN, 1 / 0.98 - 1),
+        ("ref:x", Verdict.INCONCLUSIVE, 0.0),
+    ],
 )
-def test_stalls_of_single_steps_do_not_hide_what_was_planted(tmp_path: Path, candidate: str, verdict: Verdict) -> None:
-    """Where workers tell the steps of a block: whole blocks scatter by half of what they take."""
+def test_stalls_of_single_steps_do_not_hide_what_was_planted(
+    tmp_path: Path, candidate: str, verdict: Verdict, effect: float
+) -> None:
+    """Where workers tell the steps of a block: whole blocks scatter by half of what they take, so that what stalls
+    might hide is not called nothing."""
     found = duel(Arena(noisy(), steps_s=stalling()), tmp_path, candidate=candidate).judgements[WORKLOAD]
     assert found.verdict is verdict
+    assert found.low is not None
+    assert found.high is not None
+    assert effect - 0.03 < found.low < found.high < effect + 0.03
     silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}))
     assert duel(silent, tmp_path, candidate=candidate).judgements[WORKLOAD].verdict is Verdict.INCONCLUSIVE
 

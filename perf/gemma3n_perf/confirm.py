@@ -155,7 +155,7 @@ def look_into(
     seen = [one.judgement.effect or 0.0 for one in compared if one.measurement.workload in names]
     # A suspicion of 15 % is refuted by showing that nothing near it happened; that takes seconds, not minutes.
     margin = max(policy.margin, -max(seen) / 3) if losses else LARGEST_MARGIN
-    policy = replace(policy, margin=min(LARGEST_MARGIN, margin))
+    policy = replace(policy, margin=min(LARGEST_MARGIN, margin), suspicious=True)
     try:
         with open_machine() as machine:
             budget_s = BUDGET_S if losses else OPEN_BUDGET_S

@@ -106,18 +106,18 @@ def test_arms_of_one_shape_are_aligned() -> None:
 
 def test_gaps_that_agree_by_chance_are_not_taken_for_a_shape() -> None:
     """Three launches whose gaps are alike, and less than their own blocks leave open, tell of nothing."""
-    alike = [LaunchEstimate(0.0, 1.0, 0.01, whole=0.03 + 0.0001 * i, whole_se=0.04) for i in range(3)]
+    alike = [LaunchEstimate(0.0, 1.0, 0.01, whole=0.03 + 0.0001 * i, whole_se=0.04, aligned=True) for i in range(3)]
     assert not differ_in_shape(alike)
     assert differ_in_shape([replace(one, whole_se=0.001) for one in alike])
 
 
 def test_a_gap_that_makes_no_difference_is_none() -> None:
     """Launches without scatter tell of less than a thousandth, and two launches or blocks alone of nothing."""
-    tiny = [LaunchEstimate(0.02, 1.0, 0.001, whole=0.0205)] * 5
+    tiny = [LaunchEstimate(0.02, 1.0, 0.001, whole=0.0205, aligned=True)] * 5
     assert not differ_in_shape(tiny)
-    assert differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)] * 3)
-    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)] * 2)
-    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001)] * 5)
+    assert differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03, aligned=True)] * 3)
+    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03, aligned=True)] * 2)
+    assert not differ_in_shape([LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)] * 5)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,7 @@ def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
     blocks = [statistics.fmean(b) for b in base], [statistics.fmean(c) for c in cand]
     assert estimate(*blocks, steps=(base, cand), seconds=1) == estimate_steps(base, cand, seconds=1)
     for told in ((), (base, ()), ((), ())):
-        assert estimate(*blocks, steps=told, seconds=1) == estimate_launch(*blocks, seconds=1)
+        found = estimate(*blocks, steps=told, seconds=1)
+        assert replace(found, whole=None, whole_se=None) == estimate_launch(*blocks, seconds=1)
+        assert found.whole == pytest.approx(math.log(sum(blocks[0]) / sum(blocks[1])))
+    assert estimate(blocks[0][1:], blocks[1], seconds=1).whole is None

@@ -218,6 +218,34 @@ def test_drifting_launches_are_cautioned() -> None:
     assert (drifting.high or 0) - (drifting.low or 0) > 1.5 * ((scattered.high or 0) - (scattered.low or 0))
 
 
+def test_what_looks_like_a_small_loss_is_not_cleared_by_a_wide_margin() -> None:
+    """A suspicion is refuted by an interval that holds zero, or by one within the usual margin."""
+    wide = replace(POLICY, margin=0.05)
+    small = launches(-0.015, 6, sd=0.012)
+    assert judge(small, wide).verdict is Verdict.NO_CHANGE
+    found = judge(small, replace(wide, suspicious=True))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    for none in (launches(0.0, 6, sd=0.012), launches(-0.004, 6, sd=0.001)):
+        assert judge(none, replace(wide, suspicious=True)).verdict is Verdict.NO_CHANGE
+
+
+def test_whole_times_that_leave_room_hold_no_change_back() -> None:
+    """An arm that is slow now and then is slower, and a typical token does not show it."""
+    typical = launches(0.0, 8, sd=0.001)
+    assert judge(typical, POLICY).verdict is Verdict.NO_CHANGE
+    slow = [replace(one, whole=one.log_ratio - 0.06) for one in typical]
+    found = judge(slow, POLICY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert [one.code for one in found.cautions if one.code == "rare"] == ["rare"]
+    assert "slow now and then" in found.reason
+    close = [replace(one, whole=one.log_ratio - 0.02) for one in typical]
+    assert judge(close, POLICY).verdict is Verdict.NO_CHANGE
+    wide = replace(POLICY, margin=0.1)
+    assert judge(slow, wide).verdict is Verdict.NO_CHANGE
+    unknown = [slow[0], *typical[1:]]
+    assert judge(unknown, POLICY).verdict is Verdict.NO_CHANGE
+
+
 def test_judging_twice_gives_the_same() -> None:
     """A recorded duel judged again gives an equal judgement."""
     assert judge(launches(0.004), POLICY, noise=NOISE) == judge(launches(0.004), POLICY, noise=NOISE)

@@ -40,6 +40,14 @@ def test_verdicts_and_rules_are_counted_by_truth() -> None:
     assert slower.verdicts == {"loss": 1, "inconclusive": 1, "win": 1}
 
 
+def test_no_change_is_a_claim_and_wrong_where_there_is_one() -> None:
+    """Of the margin or more; below it, it is neither right nor wrong."""
+    for truth, wrong in ((-0.2, 2), (0.01, 2), (0.008, 0), (0.0, 0)):
+        (group,) = trust.groups([made(truth, "no-change"), made(truth, "no-change"), made(truth, "inconclusive")])
+        (ours,) = [row for row in group.rows if row.rule == trust.OURS]
+        assert ours.wrong == Rate(wrong, 3)
+
+
 def test_coverage_counts_intervals_that_hold_the_truth() -> None:
     """An interval beside the truth is counted against."""
     group = trust.groups([made(0.02, "win", bounds=(0.01, 0.03)), made(0.02, "win", bounds=(0.021, 0.03))])[0]

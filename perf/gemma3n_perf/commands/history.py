@@ -11,6 +11,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.history import asv_files, synthetic
 from gemma3n_perf.history.building import all_series, bring_up, import_upstream
+from gemma3n_perf.history.detect import LEAST_POINTS
 from gemma3n_perf.history.upstream import LINES
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.report import rows as show
@@ -95,6 +96,8 @@ def _steps(args: argparse.Namespace, out: TextIO) -> int:
             out.write(f"{one.chip_class} {one.workload}: {change} at {found.after[:12]}, {found.standing}\n")
     count = sum(len(one.found) for one in listed)
     out.write(f"{len(listed)} series, {count} steps\n")
+    if short := sum(len(one.points) < LEAST_POINTS for one in listed):
+        out.write(f"{short} of them too short to show one: fewer than {LEAST_POINTS} points\n")
     return 0
 
 

@@ -11,7 +11,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 PENALTY = 2.5
 """Scatters times log(points) that one more piece must save. A/A series of 30 to 200 points show a step below 1 %."""
@@ -19,7 +19,10 @@ PENALTY = 2.5
 CHANCE = 0.002
 """The two levels of a step must differ by a rank test at this error: asv's own, between two commits' samples."""
 
-LEAST_POINTS = 4
+LEAST_POINTS = next(n for n in count(2) if 2 / math.comb(n, n // 2) < CHANCE)
+"""The fewest points of which a rank test can tell halves apart at that error: 13. A step near an end needs more before
+it, three after it where there are thirty."""
+
 MIN_PIECE = 2
 _BY_MEDIAN, _BY_MEAN = 1.4826 / math.sqrt(2), math.sqrt(math.pi) / 2
 

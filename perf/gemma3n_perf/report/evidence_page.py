@@ -172,7 +172,8 @@ def _admitted(names: tuple[str, ...]) -> str:
 def _noise(floor: NoiseFloor | None) -> str:
     if floor is None:
         return "not calibrated"
-    return f"{100 * relative_change(floor.effect):.2f} %, of {floor.duels} A/A duels, {floor.measured_on}"
+    largest = f"the largest effect {100 * relative_change(floor.largest):.2f} %"
+    return f"{100 * relative_change(floor.effect):.2f} %, of {floor.duels} A/A duels, {largest}, {floor.measured_on}"
 
 
 def _names(names: Sequence[str]) -> str:

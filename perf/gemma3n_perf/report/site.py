@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from gemma3n_perf.history.detect import LEAST_POINTS
 from gemma3n_perf.history.series import Found, Point, Series
 from gemma3n_perf.history.upstream import Placed
 from gemma3n_perf.report import describe
@@ -222,8 +223,13 @@ def _release(one: Placed) -> list[str]:
 
 def _steps(site: Site) -> str:
     found = [(one, step) for one in site.series for step in one.found]
+    short = sum(len(one.points) < LEAST_POINTS for one in site.series)
+    tell = f"{len(site.series)} series have the {LEAST_POINTS} points at least that a step can be told from"
+    if site.series and short == len(site.series):
+        return f"<p>None of the {tell}, so whether there is one is not known yet.</p>"
     if not found:
-        return "<p>No step in any series is larger than its scatter and the noise floor of its class.</p>"
+        looked = f" {len(site.series) - short} of {tell}." if short else ""
+        return f"<p>No step in any series is larger than its scatter and the noise floor of its class.{looked}</p>"
     rows = [
         [
             f"{escape(one.chip_class)}, {escape(one.workload)}",

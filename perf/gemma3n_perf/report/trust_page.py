@@ -26,7 +26,8 @@ duel is a full one: fresh processes in each launch, looks after each launch, an 
 The duels of one round go through the same launches, each with blocks and looks of its own.
 
 - **right** names the true direction; for A/A it says neither win nor loss (for the other rules: no difference).
-- **wrong** claims a change that is not there, or the opposite of the one that is. This is what must not happen.
+- **wrong** claims a change that is not there, or the opposite of the one that is; this suite's no-change is wrong too
+  where the truth is 1 % or more. This is what must not happen.
 - What is neither says that it cannot tell. Its price is time; the price of a wrong answer is trust.
 - The **peers' rules** are those of other tools, from their sources (`perf/gemma3n_perf/stats/peers.py`), over the same
   launches, for the same measuring time: one sample of each arm for each launch, interleaved as this suite measures.

@@ -26,7 +26,8 @@ class LaunchEstimate:
 
     ``se`` is the part of its uncertainty that the blocks of this launch show (None where unknown);
     ``seconds`` the time both arms were measured for; ``session`` tells sessions apart. ``whole`` is the log ratio of
-    whole times, ``whole_se`` its error, where ``log_ratio`` is of aligned steps (``stats.steps``).
+    whole times, ``whole_se`` its error (None where blocks come in no pairs); ``aligned`` says that ``log_ratio`` is of
+    single steps (``stats.steps``).
     """
 
     log_ratio: float
@@ -36,6 +37,7 @@ class LaunchEstimate:
     session: int = 0
     whole: float | None = None
     whole_se: float | None = None
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that no launch can have. Raises InvalidError."""

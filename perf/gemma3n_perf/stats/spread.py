@@ -25,9 +25,9 @@ _QUIET_DF = 7
 class NoiseFloor:
     """What A/A duels of a chip class showed. Log units, so 0.005 is 0.5 %.
 
-    ``effect`` is the 95 % bound on what a whole session can be off by, which more launches do not
-    average out; ``launch_sd`` the spread of launches inside a session with ``launch_df`` degrees of
-    freedom; ``largest`` the largest absolute A/A effect seen.
+    ``effect`` is how far a whole session is off in 95 of 100, as estimated, which more launches do not average out; 0
+    where the duels agreed as well as their launches let them. ``launch_sd`` is the spread of launches inside a session
+    with ``launch_df`` degrees of freedom; ``largest`` the largest absolute A/A effect seen.
     """
 
     effect: float

@@ -14,12 +14,12 @@ import numpy as np
 
 from gemma3n_perf.stats.bounds import half_widths
 from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, launches_for, smallest_detectable
-from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, mean_interval, relative_change
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import NoiseFloor, prior_conflicts, serial_inflation
 from gemma3n_perf.verdict import words
-from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.policy import MARGIN, RARE, Policy
 from gemma3n_perf.verdict.types import Judgement, NoiseStatus, Verdict, claims, closes, not_measured
 
 
@@ -128,6 +128,12 @@ def _look(
         verdict = Verdict.INCONCLUSIVE
         cautions = (*cautions, words.SESSIONS_DISAGREE)
     plain_low, plain_high = relative_change(mean - plain), relative_change(mean + plain)
+    if verdict is Verdict.NO_CHANGE and policy.suspicious and not _clears(plain_low, plain_high):
+        verdict = Verdict.INCONCLUSIVE
+    room = _room(launches, policy) if verdict is Verdict.NO_CHANGE else None
+    if room is not None:
+        verdict = Verdict.INCONCLUSIVE
+        cautions = (*cautions, words.rare(room))
     # An undecided duel whose plain interval alone would decide reports the one that did not.
     as_plain = (
         verdict.decided
@@ -176,6 +182,25 @@ def decide(low: float, high: float, threshold: float, margin: float, noise_floor
     if low > -margin and high < margin and noise_floor <= margin:
         return Verdict.NO_CHANGE
     return Verdict.INCONCLUSIVE
+
+
+def _room(launches: Sequence[LaunchEstimate], policy: Policy) -> float | None:
+    """The effect (a fraction) that whole times leave room for, where that is too much for no-change; else None.
+
+    An arm that is slow now and then is slower, and typical tokens do not show it.
+    """
+    wholes = [one.whole for one in launches if one.whole is not None]
+    if len(wholes) < len(launches):
+        return None
+    found = mean_interval(wholes, policy.alpha)
+    low, high = relative_change(found.low), relative_change(found.high)
+    room = low if -low > high else high
+    return room if abs(room) > max(RARE, policy.margin) else None
+
+
+def _clears(low: float, high: float) -> bool:
+    """Whether an interval clears of a suspicion: it holds zero, or nothing that counts."""
+    return low <= 0.0 <= high or max(-low, high) < MARGIN
 
 
 def _noise(

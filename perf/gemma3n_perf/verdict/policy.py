@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from gemma3n_perf.errors import UsageError
 
+MARGIN = 0.01
+"""An effect within this of nothing is none, unless a wider margin is asked for."""
+
+
+RARE = 0.05
+"""No-change of typical tokens is not said where whole times leave room for more than this, or than a wider margin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -12,10 +19,12 @@ class Policy:
     ``alpha`` is the two-sided error of one comparison, or of the family where several workloads are
     judged together; ``rho`` how its budget is spent over measuring time (1 early, 3 late);
     ``prior_weight`` how many launches a calibrated spread is worth; ``min_launches`` the first look.
+    ``suspicious`` refuses no-change by a margin wider than usual where the effect seems not to be zero: what looks like
+    a small loss is measured on.
     """
 
     minimum_effect: float = 0.005
-    margin: float = 0.01
+    margin: float = MARGIN
     alpha: float = 0.05
     power: float = 0.8
     rho: float = 1.5
@@ -23,6 +32,7 @@ class Policy:
     prior_weight: int = 4
     stale_after_days: int = 90
     budget_s: float = 60.0
+    suspicious: bool = False
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from gemma3n_perf.stats.bounds import half_widths
 from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import Floats, NoiseFloor, serial_inflation
-from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.policy import MARGIN, RARE, Policy
 
 NOISES = ("gaussian", "t3", "contaminated", "skewed", "ar0.3", "drift")
 CALIBRATIONS = {"none": None, "right": 1.0, "half": 0.5, "double": 2.0}
@@ -73,6 +75,10 @@ class Outcome:
         """Share of verdicts that claim a change that is not there, or its opposite."""
         return self.loss if effect > 0 else self.win if effect < 0 else self.win + self.loss
 
+    def missed(self, effect: float) -> float:
+        """Share of verdicts that say no-change of a change as large as the margin, or larger."""
+        return self.no_change if abs(effect) >= MARGIN else 0.0
+
 
 def launch_noise(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Noise of launches with unit variance, shape (duels, launches).
@@ -113,10 +119,13 @@ def simulate(scenario: Scenario, duels: int, seed: int, policy: Policy | None = 
     return _outcome(values, blocks, truth, scenario, policy)
 
 
-def replay(values: Floats, blocks: Floats, scenario: Scenario, policy: Policy) -> tuple[Floats, Floats, Floats, Floats]:
+def replay(
+    values: Floats, blocks: Floats, scenario: Scenario, policy: Policy, wholes: Floats | None = None
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Stop every duel as the judge would: (verdict, launches, low, high), low and high in log units.
 
-    ``values`` and ``blocks`` are (duels, launches): log ratios, and the variances their blocks show.
+    ``values`` and ``blocks`` are (duels, launches): log ratios, and the variances their blocks show; ``wholes`` the log
+    ratios of whole times, where they are known.
     Verdicts are 1 win, -1 loss, 0 no-change, nan inconclusive.
     """
     duels, count = values.shape
@@ -142,6 +151,8 @@ def replay(values: Floats, blocks: Floats, scenario: Scenario, policy: Policy) -
             prior_weight=policy.prior_weight,
         )
         call = _calls(mean, widths.repeated, threshold, policy.margin)
+        if wholes is not None:
+            call = np.where((call == 0) & _leave_room(wholes[going, :n], policy), np.nan, call)
         shown = ~np.isnan(call)
         as_plain = shown | np.isnan(_calls(mean, widths.plain, threshold, policy.margin))
         half = np.where(as_plain, widths.plain, widths.repeated)
@@ -155,6 +166,13 @@ def _calls(mean: Floats, half: Floats, threshold: float, margin: float) -> Float
     lower, upper = np.expm1(mean - half), np.expm1(mean + half)
     same = (lower > -margin) & (upper < margin)
     return np.select([lower > threshold, upper < -threshold, same], [1.0, -1.0, 0.0], np.nan)
+
+
+def _leave_room(wholes: Floats, policy: Policy) -> NDArray[np.bool_]:
+    n = wholes.shape[1]
+    half = -stdtrit(n - 1, policy.alpha / 2) * wholes.std(axis=1, ddof=1) / math.sqrt(n)
+    most = np.maximum(np.abs(np.expm1(wholes.mean(axis=1) - half)), np.abs(np.expm1(wholes.mean(axis=1) + half)))
+    return np.asarray(most > max(RARE, policy.margin))
 
 
 def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, policy: Policy) -> Outcome:
@@ -199,16 +217,16 @@ def table(scenarios: Sequence[tuple[str, Scenario]], duels: int, seed: int) -> s
     """Markdown table of the outcomes, percentages and seconds."""
     lines = [
         "| varied | launch sd | noise | calibration | blocks show | budget | effect "
-        "| right | wrong | inconclusive | coverage | mean s | 95 % s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| right | wrong | missed | inconclusive | coverage | mean s | 95 % s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for number, (name, s) in enumerate(scenarios):
         o = simulate(s, duels, seed + number)
         lines.append(
             f"| {name} | {100 * s.launch_sd:.1f} % | {s.noise} | {s.calibration} | {100 * s.within:.0f} % "
             f"| {s.budget_s:.0f} s | {100 * s.effect:+.0f} % | {100 * o.right(s.effect):.1f} "
-            f"| {100 * o.wrong(s.effect):.2f} | {100 * o.inconclusive:.1f} | {100 * o.coverage:.1f} "
-            f"| {o.mean_s:.0f} | {o.p95_s:.0f} |"
+            f"| {100 * o.wrong(s.effect):.2f} | {100 * o.missed(s.effect):.2f} | {100 * o.inconclusive:.1f} "
+            f"| {100 * o.coverage:.1f} | {o.mean_s:.0f} | {o.p95_s:.0f} |"
         )
     return "\n".join(lines)
 

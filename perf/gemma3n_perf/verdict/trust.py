@@ -5,7 +5,7 @@ peers' rules read the same launches as the judge, interleaved as it measured the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +16,9 @@ from gemma3n_perf.stats import step_rivals
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.peers import RULES
 from gemma3n_perf.stats.steps import by_shape, estimate
-from gemma3n_perf.verdict.policy import Policy
+from gemma3n_perf.verdict.policy import MARGIN, Policy
 from gemma3n_perf.verdict.simulate import Scenario, replay
+from gemma3n_perf.verdict.types import Verdict
 
 OURS = "this suite"
 LEAST_POOL = 30
@@ -138,15 +139,21 @@ def _group(trials: Sequence[Trial]) -> Group:
     told = [one for one in trials if one.low is not None and one.high is not None]
     covered = sum((one.low or 0.0) <= one.truth <= (one.high or 0.0) for one in told)
     seconds = sorted(one.measured_s for one in trials)
-    said = {OURS: [_SAID.get(one.verdict, "same") for one in trials]}
+    rows = [_ours(first.truth, [one.verdict for one in trials])]
     for name, rule in RULES.items():
-        said[name] = [rule(*one.samples) for one in trials]
-    rows = tuple(_row(name, first.truth, calls) for name, calls in said.items())
+        rows.append(_row(name, first.truth, [rule(*one.samples) for one in trials]))
     halves = [((one.high or 0.0) - (one.low or 0.0)) / 2 for one in told]
     return Group(
         first.truth, first.budget_s, verdicts, Rate(covered, len(told)), float(np.median(halves)) if halves else None,
-        float(np.median(seconds)), seconds[-1], rows,
+        float(np.median(seconds)), seconds[-1], tuple(rows),
     )  # fmt: skip
+
+
+def _ours(truth: float, verdicts: Sequence[str]) -> Row:
+    """No-change is a claim too, and a wrong one where there is a change of its margin or more."""
+    row = _row(OURS, truth, [_SAID.get(verdict, "same") for verdict in verdicts])
+    missed = verdicts.count(Verdict.NO_CHANGE) if abs(truth) >= MARGIN else 0
+    return replace(row, wrong=Rate(row.wrong.count + missed, row.wrong.of))
 
 
 def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
@@ -177,7 +184,7 @@ def drawn_from(trials: Sequence[Trial]) -> list[tuple[LaunchEstimate, float]]:
     """Return the launches that duels are resampled from, each with its error in log units. Where some told their steps,
     those that did not were read another way than duels are now, and are left out."""
     errors = [(one, float(one.log_ratio - np.log1p(each.truth))) for each in trials for one in each.launches]
-    told = [pair for pair in errors if pair[0].whole is not None]
+    told = [pair for pair in errors if pair[0].aligned]
     return told or errors
 
 
@@ -188,7 +195,9 @@ def resample(
     ``truth``. No calibration is used. Raises InvalidError for fewer than 30 launches to draw from.
     """
     policy = policy or Policy()
-    pool = [(error, one.se or 0.0, one.seconds) for one, error in drawn_from(trials)]
+    drawn = drawn_from(trials)
+    pool = [(error, one.se or 0.0, one.seconds) for one, error in drawn]
+    apart = [one.whole - one.log_ratio for one, _ in drawn if one.whole is not None]
     if len(pool) < LEAST_POOL:
         raise InvalidError(
             f"{len(pool)} launches to draw from", expected=f"{LEAST_POOL} or more", remedy="run more rounds"
@@ -197,9 +206,11 @@ def resample(
     launch_s = float(seconds.mean())
     rng = np.random.default_rng(seed)
     count = max(policy.min_launches, int(budget_s / launch_s + 1e-9))
-    drawn = rng.integers(0, len(pool), (duels, count))
+    picked = rng.integers(0, len(pool), (duels, count))
     scenario = Scenario(effect=truth, launch_s=launch_s, budget_s=max(budget_s, count * launch_s))
-    verdict, stopped, low, high = replay(values[drawn] + np.log1p(truth), np.square(errors)[drawn], scenario, policy)
+    moved = values[picked] + np.log1p(truth)
+    wholes = moved + np.asarray(apart)[picked] if len(apart) == len(pool) else None
+    verdict, stopped, low, high = replay(moved, np.square(errors)[picked], scenario, policy, wholes)
     low, high = np.expm1(low), np.expm1(high)
     inside = (low <= truth + 1e-12) & (truth - 1e-12 <= high)
     win, loss, same = (Rate(int((verdict == call).sum()), duels) for call in (1, -1, 0))

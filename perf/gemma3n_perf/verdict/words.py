@@ -9,6 +9,18 @@ SESSIONS_DISAGREE = Caution(
 )
 
 
+RARE = "rare"
+
+
+def rare(room: float) -> Caution:
+    """What keeps typical tokens that do not differ from being called no change."""
+    return Caution(
+        RARE,
+        f"typical tokens show no change, whole times leave room for {percent(room)}: an arm may be slow now and then",
+        "measure longer, or look at the blocks in the record",
+    )
+
+
 def percent(value: float, digits: int = 2) -> str:
     """A signed percentage: ``+1.25 %``. Zero has no sign."""
     text = f"{100 * value:+.{digits}f}"
@@ -42,6 +54,9 @@ def reason(judgement: Judgement, power: float, budget_spent: bool) -> str:
 
 
 def _undecided(judgement: Judgement, interval: str, power: float, budget_spent: bool) -> str:
+    held = next((one.found for one in judgement.cautions if one.code == RARE), None)
+    if held is not None:
+        return held
     state = "the budget is spent and" if budget_spent else f"after {judgement.launches} launches"
     text = f"{state} the interval, {interval}, shows neither a change nor its absence"
     if judgement.detectable is not None:

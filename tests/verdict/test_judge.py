@@ -139,11 +139,12 @@ def test_noiseless_launches_give_a_finite_answer() -> None:
 
 def test_overrun_budget_leaves_no_error_to_spend() -> None:
     """A launch after the budget is over cannot turn a duel, and no infinite number is reported."""
-    found = judge(launches(0.02, 6), POLICY, budget_s=20)
+    before = [LaunchEstimate(0.01 + 0.008 * PATTERN[i], 5.0) for i in range(4)]
+    assert judge(before, POLICY, budget_s=20).verdict is Verdict.INCONCLUSIVE
+    found = judge(before + [LaunchEstimate(0.012, 5.0)] * 20, POLICY, budget_s=20, budget_spent=True)
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.bound_low is None
-    assert found.low is not None
-    assert math.isfinite(found.low)
+    reported = (found.low, found.high, found.bound_low, found.bound_high)
+    assert all(one is not None and math.isfinite(one) for one in reported)
 
 
 def test_noise_floor_raises_the_threshold() -> None:
@@ -244,6 +245,26 @@ def test_whole_times_that_leave_room_hold_no_change_back() -> None:
     assert judge(slow, wide).verdict is Verdict.NO_CHANGE
     unknown = [slow[0], *typical[1:]]
     assert judge(unknown, POLICY).verdict is Verdict.NO_CHANGE
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(-0.3, Verdict.LOSS), (0.4, Verdict.WIN), (0.0, Verdict.NO_CHANGE)])
+def test_launches_beyond_the_budget_do_not_unsay_what_was_shown(effect: float, verdict: Verdict) -> None:
+    """A second session is owed its launches even where slow ones have used the budget up."""
+    seconds = (3.3, 3.3, 3.3, 6.5, 4.1, 5.4)
+    found = [replace(one, seconds=s) for one, s in zip(launches(effect, 6, sd=0.003), seconds, strict=True)]
+    assert sum(seconds[:5]) > 20
+    judged = judge(found, POLICY, budget_s=20, budget_spent=True)
+    assert judged.verdict is verdict
+    assert judged.launches == 6
+    assert judged.bound_low == judge(found[:5], POLICY, budget_s=20).bound_low
+
+
+def test_launches_beyond_the_budget_can_speak_against_what_was_shown() -> None:
+    """They are not looked at again for a claim, and a claim that they do not bear out is none."""
+    shown = [LaunchEstimate(0.02 + 0.001 * x, 7.0) for x in PATTERN[:3]]
+    assert judge(shown, POLICY, budget_s=20).verdict is Verdict.WIN
+    late = [LaunchEstimate(-0.05 + 0.001 * x, 7.0, session=1) for x in PATTERN[:3]]
+    assert judge([*shown, *late], POLICY, budget_s=20, budget_spent=True).verdict is Verdict.INCONCLUSIVE
 
 
 def test_judging_twice_gives_the_same() -> None:

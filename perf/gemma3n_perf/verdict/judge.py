@@ -110,10 +110,11 @@ def _look(
     mean, own = math.fsum(values) / n, float(np.var(values, ddof=1))
     inflation, correlation = serial_inflation(values)
     ses = [launch.se for launch in launches if launch.se is not None]
+    tails = look_tails(launches, policy, budget_s, budget_spent)
     widths = half_widths(
         own,
         n,
-        tail=look_tails(launches, policy, budget_s, budget_spent)[-1],
+        tail=tails[-1],
         alpha=policy.alpha,
         inflation=inflation,
         within=float(np.mean(np.square(ses))) if len(ses) == n else 0.0,
@@ -122,12 +123,20 @@ def _look(
     )
     plain, half, sd = float(widths.plain), float(widths.repeated), float(widths.sd)
     low, high = relative_change(mean - half), relative_change(mean + half)
+    plain_low, plain_high = relative_change(mean - plain), relative_change(mean + plain)
     verdict = decide(low, high, threshold, margin, base.noise_floor or 0.0)
+    spare = next((i for i, tail in enumerate(reversed(tails)) if tail > 0), 0)
+    if spare:
+        # Launches beyond the budget, which a second session may be owed, have no error left to spend: what the last
+        # look that had some showed still stands, where they do not speak against it.
+        last = _look(base, launches[:-spare], values[:-spare], policy, prior, budget_s, budget_spent=False)
+        low, high = last.bound_low or -math.inf, last.bound_high or math.inf
+        same = decide(plain_low, plain_high, threshold, margin, base.noise_floor or 0.0) is last.verdict
+        verdict = last.verdict if same else Verdict.INCONCLUSIVE
     cautions = words.cautions(base, float(correlation) if inflation > 1 else None)
     if verdict in (Verdict.WIN, Verdict.LOSS) and not _sessions_agree(launches):
         verdict = Verdict.INCONCLUSIVE
         cautions = (*cautions, words.SESSIONS_DISAGREE)
-    plain_low, plain_high = relative_change(mean - plain), relative_change(mean + plain)
     if verdict is Verdict.NO_CHANGE and policy.suspicious and not _clears(plain_low, plain_high):
         verdict = Verdict.INCONCLUSIVE
     room = _room(launches, policy) if verdict is Verdict.NO_CHANGE else None
@@ -137,7 +146,7 @@ def _look(
     # An undecided duel whose plain interval alone would decide reports the one that did not.
     as_plain = (
         verdict.decided
-        or not math.isfinite(half)
+        or not math.isfinite(low)
         or not decide(plain_low, plain_high, threshold, margin, base.noise_floor or 0.0).decided
     )
     per_launch = base.measured_s / n
@@ -148,8 +157,8 @@ def _look(
         verdict=verdict,
         low=plain_low if as_plain else low,
         high=plain_high if as_plain else high,
-        bound_low=low if math.isfinite(half) else None,
-        bound_high=high if math.isfinite(half) else None,
+        bound_low=low if math.isfinite(low) else None,
+        bound_high=high if math.isfinite(high) else None,
         launch_sd=math.sqrt(own),
         detectable=seen.detectable(n),
         detectable_at_budget=seen.detectable(total),

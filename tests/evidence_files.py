@@ -52,12 +52,14 @@ SOURCES = {
 }
 
 
-def launches(effects: Sequence[float], *, per_session: int = 4, pairs: int = 8, seed: int = 3) -> tuple[Launch, ...]:
-    """Return launches of sessions whose candidates are so much faster, at 20 ms a token with 0.3 % between launches."""
+def launches(
+    effects: Sequence[float], *, per_session: int = 4, pairs: int = 8, seed: int = 3, sd: float = 0.003
+) -> tuple[Launch, ...]:
+    """Return launches of sessions whose candidates are so much faster, at 20 ms a token, ``sd`` between launches."""
     rng, made = random.Random(seed), list[Launch]()
     for session, effect in enumerate(effects):
         for _ in range(per_session):
-            offset = rng.gauss(0.0, 0.003)
+            offset = rng.gauss(0.0, sd)
             blocks = []
             for _ in range(pairs):
                 first = _block("baseline", 0.02 * (1 + rng.gauss(0.0, 0.005)))
@@ -71,11 +73,14 @@ def _block(arm: str, tpot_s: float) -> Block:
     return Block(arm, tpot_s, 7 * tpot_s, Conditions(steal=0.0))
 
 
-def workload(name: str, effects: Sequence[float] = (0.05, 0.05), **options: Any) -> WorkloadEvidence:
-    """Return a workload's evidence as a session would have judged it; ``effects`` one for each session."""
-    raw = launches(effects, **options)
+def workload(
+    name: str, effects: Sequence[float] = (0.05, 0.05), raw: tuple[Launch, ...] = (), **options: Any
+) -> WorkloadEvidence:
+    """Return a workload's evidence as a session would have judged it; ``effects`` one for each session, or ``raw``."""
+    raw = raw or launches(effects, **options)
     found = estimates(raw)
-    alone = [judge_session([one for one in found if one.session == n], Policy()) for n in range(len(effects))]
+    sessions = sorted({one.session for one in found})
+    alone = [judge_session([one for one in found if one.session == n], Policy()) for n in sessions]
     return WorkloadEvidence(name, judge(found, Policy(), budget_s=BUDGET_S), tuple(alone), BUDGET_S, raw)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from gemma3n_perf.errors import PerfError
+from gemma3n_perf.output import OutputError, patient
 
 COMMANDS = (
     "chip",
@@ -65,14 +66,15 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
 def main() -> None:
     """Entry point of ``gemma3n-perf``."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.stdout = patient(sys.stdout)
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()
     except KeyboardInterrupt:  # while the commands were still being imported
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except OutputError as error:
+        print(f"gemma3n-perf: {error}", file=sys.stderr)
+        code = error.exit_code
     sys.exit(code)
 
 

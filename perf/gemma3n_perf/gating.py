@@ -5,7 +5,7 @@ amount to is for ``verdict.gate``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
@@ -16,8 +16,9 @@ from gemma3n_perf.store import admitted as admitted_store
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.admitted import ADMITTED, FOLDER
 from gemma3n_perf.verdict.gate import PLUS, best, parts, rule
-from gemma3n_perf.verdict.gate_facts import EvidenceFacts, Ruling
+from gemma3n_perf.verdict.gate_facts import EvidenceFacts, Objection, Ruling
 from gemma3n_perf.verdict.gate_policy import GatePolicy
+from gemma3n_perf.verdict.types import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +51,63 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
     notes = list(touched.notes)
     sources = here.sources()
     files = evidence_files(asked.evidence or (here.baselines,), may_be_absent=asked.evidence == ())
+    in_use = admitted_store.read_all(here.baselines)
     if asked.base is None:
-        names = list(dict.fromkeys(path.stem for path in files))
+        names = [path.stem for path in files]
     else:
         names = [name for name in sources.names() if set(touched.sources) & set(_relative(sources, name, here))]
-        there = {path.stem for path in files}
-        names += [name for name in touched.names if name in there or set(parts(name)) <= set(sources.names())]
+        known, there = set(sources.names()), {path.stem for path in files}
+        names += [name for name in touched.names if name in there or set(parts(name)) <= known]
+        for composition in in_use.values():
+            if not set(parts(composition)) <= known or set(parts(composition)) & set(names):
+                names.append(composition)
         notes += [f"{path} is no longer there: its evidence can go too" for path in touched.removed]
     names = list(dict.fromkeys(part for name in names for part in (*parts(name), name)))
     if not names:
         return _without_names(asked, tuple(notes))
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
     ruling = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
+    if asked.base is not None:
+        ruling = _with_what_is_in_use(ruling, in_use)
     return Answer(ruling, tuple(names), tuple(notes))
+
+
+def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str]) -> Ruling:
+    """A change may not leave a composition admitted on a class where it was not shown to win."""
+    decisions = []
+    for one in ruling.decisions:
+        unshown = [name for name, used in in_use.items() if used == one.fusion and name not in one.wins]
+        reasons = one.reasons + tuple(
+            Objection(
+                Verdict.NOT_MEASURED,
+                f"{one.fusion} is in use on {name}, by its {ADMITTED}, and was not shown to win there",
+                "gemma3n-perf gate --admit writes what may be; or measure it there",
+            )
+            for name in unshown
+            if one.admitted
+        )
+        decisions.append(replace(one, admitted=not reasons, reasons=reasons, wins={} if reasons else one.wins))
+    return replace(ruling, decisions=tuple(decisions))
 
 
 def admit(answer: Answer, baselines: Path) -> tuple[str, ...]:
     """Write the best admitted composition of every class it was judged on; returns what was done, in words.
 
-    A composition that is admitted already and was not part of this answer stays: only a comparison may replace it.
+    A composition that is admitted already and was not part of this answer stays: only a comparison may replace it. One
+    that was judged and found to lose or to be invalid is withdrawn.
     """
     done = []
     ruling = answer.ruling
     classes = dict.fromkeys(name for one in ruling.decisions for name in one.wins) if ruling else {}
+    for chip_class, composition in admitted_store.read_all(baselines).items():
+        decision = next((one for one in ruling.decisions if one.fusion == composition), None) if ruling else None
+        if decision is None or decision.admitted or chip_class in classes:
+            continue
+        if {one.verdict for one in decision.reasons} & {Verdict.LOSS, Verdict.INVALID}:
+            admitted_store.write(baselines, chip_class, ())
+            done.append(f"{chip_class}: {composition} is withdrawn: it was refused")
+        else:
+            done.append(f"{chip_class}: {composition} stays in use, though it was refused: see why above")
     for chip_class in classes:
         assert ruling is not None
         winner = best(ruling, chip_class)
@@ -119,13 +154,15 @@ def evidence_files(paths: Sequence[Path], *, may_be_absent: bool = True) -> list
 
 def _distinct(read: Sequence[tuple[Path, EvidenceFacts]]) -> list[EvidenceFacts]:
     """One record twice, byte for byte, is one record."""
-    seen: dict[tuple[str, bytes], EvidenceFacts] = {}
+    seen: dict[tuple[str, str, bytes], EvidenceFacts] = {}
     for path, facts in read:
         try:
             data = path.read_bytes()
         except OSError:
             data = str(path).encode()
-        seen.setdefault((facts.chip_class, data), facts)
+        folder = path.parent.parent.name if path.parent.name == FOLDER else facts.chip_class
+        misplaced = folder if folder != facts.chip_class else ""
+        seen.setdefault((facts.chip_class, misplaced, data), facts)
     return list(seen.values())
 
 

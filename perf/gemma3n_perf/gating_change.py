@@ -68,4 +68,4 @@ def touched(base: str, here: Checkout) -> Touched:
 
 
 def _kept(path: Path, here: Checkout) -> bool:
-    return (here.repository.root / path).is_relative_to(here.baselines)
+    return (here.repository.root / path).resolve().is_relative_to(here.baselines.resolve())

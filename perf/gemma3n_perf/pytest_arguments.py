@@ -37,6 +37,14 @@ class Options:
         for modality in option.modality:
             if modality not in MODALITIES:
                 raise UsageError(f"--modality {modality}", expected=" or ".join(MODALITIES))
+        if getattr(option, "numprocesses", None):
+            raise UsageError(
+                f"-n {option.numprocesses}: several processes would measure each other",
+                expected="one measurement at a time",
+                remedy="leave -n out, or pass -n 0",
+            )
+        if option.baselines is not None and option.benchmark_compare and not option.baselines.is_dir():
+            raise UsageError(f"--baselines {option.baselines} is no folder", expected="the folder to compare with")
         if option.fusion and (option.benchmark_compare or option.plant_slowdown is not None):
             raise UsageError(
                 "--fusion measures a fusion against the unfused model, and nothing else",

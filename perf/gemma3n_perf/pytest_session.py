@@ -64,6 +64,9 @@ class SuiteSession:
     def take_over(self, option: Any) -> None:
         """Point pytest-benchmark at the chip class's baselines. Raises UsageError, MalformedRecordError."""
         self._taken = pytest_storage.take_over(option, self.options, self.chip, self.stack)
+        if self._taken.named:
+            found = f"the run {self._taken.named} is for pytest-benchmark's own table; verdicts are against the baseline"
+            self._notices.append(Notice(found, "for another commit: gemma3n-perf duel ref:COMMIT here"))
 
     @property
     def asked(self) -> bool:

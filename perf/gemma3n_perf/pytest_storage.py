@@ -1,12 +1,14 @@
 """pytest-benchmark's options, pointed at the chip class's baselines: where it stores, what it compares with."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.pytest_arguments import Options, refuse_swallowed_path
 from gemma3n_perf.store.baselines import Baselines
+from gemma3n_perf.store.files import require_writable
 from gemma3n_perf.store.local import local_folder
 from gemma3n_perf.store.types import Baseline
 
@@ -16,11 +18,14 @@ _STORAGE_DEFAULT = "file://./.benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was asked of pytest-benchmark: a comparison, ``autosave`` of the session; and the ``baseline`` there is."""
+    """What was asked of pytest-benchmark: a comparison, with a run that was ``named`` or none, ``autosave`` of the
+    session; and the ``baseline`` there is.
+    """
 
     asked: bool = False
     autosave: bool = False
     baseline: Baseline | None = None
+    named: str | None = None
 
 
 def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
@@ -33,7 +38,13 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
             "--benchmark-compare-fail fails on a bare percentage, which noise exceeds as well",
             expected="--benchmark-compare alone: its verdict allows for the spread between sessions",
         )
+    if option.benchmark_json:
+        path = Path(option.benchmark_json)
+        require_writable(path)
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"--benchmark-json {path}: {path.parent} is no folder", expected="a folder that is there")
     asked = bool(option.benchmark_compare)
+    named = option.benchmark_compare if asked and isinstance(option.benchmark_compare, str) else None
     autosave = bool(option.benchmark_autosave or option.benchmark_save)
     option.benchmark_autosave = option.benchmark_save = None
     if autosave:
@@ -53,7 +64,7 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
         option.benchmark_storage = f"file://{storage}"
     # Its own id would mix every chip of one Python.
     setattr(pytest_benchmark.session, "get_machine_id", lambda: chip.chip_class)  # noqa: B010
-    return Taken(asked, autosave, baseline)
+    return Taken(asked, autosave, baseline, named)
 
 
 def _require_worth_keeping(options: Options, stack: Stack) -> None:

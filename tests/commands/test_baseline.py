@@ -82,6 +82,16 @@ def test_promote_honours_min_sessions(tmp_path: Path) -> None:
     assert gemma3n_perf_baseline("promote", file, "--root", str(tmp_path / "b"), "--min-sessions", "1")[0] == 0
 
 
+def test_a_page_of_nothing_takes_no_page_away(tmp_path: Path) -> None:
+    """A folder that is misspelt holds no baseline, and what is in docs/ was made of others."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "baselines.md").write_text("precious")
+    with pytest.raises(UsageError, match="no baseline below"):
+        gemma3n_perf_baseline("page", "--root", str(tmp_path / "baslines"), "--docs", str(docs))
+    assert (docs / "baselines.md").read_text() == "precious"
+
+
 def test_page_is_written_and_checked(root: Path, tmp_path: Path) -> None:
     """A fresh page passes its check; a new record, an edit or a stray plot fails it."""
     words = ("page", "--root", str(root), "--docs", str(tmp_path / "docs"))

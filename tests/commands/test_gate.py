@@ -13,7 +13,21 @@ from gemma3n_perf.gating_change import FUSIONS
 from gemma3n_perf.store import admitted
 from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.verdict.gate_facts import Dispatch, Parity
-from tests.evidence_files import ALTUP, BIG, GEGLU, NANO, ONE, SMALL, TWO, Scratch, edited, reworked
+from gemma3n_perf.verdict.types import invalid
+from tests.evidence_files import (
+    ALTUP,
+    BIG,
+    GEGLU,
+    NANO,
+    ONE,
+    SMALL,
+    TWO,
+    Scratch,
+    edited,
+    launches,
+    reworked,
+    workload,
+)
 
 
 @dataclass(frozen=True)
@@ -524,3 +538,171 @@ def test_what_was_not_compared_is_not_replaced(scratch: Scratch, run: Gate) -> N
     done = run("--admit")
     assert admitted.read(scratch.baselines, BIG) == (ALTUP, GEGLU)
     assert f"{ALTUP}+{GEGLU} stays" in done.text
+
+
+BOTH = f"{ALTUP}+{GEGLU}"
+
+
+def in_use(scratch: Scratch, run: Gate) -> str:
+    """Admit both fusions together on one class, commit, and return the commit."""
+    for chip_class in (BIG, SMALL):
+        scratch.put(scratch.evidence(chip_class), scratch.evidence(chip_class, GEGLU))
+    scratch.put(scratch.evidence(BIG, BOTH, effects={ONE: (0.1, 0.1), TWO: (0.1, 0.1)}))
+    assert run("--admit").code == 0
+    assert admitted.read(scratch.baselines, BIG) == (ALTUP, GEGLU)
+    return scratch.save("admitted")
+
+
+def test_a_composition_in_use_is_judged_with_its_parts(scratch: Scratch, run: Gate) -> None:
+    """Its sources changed: what ``fuse`` applies is no longer what was measured, whatever the part does alone."""
+    base = in_use(scratch, run)
+    scratch.write(str(FUSIONS / "stacked_altup.py"), "# better")
+    scratch.commit = scratch.save("change")
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    done = run("--base", base)
+    assert done.code == 4
+    assert f"{BOTH} on {BIG}: stale" in done.text
+
+
+def test_what_is_in_use_where_it_was_not_shown_to_win_is_refused(scratch: Scratch, run: Gate) -> None:
+    """On a class that nobody measured, a file that says so would be all it takes."""
+    base = in_use(scratch, run)
+    admitted.write(scratch.baselines, "fake-gpu-2", (ALTUP, GEGLU))
+    done = run("--base", base)
+    assert done.code == 4
+    assert f"{BOTH} is in use on fake-gpu-2" in done.text
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_admission_of_what_does_not_exist_is_refused(scratch: Scratch, run: Gate, gone: bool) -> None:
+    """``fuse`` could only fail there: a name nobody knows, or a fusion that was taken away."""
+    base = in_use(scratch, run)
+    if gone:
+        (scratch.root / FUSIONS / "compiled_geglu.py").unlink()
+        del scratch.sources.modules[GEGLU]
+    else:
+        admitted.write(scratch.baselines, BIG, ("nope",))
+    done = run("--base", base)
+    assert done.code in (4, 5)
+    assert ("nope" if not gone else GEGLU) in done.first
+
+
+def test_what_loses_is_withdrawn(scratch: Scratch, run: Gate) -> None:
+    """``fuse`` would go on applying it; what is refused for want of evidence stays, and both are said."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    assert run("--admit").code == 0
+    path = scratch.put(scratch.evidence(BIG, effects={ONE: (-0.05, -0.05), TWO: (-0.05, -0.05)}))[0]
+    done = run("--admit")
+    assert done.code == 1
+    assert f"{BIG}: {ALTUP} is withdrawn" in done.text
+    assert admitted.read(scratch.baselines, BIG) == ()
+    admitted.write(scratch.baselines, BIG, (ALTUP,))
+    path.unlink()
+    done = run("--admit")
+    assert done.code == 4
+    assert f"{BIG}: {ALTUP} stays in use, though it was refused" in done.text
+
+
+def test_evidence_is_seen_however_its_folder_is_spelt(scratch: Scratch, run: Gate, monkeypatch: Any) -> None:
+    """A path through another folder or a link is the same folder."""
+    paths = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    base = scratch.save("evidence")
+    paths[0].write_text("{")
+    (scratch.root.parent / "link").symlink_to(scratch.root)
+    for spelling in (scratch.root / "docs" / ".." / "baselines", scratch.root.parent / "link" / "baselines"):
+        here = replace(scratch.checkout(), baselines=spelling)
+        monkeypatch.setattr(gate, "checkout", lambda baselines, here=here: here)
+        assert run("--base", base).code == 5
+
+
+@pytest.mark.parametrize("data", [b"[" * 200_000, b'{"a":' * 100_000])
+def test_a_file_of_brackets_is_no_evidence(scratch: Scratch, run: Gate, data: bytes) -> None:
+    """Deeper than a parser goes."""
+    path = scratch.put(scratch.evidence(BIG))[0]
+    path.write_bytes(data)
+    assert run(path).code == 5
+
+
+def test_evidence_without_workloads_of_a_class_beside_the_policy_is_not_measured(scratch: Scratch, run: Gate) -> None:
+    """It holds nothing to judge, and is no win."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    other = replace(scratch.evidence(BIG).chip, chip_class="fake-gpu-3")
+    scratch.put(scratch.evidence(BIG, change=change(chip=other, workloads=())))
+    done = run()
+    assert done.code == 4
+    assert "holds no workload" in done.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("commit", "HEAD"), ("commit", "a\0"), ("chip_class", "a\0b"), ("chip_class", "../x")]
+)
+def test_names_that_cannot_be_are_malformed(scratch: Scratch, run: Gate, field: str, value: str) -> None:
+    """A commit is a whole hash, a class a folder's name."""
+    path = scratch.put(scratch.evidence(BIG))[0]
+
+    def edit(tree: dict[str, Any]) -> None:
+        (tree if field == "commit" else tree["chip"])[field] = value
+
+    reworked(path, edit)
+    done = run(path)
+    assert done.code == 5
+    assert f"{field} is {value!r}" in done.text
+
+
+def test_one_winning_session_of_two_is_not_enough(scratch: Scratch, run: Gate) -> None:
+    """All launches together win, and so does the first session; the second, noisier, does not by itself."""
+
+    def uneven(record: Evidence) -> Evidence:
+        steady, noisy = launches((0.05,), per_session=5, seed=1), launches((0.05, 0.05), per_session=3, seed=2, sd=0.05)
+        raw = (*steady, *(one for one in noisy if one.session == 1))
+        return replace(record, workloads=(workload(NANO, raw=raw),))
+
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL, change=uneven))
+    done = run()
+    assert done.code == 3
+    assert "all sessions together win, only in session 1 of 2" in done.text
+
+
+def test_an_extra_workload_that_is_invalid_refuses(scratch: Scratch, run: Gate) -> None:
+    """As one that loses does, or seems to."""
+    extra = "nano/text/pp140-tg64"
+
+    def spoil(record: Evidence) -> Evidence:
+        last = record.workloads[-1]
+        bad = replace(last, judgement=invalid("tokens differ from step 3 on"), raw=())
+        return replace(record, workloads=(*record.workloads[:-1], bad))
+
+    effects = {NANO: (0.05, 0.05), extra: (0.05, 0.05)}
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL, effects=effects, change=spoil))
+    assert run().code == 5
+    scratch.put(scratch.evidence(SMALL, effects=effects | {extra: (-0.007, -0.007)}))
+    done = run()
+    assert done.code == 3
+    assert extra in done.text
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (stacks("candidate", driver="580.1"), "differ in driver"),
+        (lambda record: replace(elsewhere(record), commit=record.commit), "ran at"),
+    ],
+)
+def test_arms_that_share_too_little_are_refused(
+    scratch: Scratch, run: Gate, spoilt: Callable[[Evidence], Evidence], said: str
+) -> None:
+    """What differs beside the fusion could be what won."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL, change=spoilt))
+    done = run()
+    assert done.code == 5, done.out
+    assert said in done.text
+
+
+def test_an_effect_a_tenth_of_a_point_off_is_invalid(scratch: Scratch, run: Gate) -> None:
+    """Blocks give what they give."""
+    paths = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    reworked(paths[1], lambda tree: tree["workloads"][0]["judgement"].update(
+        effect=tree["workloads"][0]["judgement"]["effect"] + 0.001))  # fmt: skip
+    done = run()
+    assert done.code == 5
+    assert "is stated, and its blocks give" in done.text

@@ -34,6 +34,8 @@ COMPARE = "--benchmark-compare"
         (("--checkpoint", "e9b-4bit"), "there is no checkpoint 'e9b-4bit'", "a preset (nano, "),
         (("--checkpoint", "google/gemma-3n-E2B-it"), "names no revision", "a pinned revision"),
         ((COMPARE, "--benchmark-compare-fail", "mean:5%"), "a bare percentage", "the spread between sessions"),
+        (("--benchmark-json", "/none/b.json"), "/none is no folder", "a folder that is there"),
+        (("--benchmark-json", "/tmp"), "/tmp is a folder", "a file to write"),
         (("--plant-slowdown", "10%", "--benchmark-autosave"), "planted slowdown is never saved", "without"),
         (("--plant-slowdown", "10%", "--benchmark-save", "x"), "planted slowdown is never saved", "without"),
     ],
@@ -74,6 +76,7 @@ def test_run_id_is_still_taken(stage: Stage) -> None:
     outcome = stage.run(f"{COMPARE}=0003")
     assert outcome.code == 0
     assert "committed 5 sessions" in outcome.text
+    assert "the run 0003 is for pytest-benchmark's own table" in outcome.text
 
 
 def test_collecting_measures_nothing(stage: Stage) -> None:

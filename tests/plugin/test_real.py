@@ -19,6 +19,7 @@ STARTS_WITHIN_S = 120
 
 def session(folder: Path, *arguments: str) -> Outcome:
     """Run ``pytest perf/`` in the checkout, as a user would, with its files below ``folder``."""
+    (folder / "baselines").mkdir(exist_ok=True)
     command = [*CALM, "--baselines", str(folder / "baselines"), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=CHECKOUT, env=environment(folder), timeout=300, check=False

@@ -73,9 +73,12 @@ def test_newest_set_is_the_reference_older_is_history(root: Path) -> None:
 
 
 def test_stack_alone_makes_a_new_set(root: Path) -> None:
-    """The same commit with another mlx is another reference."""
-    write_session(root / CLASS, 6, stack=replace(STACK, mlx="0.32.5"))
-    assert len(Baselines(root).require(CLASS).sessions) == 1
+    """The same commit with another mlx is another reference, once it has as many sessions as a reference needs."""
+    for number in range(6, 11):
+        write_session(root / CLASS, number, stack=replace(STACK, mlx="0.32.5"))
+        assert len(Baselines(root).history(CLASS)[-1].sessions) == number - 5
+        found = Baselines(root).require(CLASS)
+        assert (found.stack.mlx, len(found.sessions)) == (("0.32.5" if number == 10 else STACK.mlx), 5)
 
 
 def test_list_leaves_out_published_and_empty_folders(root: Path) -> None:

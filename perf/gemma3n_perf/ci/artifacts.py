@@ -109,7 +109,7 @@ def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
 def _manifest(found: Mapping[str, bytes]) -> Manifest:
     try:
         manifest = msgspec.json.decode(found.get(MANIFEST, b""), type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(f"the manifest of an artifact: {error}", "what gemma3n-perf ci measure writes") from error
     if manifest.schema != 1:
         raise _refused(f"a manifest of schema {manifest.schema}", "schema 1")

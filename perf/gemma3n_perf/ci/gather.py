@@ -67,7 +67,7 @@ def read_jobs(path: Path) -> tuple[Job, ...]:
         for line in path.read_bytes().splitlines():
             if line.strip():
                 found += msgspec.json.decode(line, type=Page).jobs
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRecordError(f"{path.name}: {error}", expected="the jobs of the run, a page a line") from error
     return tuple(found)
 

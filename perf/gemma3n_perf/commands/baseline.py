@@ -8,6 +8,8 @@ from typing import Any, TextIO
 import msgspec
 
 from gemma3n_perf.commands import baseline_save
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.report import describe
 from gemma3n_perf.report import rows as show
 from gemma3n_perf.report.summary import WorkloadSummary, summarise
@@ -34,18 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("chip_class", metavar="CLASS")
     page = actions.add_parser("page", help="write the page of all baselines")
     page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
-    page.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s")
+    page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
     for action in (promoting, listing, showing, page):
-        action.add_argument("--root", type=Path, default=Path("baselines"), metavar="DIR", help="default: %(default)s")
+        action.add_argument("--root", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
     for action in (listing, showing):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Carry out one action. Raises the errors of ``Baselines`` and of ``baseline_save.save``."""
+    if args.action == "save":
+        return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
+    repo = suite_checkout() or Path()
+    args.root = args.root or repo / "baselines"
     match args.action:
-        case "save":
-            return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
         case "promote":
             return _promote(Baselines(args.root), args, out)
         case "list":
@@ -53,6 +57,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         case "show":
             return _show(Baselines(args.root).require(args.chip_class), args.json, out)
         case _:
+            args.docs = args.docs or repo / "docs"
             return _page(args, out)
 
 
@@ -110,7 +115,10 @@ def _page(args: argparse.Namespace, out: TextIO) -> int:
     # matplotlib takes most of a second to import, and only this action draws.
     from gemma3n_perf.report import baselines_page, pages
 
-    files = baselines_page.build(Baselines(args.root).list(), read_published(args.root / PUBLISHED))
+    found = Baselines(args.root).list()
+    if not found:
+        raise UsageError(f"no baseline below {args.root}", expected="a folder of baselines", remedy="pass --root DIR")
+    files = baselines_page.build(found, read_published(args.root / PUBLISHED))
     wanted = {args.docs / path: data for path, data in files.items()}
     plots = (args.docs / baselines_page.PLOTS).glob("baselines-*.svg")
     if args.check:

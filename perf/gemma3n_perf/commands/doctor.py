@@ -1,6 +1,7 @@
 """``gemma3n-perf doctor``: whether this machine is fit to measure, and what to do where it is not."""
 
 import argparse
+import math
 import os
 from dataclasses import dataclass
 from typing import TextIO
@@ -35,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print what is found; 0 where the machine is fit to measure, 4 where it is not."""
-    if min(args.wait, args.memory, args.disk) < 0:
-        raise UsageError("a number below zero", expected="--wait, --memory and --disk of at least 0")
+    if not all(0 <= value < math.inf for value in (args.wait, args.memory, args.disk)):
+        raise UsageError("a number below zero, or none", expected="--wait, --memory and --disk of at least 0")
     looking = here(Needs(memory_bytes=int(args.memory * GIB), disk_bytes=int(args.disk * GIB)))
     return consult(looking.doctor, looking.chip_class, args.wait, args.json, out)
 

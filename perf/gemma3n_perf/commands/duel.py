@@ -12,6 +12,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.measure.arms import GRAMMAR
 from gemma3n_perf.report import duels as report
 from gemma3n_perf.store import duels as store
+from gemma3n_perf.store.files import require_writable
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.workload import forge
 from gemma3n_perf.workload import load as loading
@@ -75,6 +76,7 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
+    require_writable(args.json)
     with dueling.machine(args.baselines, sys.stderr) as here:
         workloads, sources = chosen(args, here)
         asked = dueling.Asked(
@@ -102,9 +104,9 @@ def chosen(args: argparse.Namespace, here: dueling.Here) -> tuple[tuple[str, ...
 
 def report_on(answer: dueling.Answer, here: dueling.Here, path: Path | None, out: TextIO) -> int:
     """Write the record, print the report and return the exit code."""
+    out.write(report.render(answer.judgements, answer.asked.baseline, answer.asked.candidate))
     if path is not None:
         store.write(path, record(answer, here))
-    out.write(report.render(answer.judgements, answer.asked.baseline, answer.asked.candidate))
     return answer.judgements[report.deciding(answer.judgements)].exit_code
 
 

@@ -24,6 +24,7 @@ from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
 from gemma3n_perf.hardware.nvidia import Gpu
+from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.profile import sweeps
@@ -78,15 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="with --page: write nothing, exit 1 if a page is not current"
     )
-    parser.add_argument(
-        "--docs", type=Path, default=Path("docs"), metavar="DIR", help="with --page (default: %(default)s)"
-    )
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="with --page (default: docs/ of the checkout)")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Profile and print, or write pages. Raises UsageError, NotComparableError, and what loading raises."""
     if args.page:
-        return page(args.baselines or Path("baselines"), args.docs, args.check, out)
+        repo = suite_checkout() or Path()
+        return page(args.baselines or repo / "baselines", args.docs or repo / "docs", args.check, out)
     if args.check:
         raise UsageError("--check goes with --page", expected="--page --check")
     parts = parse_parts(args.parts)
@@ -239,6 +239,12 @@ def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     from gemma3n_perf.report import pages, profile_page
 
     profiles = store.read_all(baselines)
+    if not profiles:
+        raise UsageError(
+            f"no profile below {baselines}",
+            expected="a folder of baselines in which a chip class has a profile.json",
+            remedy="pass --baselines DIR, or take one: gemma3n-perf profile",
+        )
     files = profile_page.build(
         profiles, {one.chip.chip_class: tried(baselines, one.chip.chip_class) for one in profiles}
     )

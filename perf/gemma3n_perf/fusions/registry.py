@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf import fusions
-from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.errors import InvalidError, MalformedRecordError, UsageError
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.store import admitted as admitted_store
@@ -23,10 +23,24 @@ def _all() -> dict[str, Fusion]:
     for each in sorted(module.name for module in pkgutil.iter_modules(fusions.__path__) if not module.ispkg):
         source = Path(fusions.__path__[0]) / f"{each}.py"
         if "\nFUSION" in source.read_text():
-            defined = importlib.import_module(f"{_PACKAGE}.{each}")
-            for fusion in vars(defined).get("FUSIONS", (vars(defined).get("FUSION"),)):
+            for fusion in _defined(each, source):
                 found[fusion.name] = fusion
     return dict(sorted(found.items()))
+
+
+def _defined(module: str, source: Path) -> tuple[Fusion, ...]:
+    try:
+        defined = vars(importlib.import_module(f"{_PACKAGE}.{module}"))
+        found = tuple(defined.get("FUSIONS", (defined["FUSION"],)))
+    except Exception as error:
+        raise InvalidError(
+            f"{source} cannot be imported: {type(error).__name__}: {error}",
+            expected="a module that defines FUSION",
+            remedy="mend it, or take it away",
+        ) from error
+    if not all(isinstance(one, Fusion) for one in found):
+        raise InvalidError(f"FUSION of {source} is none", expected="a Fusion", remedy="see gemma3n-perf fusion new")
+    return found
 
 
 def names() -> tuple[str, ...]:

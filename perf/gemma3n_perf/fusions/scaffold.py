@@ -69,15 +69,20 @@ _TEST = '''
 '''
 
 
+_TAKEN = ("admitted", "all")
+"""Names of a file beside the evidence, and of all fusions together."""
+
+
 def write(name: str, root: Path, known: tuple[str, ...]) -> tuple[Path, Path]:
     """Write the module and the test of a new fusion into the checkout at ``root``; returns both paths.
 
     Raises UsageError for a name that is taken or is not lower-case words joined by hyphens, and where a file is there.
     """
     module = name.replace("-", "_")
-    if not _NAME.fullmatch(name) or keyword.iskeyword(module):
+    if not _NAME.fullmatch(name) or keyword.iskeyword(module) or name in _TAKEN:
         raise UsageError(
-            f"{name!r} cannot name a fusion", expected="lower-case words joined by hyphens, for instance fused-norms"
+            f"{name!r} cannot name a fusion",
+            expected=f"lower-case words joined by hyphens, for instance fused-norms; not {' or '.join(_TAKEN)}",
         )
     package = root / "perf" / "gemma3n_perf" / "fusions"
     if not package.is_dir():

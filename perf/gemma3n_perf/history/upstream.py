@@ -117,7 +117,7 @@ def decode(data: bytes, source: str) -> Point:
     """Read a point. Raises MalformedRecordError naming ``source``."""
     try:
         one = msgspec.json.decode(data, type=Point)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(source, str(error)) from error
     for fault in _faults(one):
         raise _malformed(source, fault)

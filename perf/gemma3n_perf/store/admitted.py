@@ -35,11 +35,20 @@ def read(baselines: Path, chip_class: str) -> tuple[str, ...]:
         found = msgspec.json.decode(path.read_bytes(), type=Admitted)
     except FileNotFoundError:
         return ()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(path, str(error)) from error
     if found.schema != SCHEMA:
         raise _malformed(path, f"schema {found.schema}, where {SCHEMA} is known")
+    if not all(found.fusions):
+        raise _malformed(path, "a fusion without a name")
     return found.fusions
+
+
+def read_all(baselines: Path) -> dict[str, str]:
+    """Return the admitted composition of every class that has one, ``a+b``. Raises MalformedRecordError."""
+    classes = sorted(path.parent.parent.name for path in baselines.glob(f"*/{FOLDER}/{ADMITTED}"))
+    found = {name: "+".join(read(baselines, name)) for name in classes}
+    return {name: composition for name, composition in found.items() if composition}
 
 
 def write(baselines: Path, chip_class: str, fusions: tuple[str, ...], disk: Disk | None = None) -> Path:

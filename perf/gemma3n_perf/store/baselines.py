@@ -1,8 +1,9 @@
 """The baselines of a repository: which sessions are the reference of a chip class, and how they get there.
 
-A class folder holds one or more sets of sessions, a set being all that share commit and stack. The set
-with the highest numbers is the reference; older sets are history. Sets follow each other: a session of
-one set between sessions of another means somebody mixed commits, and nothing is compared.
+A class folder holds one or more sets of sessions, a set being all that share commit and stack. The set with the highest
+numbers is the reference, but for one of fewer than five sessions where an older one has them; older sets are history.
+Sets follow each other: a session of one set between sessions of another means somebody mixed commits, and nothing is
+compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,8 @@ class Baselines:
         Every file of the class is checked, history too. Raises MalformedRecordError naming the file and the fault.
         """
         sets = self.history(chip_class)
-        return sets[-1] if sets else None
+        full = [one for one in sets if len(one.sessions) >= MIN_SESSIONS]
+        return full[-1] if full else sets[-1] if sets else None
 
     def require(self, chip_class: str) -> Baseline:
         """Like ``load``, but raises NoBaselineError, naming the classes there are, where there is none."""
@@ -65,7 +67,7 @@ class Baselines:
         return found
 
     def history(self, chip_class: str) -> tuple[Baseline, ...]:
-        """Return all sets of a class, oldest first; the last is the reference. Raises like ``load``."""
+        """Return all sets of a class, oldest first. Raises like ``load``."""
         stored = [_read(one, chip_class) for one in numbered_files(self.root / chip_class)]
         for one in stored:
             flaw = unfit(one.session)

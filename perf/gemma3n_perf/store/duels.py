@@ -72,7 +72,7 @@ def decode(data: bytes, source: str) -> DuelRecord:
     """Read a record. Raises MalformedRecordError naming ``source``, the place and the fault."""
     try:
         record = msgspec.json.decode(data, type=DuelRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(source, str(error), "a duel's record") from error
     for found, expected in _flaws(record):
         raise _malformed(source, found, expected)

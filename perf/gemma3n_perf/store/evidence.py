@@ -7,6 +7,7 @@ recomputes it can forge a record, and only whoever measures again will notice.
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def decode(data: bytes, source: str) -> Evidence:
     try:
         tree = msgspec.json.decode(data)
         record = msgspec.json.decode(data, type=Evidence)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(source, str(error), "what pytest perf/ --fusion NAME writes") from error
     if record.schema != SCHEMA:
         raise _malformed(source, f"schema {record.schema}", f"schema {SCHEMA}")
@@ -136,9 +137,17 @@ def signed(record: Evidence) -> Evidence:
     return decode(encode(replace(record, content_digest="")), f"the evidence of {record.fusion}")
 
 
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_CLASS = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
 def _flaws(record: Evidence) -> Iterator[tuple[str, str]]:
     if sorted(record.stacks) != sorted(ARMS):
         yield f"$.stacks is of {', '.join(sorted(record.stacks)) or 'no arm'}", "both arms"
+    if record.commit is not None and not _COMMIT.fullmatch(record.commit):
+        yield f"$.commit is {record.commit!r}", "a commit's whole hash"
+    if not _CLASS.fullmatch(record.chip.chip_class):
+        yield f"$.chip.chip_class is {record.chip.chip_class!r}", "lower-case letters, digits, hyphens and dots"
     names = [one.workload for one in record.workloads]
     for name in {name for name in names if names.count(name) > 1}:
         yield f"{name} is there twice", "every workload once"

@@ -129,6 +129,17 @@ def write_next(folder: Path, stems: Iterable[str], contents: Iterable[bytes], di
     return [final for _, final in claimed]
 
 
+def require_writable(path: Path | None) -> None:
+    """Refuse what could not be written after a measurement, before it. Raises UsageError; None is no file."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", expected="a file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {above} takes no files of this user", expected="a file to write")
+
+
 def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
     """Replace ``path`` by ``data`` at once: for generated pages, never for records. Raises DiskFullError."""
     disk = disk or Disk()

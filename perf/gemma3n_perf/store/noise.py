@@ -73,7 +73,7 @@ def read(baselines: Path, chip_class: str) -> NoiseRecord | None:
     try:
         record = msgspec.json.decode(data, type=NoiseRecord)
         again = noise_floor([duel.log_ratios for duel in record.duels], record.floor.measured_on)
-    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise _malformed(path, str(error)) from error
     if record.schema != SCHEMA:
         raise _malformed(path, f"schema {record.schema}, where {SCHEMA} is known")

@@ -98,7 +98,7 @@ def read(path: Path) -> PowerRecord | None:
         duels = []
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007 (told where a line does not parse)
             duels.append(decoder.decode(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(path, f"line {number}: {error}") from error
     if head.schema != SCHEMA:
         raise _malformed(path, f"schema {head.schema}, where {SCHEMA} is known")

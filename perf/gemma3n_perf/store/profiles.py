@@ -35,7 +35,7 @@ def decode(data: bytes, source: str) -> Profile:
     """Read a profile. Raises MalformedRecordError naming ``source``, the place and the fault."""
     try:
         profile = msgspec.json.decode(data, type=Profile)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(source, str(error)) from error
     fault = _fault(profile)
     if fault:

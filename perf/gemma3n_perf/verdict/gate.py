@@ -106,6 +106,9 @@ def _lay_out(
     if found[0].off:
         settle(None, "off on this class, and the decode graph is unchanged there", "", everything)
         return
+    if not wanted and not measured:
+        settle(Verdict.NOT_MEASURED, "the evidence of this class holds no workload", how, everything)
+        return
     missing = [workload for workload in wanted if workload not in measured]
     if missing:
         settle(Verdict.NOT_MEASURED, "the evidence of this class does not hold this workload", how, missing)

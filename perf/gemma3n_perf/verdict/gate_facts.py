@@ -99,7 +99,7 @@ class Cell:
     """One line of the gate's table. ``verdict`` None is a class where the fusion is off, proved.
 
     Effects are fractions of throughput; ``sessions`` one effect for each session. A workload that the policy does not
-    ask for is not ``required``: it refuses only where it loses.
+    ask for is not ``required``: it refuses only where it loses, or seems to.
     """
 
     fusion: str
@@ -124,7 +124,8 @@ class Cell:
         """Whether this cell alone keeps the fusion out."""
         if self.required:
             return self.verdict not in (Verdict.WIN, None)
-        return self.verdict in (Verdict.LOSS, Verdict.INVALID)
+        seems_to = self.verdict is Verdict.INCONCLUSIVE and self.high is not None and self.high < 0
+        return seems_to or self.verdict in (Verdict.LOSS, Verdict.INVALID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,12 +163,15 @@ def make_root(root: Path) -> None:
         ) from error
 
 
+_SPARE = 64 << 20
+
+
 def _room(parent: Path, needed: int, name: str) -> None:
     free = shutil.disk_usage(parent).free
-    if free < needed + (64 << 20):
+    if free < needed + _SPARE:
         raise DiskFullError(
-            f"{parent} has {free / 1e9:.1f} GB free",
-            expected=f"{needed / 1e9:.1f} GB for {name}",
+            f"{parent} has {free / 1e6:,.0f} MB free",
+            expected=f"{(needed + _SPARE) / 1e6:,.0f} MB for {name}",
             remedy="free some room, or set GEMMA3N_PERF_CACHE to a folder on another disk",
         )
 

@@ -127,7 +127,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CorruptCheckpointError(
             f"{path} has no config.json", expected="a checkpoint folder", remedy="give the folder that holds it"
         ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise CorruptCheckpointError(
             f"{file} does not parse: {error}", expected="a JSON object", remedy="fetch it again"
         ) from error

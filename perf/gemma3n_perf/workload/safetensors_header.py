@@ -51,7 +51,7 @@ def read(path: Path) -> list[Tensor]:
         entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)
         header = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in entries.items()}
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _corrupt(path, f"its header does not parse: {error}", "a safetensors header") from error
     tensors = []
     end = 0
@@ -82,7 +82,7 @@ def shards(directory: Path) -> list[Path]:
     if index.exists():
         try:
             declared = sorted(set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()))
-        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
             raise _corrupt(index, f"it does not parse: {error}", "a JSON object with a weight_map") from error
         found = [directory / name for name in declared]
     missing = [path.name for path in found if not path.is_file()]

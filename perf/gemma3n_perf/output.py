@@ -1,0 +1,62 @@
+"""Standard output as it is: closed by a reader who has seen enough, on a full disk, or not there at all.
+
+Opinion: an exit code says what a command found, whoever reads its words. ``| head`` must not turn a loss into success,
+nor success into a failure.
+"""
+
+import io
+import os
+from typing import TextIO
+
+from gemma3n_perf.errors import NotMeasuredError
+
+
+class OutputError(NotMeasuredError):
+    """What was found could not be written."""
+
+
+class _Patient(io.RawIOBase):
+    """A file descriptor whose reader may leave: what is written then is dropped, as it is once a failure was told."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._told = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: "bytes | memoryview[int]") -> int:  # type: ignore[override]
+        try:
+            return os.write(self._descriptor, data)
+        except BrokenPipeError:
+            return len(data)
+        except OSError as error:
+            if self._told:
+                return len(data)
+            self._told = True
+            raise OutputError(
+                f"standard output cannot be written: {error.strerror or error}",
+                expected="a terminal, a pipe, or a file with room",
+                remedy="see where it goes; what was stored is there",
+            ) from error
+
+
+def patient(stream: TextIO | None) -> TextIO:
+    """Return standard output that drops what nobody reads; of none at all (None), one that drops everything.
+
+    Writing raises OutputError where the disk is full, and for whatever else is no closed pipe.
+    """
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    try:
+        raw = _Patient(stream.fileno())
+    except (OSError, ValueError):  # a replacement, as in a test
+        return stream
+    buffered = io.BufferedWriter(raw)  # type: ignore[type-var]
+    return io.TextIOWrapper(buffered, encoding=stream.encoding, errors=stream.errors, line_buffering=raw.isatty())

@@ -65,7 +65,7 @@ class SuiteSession:
         """Point pytest-benchmark at the chip class's baselines. Raises UsageError, MalformedRecordError."""
         self._taken = pytest_storage.take_over(option, self.options, self.chip, self.stack)
         if self._taken.named:
-            found = f"the run {self._taken.named} is for pytest-benchmark's own table; verdicts are against the baseline"
+            found = f"the run {self._taken.named} is for pytest-benchmark's own table; verdicts know the whole baseline"
             self._notices.append(Notice(found, "for another commit: gemma3n-perf duel ref:COMMIT here"))
 
     @property

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
@@ -36,6 +38,45 @@ def test_what_is_not_on_here_is_not_applied(nano: Any, tmp_path: Path, names: tu
     twin = share(nano)
     assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=baselines(tmp_path, *names)) == ()
     assert type(twin.language_model.model.layers[0].altup) is type(nano.language_model.model.layers[0].altup)
+
+
+def test_a_part_that_finds_nothing_to_replace_is_said(nano: Any, tmp_path: Path) -> None:
+    """Names that come back are of what runs: a model with one matrix of 8 bits has no step that could be compiled."""
+    twin = share(nano)
+    up = twin.language_model.model.layers[0].mlp.up_proj
+    dense = mx.dequantize(up.weight, up.scales, up.biases, up.group_size, up.bits)
+    up.weight, up.scales, up.biases = mx.quantize(dense, up.group_size, 8)
+    up.bits = 8
+    with pytest.warns(RuntimeWarning, match="compiled-step finds nothing to replace"):
+        assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=baselines(tmp_path, "compiled-step")) == ()
+
+
+def test_a_part_that_fails_leaves_the_model_as_it_was(nano: Any, tmp_path: Path) -> None:
+    """Whole or not at all: the first part would fit."""
+    twin = share(nano)
+    twin.language_model.model.layers[0].self_attn.k_norm = nn.Identity()
+    with pytest.warns(RuntimeWarning, match="fused-qkv fails on this model"):
+        found = gemma3n_perf.fuse(twin, chip=CHIP, baselines=baselines(tmp_path, "stacked-altup", "fused-qkv"))
+    assert found == ()
+    assert type(twin.language_model.model.layers[0].altup) is type(nano.language_model.model.layers[0].altup)
+
+
+def test_weights_of_a_kind_nobody_measured_are_left_alone(nano: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """What wins on 4-bit weights may lose on dense ones."""
+    kept = baselines(tmp_path, "fused-qkv")
+    (kept / CHIP.chip_class / "fusions" / "fused-qkv.json").touch()
+    measured = SimpleNamespace(workloads=(SimpleNamespace(workload="e4b-bf16/text/pp320-tg64"),))
+    monkeypatch.setattr("gemma3n_perf.store.evidence.read", lambda path: measured)
+    with pytest.warns(RuntimeWarning, match="its evidence is of dense weights, and these are 4-bit"):
+        assert gemma3n_perf.fuse(share(nano), chip=CHIP, baselines=kept) == ()
+    measured.workloads = (SimpleNamespace(workload="e2b-4bit/text/pp320-tg64"),)
+    assert gemma3n_perf.fuse(share(nano), chip=CHIP, baselines=kept) == ("fused-qkv",)
+
+
+def test_without_baselines_it_says_so(nano: Any, tmp_path: Path) -> None:
+    """As where the package was installed without them."""
+    with pytest.warns(RuntimeWarning, match="pass baselines=FOLDER"):
+        assert gemma3n_perf.fuse(share(nano), chip=CHIP, baselines=tmp_path / "none") == ()
 
 
 def test_a_second_call_changes_nothing(nano: Any, tmp_path: Path) -> None:

@@ -132,9 +132,24 @@ def test_a_real_fusion_passes(nano: Any) -> None:
     """With figures to show for it."""
     found = parity.check(nano, registry.get("stacked-altup"))
     assert found.passed, found.reasons
-    assert found.steps == 64
+    assert found.steps == 64 + 6
     assert found.fused_error > 0
     assert found.memory_ratio < 1.1
+
+
+@pytest.mark.parametrize(
+    "spoils", [lambda x: x.shape[1] > 1, lambda x: x.shape[0] > 1], ids=["a prompt", "a batch of two"]
+)
+def test_one_that_is_right_for_a_step_alone_fails(nano: Any, spoils: Callable[[Any], bool]) -> None:
+    """Decode of one sequence is timed; the prompt before it and other batches must be what they were."""
+
+    def apply(model: Any) -> None:
+        for layer in model.language_model.model.layers:
+            surgery.wrap(layer.mlp, "__call__", lambda original, x: mx.zeros_like(x) if spoils(x) else original(x))
+
+    found = parity.check(nano, fusion(apply), steps=2)
+    assert not found.passed
+    assert any("a logit is off by" in reason for reason in found.reasons), found.reasons
 
 
 def test_a_fast_nan_fails(nano: Any) -> None:

@@ -3,7 +3,8 @@
 Opinion: a tolerance is measured, never made up. In float32, each step's is the unfused model's own answer to a
 perturbation of a few roundings, so that a wrong kernel stands out and rounding does not. In the model's own type,
 16-bit rounding drowns everything finer, so there the fused model must only be as close to float32 as the unfused.
-The steps cross the caches' 256-step growth and the sliding window's edge, where errors hide. A model so sharp that
+The steps cross the caches' 256-step growth and the sliding window's edge, where errors hide; a prompt and a batch
+of two are compared as well, for a fusion of decode must leave them as they were. A model so sharp that
 one step blows a rounding up to anything (forged weights at full depth are) says nothing of a kernel; it is compared
 with its attention softened and its branches lowered, which are weights like any others to the code under test.
 """
@@ -26,6 +27,9 @@ __all__ = ["ENV", "PERTURBATION", "Parity", "changed", "check", "judge", "leak",
 GROWTH = 256
 """Positions by which mlx-vlm's caches grow."""
 LEAD, STEPS = 12, 32
+PROMPT, BATCHES = 40, (1, 2)
+"""Tokens of a prompt, and sequences at once: what a fusion of decode must leave as it was."""
+
 OWN_STEPS = 16
 SHARP = 1e-3
 """A response above this share of the largest logit calls for softening: no tolerance made of it could tell faults."""
@@ -93,6 +97,8 @@ def parity(
         again = stepwise.logits(exact, 5, stepwise.filled(exact, start))
         moved = max(moved, stepwise.distance(again, found[0].unfused))
         taken += found
+    for batch in BATCHES:
+        taken += stepwise.prompted(exact, exact_fused, PROMPT, batch, perturbation)
     own: list[tuple[Any, Any, Any]] = []
     if dtype != mx.float32:
         own = list(stepwise.errors(exact, own_plain, own_fused, at[-1], min(steps, OWN_STEPS)))

@@ -68,6 +68,24 @@ def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float) ->
         token = int(unfused.argmax())
 
 
+def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: float) -> Iterator[Step]:
+    """A prompt of ``length`` seeded tokens into empty caches and one step after it, for each of ``batch`` sequences."""
+    random = np.random.default_rng(length + batch)
+    prompt = mx.array(random.integers(5, plain.language_model.config.vocab_size_per_layer_input, (batch, length)))
+    relative = perturbation * random.choice([-1.0, 1.0], plain_width(plain))
+    caches, others, rivals = plain.make_cache(), plain.make_cache(), fused.make_cache()
+    ids = prompt
+    for position in (length - 1, length):
+        copy(caches, rivals)
+        copy(caches, others)
+        moved = rows(plain, ids, others, relative)
+        unfused, after = rows(plain, ids, caches), rows(fused, ids, rivals)
+        apart = cache_distance(caches, rivals), cache_distance(caches, others)
+        for row, other, shaken in zip(unfused, after, moved, strict=True):
+            yield Step(position, row, other, distance(shaken, row), *apart)
+        ids = mx.array(unfused.argmax(axis=-1)[:, None])
+
+
 def errors(exact: Any, plain: Any, fused: Any, start: int, steps: int) -> Iterator[tuple[Array, Array, Array]]:
     """Logits of the model in float32, and of both in their own type, each step from the float32 model's state."""
     caches = filled(exact, start)
@@ -88,7 +106,13 @@ def plain_width(model: Any) -> int:
 
 def logits(model: Any, token: int, caches: list[Any], relative: Any = None) -> Array:
     """Logits (vocabulary,) of one step, evaluated with the caches; ``relative`` perturbs the embedding."""
-    language_model, ids = model.language_model, mx.array([[token]])
+    one: Array = rows(model, mx.array([[token]]), caches, relative)[0]
+    return one
+
+
+def rows(model: Any, ids: mx.array, caches: list[Any], relative: Any = None) -> Array:
+    """Logits (batch, vocabulary) after the last of ``ids``, (batch, tokens), evaluated with the caches."""
+    language_model = model.language_model
     if relative is None:
         out = language_model(ids, cache=caches).logits
     else:
@@ -96,9 +120,9 @@ def logits(model: Any, token: int, caches: list[Any], relative: Any = None) -> A
         embedded = text.embed_tokens(ids) * (text.hidden_size**0.5)
         embedded = embedded * (1.0 + mx.array(relative.astype(np.float32))).astype(embedded.dtype)
         out = language_model(ids, inputs_embeds=embedded, cache=caches).logits
-    row = out[0, -1].astype(mx.float32)
-    mx.eval(row, _arrays(caches))
-    return np.array(row)
+    last = out[:, -1].astype(mx.float32)
+    mx.eval(last, _arrays(caches))
+    return np.array(last)
 
 
 def copy(source: list[Any], target: list[Any], model: Any = None) -> None:

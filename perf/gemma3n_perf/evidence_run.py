@@ -22,6 +22,8 @@ from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.store import evidence as store
 from gemma3n_perf.store import gate_policy_file
 from gemma3n_perf.store.evidence import Evidence
+from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.local import data_folder
 from gemma3n_perf.verdict.gate_facts import Parity
 from gemma3n_perf.verdict.gate_policy import GatePolicy
 from gemma3n_perf.verdict.policy import Policy
@@ -55,8 +57,12 @@ def run(
     *,
     check: Check | None = None,
     machine: Machine = dueling.machine,
+    aside: Path | None = None,
 ) -> tuple[tuple[Evidence, Path], ...]:
     """Gather evidence for every fusion and write it; returns the records with their paths.
+
+    Records are written after every launch, in the place of older ones. Those are put into ``aside`` first, by default
+    a folder of the user's own data, by class, name and date: what a worse attempt replaces is not lost.
 
     Raises UsageError, MachineBusyError, NotComparableError for a chip class that may hold several variants, and what
     loading and measuring raise.
@@ -91,9 +97,27 @@ def run(
             chip=here.chip, stack=here.stack, sources=Registered(),
             check=checks, measure=measure,
             now=partial(dt.datetime.now, dt.UTC), note=here.tools.note,
-            keep=partial(store.write, baselines),
+            keep=(kept := _Kept(baselines, aside or data_folder() / "evidence")).write,
         )  # fmt: skip
-        return tuple((one, store.write(baselines, one)) for one in gather(asked, means))
+        return tuple((one, kept.write(one)) for one in gather(asked, means))
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Writes records, and puts aside what was there before this run."""
+
+    baselines: Path
+    aside: Path
+    seen: set[Path] = field(default_factory=set)
+
+    def write(self, record: Evidence) -> Path:
+        path = store.path_of(self.baselines, record.chip.chip_class, record.fusion)
+        if path not in self.seen and path.is_file():
+            changed = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+            name = f"{path.stem}_{changed:%Y%m%dT%H%M%S}.json"
+            write_over(self.aside / record.chip.chip_class / name, path.read_bytes())
+        self.seen.add(path)
+        return store.write(self.baselines, record)
 
 
 def _restore(before: Mapping[str, str | None]) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 import gemma3n_perf
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.sharing import share
 from tests.fakes import CHIP
 
@@ -38,6 +40,19 @@ def test_what_is_not_on_here_is_not_applied(nano: Any, tmp_path: Path, names: tu
     twin = share(nano)
     assert gemma3n_perf.fuse(twin, chip=CHIP, baselines=baselines(tmp_path, *names)) == ()
     assert type(twin.language_model.model.layers[0].altup) is type(nano.language_model.model.layers[0].altup)
+
+
+def test_a_knob_counts_where_it_was_set(nano: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Before the process started: ``fuse`` cannot set it any more."""
+    chip = replace(CHIP, vendor="nvidia", gpu_cores=16896)
+    knob = registry.get("ops-per-buffer")
+    assert knob.enabled(chip)
+    kept = baselines(tmp_path, "ops-per-buffer")
+    for name, value in knob.env.items():
+        monkeypatch.delenv(name, raising=False)
+        assert gemma3n_perf.fuse(share(nano), chip=chip, baselines=kept) == ()
+        monkeypatch.setenv(name, value)
+    assert gemma3n_perf.fuse(share(nano), chip=chip, baselines=kept) == ("ops-per-buffer",)
 
 
 def test_a_part_that_finds_nothing_to_replace_is_said(nano: Any, tmp_path: Path) -> None:

@@ -89,6 +89,21 @@ def test_sources_are_all_that_a_fusion_imports_from_here() -> None:
     assert len(different) == len(registry.names()) + 1
 
 
+def test_a_digest_knows_which_file_holds_what(tmp_path: Path, monkeypatch: Any) -> None:
+    """The same bytes cut elsewhere, or under another name, are other sources."""
+    found = set()
+    for number, files in enumerate(
+        ({"a.py": "xy", "b.py": ""}, {"a.py": "x", "b.py": "y"}, {"a.py": "xy", "c.py": ""})
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        monkeypatch.setattr(registry, "source_files", lambda name, folder=folder: tuple(sorted(folder.iterdir())))
+        found.add(registry.source_digest("any"))
+    assert len(found) == 3
+
+
 def test_nothing_is_admitted_without_a_record(tmp_path: Path) -> None:
     """A chip class that was never measured runs mlx-vlm as it is."""
     assert registry.admitted(CHIP, tmp_path) is None

@@ -89,7 +89,7 @@ def test_sources_are_all_that_a_fusion_imports_from_here() -> None:
     assert len(different) == len(registry.names()) + 1
 
 
-def test_a_digest_knows_which_file_holds_what(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_digest_knows_which_file_holds_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes cut elsewhere, or under another name, are other sources."""
     found = set()
     for number, files in enumerate(

@@ -151,7 +151,7 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(20 * 10**9, 5 * 10**9, 15 * 10**9))
     with pytest.raises(DiskFullError, match=r"has 15,000 MB free") as caught:
         forge.forge(PRESETS["e4b-bf16"], tmp_path, progress=failing(AssertionError("it wrote"), after=1))
-    assert caught.value.expected == "15.7 GB for e4b-bf16"
+    assert caught.value.expected == "15,766 MB for e4b-bf16"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -60,6 +60,8 @@ def test_a_checkpoint_that_is_no_preset_needs_its_place(tmp_path: Path) -> None:
         (["here", "here+plant:+2%", "--budget", "0"], "a budget of 0 s"),
         (["here", "here+plant:+2%", "--workload", "nano"], "not understood"),
         (["here", "fusion:none-yet"], "no fusion"),
+        (["here", "here+plant:+2%", "--baselines", "/none"], "--baselines /none is no folder"),
+        (["here", "here+plant:+2%", "--json", "/tmp"], "/tmp is a folder"),
     ],
 )
 def test_requests_that_cannot_be_carried_out_exit_2(

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from gemma3n_perf import dueling
 from gemma3n_perf.bisecting import Found, bisect
-from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
+from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen, require_folder
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.environments import find_uv
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Search and print the first changed step with its effect. Raises UsageError, NotMeasuredError."""
     for text in (args.good, args.bad):
         parse(text)
+    require_folder(args.baselines)
     if len(args.workload) > 1:
         raise UsageError("bisect takes one workload", expected="the workload that changed most")
     with dueling.machine(args.baselines, sys.stderr) as here:

@@ -77,6 +77,7 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
     require_writable(args.json)
+    require_folder(args.baselines)
     with dueling.machine(args.baselines, sys.stderr) as here:
         workloads, sources = chosen(args, here)
         asked = dueling.Asked(
@@ -84,6 +85,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             policy=replace(Policy(), margin=args.margin / 100),
         )  # fmt: skip
         return report_on(dueling.duel(asked, here), here, args.json, out)
+
+
+def require_folder(baselines: Path | None) -> None:
+    """Refuse a folder of baselines that was named and is not there: its noise floors would be silently missed."""
+    if baselines is not None and not baselines.is_dir():
+        raise UsageError(f"--baselines {baselines} is no folder", expected="a folder of baselines")
 
 
 def chosen(args: argparse.Namespace, here: dueling.Here) -> tuple[tuple[str, ...], dict[str, str]]:

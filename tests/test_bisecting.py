@@ -110,6 +110,19 @@ def test_a_change_that_came_in_several_steps_is_said_to() -> None:
     assert "the first changed step" not in as_text(found)
 
 
+def test_a_last_duel_that_tells_nothing_accuses_and_excuses_no_one() -> None:
+    """The step is probably the one."""
+
+    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+        if baseline != STEPS[0]:
+            return Judgement(Verdict.INCONCLUSIVE, "noisy", -0.09, -0.2, 0.02)
+        return Judgement(Verdict.LOSS if int(candidate[4:]) > 2 else Verdict.NO_CHANGE, "", -0.1, -0.11, -0.09)
+
+    said = as_text(bisect(STEPS, compare, budget_s=60))
+    assert said.startswith(f"the first changed step is probably {STEPS[3]}")
+    assert "several" not in said
+
+
 def test_a_speed_up_is_found_alike() -> None:
     """What changed is looked for, in the direction of the ends."""
     assert bisect(STEPS, Bench(5, sign="win"), budget_s=60).suspects == (STEPS[5],)

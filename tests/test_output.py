@@ -35,6 +35,17 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(reader: str) -> None
     assert (code, err) == (1, "")
 
 
+@pytest.mark.parametrize("reader", ["true", "head -1"])
+def test_nor_does_one_of_both_streams(reader: str) -> None:
+    """``2>&1 | head``, with an error to say: not measured is not a loss."""
+    program = PROGRAM.replace(
+        "    return 1", '    from gemma3n_perf.errors import NotMeasuredError\n    raise NotMeasuredError("no")'
+    )
+    line = f'"$PYTHON" -c "$PROGRAM" 2>&1 | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}'
+    environ = os.environ | {"PYTHON": sys.executable, "PROGRAM": program, "PYTHONPATH": str(ROOT / "perf")}
+    assert subprocess.run(["bash", "-c", line], env=environ, check=False).returncode == 4
+
+
 def test_without_standard_output_the_exit_code_is_all_there_is() -> None:
     """Closed by whoever started the command."""
     assert typed(">&-") == (1, "")

@@ -66,7 +66,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
 def main() -> None:
     """Entry point of ``gemma3n-perf``."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.stdout = patient(sys.stdout)
+    sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr, silent=True)
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()

@@ -4,7 +4,7 @@ The adapter behind ``gemma3n-perf gate``, once a change touches a fusion. It gat
 amount to is for ``verdict.gate``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gemma3n_perf.store import admitted as admitted_store
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.admitted import ADMITTED, FOLDER
 from gemma3n_perf.verdict.gate import PLUS, best, parts, rule
-from gemma3n_perf.verdict.gate_facts import EvidenceFacts, Objection, Ruling
+from gemma3n_perf.verdict.gate_facts import Decision, EvidenceFacts, Objection, Ruling
 from gemma3n_perf.verdict.gate_policy import GatePolicy
 from gemma3n_perf.verdict.types import Verdict
 
@@ -31,11 +31,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gate found; ``ruling`` is None where the change touches no fusion."""
+    """What the gate found; ``ruling`` is None where the change touches no fusion. ``shown`` is the ruling on the
+    evidence alone, whatever is in use.
+    """
 
     ruling: Ruling | None
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    shown: Ruling | None = None
 
     @property
     def exit_code(self) -> int:
@@ -66,27 +69,29 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
     if not names:
         return _without_names(asked, tuple(notes))
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
-    ruling = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
-    if asked.base is not None:
-        ruling = _with_what_is_in_use(ruling, in_use)
-    return Answer(ruling, tuple(names), tuple(notes))
+    shown = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
+    return Answer(_with_what_is_in_use(shown, in_use, sources.names()), tuple(names), tuple(notes), shown)
 
 
-def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str]) -> Ruling:
-    """A change may not leave a composition admitted on a class where it was not shown to win."""
+def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str], known: Sequence[str]) -> Ruling:
+    """What is judged may not be in use on a class where it was not shown to win, nor name what does not exist."""
+    remedy = "gemma3n-perf gate --admit writes what may be in use"
+
+    def reasons(one: Decision) -> Iterator[Objection]:
+        where = [name for name, used in in_use.items() if used == one.fusion]
+        for part in (part for part in parts(one.fusion) if part not in known and where):
+            found = f"{one.fusion} is in use on {', '.join(where)}, and there is no fusion {part}"
+            yield Objection(Verdict.INVALID, found, remedy)
+        for name in where if one.admitted else ():
+            if name not in one.wins:
+                found = f"{one.fusion} is in use on {name}, by its {ADMITTED}, and was not shown to win there"
+                yield Objection(Verdict.NOT_MEASURED, found, f"{remedy}; or measure it there")
+
     decisions = []
     for one in ruling.decisions:
-        unshown = [name for name, used in in_use.items() if used == one.fusion and name not in one.wins]
-        reasons = one.reasons + tuple(
-            Objection(
-                Verdict.NOT_MEASURED,
-                f"{one.fusion} is in use on {name}, by its {ADMITTED}, and was not shown to win there",
-                "gemma3n-perf gate --admit writes what may be; or measure it there",
-            )
-            for name in unshown
-            if one.admitted
-        )
-        decisions.append(replace(one, admitted=not reasons, reasons=reasons, wins={} if reasons else one.wins))
+        against = tuple(reasons(one))
+        kept = replace(one, admitted=False, reasons=(*one.reasons, *against), wins={})
+        decisions.append(kept if against else one)
     return replace(ruling, decisions=tuple(decisions))
 
 
@@ -94,19 +99,21 @@ def admit(answer: Answer, baselines: Path) -> tuple[str, ...]:
     """Write the best admitted composition of every class it was judged on; returns what was done, in words.
 
     A composition that is admitted already and was not part of this answer stays: only a comparison may replace it. One
-    that was judged and found to lose or to be invalid is withdrawn.
+    that was judged, and is invalid, loses, or was not shown to win on its class, is withdrawn.
     """
     done = []
-    ruling = answer.ruling
+    ruling = answer.shown
     classes = dict.fromkeys(name for one in ruling.decisions for name in one.wins) if ruling else {}
+    shown = {one.fusion: one for one in ruling.decisions} if ruling else {}
+    refused = {one.fusion: one for one in answer.ruling.decisions if one.reasons} if answer.ruling else {}
     for chip_class, composition in admitted_store.read_all(baselines).items():
-        decision = next((one for one in ruling.decisions if one.fusion == composition), None) if ruling else None
-        if decision is None or decision.admitted or chip_class in classes:
+        if composition not in shown or chip_class in shown[composition].wins:
             continue
-        if {one.verdict for one in decision.reasons} & {Verdict.LOSS, Verdict.INVALID}:
+        why = {one.verdict for one in refused[composition].reasons} if composition in refused else set()
+        if shown[composition].admitted or why & {Verdict.LOSS, Verdict.INVALID}:
             admitted_store.write(baselines, chip_class, ())
-            done.append(f"{chip_class}: {composition} is withdrawn: it was refused")
-        else:
+            done.append(f"{chip_class}: {composition} is withdrawn: it was refused, or not shown to win there")
+        elif chip_class not in classes:
             done.append(f"{chip_class}: {composition} stays in use, though it was refused: see why above")
     for chip_class in classes:
         assert ruling is not None

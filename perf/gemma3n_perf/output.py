@@ -18,9 +18,9 @@ class OutputError(NotMeasuredError):
 class _Patient(io.RawIOBase):
     """A file descriptor whose reader may leave: what is written then is dropped, as it is once a failure was told."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, told: bool) -> None:
         self._descriptor = descriptor
-        self._told = False
+        self._told = told
 
     def writable(self) -> bool:
         return True
@@ -47,15 +47,16 @@ class _Patient(io.RawIOBase):
             ) from error
 
 
-def patient(stream: TextIO | None) -> TextIO:
+def patient(stream: TextIO | None, *, silent: bool = False) -> TextIO:
     """Return standard output that drops what nobody reads; of none at all (None), one that drops everything.
 
-    Writing raises OutputError where the disk is full, and for whatever else is no closed pipe.
+    Writing raises OutputError where the disk is full, and for whatever else is no closed pipe, unless ``silent``, as
+    for standard error: there is nowhere left to say it.
     """
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     try:
-        raw = _Patient(stream.fileno())
+        raw = _Patient(stream.fileno(), silent)
     except (OSError, ValueError):  # a replacement, as in a test
         return stream
     buffered = io.BufferedWriter(raw)  # type: ignore[type-var]

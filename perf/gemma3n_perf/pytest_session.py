@@ -22,7 +22,7 @@ from gemma3n_perf.pytest_fusions import described, fusions, gather
 from gemma3n_perf.report import session as reports
 from gemma3n_perf.report.rows import Notice, Report, planted_percent, with_notes
 from gemma3n_perf.report.terminal import render
-from gemma3n_perf.store.baselines import Baselines
+from gemma3n_perf.store.baselines import MIN_SESSIONS, Baselines
 from gemma3n_perf.store.compare import Compared, compare, same_class, same_mlx, tripwires
 from gemma3n_perf.store.evidence import Evidence
 from gemma3n_perf.store.local import save_session
@@ -277,10 +277,12 @@ class SuiteSession:
         )
         stored = save_session(document)
         if self._taken.autosave:
-            path = Baselines(self.options.baselines).promote([stored], min_sessions=1)[0]
-            self._notices.append(
-                Notice(f"saved as {path.name} in {path.parent.name}", "commit it with the change it measures")
-            )
+            kept = Baselines(self.options.baselines)
+            path = kept.promote([stored], min_sessions=1)[0]
+            found = f"saved as {path.name} in {path.parent.name}"
+            if path.name not in kept.require(path.parent.name).files:
+                found += f", which stays with its older baseline until there are {MIN_SESSIONS} of this commit"
+            self._notices.append(Notice(found, "commit it with the change it measures"))
 
     def _stored(self, workload: Workload) -> Measurement | None:
         stored = self._baseline.sessions_of(str(workload)) if self._baseline else ()

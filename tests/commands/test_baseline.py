@@ -74,6 +74,16 @@ def test_promote_prints_the_new_files(root: Path, tmp_path: Path) -> None:
     assert "is now 7 sessions" in text
 
 
+def test_promote_of_too_few_says_that_the_reference_stays(root: Path, tmp_path: Path) -> None:
+    """A single session of another commit is kept, and is no baseline yet."""
+    other = replace(STACK, commit="c" * 40)
+    path = write_session(tmp_path / "local" / CLASS, 9, stack=other)
+    code, said = gemma3n_perf_baseline("promote", str(path), "--root", str(root), "--min-sessions", "1")
+    assert code == 0
+    assert "1 session of 5 that a baseline needs" in said
+    assert f"stays commit {(STACK.commit or '')[:12]}" in said
+
+
 def test_promote_honours_min_sessions(tmp_path: Path) -> None:
     """Fewer sessions than the default are promoted only where asked for."""
     file = str(write_session(tmp_path / "local" / CLASS, 1))

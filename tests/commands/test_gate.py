@@ -568,9 +568,13 @@ def test_what_is_in_use_where_it_was_not_shown_to_win_is_refused(scratch: Scratc
     """On a class that nobody measured, a file that says so would be all it takes."""
     base = in_use(scratch, run)
     admitted.write(scratch.baselines, "fake-gpu-2", (ALTUP, GEGLU))
-    done = run("--base", base)
-    assert done.code == 4
-    assert f"{BOTH} is in use on fake-gpu-2" in done.text
+    for argv in (("--base", base), ()):
+        done = run(*argv)
+        assert done.code == 4
+        assert f"{BOTH} is in use on fake-gpu-2" in done.text
+    assert "fake-gpu-2: " + BOTH + " is withdrawn" in run("--base", base, "--admit").text
+    assert admitted.read_all(scratch.baselines) == {BIG: BOTH, SMALL: admitted.read_all(scratch.baselines)[SMALL]}
+    assert run().code == 0
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -583,8 +587,11 @@ def test_an_admission_of_what_does_not_exist_is_refused(scratch: Scratch, run: G
     else:
         admitted.write(scratch.baselines, BIG, ("nope",))
     done = run("--base", base)
-    assert done.code in (4, 5)
-    assert ("nope" if not gone else GEGLU) in done.first
+    name = GEGLU if gone else "nope"
+    assert done.code == 5
+    assert f"there is no fusion {name}" in done.text
+    run("--base", base, "--admit")
+    assert name not in admitted.read_all(scratch.baselines).get(BIG, "")
 
 
 def test_what_loses_is_withdrawn(scratch: Scratch, run: Gate) -> None:

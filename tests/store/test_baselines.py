@@ -250,7 +250,7 @@ def test_promote_to_superseded_commit_is_refused(tmp_path: Path, root: Path) -> 
     baselines = Baselines(root)
     baselines.promote(local(tmp_path, stack=OTHER))
     before = contents(root / CLASS)
-    with pytest.raises(NotComparableError, match="newer baseline"):
+    with pytest.raises(NotComparableError, match="a newer commit or stack lie after"):
         baselines.promote(local(tmp_path, 1, first=20))
     assert contents(root / CLASS) == before
 

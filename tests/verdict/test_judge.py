@@ -239,8 +239,10 @@ def test_whole_times_that_leave_room_hold_no_change_back() -> None:
     assert found.verdict is Verdict.INCONCLUSIVE
     assert [one.code for one in found.cautions if one.code == "rare"] == ["rare"]
     assert "slow now and then" in found.reason
-    close = [replace(one, whole=one.log_ratio - 0.02) for one in typical]
-    assert judge(close, POLICY).verdict is Verdict.NO_CHANGE
+    shown = [replace(one, whole=one.log_ratio - 0.02) for one in typical]
+    assert judge(shown, POLICY).verdict is Verdict.INCONCLUSIVE
+    open_ = [replace(one, whole=one.log_ratio - 0.02 + 0.03 * x) for one, x in zip(typical, PATTERN, strict=False)]
+    assert judge(open_, POLICY).verdict is Verdict.NO_CHANGE
     wide = replace(POLICY, margin=0.1)
     assert judge(slow, wide).verdict is Verdict.NO_CHANGE
     unknown = [slow[0], *typical[1:]]
@@ -264,7 +266,12 @@ def test_launches_beyond_the_budget_can_speak_against_what_was_shown() -> None:
     shown = [LaunchEstimate(0.02 + 0.001 * x, 7.0) for x in PATTERN[:3]]
     assert judge(shown, POLICY, budget_s=20).verdict is Verdict.WIN
     late = [LaunchEstimate(-0.05 + 0.001 * x, 7.0, session=1) for x in PATTERN[:3]]
-    assert judge([*shown, *late], POLICY, budget_s=20, budget_spent=True).verdict is Verdict.INCONCLUSIVE
+    found = judge([*shown, *late], POLICY, budget_s=20, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "do not bear out" in found.reason
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= (found.effect or 0) <= found.high
 
 
 def test_judging_twice_gives_the_same() -> None:

@@ -66,7 +66,15 @@ def _promote(baselines: Baselines, args: argparse.Namespace, out: TextIO) -> int
     for path in paths:
         out.write(f"{path}\n")
     chip_class = paths[0].parent.name
-    count = len(baselines.require(chip_class).sessions)
+    reference = baselines.require(chip_class)
+    if paths[0].name not in reference.files:
+        last = baselines.history(chip_class)[-1]
+        out.write(
+            f"{describe.sessions(len(last.sessions))} of {MIN_SESSIONS} that a baseline needs; until then that of "
+            f"{chip_class} stays commit {(reference.stack.commit or 'unknown')[:12]}\n"
+        )
+        return 0
+    count = len(reference.sessions)
     out.write(f"the baseline of {chip_class} is now {describe.sessions(count)}; commit the new files\n")
     return 0
 

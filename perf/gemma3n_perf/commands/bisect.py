@@ -59,13 +59,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def as_text(found: Found) -> str:
     """Return the answer: the first changed step, or those among which it is, and the effect with its interval."""
-    if not found.confirmed:
-        several = len(found.suspects) > 1
-        which = f"one of {', '.join(found.suspects)}" if several else found.suspects[0]
+    which = found.suspects[0] if len(found.suspects) == 1 else f"one of {', '.join(found.suspects)}"
+    if not found.confirmed and found.judgement.verdict.decided:
         lines = [
             "no single step was shown to have the change of the ends: it seems to have come in several",
             f"the first step that has a third of it or more, counted from the good end, is {which}",
         ]
+    elif not found.confirmed:
+        lines = [f"the first changed step is probably {which}: the duel that would confirm it told nothing"]
     elif len(found.suspects) == 1:
         lines = [f"the first changed step is {found.suspects[0]}"]
     else:

@@ -145,8 +145,8 @@ class Baselines:
         same = [one for one in sets if stack_difference(one.stack, first.session.stack) is None]
         if same and same[-1] is not sets[-1]:
             raise _refused(
-                f"{first.path}: a newer baseline has taken the place of this commit and stack",
-                f"commit {sets[-1].stack.commit} or a new one",
+                f"{first.path}: sessions of a newer commit or stack lie after those of this one",
+                f"commit {sets[-1].stack.commit}, a new one, or the newer files taken away first",
             )
         return same[-1].sessions if same else ()
 

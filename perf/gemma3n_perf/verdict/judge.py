@@ -125,15 +125,20 @@ def _look(
     low, high = relative_change(mean - half), relative_change(mean + half)
     plain_low, plain_high = relative_change(mean - plain), relative_change(mean + plain)
     verdict = decide(low, high, threshold, margin, base.noise_floor or 0.0)
+    unsaid = False
     spare = next((i for i, tail in enumerate(reversed(tails)) if tail > 0), 0)
     if spare:
         # Launches beyond the budget, which a second session may be owed, have no error left to spend: what the last
         # look that had some showed still stands, where they do not speak against it.
         last = _look(base, launches[:-spare], values[:-spare], policy, prior, budget_s, budget_spent=False)
-        low, high = last.bound_low or -math.inf, last.bound_high or math.inf
+        low = -math.inf if last.bound_low is None else min(last.bound_low, plain_low)
+        high = math.inf if last.bound_high is None else max(last.bound_high, plain_high)
         same = decide(plain_low, plain_high, threshold, margin, base.noise_floor or 0.0) is last.verdict
         verdict = last.verdict if same else Verdict.INCONCLUSIVE
+        unsaid = last.verdict.decided and not same
     cautions = words.cautions(base, float(correlation) if inflation > 1 else None)
+    if unsaid:
+        cautions = (*cautions, words.UNSAID)
     if verdict in (Verdict.WIN, Verdict.LOSS) and not _sessions_agree(launches):
         verdict = Verdict.INCONCLUSIVE
         cautions = (*cautions, words.SESSIONS_DISAGREE)
@@ -194,7 +199,8 @@ def decide(low: float, high: float, threshold: float, margin: float, noise_floor
 
 
 def _room(launches: Sequence[LaunchEstimate], policy: Policy) -> float | None:
-    """The effect (a fraction) that whole times leave room for, where that is too much for no-change; else None.
+    """The effect (a fraction) that whole times leave room for, where that is too much for no-change, or where they show
+    more than the margin; else None.
 
     An arm that is slow now and then is slower, and typical tokens do not show it.
     """
@@ -204,7 +210,8 @@ def _room(launches: Sequence[LaunchEstimate], policy: Policy) -> float | None:
     found = mean_interval(wholes, policy.alpha)
     low, high = relative_change(found.low), relative_change(found.high)
     room = low if -low > high else high
-    return room if abs(room) > max(RARE, policy.margin) else None
+    beyond = low > policy.margin or high < -policy.margin
+    return room if beyond or abs(room) > max(RARE, policy.margin) else None
 
 
 def _clears(low: float, high: float) -> bool:

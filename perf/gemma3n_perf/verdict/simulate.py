@@ -171,8 +171,9 @@ def _calls(mean: Floats, half: Floats, threshold: float, margin: float) -> Float
 def _leave_room(wholes: Floats, policy: Policy) -> NDArray[np.bool_]:
     n = wholes.shape[1]
     half = -stdtrit(n - 1, policy.alpha / 2) * wholes.std(axis=1, ddof=1) / math.sqrt(n)
-    most = np.maximum(np.abs(np.expm1(wholes.mean(axis=1) - half)), np.abs(np.expm1(wholes.mean(axis=1) + half)))
-    return np.asarray(most > max(RARE, policy.margin))
+    low, high = np.expm1(wholes.mean(axis=1) - half), np.expm1(wholes.mean(axis=1) + half)
+    beyond = (low > policy.margin) | (high < -policy.margin)
+    return np.asarray(beyond | (np.maximum(np.abs(low), np.abs(high)) > max(RARE, policy.margin)))
 
 
 def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, policy: Policy) -> Outcome:

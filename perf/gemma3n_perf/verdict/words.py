@@ -9,6 +9,11 @@ SESSIONS_DISAGREE = Caution(
 )
 
 
+UNSAID = Caution(
+    "unsaid",
+    "what the launches within the budget showed, those beyond it do not bear out",
+    "measure again, with a budget that holds all sessions",
+)
 RARE = "rare"
 
 
@@ -16,7 +21,7 @@ def rare(room: float) -> Caution:
     """What keeps typical tokens that do not differ from being called no change."""
     return Caution(
         RARE,
-        f"typical tokens show no change, whole times leave room for {percent(room)}: an arm may be slow now and then",
+        f"typical tokens show no change, whole times allow of {percent(room)}: an arm may be slow now and then",
         "measure longer, or look at the blocks in the record",
     )
 
@@ -54,7 +59,7 @@ def reason(judgement: Judgement, power: float, budget_spent: bool) -> str:
 
 
 def _undecided(judgement: Judgement, interval: str, power: float, budget_spent: bool) -> str:
-    held = next((one.found for one in judgement.cautions if one.code == RARE), None)
+    held = next((one.found for one in judgement.cautions if one.code in (RARE, UNSAID.code)), None)
     if held is not None:
         return held
     state = "the budget is spent and" if budget_spent else f"after {judgement.launches} launches"

@@ -1,4 +1,5 @@
-"""The two intervals of a look: the plain one that is reported and the repeated one that decides.
+"""The two intervals of a look, the plain one that is reported and the repeated one that decides, and the room that
+whole times leave.
 
 Opinion: they are computed in one place, elementwise on arrays, so that the judge and the simulation
 study of it run the same lines.
@@ -50,3 +51,18 @@ def half_widths(
     else:
         repeated = np.full_like(plain, np.inf)
     return HalfWidths(np.asarray(plain), repeated, np.sqrt(steady * inflation))
+
+
+def room(wholes: Floats, *, alpha: float, margin: float, most: float) -> Floats:
+    """The effect (a fraction) that whole times leave room for, where that speaks against no-change; else NaN.
+
+    ``wholes`` are log ratios of whole times, launches along the last axis. Their Student interval may reach no further
+    than ``most``, or ``margin`` where that is wider, and may not lie wholly beyond ``margin``.
+    """
+    n = wholes.shape[-1]
+    mean = wholes.mean(axis=-1)
+    half = -stdtrit(n - 1, alpha / 2.0) * np.sqrt(np.maximum(wholes.var(axis=-1, ddof=1), _TINY_VARIANCE) / n)
+    low, high = np.expm1(mean - half), np.expm1(mean + half)
+    widest = np.where(-low > high, low, high)
+    against = (low > margin) | (high < -margin) | (np.abs(widest) > max(most, margin))
+    return np.where(against, widest, np.nan)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gemma3n_perf.stats.bounds import half_widths
+from gemma3n_perf.stats.bounds import half_widths, room
 from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, launches_for, smallest_detectable
-from gemma3n_perf.stats.estimates import LaunchEstimate, mean_interval, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import NoiseFloor, prior_conflicts, serial_inflation
@@ -144,10 +144,10 @@ def _look(
         cautions = (*cautions, words.SESSIONS_DISAGREE)
     if verdict is Verdict.NO_CHANGE and policy.suspicious and not _clears(plain_low, plain_high):
         verdict = Verdict.INCONCLUSIVE
-    room = _room(launches, policy) if verdict is Verdict.NO_CHANGE else None
-    if room is not None:
+    left = _room(launches, policy) if verdict is Verdict.NO_CHANGE else None
+    if left is not None:
         verdict = Verdict.INCONCLUSIVE
-        cautions = (*cautions, words.rare(room))
+        cautions = (*cautions, words.rare(left))
     # An undecided duel whose plain interval alone would decide reports the one that did not.
     as_plain = (
         verdict.decided
@@ -199,19 +199,15 @@ def decide(low: float, high: float, threshold: float, margin: float, noise_floor
 
 
 def _room(launches: Sequence[LaunchEstimate], policy: Policy) -> float | None:
-    """The effect (a fraction) that whole times leave room for, where that is too much for no-change, or where they show
-    more than the margin; else None.
+    """The effect (a fraction) that whole times leave room for, where it is too much for no-change; else None.
 
     An arm that is slow now and then is slower, and typical tokens do not show it.
     """
     wholes = [one.whole for one in launches if one.whole is not None]
     if len(wholes) < len(launches):
         return None
-    found = mean_interval(wholes, policy.alpha)
-    low, high = relative_change(found.low), relative_change(found.high)
-    room = low if -low > high else high
-    beyond = low > policy.margin or high < -policy.margin
-    return room if beyond or abs(room) > max(RARE, policy.margin) else None
+    found = float(room(np.array(wholes), alpha=policy.alpha, margin=policy.margin, most=RARE))
+    return None if math.isnan(found) else found
 
 
 def _clears(low: float, high: float) -> bool:

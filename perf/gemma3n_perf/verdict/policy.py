@@ -7,7 +7,6 @@ from gemma3n_perf.errors import UsageError
 MARGIN = 0.01
 """An effect within this of nothing is none, unless a wider margin is asked for."""
 
-
 RARE = 0.05
 """No-change of typical tokens is not said where whole times leave room for more than this, or than a wider margin."""
 

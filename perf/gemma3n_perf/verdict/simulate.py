@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from gemma3n_perf.stats.bounds import half_widths
+from gemma3n_perf.stats.bounds import half_widths, room
 from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import Floats, NoiseFloor, serial_inflation
 from gemma3n_perf.verdict.policy import MARGIN, RARE, Policy
@@ -152,7 +150,8 @@ def replay(
         )
         call = _calls(mean, widths.repeated, threshold, policy.margin)
         if wholes is not None:
-            call = np.where((call == 0) & _leave_room(wholes[going, :n], policy), np.nan, call)
+            left = room(wholes[going, :n], alpha=policy.alpha, margin=policy.margin, most=RARE)
+            call = np.where((call == 0) & ~np.isnan(left), np.nan, call)
         shown = ~np.isnan(call)
         as_plain = shown | np.isnan(_calls(mean, widths.plain, threshold, policy.margin))
         half = np.where(as_plain, widths.plain, widths.repeated)
@@ -166,14 +165,6 @@ def _calls(mean: Floats, half: Floats, threshold: float, margin: float) -> Float
     lower, upper = np.expm1(mean - half), np.expm1(mean + half)
     same = (lower > -margin) & (upper < margin)
     return np.select([lower > threshold, upper < -threshold, same], [1.0, -1.0, 0.0], np.nan)
-
-
-def _leave_room(wholes: Floats, policy: Policy) -> NDArray[np.bool_]:
-    n = wholes.shape[1]
-    half = -stdtrit(n - 1, policy.alpha / 2) * wholes.std(axis=1, ddof=1) / math.sqrt(n)
-    low, high = np.expm1(wholes.mean(axis=1) - half), np.expm1(wholes.mean(axis=1) + half)
-    beyond = (low > policy.margin) | (high < -policy.margin)
-    return np.asarray(beyond | (np.maximum(np.abs(low), np.abs(high)) > max(RARE, policy.margin)))
 
 
 def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, policy: Policy) -> Outcome:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.workload import cache, load
 from gemma3n_perf.workload.presets import PRESETS
 from gemma3n_perf.workload.workload import MODALITIES, Shape, Workload, customary, defaults
@@ -43,8 +44,8 @@ class Options:
                 expected="one measurement at a time",
                 remedy="leave -n out, or pass -n 0",
             )
-        if option.baselines is not None and option.benchmark_compare and not option.baselines.is_dir():
-            raise UsageError(f"--baselines {option.baselines} is no folder", expected="the folder to compare with")
+        if option.benchmark_compare:
+            require_folder(option.baselines)
         if option.fusion and (option.benchmark_compare or option.plant_slowdown is not None):
             raise UsageError(
                 "--fusion measures a fusion against the unfused model, and nothing else",

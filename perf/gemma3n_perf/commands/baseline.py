@@ -9,7 +9,7 @@ import msgspec
 
 from gemma3n_perf.commands import baseline_save
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import describe
 from gemma3n_perf.report import rows as show
 from gemma3n_perf.report.summary import WorkloadSummary, summarise
@@ -47,8 +47,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Carry out one action. Raises the errors of ``Baselines`` and of ``baseline_save.save``."""
     if args.action == "save":
         return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
-    repo = suite_checkout() or Path()
-    args.root = args.root or repo / "baselines"
+    args.root = in_checkout("baselines", args.root)
     match args.action:
         case "promote":
             return _promote(Baselines(args.root), args, out)
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         case "show":
             return _show(Baselines(args.root).require(args.chip_class), args.json, out)
         case _:
-            args.docs = args.docs or repo / "docs"
+            args.docs = in_checkout("docs", args.docs)
             return _page(args, out)
 
 

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from gemma3n_perf import dueling
 from gemma3n_perf.bisecting import Found, bisect
-from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen, require_folder
+from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chosen
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.measure.environments import find_uv
@@ -14,6 +14,7 @@ from gemma3n_perf.measure.progress import Progress
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.measure.steps import Steps
 from gemma3n_perf.report.duels import interval
+from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.verdict.types import Judgement, not_measured
 

@@ -11,7 +11,7 @@ from gemma3n_perf.commands.duel import add_budget, add_workload_arguments, chose
 from gemma3n_perf.duel_judgements import estimates
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report.duels import interval
 from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.store import noise as store
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Measure the duels or read them, and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
     if args.recorded:
-        baselines = args.baselines or (suite_checkout() or Path()) / "baselines"
+        baselines = in_checkout("baselines", args.baselines)
         record = _recorded(baselines, args.recorded)
     else:
         baselines, record = _measured(args, out)

@@ -12,7 +12,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.measure.arms import GRAMMAR
 from gemma3n_perf.report import duels as report
 from gemma3n_perf.store import duels as store
-from gemma3n_perf.store.files import require_writable
+from gemma3n_perf.store.files import require_folder, require_writable
 from gemma3n_perf.verdict.policy import Policy
 from gemma3n_perf.workload import forge
 from gemma3n_perf.workload import load as loading
@@ -85,12 +85,6 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             policy=replace(Policy(), margin=args.margin / 100),
         )  # fmt: skip
         return report_on(dueling.duel(asked, here), here, args.json, out)
-
-
-def require_folder(baselines: Path | None) -> None:
-    """Refuse a folder of baselines that was named and is not there: its noise floors would be silently missed."""
-    if baselines is not None and not baselines.is_dir():
-        raise UsageError(f"--baselines {baselines} is no folder", expected="a folder of baselines")
 
 
 def chosen(args: argparse.Namespace, here: dueling.Here) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import in_checkout, suite_checkout
 from gemma3n_perf.hardware.types import Chip
 
 HELP = "list the fusions, show one, start a new one, or write the page of what was measured"
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         _show(registry.get(args.name), registry.source_digest(args.name), registry.source_files(args.name), out)
     else:
         chip = _chip()
-        baselines = args.baselines or (suite_checkout() or Path()) / "baselines"
+        baselines = in_checkout("baselines", args.baselines)
         admitted = registry.admitted(chip, baselines) if chip else None
         _list([registry.get(name) for name in registry.names()], chip, admitted.name if admitted else "", out)
     return 0
@@ -61,9 +61,7 @@ def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
     from gemma3n_perf.gating_recorded import recorded
     from gemma3n_perf.report import evidence_page, pages
 
-    repo = suite_checkout() or Path()
-    docs = args.docs or repo / "docs"
-    found = recorded(args.baselines or repo / "baselines")
+    docs, found = in_checkout("docs", args.docs), recorded(in_checkout("baselines", args.baselines))
     known = {name: evidence_page.Known(found.admitted[name], found.noise.get(name)) for name in found.admitted}
     files = evidence_page.build(fusions, tuple(found.evidence.values()), found.ruling, known)
     wanted = {docs / path: data for path, data in files.items()}

@@ -11,7 +11,7 @@ from gemma3n_perf import dueling, powering
 from gemma3n_perf.commands.duel import add_budget, add_margin, chosen
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import require_known
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.store import duels as duel_store
 from gemma3n_perf.store import power as store
 from gemma3n_perf.store.files import write_over
@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Run rounds, keeping each in the record, then write the page. Raises UsageError, MachineBusyError."""
     _check(args)
-    repo = suite_checkout() or Path()
-    baselines, docs = args.baselines or repo / "baselines", args.docs or repo / "docs"
+    baselines, docs = in_checkout("baselines", args.baselines), in_checkout("docs", args.docs)
     if args.add:
         _add(args.add, baselines, out)
     elif not args.page:

@@ -24,7 +24,7 @@ from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
 from gemma3n_perf.hardware.nvidia import Gpu
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.profile import sweeps
@@ -85,8 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Profile and print, or write pages. Raises UsageError, NotComparableError, and what loading raises."""
     if args.page:
-        repo = suite_checkout() or Path()
-        return page(args.baselines or repo / "baselines", args.docs or repo / "docs", args.check, out)
+        return page(in_checkout("baselines", args.baselines), in_checkout("docs", args.docs), args.check, out)
     if args.check:
         raise UsageError("--check goes with --page", expected="--page --check")
     parts = parse_parts(args.parts)

@@ -62,6 +62,11 @@ def suite_checkout() -> Path | None:
     return root if (root / ".git").exists() else None
 
 
+def in_checkout(name: str, given: Path | None = None) -> Path:
+    """Return the folder that was ``given``, else ``name`` of this checkout, or of the working directory without one."""
+    return given or (suite_checkout() or Path()) / name
+
+
 def installed(package: str) -> str | None:
     """Return the version of an installed distribution, or None."""
     try:

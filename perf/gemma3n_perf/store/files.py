@@ -140,6 +140,12 @@ def require_writable(path: Path | None) -> None:
         raise UsageError(f"{path} cannot be written: {above} takes no files of this user", expected="a file to write")
 
 
+def require_folder(baselines: Path | None) -> None:
+    """Refuse a folder of baselines that was named and is not there: what it holds would be silently missed."""
+    if baselines is not None and not baselines.is_dir():
+        raise UsageError(f"--baselines {baselines} is no folder", expected="a folder of baselines")
+
+
 def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
     """Replace ``path`` by ``data`` at once: for generated pages, never for records. Raises DiskFullError."""
     disk = disk or Disk()

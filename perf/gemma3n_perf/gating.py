@@ -53,16 +53,17 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
     """
     notes = list(touched.notes)
     sources = here.sources()
+    known = sources.names()
     files = evidence_files(asked.evidence or (here.baselines,), may_be_absent=asked.evidence == ())
     in_use = admitted_store.read_all(here.baselines)
     if asked.base is None:
         names = [path.stem for path in files]
     else:
-        names = [name for name in sources.names() if set(touched.sources) & set(_relative(sources, name, here))]
-        known, there = set(sources.names()), {path.stem for path in files}
-        names += [name for name in touched.names if name in there or set(parts(name)) <= known]
+        names = [name for name in known if set(touched.sources) & set(_relative(sources, name, here))]
+        there = {path.stem for path in files}
+        names += [name for name in touched.names if name in there or set(parts(name)) <= set(known)]
         for composition in in_use.values():
-            if not set(parts(composition)) <= known or set(parts(composition)) & set(names):
+            if not set(parts(composition)) <= set(known) or set(parts(composition)) & set(names):
                 names.append(composition)
         notes += [f"{path} is no longer there: its evidence can go too" for path in touched.removed]
     names = list(dict.fromkeys(part for name in names for part in (*parts(name), name)))
@@ -70,7 +71,7 @@ def gate(asked: Asked, here: Checkout, policy: GatePolicy, touched: Touched) -> 
         return _without_names(asked, tuple(notes))
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
     shown = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
-    return Answer(_with_what_is_in_use(shown, in_use, sources.names()), tuple(names), tuple(notes), shown)
+    return Answer(_with_what_is_in_use(shown, in_use, known), tuple(names), tuple(notes), shown)
 
 
 def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str], known: Sequence[str]) -> Ruling:

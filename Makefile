@@ -38,7 +38,7 @@ test: setup
 	@exec $(BIN)/python -m pytest tests/ $(ARGS)
 
 rehearse: setup
-	@exec $(BIN)/gemma3n-perf ci rehearse $(ARGS)
+	@exec $(BIN)/python -m tests.rehearsal.rehearse $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Evidence for fusions: parity, dispatch, memory and a duel for each workload. Collected with --fusion NAME only."""
 
-from gemma3n_perf.pytest_fusions import require_no_refusal
-from gemma3n_perf.store.evidence import Evidence
+from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.pytest_plugin.fusions import require_no_refusal
 
 
 def test_fusion(fusion: str, evidence: dict[str, Evidence]) -> None:

@@ -1,6 +1,6 @@
 """Exact tripwires: what one decode token asks of MLX, by operation, type and bytes, without any timing."""
 
-from gemma3n_perf.pytest_session import SuiteSession
+from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.workload.workload import Workload
 
 

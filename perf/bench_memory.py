@@ -1,7 +1,7 @@
 """Peak memory and KV cache bytes, without statistics: the cache's are exact, and the peak is so but for a tenth."""
 
-from gemma3n_perf.measure.bench import Bench
-from gemma3n_perf.pytest_session import SuiteSession
+from gemma3n_perf.bench.bench import Bench
+from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.workload.workload import Workload
 
 

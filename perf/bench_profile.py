@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.commands import profile as command
-from gemma3n_perf.pytest_arguments import sources
-from gemma3n_perf.pytest_session import SuiteSession
+from gemma3n_perf.cli import profile as command
+from gemma3n_perf.pytest_plugin.options import sources
+from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.workload.workload import Workload
 
 pytest_plugins = ("gemma3n_perf.profile.collecting",)

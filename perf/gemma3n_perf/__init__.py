@@ -8,7 +8,7 @@ __all__ = ["fuse"]
 def __getattr__(name: str) -> Any:
     # Imported when asked for: most commands never load MLX.
     if name == "fuse":
-        from gemma3n_perf.fusions.applying import fuse
+        from gemma3n_perf.gate.fuse import fuse
 
         return fuse
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gemma3n_perf.errors import PerfError
-from gemma3n_perf.output import OutputError, patient
+from gemma3n_perf.cli.output import OutputError, patient
+from gemma3n_perf.errors import PerfError, UsageError
 
 COMMANDS = (
     "chip",
@@ -19,7 +19,7 @@ COMMANDS = (
     "duel",
     "calibrate",
     "bisect",
-    "power",
+    "validate",
     "profile",
     "fusion",
     "history",
@@ -27,8 +27,14 @@ COMMANDS = (
     "gate",
     "doctor",
     "ci",
-    "overhead",
 )
+RENAMED = {
+    ("power",): "gemma3n-perf validate; its page: python -m studies.validation_page, from perf/ of a checkout",
+    ("overhead",): "python -m studies.overhead, from perf/ of a checkout",
+    ("history", "generate"): "python -m studies.synthetic_history, from perf/ of a checkout",
+    ("ci", "rehearse"): "make rehearse, in a checkout",
+}
+"""What commands of earlier releases are called now."""
 INTERRUPTED = 130
 
 
@@ -42,7 +48,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [only] if only in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"gemma3n_perf.commands.{name}")
+        module = importlib.import_module(f"gemma3n_perf.cli.{name}")
         sub = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
@@ -51,6 +57,10 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run one command line and return its exit code; a named error becomes text on ``err``, never a traceback."""
+    for old, new in RENAMED.items():
+        if tuple(argv[: len(old)]) == old:
+            print(f"gemma3n-perf {' '.join(old)} is no longer a command; now: {new}", file=err)
+            return UsageError.exit_code
     args = parser(argv[0] if argv else None).parse_args(argv)
     try:
         code: int = args.run(args, out)

@@ -3,12 +3,12 @@
 import datetime as dt
 from pathlib import Path
 
-from gemma3n_perf.ci.playhouse import Clone
 from gemma3n_perf.fusions import registry
+from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate import record as store
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.store import evidence as store
-from gemma3n_perf.store import gate_policy_file
-from tests.evidence_files import NOTE, checked, workload
+from tests.gate.evidence_files import NOTE, checked, workload
+from tests.rehearsal.github import Clone
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,9 +7,9 @@ import pytest
 from gemma3n_perf.ci.comment import Missing, Shown, answered, not_planned, plain, without_measurement
 from gemma3n_perf.ci.event import Pull
 from gemma3n_perf.ci.plan import Plan, State
-from gemma3n_perf.ci.playhouse import Comments
 from gemma3n_perf.ci.post import AUTHOR, MARKER, Api, post, read_comment
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
+from tests.rehearsal.github import Comments
 
 PULL = Pull(7, "a" * 40, "b" * 40, "us/suite", "us/suite", "colleague")
 PLAN = Plan(State.MEASURE, PULL, "stacked_altup.py changed")
@@ -182,9 +182,9 @@ def test_github_that_does_not_answer_is_told_without_the_token(tmp_path: Path) -
 
 def test_the_answers_json_is_what_the_gate_writes() -> None:
     """The comment reads the gate's own report, so a change of its names must show here."""
-    from gemma3n_perf.report.gate import as_json
-    from gemma3n_perf.verdict.gate_facts import Cell, Decision, Objection, Ruling
-    from gemma3n_perf.verdict.types import Verdict
+    from gemma3n_perf.gate.facts import Cell, Decision, Objection, Ruling
+    from gemma3n_perf.gate.report import as_json
+    from gemma3n_perf.stats.verdicts import Verdict
 
     reason = Objection(Verdict.LOSS, "slower", "")
     one = Cell("stacked-altup", MAC, WORKLOAD, Verdict.LOSS, "slower", effect=-0.02, low=-0.03, high=-0.01)

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.ci.artifacts import Origin, named, open_artifact
-from gemma3n_perf.ci.measure import Order, measure
+from gemma3n_perf.ci.measure import MeasureRequest, measure
 from gemma3n_perf.ci.plan import FUSIONS
-from gemma3n_perf.ci.playhouse import Clone
 from gemma3n_perf.ci.records import pack
 from gemma3n_perf.ci.staging import stage
 from gemma3n_perf.ci.touched import touched
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
-from gemma3n_perf.gating_git import Repository
-from gemma3n_perf.measure.shell import run_command
-from gemma3n_perf.store import evidence as store
-from tests.evidence_files import ALTUP, BIG, GEGLU, Scratch
+from gemma3n_perf.gate import record as store
+from gemma3n_perf.gate.git import Repository
+from gemma3n_perf.hardware.shell import run_command
 from tests.fakes import CHIP, write_session
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, Scratch
+from tests.rehearsal.github import Clone
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "repo")
 
 
-def order(scratch: Scratch, tmp_path: Path) -> Order:
+def order(scratch: Scratch, tmp_path: Path) -> MeasureRequest:
     """Return what a job was sent to measure."""
-    return Order(BIG, scratch.commit, "42", 1, scratch.baselines, tmp_path / "out")
+    return MeasureRequest(BIG, scratch.commit, "42", 1, scratch.baselines, tmp_path / "out")
 
 
 def writing(scratch: Scratch, *, fusion: str | None = None) -> Callable[[str], int]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.__main__ import parser
-from gemma3n_perf.ci.steps import carry_out, filled, read_steps
 from gemma3n_perf.errors import MalformedRecordError, UsageError
+from tests.rehearsal.steps import carry_out, filled, read_steps
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gemma3n_perf.decode.decoder import DecodeSession
 from gemma3n_perf.decode.prompt import Prompt
-from gemma3n_perf.decode.session import DecodeSession
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload import forge, load

@@ -7,8 +7,8 @@ import mlx.core as mx
 import pytest
 
 from gemma3n_perf.decode import prompt
+from gemma3n_perf.decode.decoder import DecodeSession, MlxDevice
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
-from gemma3n_perf.decode.session import DecodeSession, MlxDevice
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.workload import forge, load
 from gemma3n_perf.workload.load import Checkpoint

@@ -1,16 +1,8 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.decode import fakes
 from tests.fusions.emulator import Emulator
-
-
-@pytest.fixture
-def nano(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return nano as mlx-vlm loads it; shared by the process, so fuse only twins of it."""
-    return fakes.nano_model(tmp_path_factory.getbasetemp())[1]
 
 
 @pytest.fixture(scope="session")

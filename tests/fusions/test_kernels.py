@@ -20,9 +20,9 @@ def eager(function: Any) -> Any:
 
 
 @pytest.fixture
-def whole(nano: Any) -> Any:
+def whole(nano_model: Any) -> Any:
     """Return a twin of nano in float32 throughout, which is all that the emulator knows."""
-    twin = share(nano)
+    twin = share(nano_model)
     twin.language_model.model.embed_tokens_per_layer.set_dtype(mx.float32)
     return twin
 
@@ -69,21 +69,21 @@ def test_prefill_stays_mlx_vlms(whole: Any, emulator: Emulator) -> None:
     assert emulator.calls == before
 
 
-def test_without_cuda_nothing_is_applied(nano: Any) -> None:
+def test_without_cuda_nothing_is_applied(nano_model: Any) -> None:
     """On a CPU the kernels' fusions leave the model as it is."""
-    twin = share(nano)
+    twin = share(nano_model)
     for part in (*PARTS, cuda_step):
         part.apply(twin)
-    assert (logits(twin, 5, filled(twin, 8)) == logits(nano, 5, filled(nano, 8))).all()
-    assert type(twin.language_model) is type(nano.language_model)
+    assert (logits(twin, 5, filled(twin, 8)) == logits(nano_model, 5, filled(nano_model, 8))).all()
+    assert type(twin.language_model) is type(nano_model.language_model)
 
 
-def test_other_quantization_is_left_alone(nano: Any, emulator: Emulator) -> None:
+def test_other_quantization_is_left_alone(nano_model: Any, emulator: Emulator) -> None:
     """Kernels read four bits in groups of 64 and dense weights; a model of another kind stays unfused."""
-    twin = share(nano)
+    twin = share(nano_model)
     for layer in twin.language_model.model.layers:
         layer.mlp.down_proj.bits = 8
     cuda_step.apply_with(twin, emulator, eager)
     fused_mlp.apply_with(twin, emulator, eager)
-    assert type(twin.language_model) is type(nano.language_model)
-    assert type(twin.language_model.model.layers[0].mlp) is type(nano.language_model.model.layers[0].mlp)
+    assert type(twin.language_model) is type(nano_model.language_model)
+    assert type(twin.language_model.model.layers[0].mlp) is type(nano_model.language_model.model.layers[0].mlp)

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from gemma3n_perf.fusions import parity, registry, surgery
+from gemma3n_perf.fusions import parity, registry
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.parity import Parity
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
@@ -46,7 +47,7 @@ def attention(change: Callable[[int, Any], Any]) -> Fusion:
             position = cache.offset
             return change(position, original(x, mask, cache))
 
-        surgery.wrap(model.language_model.model.layers[0].self_attn, "__call__", call)
+        patching.wrap(model.language_model.model.layers[0].self_attn, "__call__", call)
 
     return fusion(apply)
 
@@ -128,9 +129,9 @@ def test_the_steps_cross_growth_and_window(window: int, expected: tuple[int, ...
         assert any(start < edge < start + parity.STEPS for start in found)
 
 
-def test_a_real_fusion_passes(nano: Any) -> None:
+def test_a_real_fusion_passes(nano_model: Any) -> None:
     """With figures to show for it."""
-    found = parity.check(nano, registry.get("stacked-altup"))
+    found = parity.check(nano_model, registry.get("stacked-altup"))
     assert found.passed, found.reasons
     assert found.steps == 64 + 6
     assert found.fused_error > 0
@@ -140,44 +141,44 @@ def test_a_real_fusion_passes(nano: Any) -> None:
 @pytest.mark.parametrize(
     "spoils", [lambda x: x.shape[1] > 1, lambda x: x.shape[0] > 1], ids=["a prompt", "a batch of two"]
 )
-def test_one_that_is_right_for_a_step_alone_fails(nano: Any, spoils: Callable[[Any], bool]) -> None:
+def test_one_that_is_right_for_a_step_alone_fails(nano_model: Any, spoils: Callable[[Any], bool]) -> None:
     """Decode of one sequence is timed; the prompt before it and other batches must be what they were."""
 
     def apply(model: Any) -> None:
         for layer in model.language_model.model.layers:
-            surgery.wrap(layer.mlp, "__call__", lambda original, x: mx.zeros_like(x) if spoils(x) else original(x))
+            patching.wrap(layer.mlp, "__call__", lambda original, x: mx.zeros_like(x) if spoils(x) else original(x))
 
-    found = parity.check(nano, fusion(apply), steps=2)
+    found = parity.check(nano_model, fusion(apply), steps=2)
     assert not found.passed
     assert any("a logit is off by" in reason for reason in found.reasons), found.reasons
 
 
-def test_a_fast_nan_fails(nano: Any) -> None:
+def test_a_fast_nan_fails(nano_model: Any) -> None:
     """It never passes, whatever it is compared with."""
-    found = parity.check(nano, attention(lambda position, out: out * float("nan")), steps=2)
+    found = parity.check(nano_model, attention(lambda position, out: out * float("nan")), steps=2)
     assert found.not_finite
     assert not found.passed
 
 
-def test_one_wrong_only_beyond_the_window_fails(nano: Any) -> None:
+def test_one_wrong_only_beyond_the_window_fails(nano_model: Any) -> None:
     """A cache that turns over wrongly is right for the first 128 tokens of nano."""
-    found = parity.check(nano, attention(lambda position, out: damaged(out) if position > 128 else out), steps=16)
+    found = parity.check(nano_model, attention(lambda position, out: damaged(out) if position > 128 else out), steps=16)
     assert not found.passed
     assert found.worst_position > 128
 
 
-def test_one_that_writes_weights_fails(nano: Any) -> None:
+def test_one_that_writes_weights_fails(nano_model: Any) -> None:
     """Even where the values hardly move."""
 
     def apply(model: Any) -> None:
         norm = model.language_model.model.norm
         norm.weight = norm.weight + 1e-6
 
-    found = parity.check(nano, fusion(apply), steps=2)
+    found = parity.check(nano_model, fusion(apply), steps=2)
     assert found.weights_changed == ("model.norm.weight",)
 
 
-def test_one_that_keeps_what_it_computed_fails(nano: Any) -> None:
+def test_one_that_keeps_what_it_computed_fails(nano_model: Any) -> None:
     """A leak is found in the bytes that further steps leave."""
     kept: list[Any] = []
 
@@ -185,12 +186,12 @@ def test_one_that_keeps_what_it_computed_fails(nano: Any) -> None:
         kept.append(out + 0)
         return out
 
-    found = parity.check(nano, attention(hoard), steps=4)
+    found = parity.check(nano_model, attention(hoard), steps=4)
     assert found.leaked_bytes > 0
     assert not found.passed
 
 
-def test_one_that_copies_the_weights_fails(nano: Any) -> None:
+def test_one_that_copies_the_weights_fails(nano_model: Any) -> None:
     """Fused and unfused together may take 1.1 times one."""
     copies: list[Any] = []
 
@@ -199,14 +200,14 @@ def test_one_that_copies_the_weights_fails(nano: Any) -> None:
         copies.extend(a + 0 for a in parity.parameters(model).values() if a.dtype == mx.uint32)
         mx.eval(copies)
 
-    found = parity.check(nano, fusion(apply), steps=2)
+    found = parity.check(nano_model, fusion(apply), steps=2)
     assert found.memory_ratio > 1.5
     assert not found.passed
 
 
-def test_another_type_is_compared_in_float32_and_in_its_own(nano: Any) -> None:
+def test_another_type_is_compared_in_float32_and_in_its_own(nano_model: Any) -> None:
     """bf16 rounding drowns a small fault; the float32 twin, fused alike, shows it."""
-    rounded = share(nano)
+    rounded = share(nano_model)
     rounded.language_model.set_dtype(mx.bfloat16)
     wrong = parity.check(rounded, attention(lambda position, out: damaged(out)), steps=4)
     assert (wrong.own_type, wrong.own_steps) == ("bfloat16", 4)
@@ -214,19 +215,19 @@ def test_another_type_is_compared_in_float32_and_in_its_own(nano: Any) -> None:
     assert wrong.worst_ratio > 1
 
 
-def test_a_model_too_sharp_to_compare_is_softened_first(nano: Any) -> None:
+def test_a_model_too_sharp_to_compare_is_softened_first(nano_model: Any) -> None:
     """Where a rounding moves everything, softer norms show a fault again; the fusion sees other weights, and agrees."""
-    right = parity.check(nano, registry.get("stacked-altup"), steps=2, sharp=0.0)
-    wrong = parity.check(nano, attention(lambda position, out: damaged(out)), steps=2, sharp=0.0)
+    right = parity.check(nano_model, registry.get("stacked-altup"), steps=2, sharp=0.0)
+    wrong = parity.check(nano_model, attention(lambda position, out: damaged(out)), steps=2, sharp=0.0)
     assert (right.softened, wrong.softened) == (True, True)
     assert right.passed, right.reasons
     assert wrong.worst_ratio > 1
 
 
-def test_softening_lowers_norms_and_nothing_else(nano: Any) -> None:
+def test_softening_lowers_norms_and_nothing_else(nano_model: Any) -> None:
     """The twin's packed weights are the same arrays, the first model's norms as they were."""
-    before = parity.parameters(nano)
-    after = parity.parameters(parity.soften(nano))
+    before = parity.parameters(nano_model)
+    after = parity.parameters(parity.soften(nano_model))
     altered = {name.rsplit(".", 2)[-2] for name in before if before[name] is not after[name]}
     assert altered == {"q_norm", "post_attention_layernorm", "post_feedforward_layernorm"}
-    assert all(before[name] is array for name, array in parity.parameters(nano).items())
+    assert all(before[name] is array for name, array in parity.parameters(nano_model).items())

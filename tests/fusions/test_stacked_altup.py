@@ -8,11 +8,11 @@ def test_the_graph_changes_as_declared() -> None:
     assert check.complaints("stacked-altup") == ()
 
 
-def test_it_computes_the_same(nano: Any) -> None:
+def test_it_computes_the_same(nano_model: Any) -> None:
     """Each step stays within what rounding allows, across the window's edge and the cache's growth."""
-    assert check.worst_ratio(nano, "stacked-altup") <= 1.0
+    assert check.worst_ratio(nano_model, "stacked-altup") <= 1.0
 
 
-def test_the_unfused_model_stays_as_it_was(nano: Any) -> None:
+def test_the_unfused_model_stays_as_it_was(nano_model: Any) -> None:
     """Applying it changes one model object, no weights and no other model."""
-    check.assert_leaves_others_alone(nano, "stacked-altup")
+    check.assert_leaves_others_alone(nano_model, "stacked-altup")

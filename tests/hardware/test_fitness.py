@@ -299,7 +299,7 @@ if sys.platform == "linux":  # where a process is called as its link is
 
 def test_processes_are_read_with_spaces_days_and_hours() -> None:
     """What ps writes for long-lived processes, and names with spaces."""
-    from gemma3n_perf.hardware.bystanders import snapshot
+    from gemma3n_perf.hardware.other_processes import snapshot
 
     mac = Mac()
     mac.commands[PS] = (

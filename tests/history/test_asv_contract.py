@@ -12,9 +12,10 @@ import pytest
 from asv.step_detect import detect_regressions, solve_potts_approx
 from asv_runner.discovery import get_benchmark_from_name
 
-from gemma3n_perf.history import asv_files, synthetic
+from gemma3n_perf.hardware.shell import Done, run_command
+from gemma3n_perf.history import asv_files
 from gemma3n_perf.history.asv_files import RATE, TIME
-from gemma3n_perf.measure.shell import Done, run_command
+from studies import synthetic_history as synthetic
 
 COMMITS, CLASSES, WORKLOADS = 12, 2, 2
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.gate.facts import Cell
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import publishing, upstream
 from gemma3n_perf.history.building import Built, Places, build_site
+from gemma3n_perf.history.site import Evidence
 from gemma3n_perf.history.upstream import Blocks, Point
-from gemma3n_perf.measure.shell import run_command
-from gemma3n_perf.report.site import Evidence
-from gemma3n_perf.verdict.gate_facts import Cell
-from gemma3n_perf.verdict.types import Verdict
+from gemma3n_perf.stats.verdicts import Verdict
 from tests.fakes import STACK
 from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write_history
 

@@ -1,12 +1,12 @@
 from pathlib import Path
 
-from gemma3n_perf import dueling
-from gemma3n_perf.commands.duel import record
+from gemma3n_perf.cli.duel import record
+from gemma3n_perf.duel import record as duels
+from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.history import confirmations
-from gemma3n_perf.store import duels
-from tests.duels import NOW, asked, machine
+from tests.duel.arena import Arena, noisy
+from tests.duel.duels import NOW, asked, machine
 from tests.fakes import CHIP, WORKLOAD
-from tests.measure.arena import Arena, noisy
 
 BEFORE, AFTER = "a" * 40, "b" * 40
 

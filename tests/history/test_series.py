@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import staging
 from gemma3n_perf.history.confirmations import Confirmed
 from gemma3n_perf.history.importing import gather, import_sessions
 from gemma3n_perf.history.repository import commits
 from gemma3n_perf.history.series import Found, Series, series
-from gemma3n_perf.measure.shell import run_command
 from gemma3n_perf.stats.spread import noise_floor
 from tests.history.replay import CPU, GPU, WORKLOADS, repository, write_history
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import release_days, upstream
 from gemma3n_perf.history.release_line import Release, build
 from gemma3n_perf.history.upstream import Blocks, Point
-from gemma3n_perf.measure.shell import run_command
 from tests.fakes import CHIP, STACK, WORKLOAD
 
 OLD = replace(STACK, mlx="0.31.0")

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.commands import profile as command
+from gemma3n_perf.cli import profile as command
 from gemma3n_perf.errors import NotComparableError, UsageError
 from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.profile import record as store
 from gemma3n_perf.profile.collecting import asked_for
 from gemma3n_perf.profile.types import PARTS
-from gemma3n_perf.store import profiles as store
-from tests import duels, fakes
+from tests import fakes
 from tests.decode import fakes as decode_fakes
-from tests.measure.arena import Arena
+from tests.duel import duels
+from tests.duel.arena import Arena
 from tests.profile.made import profile, whole
 from tests.profile.test_run import SHORT, tools
 
@@ -40,7 +41,7 @@ def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wire made-up tools and the shortest pace."""
     monkeypatch.setattr(command, "tools", lambda here, workload, sources: tools())
-    monkeypatch.setattr(command, "pace", lambda vendor, checkpoint, **options: SHORT)
+    monkeypatch.setattr(command, "time_plan", lambda vendor, checkpoint, **options: SHORT)
 
 
 def test_parts_are_named_or_all() -> None:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.decode.session import MlxDevice
+from gemma3n_perf.decode.decoder import MlxDevice
 from gemma3n_perf.errors import CheckpointMissingError, InvalidError, NotMeasuredError
+from gemma3n_perf.hardware.shell import Done
 from gemma3n_perf.hardware.types import Conditions, Fault
-from gemma3n_perf.measure.shell import Done
-from gemma3n_perf.profile.pace import Pace, pace, until
-from gemma3n_perf.profile.run import Profiler, Tools, Wish
+from gemma3n_perf.profile.run import Profiler, ProfileRequest, Tools
 from gemma3n_perf.profile.sweeps import Setting
+from gemma3n_perf.profile.time_plan import TimePlan, time_plan, until
 from gemma3n_perf.profile.types import PARTS, WorkloadProfile
-from gemma3n_perf.verdict.types import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.workload.workload import Workload
 from tests.decode import fakes
 
-SHORT = Pace(6, 2, 3, (4, 12), 1.0, None, dict.fromkeys(PARTS, 0.0))
+SHORT = TimePlan(6, 2, 3, (4, 12), 1.0, None, dict.fromkeys(PARTS, 0.0))
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def tools(notes: list[str] | None = None, **changes: Any) -> Tools:
     return replace(made, **changes)
 
 
-def wish(root: Path, *parts: str, **changes: Any) -> Wish:
+def request(root: Path, *parts: str, **changes: Any) -> ProfileRequest:
     """Ask for parts of nano, at the shortest pace."""
-    made = Wish(
+    made = ProfileRequest(
         Workload.parse("nano/text/pp4-tg4"), "nano", root, parts or PARTS, SHORT, "cpu", "cpu",
         commit="c" * 40, dirty=False, settings=(Setting.parse("MLX_A=1"),),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_a_whole_profile_of_nano(root: Path) -> None:
     """Every part is measured, dated and handed over once, in order; progress says how long it will take."""
     notes: list[str] = []
     kept: list[WorkloadProfile] = []
-    found = Profiler(wish(root), tools(notes)).measure(kept.append)
+    found = Profiler(request(root), tools(notes)).measure(kept.append)
     assert found.missing == ()
     assert list(found.taken) == list(PARTS)
     assert [list(one.taken) for one in kept] == [[part] for part in PARTS]
@@ -88,7 +88,7 @@ def test_a_part_that_fails_costs_itself(root: Path) -> None:
         raise RuntimeError("something\nunforeseen")
 
     kept: list[WorkloadProfile] = []
-    profiler = Profiler(wish(root, "histogram", "trace", "sweep"), tools(thread_times=None, compete=broken))
+    profiler = Profiler(request(root, "histogram", "trace", "sweep"), tools(thread_times=None, compete=broken))
     found = profiler.measure(kept.append)
     assert found.histogram is not None
     reasons = {one.part: one.reason for one in found.missing}
@@ -107,11 +107,11 @@ def test_what_is_invalid_is_told_apart(root: Path) -> None:
         raise InvalidError("tokens differ")
 
     settings = (Setting.parse("MLX_A=1"),)
-    profiler = Profiler(wish(root, "sweep", settings=settings), tools(compete=poisoned))
+    profiler = Profiler(request(root, "sweep", settings=settings), tools(compete=poisoned))
     found = profiler.measure()
     assert found.sweep is not None
     assert found.sweep.knobs[0].reason == "tokens differ"
-    broken = Profiler(wish(root, "histogram"), tools())
+    broken = Profiler(request(root, "histogram"), tools())
     broken.checkpoint.config["text_config"]["head_dim"] = 0
     try:
         lost = broken.measure()
@@ -124,7 +124,7 @@ def test_conditions_go_with_each_part(root: Path) -> None:
     """A busy machine is a caution beside the figure."""
     probe = fakes.FakeProbe([Conditions(steal=0.3)])
     found = Profiler(
-        wish(root, "histogram"), tools(probe=probe, faults_of=lambda found: (Fault("steal", "30 %", "wait"),))
+        request(root, "histogram"), tools(probe=probe, faults_of=lambda found: (Fault("steal", "30 %", "wait"),))
     ).measure()
     assert found.taken["histogram"].faults == ("steal",)
     assert found.taken["histogram"].conditions.steal == 0.3
@@ -132,7 +132,7 @@ def test_conditions_go_with_each_part(root: Path) -> None:
 
 def test_metal_gives_no_number_and_says_how_to_look(root: Path) -> None:
     """A Mac without --metal-capture."""
-    found = Profiler(wish(root, "trace", backend="metal"), tools()).measure()
+    found = Profiler(request(root, "trace", backend="metal"), tools()).measure()
     assert found.missing[0].part == "trace"
     assert "--metal-capture" in (found.missing[0].remedy or "")
 
@@ -140,19 +140,19 @@ def test_metal_gives_no_number_and_says_how_to_look(root: Path) -> None:
 def test_without_its_checkpoint_nothing_is_begun(tmp_path: Path) -> None:
     """Said at once, as an error of the whole."""
     with pytest.raises(CheckpointMissingError):
-        Profiler(wish(tmp_path), tools())
+        Profiler(request(tmp_path), tools())
     assert issubclass(CheckpointMissingError, NotMeasuredError)
 
 
 def test_a_budget_scales_every_part() -> None:
     """Half the time for each, in all what was asked for; a released size on a CPU takes the fewest tokens."""
-    whole = pace("nvidia", "e2b-4bit", quick=True)
-    half = pace("nvidia", "e2b-4bit", quick=True, budget_s=0.5 * sum(whole.seconds.values()))
+    whole = time_plan("nvidia", "e2b-4bit", quick=True)
+    half = time_plan("nvidia", "e2b-4bit", quick=True, budget_s=0.5 * sum(whole.seconds.values()))
     assert {part: round(2 * value, 6) for part, value in half.seconds.items()} == pytest.approx(whole.seconds)
     assert sum(whole.seconds.values()) <= 150
-    assert sum(pace("nvidia", "e2b-4bit").seconds.values()) <= 360
-    assert sum(pace("cpu", "nano").seconds.values()) <= 240
-    assert pace("cpu", "e2b-4bit").tokens == 2
+    assert sum(time_plan("nvidia", "e2b-4bit").seconds.values()) <= 360
+    assert sum(time_plan("cpu", "nano").seconds.values()) <= 240
+    assert time_plan("cpu", "e2b-4bit").tokens == 2
     assert set(whole.seconds) == set(PARTS)
     assert whole.knobs == 3
 

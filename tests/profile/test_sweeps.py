@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.errors import UsageError, WorkerFailedError
-from gemma3n_perf.measure.arms import parse
 from gemma3n_perf.profile import sweeps
 from gemma3n_perf.profile.sweeps import Setting
 from gemma3n_perf.profile.types import Knob
-from gemma3n_perf.verdict.types import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 
 
 def judged(verdict: Verdict, low: float, high: float) -> Judgement:

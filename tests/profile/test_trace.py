@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from gemma3n_perf.errors import NotMeasuredError
-from gemma3n_perf.measure.shell import Done, run_command
+from gemma3n_perf.hardware.shell import Done, run_command
 from gemma3n_perf.profile import cupti, trace
 from gemma3n_perf.profile.cupti import CONCURRENT_KERNEL, MEMCPY, Activity, busy
-from gemma3n_perf.profile.trace_worker import Order, Recorded
+from gemma3n_perf.profile.trace_worker import Recorded, TraceRequest
 from gemma3n_perf.profile.types import Trace
 from tests.decode.fakes import FakeClock
 from tests.profile.made import about
 
-ORDER = Order("nano/text/pp40-tg64", "nano", "/nowhere", 6, 8)
+ORDER = TraceRequest("nano/text/pp40-tg64", "nano", "/nowhere", 6, 8)
 
 
 def activity(start: int, end: int, kind: int = CONCURRENT_KERNEL) -> Activity:
@@ -71,7 +71,7 @@ class Shell:
 
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Done:
         """Check the order that is handed over."""
-        assert msgspec.json.decode(argv[-1].encode(), type=Order) == ORDER
+        assert msgspec.json.decode(argv[-1].encode(), type=TraceRequest) == ORDER
         return self.done
 
 

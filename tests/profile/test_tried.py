@@ -5,7 +5,7 @@ import pytest
 
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.profile.tried import tried
-from tests.evidence_files import ALTUP, BIG, GEGLU, ONE, TWO, Scratch
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, TWO, Scratch
 
 
 def test_fusions_with_sound_evidence_are_what_was_tried(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from gemma3n_perf.hardware.types import Chip, Conditions
 from gemma3n_perf.report import describe
-from gemma3n_perf.report.summary import conditions_of
+from gemma3n_perf.store.summary import conditions_of
 from tests.fakes import STACK, measurement
 
 

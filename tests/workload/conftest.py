@@ -6,12 +6,6 @@ from tests.decode import fakes
 
 
 @pytest.fixture
-def nano_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that holds the forged nano; shared, so never write to it."""
-    return fakes.nano_root(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
 def nano_copy(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     """Return a copy of nano to be damaged."""
     return fakes.nano_copy(tmp_path_factory.getbasetemp(), tmp_path / "nano-copy")

@@ -29,20 +29,20 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GateResult:
     """The comment's text, and the exit code of the job that must pass."""
 
     text: str
     exit_code: int
 
 
-def short(plan: Plan, links: Mapping[str, str]) -> Answer:
+def short(plan: Plan, links: Mapping[str, str]) -> GateResult:
     """Answer a change for which nothing was measured: 0 where there was nothing to, 4 where it may not be yet."""
     code = 0 if plan.state is State.NOTHING else NotMeasuredError.exit_code
-    return Answer(comment.without_measurement(plan, links), code)
+    return GateResult(comment.without_measurement(plan, links), code)
 
 
-def full(plan: Plan, run: Run, gate: Gate) -> Answer:
+def full(plan: Plan, run: Run, gate: Gate) -> GateResult:
     """Gather, put the evidence to the gate and render what it says.
 
     Raises what ``gather.read_jobs`` and the policy's reader raise; a gate that gives no answer is NotMeasuredError.
@@ -71,12 +71,12 @@ def full(plan: Plan, run: Run, gate: Gate) -> Answer:
     counts = [one for one in found.problems if one.chip_class in required or one.verdict == "invalid"]
     missing = [comment.Missing(one.chip_class, one.verdict, one.found, one.remedy) for one in counts]
     text = comment.answered(told, plan, shown(evidence), missing, run.links)
-    return Answer(text, _worst([code, *(5 if one.verdict == "invalid" else 4 for one in counts)]))
+    return GateResult(text, _worst([code, *(5 if one.verdict == "invalid" else 4 for one in counts)]))
 
 
 def shown(evidence: Path) -> list[comment.Shown]:
     """Return whether output and path were right, for each record of evidence that can be read."""
-    from gemma3n_perf.store.evidence import read
+    from gemma3n_perf.gate.record import read
 
     found = []
     for path in sorted(evidence.glob("*/fusions/*.json")):

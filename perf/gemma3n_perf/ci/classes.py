@@ -29,7 +29,7 @@ def read_classes(path: Path) -> tuple[ChipClass, ...]:
     could mean something else where it is put.
     """
     # The same reader as the gate's, so that a file which is good for one is good for the other.
-    from gemma3n_perf.store import gate_policy_file
+    from gemma3n_perf.gate import policy_file as gate_policy_file
 
     policy = gate_policy_file.read(path)
     found = []

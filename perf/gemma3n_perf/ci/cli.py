@@ -19,8 +19,8 @@ from gemma3n_perf.ci.classes import matrix, read_classes
 from gemma3n_perf.ci.plan import Plan, State, plan, read_plan, write_outputs
 from gemma3n_perf.ci.post import Api, post, read_comment
 from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfError, UsageError
-from gemma3n_perf.gating_git import Repository
-from gemma3n_perf.measure.shell import run_command
+from gemma3n_perf.gate.git import Repository
+from gemma3n_perf.hardware.shell import run_command
 
 HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix"
 _LINK = re.compile(r"(?P<name>[a-z][a-z ]{0,30})=(?P<url>https?://[A-Za-z0-9._~:/%-]{1,400})")
@@ -65,8 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--api", default="https://api.github.com", metavar="URL")
     one = steps.add_parser("records", help="copy what this machine has recorded into one folder")
     _file(one, "--out", "to be sent as an artifact", "DIR")
-    one = steps.add_parser("rehearse", help="play pull requests from plan to comment on this machine")
-    one.add_argument("scenario", nargs="*", metavar="SCENARIO", help="default: all")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -91,18 +89,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             api = Api(args.api, os.environ.get("GITHUB_TOKEN", ""))
             out.write(post(read_comment(args.comment), args.repo, args.number, api.ask) + "\n")
             return 0
-        case "records":
+        case _:
             from gemma3n_perf.ci.records import pack
-            from gemma3n_perf.commands.gate import checkout
+            from gemma3n_perf.cli.gate import checkout
             from gemma3n_perf.hardware.chip import detect
 
             for path in pack(detect().chip_class, checkout(None).baselines, args.out):
                 out.write(f"{path}\n")
             return 0
-        case _:
-            from gemma3n_perf.ci.rehearse import rehearse
-
-            return rehearse(args.scenario, out)
 
 
 def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
@@ -135,10 +129,10 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _measure(args: argparse.Namespace, out: TextIO) -> int:
-    from gemma3n_perf.ci.measure import Order, measure
+    from gemma3n_perf.ci.measure import MeasureRequest, measure
     from gemma3n_perf.ci.touched import touched
-    from gemma3n_perf.commands import doctor
-    from gemma3n_perf.commands.gate import checkout
+    from gemma3n_perf.cli import doctor
+    from gemma3n_perf.cli.gate import checkout
     from gemma3n_perf.hardware.fitness import Needs
 
     here = checkout(None)
@@ -158,7 +152,7 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
         argv = (sys.executable, "-m", "pytest", "perf/", "--fusion", name, *budget)
         return subprocess.run(argv, cwd=here.repository.root, check=False).returncode
 
-    order = Order(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
+    order = MeasureRequest(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
     for path in measure(order, looking.chip_class, names, pytest, lambda text: print(text, file=out)):
         out.write(f"{path.name}\n")
     return 0
@@ -170,7 +164,7 @@ def _answer(args: argparse.Namespace, out: TextIO) -> int:
     except PerfError as error:
         # A pull request is told why nothing came of it, whatever went wrong.
         code = 4 if isinstance(error, MalformedRecordError) else error.exit_code
-        found = answer.Answer(comment.not_planned(str(error)), code)
+        found = answer.GateResult(comment.not_planned(str(error)), code)
     args.comment.write_text(found.text, encoding="utf-8")
     if args.summary is not None:
         with args.summary.open("a", encoding="utf-8") as file:
@@ -179,7 +173,7 @@ def _answer(args: argparse.Namespace, out: TextIO) -> int:
     return found.exit_code
 
 
-def _answered(args: argparse.Namespace, made: Plan) -> answer.Answer:
+def _answered(args: argparse.Namespace, made: Plan) -> answer.GateResult:
     links = dict(_link(text) for text in args.link)
     if made.state is not State.MEASURE:
         return answer.short(made, links)

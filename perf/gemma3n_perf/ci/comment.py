@@ -11,7 +11,7 @@ from typing import Any
 
 from gemma3n_perf.ci.plan import Plan, State
 from gemma3n_perf.ci.post import MARKER
-from gemma3n_perf.verdict.words import percent
+from gemma3n_perf.stats.messages import percent
 
 MAX_ROWS = 40
 MAX_STEPS = 8

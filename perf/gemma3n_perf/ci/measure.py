@@ -13,12 +13,12 @@ import msgspec
 
 from gemma3n_perf.ci.artifacts import MANIFEST, Manifest
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, PerfError, UsageError
-from gemma3n_perf.store.evidence import path_of, read
+from gemma3n_perf.gate.record import path_of, read
 from gemma3n_perf.store.files import write_over
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class MeasureRequest:
     """What a job was sent to measure. ``out`` must not exist: what an earlier job left there is not this one's."""
 
     chip_class: str
@@ -30,7 +30,7 @@ class Order:
 
 
 def measure(
-    order: Order, here: str, names: Sequence[str], pytest: Callable[[str], int], say: Callable[[str], None]
+    order: MeasureRequest, here: str, names: Sequence[str], pytest: Callable[[str], int], say: Callable[[str], None]
 ) -> tuple[Path, ...]:
     """Measure ``names`` on this machine of class ``here`` and put their evidence into ``order.out``, with a manifest.
 

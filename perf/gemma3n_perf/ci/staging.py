@@ -8,10 +8,10 @@ mistakes and careless edits; against malice stand the approval and the missing t
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.hardware.shell import Run
 
 OWN = (":(exclude)perf/gemma3n_perf/fusions", ":(exclude,glob)baselines/*/fusions/**")
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 
 
 def stage(candidate: Path, head: str, base: str, run: Run) -> None:
@@ -29,10 +29,10 @@ def stage(candidate: Path, head: str, base: str, run: Run) -> None:
 
 
 def _git(folder: Path, run: Run, *argv: str) -> str:
-    done = run(("git", "-C", str(folder), *argv), _PATIENCE_S)
+    done = run(("git", "-C", str(folder), *argv), _TIMEOUT_S)
     if done.code:
         raise UsageError(
-            f"git {argv[0]} failed: {done.last_words}",
+            f"git {argv[0]} failed: {done.last_output}",
             expected="a clone that holds the change and the commit it starts from",
             remedy="fetch both: a shallow clone has no history (fetch-depth: 0)",
         )

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from gemma3n_perf.ci.plan import touches_fusion
-from gemma3n_perf.gating_evidence import Sources
-from gemma3n_perf.gating_git import Repository
+from gemma3n_perf.gate.evidence import Sources
+from gemma3n_perf.gate.git import Repository
 
 
 def touched(repository: Repository, base: str, sources: Sources) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions import backend
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.kernels import decode, plan, precompiled
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
 from gemma3n_perf.fusions.types import Declared, Fusion
@@ -28,7 +29,7 @@ def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
     run = plan.PerPlan(end, compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer, "__call__", _layer(run, layer))
+            patching.wrap(layer, "__call__", _layer(run, layer))
 
 
 def _layer(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:

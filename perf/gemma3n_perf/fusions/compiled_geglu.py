@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from gemma3n_perf.fusions import surgery
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 
@@ -32,7 +32,7 @@ def sparse_geglu(gate: mx.array, up: mx.array, multiplier: mx.array) -> mx.array
 def apply(model: Any) -> None:
     """Replace the MLPs' activation, at any length."""
     for layer in model.language_model.model.layers:
-        surgery.wrap(layer.mlp, "__call__", _mlp(layer.mlp))
+        patching.wrap(layer.mlp, "__call__", _mlp(layer.mlp))
 
 
 def _mlp(mlp: Any) -> Callable[..., Any]:

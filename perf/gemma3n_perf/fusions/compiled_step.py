@@ -6,7 +6,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import portable, surgery
+from gemma3n_perf.fusions import patching as patching
+from gemma3n_perf.fusions import portable
 from gemma3n_perf.fusions.kernels import ends, plan
 from gemma3n_perf.fusions.kernels.plan import Arrays, Plan
 from gemma3n_perf.fusions.types import Declared, Fusion
@@ -87,7 +88,7 @@ def apply(model: Any) -> None:
     layers = language_model.model.layers
     readable = all(plan.readable(layer) for layer in layers) and ends.readable(language_model.model)
     if readable and language_model.final_logit_softcapping is not None:
-        surgery.decode_with(language_model, CompiledStep(language_model))
+        patching.decode_with(language_model, CompiledStep(language_model))
 
 
 FUSION = Fusion(

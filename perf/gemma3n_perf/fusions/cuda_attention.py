@@ -8,7 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions import backend
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.kernels import decode, plan, precompiled
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
 from gemma3n_perf.fusions.types import Declared, Fusion
@@ -34,7 +35,7 @@ def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
     before, after = plan.PerPlan(first, compiled), plan.PerPlan(second, compiled)
     for layer in model.language_model.model.layers:
         if plan.readable(layer):
-            surgery.wrap(layer.self_attn, "__call__", _attention(before, after, layer))
+            patching.wrap(layer.self_attn, "__call__", _attention(before, after, layer))
 
 
 def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callable[..., Any]:
@@ -43,7 +44,7 @@ def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callabl
     weights = plan.Held(layer, names=("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
 
     def attention(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
-        if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):
+        if mask is not None or x.shape[:2] != (1, 1) or not patching.plain_cache(cache):
             return original(x, mask, cache)
         w = weights()
         position = cache.offset

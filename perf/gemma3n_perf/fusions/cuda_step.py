@@ -4,7 +4,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import backend, surgery
+from gemma3n_perf.fusions import backend
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.kernels import ends, plan, precompiled
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
 from gemma3n_perf.fusions.kernels.step import Compile, Step
@@ -26,7 +27,7 @@ def apply_with(model: Any, make: Make, compiled: Compile) -> None:
     if language_model.final_logit_softcapping is None:
         return
     step = Step(language_model, Kernels(make), compiled)
-    surgery.decode_with(language_model, step)
+    patching.decode_with(language_model, step)
 
 
 FUSION = Fusion(

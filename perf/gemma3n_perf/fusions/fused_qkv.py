@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import surgery
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 
@@ -18,7 +18,7 @@ def apply(model: Any) -> None:
     for layer in model.language_model.model.layers:
         attention = layer.self_attn
         call = _shared(attention) if attention.is_kv_shared_layer else _own(attention)
-        surgery.wrap(attention, "__call__", call)
+        patching.wrap(attention, "__call__", call)
 
 
 def _own(attention: Any) -> Callable[..., Any]:
@@ -29,7 +29,7 @@ def _own(attention: Any) -> Callable[..., Any]:
     mx.eval(scales)
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
-        if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):
+        if mask is not None or x.shape[:2] != (1, 1) or not patching.plain_cache(cache):
             return original(x, mask, cache)
         joined = mx.concatenate([attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)], axis=-1)
         normed = mx.fast.rms_norm(joined.reshape(1, heads + 2 * kv, 1, dim), None, q.eps)
@@ -45,7 +45,7 @@ def _shared(attention: Any) -> Callable[..., Any]:
     heads, dim, q = attention.n_heads, attention.head_dim, attention.q_norm
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
-        if mask is not None or x.shape[:2] != (1, 1) or not surgery.plain_cache(cache):
+        if mask is not None or x.shape[:2] != (1, 1) or not patching.plain_cache(cache):
             return original(x, mask, cache)
         normed = mx.fast.rms_norm(attention.q_proj(x).reshape(1, heads, 1, dim), q.weight, q.eps)
         rotated = attention.rope(normed, offset=cache.offset)

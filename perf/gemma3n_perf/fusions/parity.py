@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from gemma3n_perf.fusions import backend, stepwise
-from gemma3n_perf.fusions.judging import Parity, judge
+from gemma3n_perf.fusions.parity_rules import Parity, judge
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
 from gemma3n_perf.fusions.types import Fusion, applied

@@ -15,14 +15,14 @@ _MODULE = '''
     from collections.abc import Callable
     from typing import Any
 
-    from gemma3n_perf.fusions import surgery
+    from gemma3n_perf.fusions import patching
     from gemma3n_perf.fusions.types import Declared, Fusion
 
 
     def apply(model: Any) -> None:
         """Replace MLP.__call__ of this one model at one position of batch 1; prefill stays mlx-vlm's."""
         for layer in model.language_model.model.layers:
-            surgery.wrap(layer.mlp, "__call__", _mlp(layer.mlp))
+            patching.wrap(layer.mlp, "__call__", _mlp(layer.mlp))
 
 
     def _mlp(mlp: Any) -> Callable[..., Any]:
@@ -58,14 +58,14 @@ _TEST = '''
         assert check.complaints("@NAME@") == ()
 
 
-    def test_it_computes_the_same(nano: Any) -> None:
+    def test_it_computes_the_same(nano_model: Any) -> None:
         """Each step stays within what rounding allows, across the window's edge and the cache's growth."""
-        assert check.worst_ratio(nano, "@NAME@") <= 1.0
+        assert check.worst_ratio(nano_model, "@NAME@") <= 1.0
 
 
-    def test_the_unfused_model_stays_as_it_was(nano: Any) -> None:
+    def test_the_unfused_model_stays_as_it_was(nano_model: Any) -> None:
         """Applying it changes one model object, no weights and no other model."""
-        check.assert_leaves_others_alone(nano, "@NAME@")
+        check.assert_leaves_others_alone(nano_model, "@NAME@")
 '''
 
 

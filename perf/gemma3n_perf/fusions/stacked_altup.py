@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import surgery
+from gemma3n_perf.fusions import patching as patching
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 
@@ -18,8 +18,8 @@ def apply(model: Any) -> None:
         altup = layer.altup
         if altup.config.altup_active_idx == 0:
             modalities = _modalities(altup)
-            surgery.wrap(altup, "predict", _predict(altup, modalities))
-            surgery.wrap(altup, "correct", _correct(altup, modalities))
+            patching.wrap(altup, "predict", _predict(altup, modalities))
+            patching.wrap(altup, "correct", _correct(altup, modalities))
 
 
 def _modalities(altup: Any) -> Callable[[mx.array], mx.array]:

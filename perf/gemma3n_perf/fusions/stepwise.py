@@ -48,21 +48,21 @@ def filled(model: Any, start: int) -> list[Any]:
 def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float) -> Iterator[Step]:
     """``steps`` steps along the unfused model's greedy path; both models must be of one type."""
     caches, others = filled(plain, start), plain.make_cache()
-    rivals = fused.make_cache()
+    estimators = fused.make_cache()
     random = np.random.default_rng(start + 1)
     token = 5
     for position in range(start, start + steps):
-        copy(caches, rivals)
+        copy(caches, estimators)
         copy(caches, others)
         moved = logits(plain, token, others, perturbation * random.choice([-1.0, 1.0], plain_width(plain)))
         unfused = logits(plain, token, caches)
-        after = logits(fused, token, rivals)
+        after = logits(fused, token, estimators)
         yield Step(
             position=position,
             unfused=unfused,
             fused=after,
             response=distance(moved, unfused),
-            cache_difference=cache_distance(caches, rivals),
+            cache_difference=cache_distance(caches, estimators),
             cache_response=cache_distance(caches, others),
         )
         token = int(unfused.argmax())
@@ -73,14 +73,14 @@ def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: floa
     random = np.random.default_rng(length + batch)
     prompt = mx.array(random.integers(5, plain.language_model.config.vocab_size_per_layer_input, (batch, length)))
     relative = perturbation * random.choice([-1.0, 1.0], plain_width(plain))
-    caches, others, rivals = plain.make_cache(), plain.make_cache(), fused.make_cache()
+    caches, others, estimators = plain.make_cache(), plain.make_cache(), fused.make_cache()
     ids = prompt
     for position in (length - 1, length):
-        copy(caches, rivals)
+        copy(caches, estimators)
         copy(caches, others)
         moved = rows(plain, ids, others, relative)
-        unfused, after = rows(plain, ids, caches), rows(fused, ids, rivals)
-        apart = cache_distance(caches, rivals), cache_distance(caches, others)
+        unfused, after = rows(plain, ids, caches), rows(fused, ids, estimators)
+        apart = cache_distance(caches, estimators), cache_distance(caches, others)
         for row, other, shaken in zip(unfused, after, moved, strict=True):
             yield Step(position, row, other, distance(shaken, row), *apart)
         ids = mx.array(unfused.argmax(axis=-1)[:, None])
@@ -89,13 +89,13 @@ def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: floa
 def errors(exact: Any, plain: Any, fused: Any, start: int, steps: int) -> Iterator[tuple[Array, Array, Array]]:
     """Logits of the model in float32, and of both in their own type, each step from the float32 model's state."""
     caches = filled(exact, start)
-    own, rivals = plain.make_cache(), fused.make_cache()
+    own, estimators = plain.make_cache(), fused.make_cache()
     token = 5
     for _ in range(steps):
         copy(caches, own, plain)
-        copy(caches, rivals, fused)
+        copy(caches, estimators, fused)
         reference = logits(exact, token, caches)
-        yield reference, logits(plain, token, own), logits(fused, token, rivals)
+        yield reference, logits(plain, token, own), logits(fused, token, estimators)
         token = int(reference.argmax())
 
 

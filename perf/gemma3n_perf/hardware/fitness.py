@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from gemma3n_perf.hardware import fitness_linux, fitness_macos
-from gemma3n_perf.hardware.bystanders import Bystander, bystanders, snapshot
+from gemma3n_perf.hardware.background_processes import BACKGROUND_PROCESSES, background_processes_running
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.disturbers import DISTURBERS, culprits
 from gemma3n_perf.hardware.lock import holder_elsewhere
 from gemma3n_perf.hardware.machine import LOCK_PATH
+from gemma3n_perf.hardware.other_processes import OtherProcess, other_processes, snapshot
 from gemma3n_perf.hardware.system import System
 from gemma3n_perf.hardware.types import Conditions, Fault
 
@@ -100,7 +100,7 @@ class Doctor:
         after, seconds = snapshot(system), system.clock() - began
         busy = None
         if before is not None and after is not None and seconds > 0:
-            busy = bystanders(before, after, seconds, system.tree(self.root))
+            busy = other_processes(before, after, seconds, system.tree(self.root))
         disturbed = _disturbed(busy, system.platform == "darwin")
         found = (self._measuring(), *_conditions(conditions, self.limits, busy), *disturbed, *self._machine())
         return Fitness(found, conditions)
@@ -144,7 +144,7 @@ class Doctor:
             yield _from(fitness_linux.clock_cap(self.system), "clock-capped", "CPU clock", "not capped", State.NOTE)
 
 
-def _conditions(now: Conditions, limits: Limits, busy: Sequence[Bystander] | None) -> Iterator[Check]:
+def _conditions(now: Conditions, limits: Limits, busy: Sequence[OtherProcess] | None) -> Iterator[Check]:
     """Every condition a run is discarded for, known or unknown, in the order of importance."""
     found = {fault.code: fault for fault in faults(now, limits)}
     shown: tuple[tuple[str, str, object, str], ...] = (
@@ -169,13 +169,13 @@ def _conditions(now: Conditions, limits: Limits, busy: Sequence[Bystander] | Non
             yield Check(code, subject, State.UNKNOWN, "unknown")
 
 
-def _disturbed(busy: Sequence[Bystander] | None, mac: bool) -> Iterator[Check]:
-    for kind in DISTURBERS:
+def _disturbed(busy: Sequence[OtherProcess] | None, mac: bool) -> Iterator[Check]:
+    for kind in BACKGROUND_PROCESSES:
         if kind.code == "spotlight" and not mac:
             continue
         if busy is None:
             yield Check(kind.code, kind.subject, State.UNKNOWN, "unknown")
-        elif found := culprits(kind, busy):
+        elif found := background_processes_running(kind, busy):
             yield Check(kind.code, kind.subject, State.UNFIT, f"{kind.doing}: {_list(found, family=True)}", kind.remedy)
         else:
             yield Check(kind.code, kind.subject, State.FIT, "none")
@@ -210,7 +210,7 @@ def _from(told: Fault | bool | None, code: str, subject: str, fine: str, state: 
     return Check(code, subject, State.FIT, fine) if told else Check(code, subject, State.UNKNOWN, "unknown")
 
 
-def _list(found: Sequence[Bystander], *, family: bool = False) -> str:
+def _list(found: Sequence[OtherProcess], *, family: bool = False) -> str:
     shares = [(one, one.family if family else one.cores) for one in found[:_NAMED]]
     named = [f"{one.name} ({one.pid}) {share:.0%} of a core" for one, share in shares]
     more = len(found) - len(named)

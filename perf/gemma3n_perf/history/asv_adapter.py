@@ -76,7 +76,7 @@ def rates(measured: Measured, workload: str) -> dict[str, Any]:
 @contextmanager
 def this_bench() -> Iterator[Runs]:
     """Hold this machine and yield its bench, checkpoints forged. Raises MachineBusyError."""
-    from gemma3n_perf.measure.bench import Bench  # MLX takes seconds to import
+    from gemma3n_perf.bench.bench import Bench  # MLX takes seconds to import
 
     chip, root = detect(), cache.checkpoints_root()
     with measuring_lock(wait_s=_WAIT_S), keep_awake():

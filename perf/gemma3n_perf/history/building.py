@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history import confirmations, publishing, staging, upstream
+from gemma3n_perf.history import site as first
 from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile, machine
 from gemma3n_perf.history.findings import class_folders, sound_baselines, sound_noise, sound_published
 from gemma3n_perf.history.importing import Imported, Refusal, gather, import_sessions, rate_of
 from gemma3n_perf.history.release_line import Release, build
 from gemma3n_perf.history.repository import Commits, commits
 from gemma3n_perf.history.series import Series, series
+from gemma3n_perf.history.site_docs import write_documents
+from gemma3n_perf.history.site_page import STYLE
 from gemma3n_perf.history.staging import Staged
 from gemma3n_perf.history.upstream import Placed
-from gemma3n_perf.measure.shell import Run
-from gemma3n_perf.report import site as first
-from gemma3n_perf.report.site_docs import write_documents
-from gemma3n_perf.report.site_page import STYLE
 
 Lines = dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]]
 """By chip class: series of releases, by line and workload."""

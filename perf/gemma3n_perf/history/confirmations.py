@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gemma3n_perf.duel import record as duels
 from gemma3n_perf.errors import PerfError
-from gemma3n_perf.store import duels
 from gemma3n_perf.store.files import SHORT_COMMIT
 
 FOLDER = Path("history", "steps")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from scipy.special import stdtrit
 
+from gemma3n_perf.bench.comparison import same_mlx
 from gemma3n_perf.errors import MalformedRecordError, PerfError
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.history import asv_files
 from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile, Value
-from gemma3n_perf.store.compare import same_mlx
 from gemma3n_perf.store.files import Disk, write_over
 from gemma3n_perf.store.session_file import decode
 from gemma3n_perf.store.types import Session

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import NotMeasuredError
+from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history.asv_files import TIME
 from gemma3n_perf.history.series import Series
-from gemma3n_perf.measure.shell import Run
 
 _PUBLISH_S = 1800.0
 _VENDOR = Path(__file__).resolve().parents[1] / "report" / "vendor"
@@ -46,7 +46,7 @@ def publish(configuration: Path, html: Path, run: Run) -> None:
     done = run((*argv, "publish", "--no-pull", "--config", str(configuration), "--html-dir", str(html)), _PUBLISH_S)
     if done.code != 0 or not (html / "index.json").is_file():
         raise NotMeasuredError(
-            f"asv publish failed: {done.last_words}",
+            f"asv publish failed: {done.last_output}",
             expected="a folder of pages",
             remedy=f"run it alone: asv publish --config {configuration}",
         )

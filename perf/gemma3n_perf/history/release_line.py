@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemma3n_perf.errors import NotMeasuredError
-from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.hardware.shell import Run
 
 _GIT_S = 60.0
 _EPOCH = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -63,7 +63,7 @@ def _git(run: Run, *argv: str, environ: Mapping[str, str] | None = None) -> str:
     prefix = ("env", *(f"{name}={value}" for name, value in environ.items())) if environ else ()
     done = run((*prefix, "git", *argv), _GIT_S)
     if done.code != 0:
-        raise NotMeasuredError(f"git failed: {done.last_words}", expected="git 2.28 or later, and room on the disk")
+        raise NotMeasuredError(f"git failed: {done.last_output}", expected="git 2.28 or later, and room on the disk")
     return done.out.strip()
 
 

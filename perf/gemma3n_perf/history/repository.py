@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.hardware.shell import Run
 
 _GIT_S = 60.0
 
@@ -30,7 +30,7 @@ def commits(repo: Path, run: Run) -> Commits:
     everything = run((*git, "log", "--all", "HEAD", "--format=%H%x09%at%x09%s"), _GIT_S)
     if line.code or everything.code:
         raise UsageError(
-            f"{repo} is no git repository with a commit: {(line if line.code else everything).last_words}",
+            f"{repo} is no git repository with a commit: {(line if line.code else everything).last_output}",
             expected="a clone of the repository, with its history",
         )
     shallow = run((*git, "rev-parse", "--is-shallow-repository"), _GIT_S).out.strip() == "true"

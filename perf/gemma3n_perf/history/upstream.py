@@ -16,12 +16,12 @@ from pathlib import Path
 
 import msgspec
 
+from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.history.asv_files import Value
-from gemma3n_perf.measure.duel import Fought
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.store.files import Disk, write_over
-from gemma3n_perf.verdict.types import Judgement, Verdict
 
 SCHEMA = 1
 LINES = ("mlx", "mlx-vlm")
@@ -73,7 +73,7 @@ class Placed:
 
 def point(
     line: str, version: str, workload: str, *, chip: Chip, anchor: Stack, budget_s: float, date: str,
-    found: Judgement, fought: Fought | None, released: str | None = None,
+    found: Judgement, fought: ComparisonState | None, released: str | None = None,
 ) -> Point:  # fmt: skip
     """Lay out what a duel of a release (candidate) against the anchor (baseline) found."""
     measured = fought is not None and bool(fought.launches) and found.effect is not None

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from gemma3n_perf.decode.session import Clock
+from gemma3n_perf.decode.decoder import Clock
 from gemma3n_perf.errors import InvalidError, PerfError
 from gemma3n_perf.profile.rounds import Note, estimate, interleaved
 from gemma3n_perf.profile.types import EngineResult, Engines

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gemma3n_perf.decode.session import Clock
+from gemma3n_perf.decode.decoder import Clock
 from gemma3n_perf.profile.products import bytes_by_part, expected_calls, products
 from gemma3n_perf.profile.rounds import Note, estimate, interleaved
 from gemma3n_perf.profile.types import Floor

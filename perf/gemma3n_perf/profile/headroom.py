@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gemma3n_perf.profile.types import Estimate, Split, WorkloadProfile
 from gemma3n_perf.profile.wins import BY_DEVICE, BY_HOST, Range, Summary, Tried, Win, wins
-from gemma3n_perf.verdict.types import Verdict
+from gemma3n_perf.stats.verdicts import Verdict
 
 WORTH = 0.05
 """Throughput that a fusion must be able to add. Less does not pay for a kernel that must follow two libraries."""

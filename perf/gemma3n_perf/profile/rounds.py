@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.measure.overhead import sign_test_interval
 from gemma3n_perf.profile.types import Estimate
 
 LEAST_ROUNDS = 6
@@ -55,3 +54,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     low, high = sign_test_interval(len(ordered))
     return Estimate(float(np.median(ordered)), float(ordered[low]), float(ordered[high]), len(ordered))
+
+
+def sign_test_interval(n: int) -> tuple[int, int]:
+    """Indices of the order statistics that hold the median of ``n`` values with at least 95 % confidence."""
+    from scipy.stats import binom
+
+    k = int(binom.ppf(0.025, n, 0.5))
+    low = max(k - 1, 0)
+    return low, n - 1 - low

@@ -13,18 +13,18 @@ from typing import Any
 
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode import prompt as prompts
+from gemma3n_perf.decode.bandwidth import copy_bandwidth
+from gemma3n_perf.decode.decoder import Clock, Device, Probe
 from gemma3n_perf.decode.engines.mlxcel import Mlxcel
-from gemma3n_perf.decode.session import Clock, Device, Probe
+from gemma3n_perf.decode.runs import FaultsOf
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError
-from gemma3n_perf.measure.bandwidth import copy_bandwidth
-from gemma3n_perf.measure.rounds import FaultsOf
-from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.profile import contexts, engines, floor, histogram, split, sweeps, trace
 from gemma3n_perf.profile.engines import said
-from gemma3n_perf.profile.pace import Pace, until
 from gemma3n_perf.profile.subject import Subject, image_shape, without_images
-from gemma3n_perf.profile.trace_worker import Order
+from gemma3n_perf.profile.time_plan import TimePlan, until
+from gemma3n_perf.profile.trace_worker import TraceRequest
 from gemma3n_perf.profile.types import (
     PARTS,
     Comparison,
@@ -66,7 +66,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ProfileRequest:
     """What to profile: ``source`` is the preset, folder or hub id behind the workload's checkpoint name.
 
     ``settings`` are the knobs to try; ``compare`` counts other graphs; ``capture`` is where a Metal capture goes.
@@ -76,7 +76,7 @@ class Wish:
     source: str
     root: Path
     parts: tuple[str, ...]
-    pace: Pace
+    time_plan: TimePlan
     vendor: str
     backend: str
     commit: str | None = None
@@ -89,16 +89,18 @@ class Wish:
 class Profiler:
     """Profiles one workload. The model is loaded when a part first needs it, and let go before the duels."""
 
-    def __init__(self, wish: Wish, tools: Tools) -> None:
-        self._wish = wish
+    def __init__(self, request: ProfileRequest, tools: Tools) -> None:
+        self._request = request
         self._tools = tools
         self.invalid = False
-        self.checkpoint = loading.inspect(wish.source, wish.root)
+        self.checkpoint = loading.inspect(request.source, request.root)
         self._subject = Subject(
-            wish.workload,
+            request.workload,
             self.checkpoint,
-            tokens=min(wish.pace.tokens, wish.workload.shape.generate - 2),
-            towers=lambda: wish.workload.modality == "image" or ("contexts" in wish.parts and self._blind is None),
+            tokens=min(request.time_plan.tokens, request.workload.shape.generate - 2),
+            towers=lambda: (
+                request.workload.modality == "image" or ("contexts" in request.parts and self._blind is None)
+            ),
             clock=tools.clock,
             device=tools.device,
             note=lambda text: self._say(text),
@@ -106,16 +108,16 @@ class Profiler:
 
     @cached_property
     def _blind(self) -> str | None:
-        return without_images(self._wish.workload, self.checkpoint, self._wish.pace.lengths)
+        return without_images(self._request.workload, self.checkpoint, self._request.time_plan.lengths)
 
     def measure(self, keep: Callable[[WorkloadProfile], None] = lambda profile: None) -> WorkloadProfile:
         """Measure every part that was asked for; ``keep`` gets each one alone as soon as it is there."""
-        wish, tools = self._wish, self._tools
-        empty = WorkloadProfile(str(wish.workload), self.checkpoint.digest)
+        request, tools = self._request, self._tools
+        empty = WorkloadProfile(str(request.workload), self.checkpoint.digest)
         whole = empty
-        asked = [part for part in PARTS if part in wish.parts]
+        asked = [part for part in PARTS if part in request.parts]
         for index, part in enumerate(asked):
-            left = sum(wish.pace.seconds[one] for one in asked[index:])
+            left = sum(request.time_plan.seconds[one] for one in asked[index:])
             self._say = _saying(tools.note, tools.clock, part, left)
             self._say("starting")
             begin = tools.clock()
@@ -127,7 +129,7 @@ class Profiler:
                 found, lost = None, _missing(part, error)
             conditions = tools.probe.stop()
             taken = Taken(
-                tools.today(), wish.commit, wish.dirty, round(tools.clock() - begin, 1), conditions,
+                tools.today(), request.commit, request.dirty, round(tools.clock() - begin, 1), conditions,
                 tuple(fault.code for fault in tools.faults_of(conditions)),
             )  # fmt: skip
             if lost is None:
@@ -140,13 +142,13 @@ class Profiler:
         return whole
 
     def _histogram(self) -> Histogram:
-        wish, config = self._wish, self.checkpoint.config
-        position = wish.workload.shape.prompt + WARM_TOKENS
+        request, config = self._request, self.checkpoint.config
+        position = request.workload.shape.prompt + WARM_TOKENS
         graph = graphs.count(config, position=position)
         compared: list[Comparison] = []
         if _is_published(config):
             compared.append(histogram.beside_published(graph, config))
-        for name, count in wish.compare.items():
+        for name, count in request.compare.items():
             self._say(f"counting {name}")
             other, source = count(config, position)
             compared.append(histogram.beside(other, graph, name, source))
@@ -172,17 +174,17 @@ class Profiler:
         return split.measure(timer, **self._rounds("split"))
 
     def _contexts(self) -> Contexts:
-        wish, pace = self._wish, self._wish.pace
-        generate = wish.workload.shape.generate
-        image = image_shape(wish.workload.checkpoint, generate)
-        lengths = sorted({*pace.lengths, *((image.prompt,) if self._blind is None else ())})
+        request, time_plan = self._request, self._request.time_plan
+        generate = request.workload.shape.generate
+        image = image_shape(request.workload.checkpoint, generate)
+        lengths = sorted({*time_plan.lengths, *((image.prompt,) if self._blind is None else ())})
         sessions: dict[contexts.Variant, contexts.Timed] = {}
         for length in lengths:
-            workload = Workload.make(wish.workload.checkpoint, "text", Shape(length, generate))
+            workload = Workload.make(request.workload.checkpoint, "text", Shape(length, generate))
             self._say(f"preparing {workload}")
             sessions[contexts.Variant("text", length + WARM_TOKENS)] = self._subject.timed(workload)
         if self._blind is None:
-            workload = Workload.make(wish.workload.checkpoint, "image", image)
+            workload = Workload.make(request.workload.checkpoint, "image", image)
             self._say(f"preparing {workload}")
             sessions[contexts.Variant("image", image.prompt + WARM_TOKENS)] = self._subject.timed(workload)
         return contexts.measure(sessions, **self._rounds("contexts"), image_missing=self._blind)
@@ -193,29 +195,29 @@ class Profiler:
         from gemma3n_perf.profile.loop import MlxVlmLoop
 
         model, path = self._subject.model(), self.checkpoint.path
-        text = Workload.make(self._wish.workload.checkpoint, "text", self._wish.workload.shape)
+        text = Workload.make(self._request.workload.checkpoint, "text", self._request.workload.shape)
         ids = [int(one) for one in prompts.make(text, self.checkpoint).ids]
         return engines.measure(
             [MlxVlmLoop(model), MlxVlmStream(model), MlxLm(path)], [Mlxcel(path, self._tools.run)], ids,
-            tokens=self._wish.pace.engine_tokens, clock=self._tools.clock, **self._rounds("engines"),
+            tokens=self._request.time_plan.engine_tokens, clock=self._tools.clock, **self._rounds("engines"),
         )  # fmt: skip
 
     def _trace(self) -> Trace:
-        wish, tools = self._wish, self._tools
+        request, tools = self._request, self._tools
         self._subject.prepared()
         tokens = self._subject.tokens
         decoder = trace.Decoder(tokens, self._subject.tpot_s)
-        if wish.backend == "metal":
-            if wish.capture is None:
+        if request.backend == "metal":
+            if request.capture is None:
                 raise NotMeasuredError(
                     "Metal tells no busy time to a program",
                     expected="a capture, for a person to open",
                     remedy="MTL_CAPTURE_ENABLED=1 gemma3n-perf profile --parts trace --metal-capture FILE.gputrace",
                 )
-            return trace.capture_metal(decoder, wish.capture)
+            return trace.capture_metal(decoder, request.capture)
         attempts: list[Callable[[str], Trace]] = []
-        if wish.backend == "cuda":
-            order = Order(str(wish.workload), wish.source, str(wish.root), TRACE_BLOCKS, min(tokens, 8))
+        if request.backend == "cuda":
+            order = TraceRequest(str(request.workload), request.source, str(request.root), TRACE_BLOCKS, min(tokens, 8))
             attempts.append(lambda why: trace.by_cupti(order, tools.run))
             if tools.nvml_busy is not None:
                 busy = tools.nvml_busy
@@ -226,19 +228,22 @@ class Profiler:
         return trace.best(attempts)
 
     def _sweep(self) -> Sweep:
-        wish, tools = self._wish, self._tools
+        request, tools = self._request, self._tools
         self._subject.let_go()
         return sweeps.measure(
-            wish.settings, lambda arms: tools.compete(arms, wish.pace.duel_s), reads=tools.reads, present=tools.environ
+            request.settings,
+            lambda arms: tools.compete(arms, request.time_plan.duel_s),
+            reads=tools.reads,
+            present=tools.environ,
         )
 
     def _rounds(self, part: str) -> dict[str, Any]:
-        pace, tools = self._wish.pace, self._tools
+        time_plan, tools = self._request.time_plan, self._tools
         return {
-            "rounds": pace.rounds,
+            "rounds": time_plan.rounds,
             "rng": tools.rng,
             "note": self._say,
-            "enough": until(tools.clock, pace.seconds[part]),
+            "enough": until(tools.clock, time_plan.seconds[part]),
         }
 
 

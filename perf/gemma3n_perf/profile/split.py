@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gemma3n_perf.decode.session import Clock, DecodeSession, Device
+from gemma3n_perf.decode.decoder import Clock, DecodeSession, Device
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.profile.rounds import LEAST_ROUNDS, Note, estimate, interleaved
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate, Loop, Split

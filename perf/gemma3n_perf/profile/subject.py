@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gemma3n_perf.decode import prompt as prompts
-from gemma3n_perf.decode.session import Clock, DecodeSession, Device
+from gemma3n_perf.decode.decoder import Clock, DecodeSession, Device
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload import load as loading

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.profile.types import Knob, Sweep
-from gemma3n_perf.verdict.types import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 
 OPS, MB = "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER"
 DEFAULTS: Mapping[str, tuple[str, ...]] = {

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.decode.session import Clock
+from gemma3n_perf.decode.decoder import Clock
 from gemma3n_perf.errors import NotMeasuredError
-from gemma3n_perf.measure.shell import Run
+from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.profile.rounds import LEAST_ROUNDS, estimate
-from gemma3n_perf.profile.trace_worker import Order, Recorded
+from gemma3n_perf.profile.trace_worker import Recorded, TraceRequest
 from gemma3n_perf.profile.types import Estimate, Trace
 
 CUPTI, NVML, THREADS, METAL = "CUPTI", "NVML", "thread times", "Metal capture"
@@ -35,7 +35,7 @@ class Decoder:
     run: Callable[[], float]
 
 
-def by_cupti(order: Order, run: Run, python: str = sys.executable) -> Trace:
+def by_cupti(order: TraceRequest, run: Run, python: str = sys.executable) -> Trace:
     """Decode in a process of its own under CUPTI. Raises NotMeasuredError with its words."""
     package = Path(__file__).resolve().parents[2]
     worker = Path(__file__).with_name("trace_worker.py")
@@ -45,7 +45,7 @@ def by_cupti(order: Order, run: Run, python: str = sys.executable) -> Trace:
     done = run((python, "-P", "-c", code, msgspec.json.encode(order).decode()), TIMEOUT_S)
     lines = [line for line in done.out.splitlines() if line.startswith("{")]
     if done.code != 0 or not lines:
-        raise NotMeasuredError(f"the process that decodes under CUPTI ended with {done.code}: {done.last_words}")
+        raise NotMeasuredError(f"the process that decodes under CUPTI ended with {done.code}: {done.last_output}")
     try:
         found = msgspec.json.decode(lines[-1].encode(), type=Recorded)
     except msgspec.MsgspecError as error:

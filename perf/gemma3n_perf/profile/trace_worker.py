@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 
-class Order(msgspec.Struct, frozen=True):
+class TraceRequest(msgspec.Struct, frozen=True):
     """What to decode: ``blocks`` of ``tokens`` each. ``source`` is a preset, folder or hub id; ``root`` the forged."""
 
     workload: str
@@ -29,7 +29,7 @@ class Recorded(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-def record(order: Order) -> Recorded:
+def record(order: TraceRequest) -> Recorded:
     """Decode and read the records of every block. Raises what loading raises, NotMeasuredError."""
     from gemma3n_perf.profile.cupti import Cupti, busy
 
@@ -66,12 +66,12 @@ def _settle() -> None:
     mx.synchronize()
 
 
-def _session(order: Order) -> tuple[Any, Any]:
+def _session(order: TraceRequest) -> tuple[Any, Any]:
     import time
 
     from gemma3n_perf.decode import prompt
+    from gemma3n_perf.decode.decoder import DecodeSession, MlxDevice
     from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
-    from gemma3n_perf.decode.session import DecodeSession, MlxDevice
     from gemma3n_perf.workload import load
     from gemma3n_perf.workload.workload import Workload
 
@@ -90,7 +90,7 @@ def main() -> int:
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print must not mix with the answer
     try:
-        found = record(msgspec.json.decode(sys.argv[1].encode(), type=Order))
+        found = record(msgspec.json.decode(sys.argv[1].encode(), type=TraceRequest))
     except Exception as error:
         found = Recorded(error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
     print(msgspec.json.encode(found).decode(), file=out)

@@ -3,9 +3,10 @@
 import math
 from pathlib import Path
 
+from gemma3n_perf.gate import record as evidence
 from gemma3n_perf.profile.wins import Tried
-from gemma3n_perf.store import admitted, evidence
-from gemma3n_perf.verdict.types import Verdict
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store import admitted
 
 
 def tried(baselines: Path, chip_class: str) -> dict[str, tuple[Tried, ...]]:

@@ -2,7 +2,7 @@
 
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.report.rows import percent, size
-from gemma3n_perf.report.summary import ConditionsSummary
+from gemma3n_perf.store.summary import ConditionsSummary
 from gemma3n_perf.store.types import Baseline
 
 _COMMIT = 12

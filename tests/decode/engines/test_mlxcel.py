@@ -11,7 +11,7 @@ import pytest
 
 from gemma3n_perf.decode.engines import mlxcel
 from gemma3n_perf.errors import ArmUnavailableError, InvalidError, WorkerFailedError
-from gemma3n_perf.measure.shell import Done
+from gemma3n_perf.hardware.shell import Done
 
 REPORT = """\
 [Profile Results]

@@ -34,7 +34,7 @@ class Ended(Protocol):
         """Its standard output."""
 
     @property
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The end of what it said."""
 
 
@@ -100,7 +100,7 @@ class Mlxcel:
             TIMEOUT_S,
         )  # fmt: skip
         if done.code != 0:
-            raise WorkerFailedError(f"{PROGRAM} ended with {done.code}: {done.last_words}")
+            raise WorkerFailedError(f"{PROGRAM} ended with {done.code}: {done.last_output}")
         found = parse(done.out)
         if found.generated_tokens != count:
             raise InvalidError(

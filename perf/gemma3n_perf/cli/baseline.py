@@ -1,0 +1,149 @@
+"""gemma3n-perf baseline: record, promote, list and show the stored measurements of chip classes."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from gemma3n_perf.cli import baseline_save
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.stack import in_checkout
+from gemma3n_perf.report import describe
+from gemma3n_perf.report import rows as show
+from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
+from gemma3n_perf.store.published import read_published
+from gemma3n_perf.store.summary import WorkloadSummary, summarise
+from gemma3n_perf.store.types import Baseline
+
+HELP = "record, promote, list and show the baselines of chip classes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    saving = actions.add_parser("save", help="record sessions on this machine, each in a fresh process")
+    saving.add_argument("--sessions", type=int, default=MIN_SESSIONS, metavar="N", help="default: %(default)s")
+    saving.add_argument("pytest_options", nargs="*", metavar="OPTION", help="options for pytest, after --")
+    promoting = actions.add_parser("promote", help="copy recorded sessions into the repository, all or none")
+    promoting.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    promoting.add_argument(
+        "--min-sessions", type=int, default=MIN_SESSIONS, metavar="N", help="refuse fewer (default %(default)s)"
+    )
+    listing = actions.add_parser("list", help="list the chip classes that have a baseline")
+    showing = actions.add_parser("show", help="show the baseline of one chip class")
+    showing.add_argument("chip_class", metavar="CLASS")
+    page = actions.add_parser("page", help="write the page of all baselines")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
+    page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
+    for action in (promoting, listing, showing, page):
+        action.add_argument("--root", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    for action in (listing, showing):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Carry out one action. Raises the errors of ``Baselines`` and of ``baseline_save.save``."""
+    if args.action == "save":
+        return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
+    args.root = in_checkout("baselines", args.root)
+    match args.action:
+        case "promote":
+            return _promote(Baselines(args.root), args, out)
+        case "list":
+            return _list(Baselines(args.root), args.json, out)
+        case "show":
+            return _show(Baselines(args.root).require(args.chip_class), args.json, out)
+        case _:
+            args.docs = in_checkout("docs", args.docs)
+            return _page(args, out)
+
+
+def _promote(baselines: Baselines, args: argparse.Namespace, out: TextIO) -> int:
+    paths = baselines.promote(args.files, min_sessions=args.min_sessions)
+    for path in paths:
+        out.write(f"{path}\n")
+    chip_class = paths[0].parent.name
+    reference = baselines.require(chip_class)
+    if paths[0].name not in reference.files:
+        last = baselines.history(chip_class)[-1]
+        out.write(
+            f"{describe.sessions(len(last.sessions))} of {MIN_SESSIONS} that a baseline needs; until then that of "
+            f"{chip_class} stays commit {(reference.stack.commit or 'unknown')[:12]}\n"
+        )
+        return 0
+    count = len(reference.sessions)
+    out.write(f"the baseline of {chip_class} is now {describe.sessions(count)}; commit the new files\n")
+    return 0
+
+
+def _list(baselines: Baselines, as_json: bool, out: TextIO) -> int:
+    found = baselines.list()
+    if as_json:
+        _dump([_facts(one) for one in found], out)
+        return 0
+    for one in found:
+        out.write(f"{one.chip.chip_class}: {describe.sessions(len(one.sessions))}, recorded {describe.dates(one)}\n")
+        out.write(f"  commit {describe.commit(one.stack)}; {describe.stack(one.stack)}\n")
+        for workload in one.workloads:
+            out.write(f"  {workload}\n")
+    if not found:
+        out.write(f"no baseline in {baselines.root}; record one: gemma3n-perf baseline save\n")
+    return 0
+
+
+def _show(baseline: Baseline, as_json: bool, out: TextIO) -> int:
+    summaries = [summarise(baseline, workload) for workload in baseline.workloads]
+    if as_json:
+        files = [{"file": name, "session": one.id} for name, one in zip(baseline.files, baseline.sessions, strict=True)]
+        workloads = [msgspec.to_builtins(one) for one in summaries]
+        _dump(_facts(baseline) | {"files": files, "workloads": workloads}, out)
+        return 0
+    out.write(f"{describe.chip(baseline.chip)}\n{describe.stack(baseline.stack)}\n")
+    out.write(f"commit {describe.commit(baseline.stack)}, recorded {describe.dates(baseline)}\n")
+    for one in summaries:
+        out.write(f"\n{one.workload}\n  {_throughput(one)}\n")
+        out.write(f"  TPOT {show.seconds(one.tpot_s)}, TTFT {show.seconds(one.ttft_s)}, ")
+        out.write(f"peak {show.size(one.peak_memory_bytes)}, KV {show.size(one.kv_bytes)}\n")
+    out.write("\nsessions\n")
+    for name, session in zip(baseline.files, baseline.sessions, strict=True):
+        out.write(f"  {name}  {session.recorded[:19]}  {session.id}\n")
+    return 0
+
+
+def _throughput(one: WorkloadSummary) -> str:
+    low, high = (show.tokps(value) for value in (min(one.sessions_tokps), max(one.sessions_tokps)))
+    text = f"{show.tokps(one.tokps)} tok/s, {low} to {high} over {describe.sessions(len(one.sessions_tokps))}"
+    return f"{text}; spread between sessions {show.percent(one.spread, 2)}, within {show.percent(one.within, 2)}"
+
+
+def _page(args: argparse.Namespace, out: TextIO) -> int:
+    # matplotlib takes most of a second to import, and only this action draws.
+    from gemma3n_perf.bench import baselines_page
+    from gemma3n_perf.report import pages
+
+    found = Baselines(args.root).list()
+    if not found:
+        raise UsageError(f"no baseline below {args.root}", expected="a folder of baselines", remedy="pass --root DIR")
+    files = baselines_page.build(found, read_published(args.root / PUBLISHED))
+    wanted = {args.docs / path: data for path, data in files.items()}
+    plots = (args.docs / baselines_page.PLOTS).glob("baselines-*.svg")
+    if args.check:
+        return pages.check(wanted, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
+    return pages.refresh(wanted, plots, args.docs / baselines_page.PAGE, out)
+
+
+def _facts(one: Baseline) -> dict[str, Any]:
+    return {
+        "chip_class": one.chip.chip_class,
+        "chip": msgspec.to_builtins(one.chip),
+        "stack": msgspec.to_builtins(one.stack),
+        "recorded": describe.dates(one),
+        "sessions": len(one.sessions),
+        "workloads": list(one.workloads),
+    }
+
+
+def _dump(value: object, out: TextIO) -> None:
+    out.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,95 @@
+"""``gemma3n-perf calibrate``: duel this tree against itself, and store what error shows as the class's noise floor."""
+
+import argparse
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, chosen
+from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.duel import validation as validation
+from gemma3n_perf.duel import validation_record as power_store
+from gemma3n_perf.duel.judgements import estimates
+from gemma3n_perf.duel.report import interval
+from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.hardware.stack import in_checkout
+from gemma3n_perf.stats.estimates import relative_change
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store import noise as store
+
+HELP = "measure the noise floor of this chip class with A/A duels"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--duels", type=int, default=8, metavar="N", help="A/A duels of each workload (default: 8)")
+    add_workload_arguments(parser)
+    add_budget(parser, "measuring time of each duel, all of it used", 30.0)
+    parser.add_argument(
+        "--recorded",
+        metavar="CLASS",
+        help="measure nothing; use the A/A duels of this chip class's campaign (gemma3n-perf validate), on any machine",
+    )
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Measure the duels or read them, and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    if args.recorded:
+        baselines = in_checkout("baselines", args.baselines)
+        record = _recorded(baselines, args.recorded)
+    else:
+        baselines, record = _measured(args, out)
+    path = store.write(baselines, record)
+    floor = record.floor
+    out.write(
+        f"noise floor {100 * relative_change(floor.effect):.2f} %, spread between launches "
+        f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
+        f"{100 * relative_change(floor.largest):.2f} %\n"
+    )
+    out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}; gemma3n-perf fusion page names it\n")
+    return 0
+
+
+def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, store.NoiseRecord]:
+    if args.duels < 2:
+        raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
+    with dueling.machine(args.baselines, sys.stderr) as here:
+        require_known(here.chip)
+        workloads, sources = chosen(args, here)
+        found: list[store.AaDuel] = []
+        for number in range(1, args.duels + 1):
+            asked = dueling.Asked("here", "here", workloads, args.budget, aa=True, settle=False, sources=sources)
+            found += _one(dueling.duel(asked, here), number, args.duels, out)
+        date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return here.baselines, store.calibration(found, date, here.chip, here.stack)
+
+
+def _recorded(baselines: Path, chip_class: str) -> store.NoiseRecord:
+    path = power_store.power_path(baselines, chip_class)
+    campaign = power_store.read(path)
+    if campaign is None:
+        raise UsageError(
+            f"there is no {path}",
+            expected="the campaign of a chip class",
+            remedy="gemma3n-perf validate, on a machine of the class",
+        )
+    return validation.calibration(campaign)
+
+
+def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[store.AaDuel]:
+    found = []
+    for name, fought in answer.fought.items():
+        judged = answer.judgements[name]
+        if judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID):
+            raise NotMeasuredError(
+                f"duel {number} of {total}, {name}: {judged.reason}",
+                expected="A/A duels without a failure; nothing was stored",
+                remedy=next((caution.remedy for caution in judged.cautions), "see what it says, then calibrate again"),
+            ) from fought.failure
+        measured = estimates(fought.launches)
+        found.append(store.aa_duel(name, measured))
+        out.write(f"duel {number} of {total}, {name}: {interval(judged)}, {len(measured)} launches\n")
+        out.flush()
+    return found

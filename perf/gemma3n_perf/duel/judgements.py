@@ -1,0 +1,71 @@
+"""From the launches of a duel to its judgements: each launch reduced to a number, all workloads judged as a family."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.launch import Launch
+from gemma3n_perf.duel.scheduler import ComparisonState
+from gemma3n_perf.stats.estimates import LaunchEstimate
+from gemma3n_perf.stats.judge import Duel, judge_many
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate
+from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
+
+_SHAPE = Caution(
+    "shape",
+    "the steps of the arms scatter in different shapes, so whole times are compared",
+    "look at the steps in the record: one arm may be slow now and then",
+)
+
+
+def judgements(
+    state: Mapping[str, ComparisonState], *, budget_s: float, policy: Policy, noise: NoiseFloor | None, today: dt.date
+) -> Mapping[str, Judgement]:
+    """Judge all workloads as one family, each of ``budget_s``; a failed one is not-measured or invalid by its error."""
+    sound = {name: one for name, one in state.items() if one.failure is None}
+    duels = {name: Duel(estimates(one.launches), budget_s, budget_spent=one.spent) for name, one in sound.items()}
+    found = dict(judge_many(duels, policy, noise=noise, today=today)) if duels else {}
+    for name, judged in found.items():
+        if differ_in_shape(_each(sound[name].launches)):
+            found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
+    return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
+
+
+def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
+    """Reduce each launch to its estimate."""
+    return by_shape(_each(launches))
+
+
+def _each(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
+    return tuple(
+        _estimate(
+            tuple(one.tpot_s(arm) for arm in ARMS), tuple(one.step_s(arm) for arm in ARMS), one.seconds, one.session
+        )
+        for one in launches
+    )
+
+
+@lru_cache(maxsize=8192)
+def _estimate(
+    blocks: tuple[tuple[float, ...], ...],
+    steps: tuple[tuple[tuple[float, ...], ...], ...],
+    seconds: float,
+    session: int,
+) -> LaunchEstimate:
+    """A look comes after every launch, and all the launches before it have not changed."""
+    return estimate(*blocks, steps=steps, seconds=seconds, session=session)
+
+
+def _failed(one: ComparisonState) -> Judgement:
+    error = one.failure
+    assert error is not None
+    make = invalid if error.verdict == Verdict.INVALID else not_measured
+    judged = replace(make(error.found), launches=len(one.launches), measured_s=one.seconds)
+    if not error.remedy:
+        return judged
+    said = f"expected {error.expected}" if error.expected else error.found
+    return replace(judged, cautions=(Caution(type(error).__name__, said, error.remedy),))

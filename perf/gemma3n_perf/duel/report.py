@@ -1,0 +1,96 @@
+"""What a duel prints: the verdict in a sentence, a table of the workloads, and every caution with its remedy."""
+
+import io
+import math
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gemma3n_perf.stats.messages import percent
+from gemma3n_perf.stats.verdicts import Judgement, NoiseStatus, Verdict
+
+WORST_FIRST = (
+    Verdict.INVALID,
+    Verdict.LOSS,
+    Verdict.NOT_MEASURED,
+    Verdict.INCONCLUSIVE,
+    Verdict.WIN,
+    Verdict.NO_CHANGE,
+)
+"""Which workload's verdict decides the exit code of a duel over several."""
+
+WIDTH = 118
+_NOISE = {
+    NoiseStatus.MISSING: "not calibrated",
+    NoiseStatus.STALE: "stale",
+    NoiseStatus.CONTRADICTED: "contradicted",
+    NoiseStatus.USED: "used",
+}
+
+
+def deciding(judgements: Mapping[str, Judgement]) -> str:
+    """Return the workload whose verdict decides: the first of the worst."""
+    return min(judgements, key=lambda name: WORST_FIRST.index(judgements[name].verdict))
+
+
+def sentence(workload: str, judgement: Judgement, baseline: str, candidate: str) -> str:
+    """Say in one sentence what was found: ``loss: CANDIDATE is 2.00 % slower than BASELINE ...``."""
+    effect, verdict = judgement.effect, judgement.verdict
+    if verdict in (Verdict.NOT_MEASURED, Verdict.INVALID) or effect is None:
+        return f"{verdict}: {workload}: {judgement.reason}"
+    size = f"{100 * abs(effect):.2f} %"
+    match verdict:
+        case Verdict.WIN:
+            found = f"{candidate} is {size} faster than {baseline}"
+        case Verdict.LOSS:
+            found = f"{candidate} is {size} slower than {baseline}"
+        case Verdict.NO_CHANGE:
+            found = f"{candidate} is as fast as {baseline}"
+        case _:
+            found = f"it cannot be told whether {candidate} is faster or slower than {baseline}"
+    return f"{verdict}: {found} on {workload}: {judgement.reason}"
+
+
+def interval(judgement: Judgement) -> str:
+    """Return ``-2.00 % [-2.61, -1.38]``; a dash where nothing is known."""
+    if judgement.effect is None:
+        return "-"
+    if judgement.low is None or judgement.high is None or not math.isfinite(judgement.high):
+        return percent(judgement.effect)
+    low, high = (percent(value).removesuffix(" %") for value in (judgement.low, judgement.high))
+    return f"{percent(judgement.effect)} [{low}, {high}]"
+
+
+def render(judgements: Mapping[str, Judgement], baseline: str, candidate: str) -> str:
+    """Return all that a duel has to say, at most 118 columns wide where names allow."""
+    out = io.StringIO()
+    for name, judgement in judgements.items():
+        out.write(sentence(name, judgement, baseline, candidate) + "\n")
+    out.write(_table(judgements))
+    seen: list[str] = []
+    for name, judgement in judgements.items():
+        for caution in judgement.cautions:
+            if caution.found not in seen:
+                seen.append(caution.found)
+                where = f"{name}: " if len(judgements) > 1 and caution.code not in ("dirty", "planted") else ""
+                out.write(f"caution: {where}{caution.found}\n  next: {caution.remedy}\n")
+    return out.getvalue()
+
+
+def _table(judgements: Mapping[str, Judgement]) -> str:
+    level = max(judgement.level for judgement in judgements.values())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("workload")
+    for title in (f"effect [{100 * level:.4g} %]", "launches", "measured", "noise floor"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for name, one in judgements.items():
+        floor = f", {100 * one.noise_floor:.2f} %" if one.noise_floor is not None else ""
+        measured = f"{one.measured_s:.0f} s"
+        noise = "-" if one.effect is None else _NOISE[one.noise] + floor
+        table.add_row(name, interval(one), str(one.launches), measured, noise, one.verdict.value)
+    text = io.StringIO()
+    Console(file=text, width=WIDTH, force_terminal=False, no_color=True, legacy_windows=False, _environ={}).print(table)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())

@@ -1,0 +1,108 @@
+"""What lies between two arms that differ in one part: commits of a repository, or releases of a package."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemma3n_perf.duel.arms import parts
+from gemma3n_perf.duel.environments import MLX_VLM
+from gemma3n_perf.duel.worktrees import Worktrees
+from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.shell import Run
+
+_S, _CLONE_S = 120.0, 900.0
+_KIND = re.compile(r"ref:|mlx==|mlx-vlm==|mlx-vlm@")
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Finds steps with git and uv. ``cache`` holds a clone of mlx-vlm where its commits are asked for."""
+
+    worktrees: Worktrees
+    cache: Path
+    run: Run
+    uv: str = "uv"
+
+    def between(self, good: str, bad: str) -> list[str]:
+        """Return arms from ``good`` to ``bad``, both included, in order.
+
+        Raises UsageError where the arms differ in more than one part, or the order is wrong; ArmUnavailableError.
+        """
+        ours, theirs = parts(good), parts(bad)
+        old = [part for part in ours if part not in theirs]
+        new = [part for part in theirs if part not in ours]
+        kinds = {match[0] if (match := _KIND.match(part)) else part for part in (*old, *new)}
+        if len(old) != 1 or len(new) != 1 or len(kinds) != 1 or not _KIND.match(old[0]):
+            raise UsageError(
+                f"{good} and {bad} do not differ in one part alone",
+                expected="two of ref:COMMIT, mlx==VERSION, mlx-vlm==VERSION or mlx-vlm@COMMIT, the rest equal",
+            )
+        kind = kinds.pop()
+        first, last = old[0].removeprefix(kind), new[0].removeprefix(kind)
+        values = self._values(kind, first, last)
+        return ["+".join(f"{kind}{value}" if part == old[0] else part for part in ours) for value in values]
+
+    def _values(self, kind: str, first: str, last: str) -> list[str]:
+        if kind == "ref:":
+            ends = self.worktrees.commit(first), self.worktrees.commit(last)
+            return self._commits(str(self.worktrees.repo), *ends)
+        if kind == "mlx-vlm@":
+            clone = self._clone()
+            ends = self._commit(clone, first), self._commit(clone, last)
+            return self._commits(str(clone), *ends)
+        return self._releases(kind.removesuffix("=="), first, last)
+
+    def _commits(self, repo: str, first: str, last: str) -> list[str]:
+        inside = self.run(("git", "-C", repo, "merge-base", "--is-ancestor", first, last), _S)
+        listed = self.run(("git", "-C", repo, "rev-list", "--reverse", "--first-parent", f"{first}..{last}"), _S)
+        found = listed.out.split()
+        if inside.code != 0 or listed.code != 0 or not found:
+            raise UsageError(
+                f"{last[:12]} does not come after {first[:12]}",
+                expected="GOOD before BAD on one line of history",
+                remedy="swap them if the speed-up is what is looked for",
+            )
+        return [first, *found]
+
+    def _clone(self) -> Path:
+        clone = self.cache / "mlx-vlm.git"
+        if clone.is_dir():
+            done = self.run(
+                ("git", "-C", str(clone), "fetch", "--quiet", "--tags", MLX_VLM, "+refs/*:refs/*"), _CLONE_S
+            )
+        else:
+            clone.parent.mkdir(parents=True, exist_ok=True)
+            done = self.run(("git", "clone", "--quiet", "--mirror", MLX_VLM, str(clone)), _CLONE_S)
+        if not clone.is_dir():
+            raise ArmUnavailableError(
+                f"mlx-vlm cannot be cloned: {done.last_output}",
+                expected=f"the repository {MLX_VLM}, reachable from here",
+                remedy="check the network, or bisect over its releases: mlx-vlm==VERSION",
+            )
+        return clone
+
+    def _commit(self, clone: Path, ref: str) -> str:
+        argv = ("git", "-C", str(clone), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        done = self.run(argv, _S)
+        if done.code != 0:
+            raise UsageError(f"mlx-vlm has no commit {ref!r}", expected="a branch, tag or commit")
+        return done.out.strip()
+
+    def _releases(self, package: str, first: str, last: str) -> list[str]:
+        argv = (self.uv, "tool", "run", "--quiet", "pip", "index", "versions", package)
+        done = self.run(argv, _S)
+        match = re.search(r"^Available versions:(.*)$", done.out, re.MULTILINE)
+        if done.code != 0 or match is None:
+            raise ArmUnavailableError(
+                f"the releases of {package} cannot be listed: {done.last_output}",
+                expected="a package index that answers",
+                remedy="check the network",
+            )
+        newest_first = [version.strip() for version in match[1].split(",")]
+        known = list(reversed(newest_first))
+        for version in (first, last):
+            if version not in known:
+                raise UsageError(f"{package} has no release {version}", expected=f"one of {', '.join(known[-8:])}, ...")
+        if known.index(first) >= known.index(last):
+            raise UsageError(f"{package} {last} does not come after {first}", expected="GOOD before BAD")
+        return known[known.index(first) : known.index(last) + 1]

@@ -1,0 +1,72 @@
+"""A commit of this repository as a folder of its own: a git worktree under the user's cache, kept for the next time."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.shell import Run
+
+_GIT_S, _CHECKOUT_S = 60.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worktrees:
+    """Worktrees of the repository at ``repo`` (None: not run from a checkout), one a commit, below ``cache``."""
+
+    repo: Path | None
+    cache: Path
+    run: Run
+
+    def commit(self, ref: str) -> str:
+        """Return the full commit id of ``ref``. Raises UsageError where this clone has no such commit."""
+        if self.repo is None:
+            raise UsageError(
+                f"ref:{ref} needs the repository, and this suite was installed without it",
+                expected="a git checkout of the suite",
+                remedy="clone the repository and run gemma3n-perf from there",
+            )
+        found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        if found is None or not found.strip():
+            raise UsageError(
+                f"ref:{ref} is no commit of this clone",
+                expected="a branch, tag or commit that git rev-parse knows",
+                remedy="git fetch --unshallow --tags, or check the spelling",
+            )
+        return found.strip()
+
+    def checkout(self, commit: str) -> Path:
+        """Return a folder that holds exactly ``commit``, made where it is missing. Raises ArmUnavailableError."""
+        folder = self.cache / "worktrees" / commit
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder.parent / f".{commit}.lock", timeout=_CHECKOUT_S):
+            if not self._is_whole(folder, commit):
+                self._make(folder, commit)
+        return folder
+
+    def _is_whole(self, folder: Path, commit: str) -> bool:
+        # An interrupt while files are written leaves them missing, which counts as a change.
+        if not (folder / ".git").is_file():
+            return False
+        at = self.run(("git", "-C", str(folder), "rev-parse", "HEAD"), _GIT_S)
+        changed = self.run(("git", "-C", str(folder), "status", "--porcelain"), _GIT_S)
+        return at.code == 0 and at.out.strip() == commit and changed.code == 0 and not changed.out.strip()
+
+    def _make(self, folder: Path, commit: str) -> None:
+        self._git("worktree", "remove", "--force", "--force", str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        self._git("worktree", "prune")
+        argv = ("worktree", "add", "--quiet", "--detach", "--force", str(folder), commit)
+        done = self.run(("git", "-C", str(self.repo), "-c", "core.hooksPath=/dev/null", *argv), _CHECKOUT_S)
+        if done.code != 0:
+            raise ArmUnavailableError(
+                f"git cannot check out {commit[:12]} into {folder}: {done.last_output}",
+                expected="a worktree of that commit",
+                remedy="remove that folder, run git worktree prune, and try again",
+            )
+
+    def _git(self, *argv: str) -> str | None:
+        done = self.run(("git", "-C", str(self.repo), *argv), _GIT_S)
+        return done.out if done.code == 0 else None

@@ -1,0 +1,169 @@
+"""What the gate is told of a piece of evidence, and what it answers. Facts and words; no rule lives here."""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+from gemma3n_perf.stats.estimates import LaunchEstimate
+from gemma3n_perf.stats.verdicts import Verdict
+
+OFF = "off, proved"
+"""What stands in a cell of a class where the fusion is off and the decode graph was seen unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Whether the fused model decodes what the unfused one does. ``figures`` are those of ``fusions.parity``."""
+
+    passed: bool
+    finite: bool
+    reason: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """How the decode graph changed: ``changed`` by ``kind.name`` as (before, after), ``nodes`` in all.
+
+    ``complaints`` say where that is not what the fusion declares. ``knobs`` are variables set before the process
+    starts; ``same`` is declared by a candidate that consists of those alone, and leaves the graph as it is.
+    """
+
+    nodes: tuple[int, int]
+    changed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    complaints: tuple[str, ...] = ()
+    knobs: dict[str, str] = field(default_factory=dict)
+    same: bool = False
+
+    @property
+    def seen(self) -> bool:
+        """Whether the fusion's path was taken, as far as the graph can tell."""
+        return not self.complaints and (bool(self.knobs) if self.same else bool(self.changed))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What needs no timing, for one checkpoint. ``memory_ratio`` is of both models' bytes to one's.
+
+    ``failure`` says how the fusion broke, where it did; None is unknown elsewhere.
+    """
+
+    checkpoint: str
+    dispatch: Dispatch | None = None
+    parity: Parity | None = None
+    memory_ratio: float | None = None
+    weights_kept: bool | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """One reason why evidence does not count, whatever it measured: ``invalid`` or ``not-measured``."""
+
+    verdict: Verdict
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """One workload's duel: its launches in the order they ran, and the seconds of measuring it was given.
+
+    ``failure`` says how the duel broke off; what was launched before that is not judged.
+    """
+
+    workload: str
+    launches: tuple[LaunchEstimate, ...]
+    budget_s: float
+    spent: bool = False
+    failure: Objection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFacts:
+    """One piece of evidence. ``source`` is its file; ``objections`` are those that reading it and git brought up."""
+
+    source: str
+    fusion: str
+    chip_class: str
+    date: dt.date | None = None
+    off: bool = False
+    versions: tuple[str, str | None] | None = None
+    workloads: tuple[WorkloadFacts, ...] = ()
+    checked: tuple[Checked, ...] = ()
+    objections: tuple[Objection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One line of the gate's table. ``verdict`` None is a class where the fusion is off, proved.
+
+    Effects are fractions of throughput; ``sessions`` one effect for each session. A workload that the policy does not
+    ask for is not ``required``: it refuses only where it loses, or seems to.
+    """
+
+    fusion: str
+    chip_class: str
+    workload: str
+    verdict: Verdict | None
+    reason: str
+    remedy: str = ""
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sessions: tuple[float, ...] = ()
+    required: bool = True
+
+    @property
+    def word(self) -> str:
+        """What the table says."""
+        return OFF if self.verdict is None else self.verdict.value
+
+    @property
+    def refuses(self) -> bool:
+        """Whether this cell alone keeps the fusion out."""
+        if self.required:
+            return self.verdict not in (Verdict.WIN, None)
+        seems_to = self.verdict is Verdict.INCONCLUSIVE and self.high is not None and self.high < 0
+        return seems_to or self.verdict in (Verdict.LOSS, Verdict.INVALID)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one fusion or composition. ``wins`` are the classes it is admitted on, by effect there."""
+
+    fusion: str
+    admitted: bool
+    reasons: tuple[Objection, ...] = ()
+    wins: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The gate's answer. ``notes`` are worth reading and decide nothing."""
+
+    decisions: tuple[Decision, ...]
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict that refused something, the most severe first."""
+        found = {one.verdict for decision in self.decisions for one in decision.reasons}
+        return tuple(sorted(found, key=_SEVERITY.index))
+
+    @property
+    def admitted(self) -> bool:
+        """Whether everything that was put to the gate may enter."""
+        return not self.verdicts
+
+    @property
+    def exit_code(self) -> int:
+        """0 admitted; else that of the most severe refusal: invalid 5, loss or no-change 1, then 4, then 3."""
+        if not self.verdicts:
+            return 0
+        worst = self.verdicts[0]
+        return 1 if worst is Verdict.NO_CHANGE else worst.exit_code
+
+
+_SEVERITY = (Verdict.INVALID, Verdict.LOSS, Verdict.NO_CHANGE, Verdict.NOT_MEASURED, Verdict.INCONCLUSIVE, Verdict.WIN)

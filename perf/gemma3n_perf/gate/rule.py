@@ -1,0 +1,229 @@
+"""The gate: a measured win on each required chip class, in every session, or no admission.
+
+Opinion: the verdict that a piece of evidence states of itself is not read. Its launches are judged again here, all
+cells of a change as one family, and whatever is missing, stale or odd refuses by its own name.
+"""
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from gemma3n_perf.gate.facts import Cell, Decision, EvidenceFacts, Objection, Ruling, WorkloadFacts
+from gemma3n_perf.gate.objections import conflicting, objections, worst
+from gemma3n_perf.gate.policy import GatePolicy
+from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
+from gemma3n_perf.stats.judge import judge
+from gemma3n_perf.stats.multiple import step_down
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, claims, closes
+
+PLUS = "+"
+"""What joins the fusions of a composition."""
+
+_MEASURE = "pytest perf/ --fusion {name}, on a machine of class {chip_class}"
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What is settled without judging, and what is left to judge."""
+
+    settled: dict[_Key, Cell] = field(default_factory=dict)
+    open: dict[_Key, WorkloadFacts] = field(default_factory=dict)
+    order: list[_Key] = field(default_factory=list)
+
+
+def rule(
+    names: Sequence[str],
+    evidence: Sequence[EvidenceFacts],
+    policy: GatePolicy,
+    *,
+    today: dt.date,
+    noise: Mapping[str, NoiseFloor] | None = None,
+) -> Ruling:
+    """Judge the evidence of every fusion and composition in ``names`` and say which may enter.
+
+    A fusion answers for every required class, and for any other it brings evidence of. A composition answers for the
+    classes it brings evidence of, and enters only where each of its parts has entered: see docs/gate.md. ``noise`` are
+    calibrated noise floors by class.
+    """
+    cells = _Cells()
+    for name in names:
+        for chip_class in _classes(name, evidence, policy):
+            _lay_out(cells, name, chip_class, evidence, policy, today)
+    judged = _judge(cells.open, policy, noise or {}, today)
+    table = {key: _kept_or_extra(judged.get(key) or cells.settled[key], policy) for key in cells.order}
+    decisions: dict[str, Decision] = {}
+    for name in sorted(names, key=lambda one: PLUS in one):
+        own = [cell for cell in table.values() if cell.fusion == name]
+        decisions[name] = _decide(name, own, decisions)
+    return Ruling(tuple(decisions[name] for name in names), tuple(table.values()))
+
+
+def best(ruling: Ruling, chip_class: str) -> str | None:
+    """Return the admitted fusion or composition with the largest effect on a class, or None."""
+    found = [one for one in ruling.decisions if one.admitted and chip_class in one.wins]
+    return max(found, key=lambda one: one.wins[chip_class]).fusion if found else None
+
+
+def parts(name: str) -> tuple[str, ...]:
+    """Return the fusions of a composition; a fusion's own name alone."""
+    return tuple(name.split(PLUS))
+
+
+def _classes(name: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy) -> list[str]:
+    there = [one.chip_class for one in evidence if one.fusion == name]
+    asked = [] if PLUS in name and there else list(policy.required)
+    return list(dict.fromkeys([*asked, *there]))
+
+
+def _lay_out(
+    cells: _Cells, name: str, chip_class: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
+) -> None:
+    """Sort one class's cells into those that are settled and those to judge."""
+    found = [one for one in evidence if (one.fusion, one.chip_class) == (name, chip_class)]
+    wanted = policy.classes[chip_class].workloads if chip_class in policy.classes else ()
+    measured = {one.workload: one for record in found for one in record.workloads}
+    how = _MEASURE.format(name=name, chip_class=chip_class)
+
+    def settle(verdict: Verdict | None, reason: str, remedy: str, workloads: Sequence[str]) -> None:
+        for workload in workloads:
+            cell = Cell(name, chip_class, workload, verdict, reason, remedy)
+            cells.settled[name, chip_class, workload] = cell
+
+    everything = list(dict.fromkeys([*wanted, *measured])) or ["any"]
+    cells.order.extend((name, chip_class, workload) for workload in everything)
+    if not found:
+        settle(Verdict.NOT_MEASURED, "there is no evidence of this class", how, everything)
+        return
+    against = conflicting(found) if len(found) > 1 else objections(found[0], evidence, policy, today)
+    if against:
+        first = worst(against)
+        settle(first.verdict, "; ".join(one.found for one in against), first.remedy, everything)
+        return
+    if found[0].off:
+        settle(None, "off on this class, and the decode graph is unchanged there", "", everything)
+        return
+    if not wanted and not measured:
+        settle(Verdict.NOT_MEASURED, "the evidence of this class holds no workload", how, everything)
+        return
+    missing = [workload for workload in wanted if workload not in measured]
+    if missing:
+        settle(Verdict.NOT_MEASURED, "the evidence of this class does not hold this workload", how, missing)
+    for workload, one in measured.items():
+        if one.failure is not None:
+            settle(one.failure.verdict, one.failure.found, one.failure.remedy, [workload])
+        else:
+            cells.open[name, chip_class, workload] = one
+
+
+def _judge(
+    cells: Mapping[_Key, WorkloadFacts], policy: GatePolicy, noise: Mapping[str, NoiseFloor], today: dt.date
+) -> dict[_Key, Cell]:
+    """Judge all open cells as one family by Holm's procedure, then ask whether each win repeats."""
+    keys = {"|".join(key): key for key in cells}
+
+    def one(name: str, alpha: float) -> Judgement:
+        facts, floor = cells[keys[name]], noise.get(keys[name][1])
+        rules = replace(policy.judging, alpha=alpha)
+        return judge(facts.launches, rules, budget_s=facts.budget_s, noise=floor, today=today, budget_spent=facts.spent)
+
+    judged = step_down(list(keys), policy.judging.alpha, one, claims, closes)
+    return {key: _repeated(key, cells[key], judged[name], policy, noise.get(key[1])) for name, key in keys.items()}
+
+
+def _repeated(
+    key: _Key, facts: WorkloadFacts, judgement: Judgement, policy: GatePolicy, noise: NoiseFloor | None
+) -> Cell:
+    """A win counts where so many sessions show it, each by itself."""
+    by_session = _sessions(facts.launches)
+    alone = [judge_session(launches, policy.judging, noise) for launches in by_session]
+    name, chip_class, workload = key
+    cell = Cell(
+        name, chip_class, workload, judgement.verdict, judgement.reason,
+        remedy="" if judgement.verdict.decided else "measure longer: pytest perf/ --fusion NAME --time-budget SECONDS",
+        effect=judgement.effect, low=_finite(judgement.low), high=_finite(judgement.high),
+        sessions=tuple(one.effect or 0.0 for one in alone),
+    )  # fmt: skip
+    if judgement.verdict is not Verdict.WIN:
+        return cell
+    again = f"measure {policy.sessions} sessions in one go: {_MEASURE.format(name=name, chip_class=chip_class)}"
+    if len(by_session) < policy.sessions:
+        found = f"measured in {len(by_session)} session only, and a win must repeat in {policy.sessions}"
+        return replace(cell, verdict=Verdict.NOT_MEASURED, reason=found, remedy=again)
+    won = [number for number, one in enumerate(alone, start=1) if one.verdict is Verdict.WIN]
+    if len(won) < len(alone):
+        seen = f"only in session {', '.join(map(str, won))} of {len(alone)}" if won else "in no session by itself"
+        return replace(cell, verdict=Verdict.INCONCLUSIVE, reason=f"all sessions together win, {seen}", remedy=again)
+    return cell
+
+
+def judge_session(launches: Sequence[LaunchEstimate], policy: Policy, noise: NoiseFloor | None = None) -> Judgement:
+    """Judge one session by itself, at one look after its last launch.
+
+    It decides nothing but whether a win repeats, so all of ``policy.alpha`` lies on that side.
+    """
+    if len(launches) < 2:
+        effect = relative_change(launches[0].log_ratio) if launches else None
+        return Judgement(Verdict.INCONCLUSIVE, "fewer than 2 launches", effect=effect, launches=len(launches))
+    one_look = replace(policy, min_launches=len(launches), alpha=2 * policy.alpha)
+    return judge(launches, one_look, noise=noise, budget_spent=True)
+
+
+def _sessions(launches: Sequence[LaunchEstimate]) -> list[list[LaunchEstimate]]:
+    found: dict[int, list[LaunchEstimate]] = {}
+    for launch in launches:
+        found.setdefault(launch.session, []).append(launch)
+    return [found[number] for number in sorted(found)]
+
+
+def _kept_or_extra(cell: Cell, policy: GatePolicy) -> Cell:
+    asked = policy.classes.get(cell.chip_class)
+    required = asked is None or cell.workload in asked.workloads or cell.workload == "any"
+    return cell if required else replace(cell, required=False)
+
+
+def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) -> Decision:
+    reasons = _reasons(cells)
+    wins = {
+        chip_class: _mean([cell.effect or 0.0 for cell in cells if cell.chip_class == chip_class and cell.required])
+        for chip_class in dict.fromkeys(cell.chip_class for cell in cells)
+        if any(cell.chip_class == chip_class and cell.verdict is Verdict.WIN for cell in cells)
+    }
+    if not reasons and not wins:
+        found = f"{name}: off on every class that was looked at, so it wins nowhere"
+        reasons.append(Objection(Verdict.NO_CHANGE, found, "enable it where it wins, or leave it out"))
+    for part in parts(name) if PLUS in name else ():
+        if part not in before or not before[part].admitted:
+            found = f"{name}: its part {part} was not admitted"
+            reasons.append(Objection(_why(before.get(part)), found, f"see {part}, or leave it out"))
+    return Decision(name, not reasons, tuple(reasons), {} if reasons else wins)
+
+
+def _why(part: Decision | None) -> Verdict:
+    return worst(part.reasons).verdict if part is not None and part.reasons else Verdict.NOT_MEASURED
+
+
+def _reasons(cells: Sequence[Cell]) -> list[Objection]:
+    """One reason for all workloads of a class that share it."""
+    groups: dict[tuple[str, Verdict, str, str], list[str]] = {}
+    for cell in cells:
+        if cell.refuses and cell.verdict is not None:
+            groups.setdefault((cell.chip_class, cell.verdict, cell.reason, cell.remedy), []).append(cell.workload)
+    found = []
+    for (chip_class, verdict, reason, remedy), workloads in groups.items():
+        everything = workloads == [cell.workload for cell in cells if cell.chip_class == chip_class]
+        where = chip_class if everything else f"{chip_class}, {', '.join(workloads)}"
+        found.append(Objection(verdict, f"{cells[0].fusion} on {where}: {reason}", remedy))
+    return found
+
+
+def _mean(effects: Sequence[float]) -> float:
+    """Effects average as ratios do."""
+    return math.expm1(math.fsum(math.log1p(one) for one in effects) / len(effects)) if effects else 0.0
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,42 @@
+"""Running git and uv: what a command said is kept, for an error must be able to quote it."""
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_TIMED_OUT, _MISSING = 124, 127
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_output(self) -> str:
+        """The last lines of what it said, for an error message."""
+        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
+        return " ".join(lines[-3:])[-400:] or f"exit code {self.code}"
+
+
+Run = Callable[[Sequence[str], float], Done]
+
+
+def run_command(argv: Sequence[str], timeout_s: float) -> Done:
+    """Run a command and wait up to ``timeout_s`` seconds for it; never raises for what the command does."""
+    # A git hook points GIT_DIR at another repository than the one asked about.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            list(argv), capture_output=True, env=environ | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
+            stdin=subprocess.DEVNULL, timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Done(_TIMED_OUT, "", f"{argv[0]} did not end within {timeout_s:.0f} s")
+    except OSError as error:
+        return Done(_MISSING, "", f"{argv[0]}: {error.strerror or error}")
+    return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -1,0 +1,193 @@
+"""pytest's side of the suite: options, fixtures and hooks. What is measured and judged lives in gemma3n_perf.
+
+pytest-benchmark keeps its files, tables and options. This adapter names its storage after the chip class,
+fills in what a comparison rests on, prints our table after its own, and sets the exit code of the design.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.bench.bench import Bench
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.pytest_plugin.options import Options
+from gemma3n_perf.pytest_plugin.session import SuiteSession
+from gemma3n_perf.workload.workload import Workload
+
+KEY = pytest.StashKey[SuiteSession]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the suite's options."""
+    group = parser.getgroup("gemma3n-perf", "Gemma3n decode")
+    group.addoption(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="preset, folder or ORG/MODEL@REVISION; may be repeated (default: what suits the chip)",
+    )
+    group.addoption("--modality", action="append", default=[], metavar="text|image", help="may be repeated")
+    group.addoption(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="ppN-tgM",
+        help="N prompt tokens, M timed decode steps; may be repeated",
+    )
+    group.addoption("--runs", metavar="N", help="timed decodes of each workload (default: by chip)")
+    group.addoption("--time-budget", metavar="SECONDS", help="measuring time to stay within, all workloads")
+    group.addoption(
+        "--plant-slowdown",
+        metavar="N%",
+        help="slow every decode by this much: a test button, marked everywhere and never saved",
+    )
+    group.addoption(
+        "--no-confirm",
+        action="store_true",
+        help="fail on what the screen suspects, without a duel against the baseline's own commit and stack",
+    )
+    group.addoption(
+        "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
+    )
+
+    group.addoption(
+        "--fusion",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure evidence for a fusion, for all, or for a composition a+b, and nothing else; may be repeated",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
+    try:
+        session = SuiteSession(Options.from_pytest(config.option, config.rootpath))
+        session.take_over(config.option)
+    except PerfError as error:
+        # Not pytest.UsageError: its exit code 4 says not-measured here, whatever the error is.
+        pytest.exit(str(error), returncode=error.exit_code)
+    session.listing = bool(config.option.collectonly)
+    config.stash[KEY] = session
+    # Its own check warns of every difference that does not matter, and fails on a storage outside this folder.
+    check = config.hook.pytest_benchmark_compare_machine_info
+    check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Evidence for fusions and the benchmarks of decode are two questions, and a session asks one."""
+    if not collection_path.name.startswith("bench_"):
+        return None
+    return (collection_path.name == "bench_fusions.py") != bool(config.stash[KEY].fusions) or None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per workload, or per fusion."""
+    if "fusion" in metafunc.fixturenames:
+        metafunc.parametrize("fusion", metafunc.config.stash[KEY].fusions, scope="session")
+    if "workload" in metafunc.fixturenames:
+        workloads = metafunc.config.stash[KEY].workloads
+        metafunc.parametrize("workload", workloads, ids=str, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Finish one workload before the next, so that a checkpoint is loaded once; exact counts come first."""
+    order = {workload: i for i, workload in enumerate(config.stash[KEY].workloads)}
+    stages = ("bench_graph", "bench_prefill", "bench_decode", "bench_memory")
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        workload: Any = getattr(getattr(item, "callspec", None), "params", {}).get("workload")
+        stage = next((i for i, name in enumerate(stages) if item.path.name.startswith(name)), len(stages))
+        return order.get(workload, len(order)), stage
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note what will be measured, after -k and the like have chosen."""
+    if session.config.stash[KEY].listing:
+        return
+    decodes = [item for item in session.items if item.path.name.startswith("bench_decode")]
+    found = [item.callspec.params["workload"] for item in decodes if hasattr(item, "callspec")]
+    session.config.stash[KEY].expected = found
+
+
+@pytest.fixture(scope="session")
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The session's measuring, under the machine's lock and kept awake."""
+    session = request.config.stash[KEY]
+    with ExitStack() as held:
+        try:
+            opened = held.enter_context(session.open(sys.stderr))
+        except PerfError as error:
+            session.failed(error)
+            pytest.exit(str(error), returncode=error.exit_code)
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def evidence(request: pytest.FixtureRequest) -> dict[str, Evidence]:
+    """Evidence for every fusion asked for, measured together, written and kept whatever it says."""
+    session = request.config.stash[KEY]
+    try:
+        return session.gather(sys.stderr)
+    except PerfError as error:
+        session.failed(error)
+        pytest.exit(str(error), returncode=error.exit_code)
+
+
+@pytest.fixture
+def suite(request: pytest.FixtureRequest) -> SuiteSession:
+    """What this session was asked for and what it found."""
+    return request.config.stash[KEY]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """Show a named error as its text: a traceback of the harness would only hide it."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, PerfError):
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        workload = params.get("workload")
+        item.config.stash[KEY].failed_test(error, workload if isinstance(workload, Workload) else None)
+    report = yield
+    if isinstance(error, PerfError):
+        report.longrepr = str(error)  # type: ignore[attr-defined]
+    return report
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Add chip and stack, once a session."""
+    machine_info.update(config.stash[KEY].machine_info())
+
+
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> bool:
+    """Stand in for pytest-benchmark's own check: the chip class is what has to agree."""
+    return config.stash[KEY].check_class(compared_benchmark)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Store the session, judge it and set the exit code, after pytest-benchmark has finished its own."""
+    suite = session.config.stash[KEY]
+    try:
+        suite.finish(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    except PerfError as error:
+        suite.failed(error)
+    except KeyboardInterrupt:
+        suite.duel_interrupted()
+        exitstatus = pytest.ExitCode.INTERRUPTED
+    session.exitstatus = suite.exit_status(int(exitstatus), session.testsfailed)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print our table after pytest-benchmark's."""
+    config.stash[KEY].print_report(terminalreporter)

@@ -1,0 +1,174 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.bench.comparison import Compared
+from gemma3n_perf.bench.report import SHOWN_TRIPWIRES, build, row
+from gemma3n_perf.decode.types import Run
+from gemma3n_perf.hardware.types import Conditions
+from gemma3n_perf.report.rows import UNMEASURED, Notice, Report, closing_line, compared_with
+from gemma3n_perf.report.terminal import render
+from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
+from gemma3n_perf.store.published import Figure, Publication
+from tests.fakes import CHIP, STACK, WORKLOAD, measurement
+
+SAME = Judgement(Verdict.NO_CHANGE, "as it was", effect=0.001, low=-0.004, high=0.006)
+LOSS = Judgement(Verdict.LOSS, "below -0.5 %", effect=-0.2, low=-0.25, high=-0.15)
+LABEL = "committed 5 sessions"
+
+
+def compared(judgement: Judgement = SAME, label: str = LABEL, **changes: Any) -> Compared:
+    """Return one workload's comparison."""
+    return Compared(measurement(**changes), judgement, label)
+
+
+def report(*made: Compared, asked: bool = True, **options: Any) -> Report:
+    """Build the report of a session."""
+    return build(CHIP, STACK, made, asked=asked, **options)
+
+
+def found(made: Report) -> str:
+    """Return all warnings in one text."""
+    return "\n".join(f"{notice.found} | {notice.remedy}" for notice in made.notices)
+
+
+def test_row_holds_what_was_measured() -> None:
+    """Throughput is one over the session's time per token, with an interval around it; TTFT is the median."""
+    one = row(compared(streamed_bytes=30_000_000, copy_bandwidth=10e9), asked=True)
+    assert one.tpot_s == 0.01
+    assert one.tokps == pytest.approx(100)
+    assert one.tokps_low is not None
+    assert one.tokps_high is not None
+    assert one.tokps_low < 100 < one.tokps_high
+    assert one.ttft_s == 0.11
+    assert one.floor_share == pytest.approx(0.3)
+    assert (one.change, one.change_low, one.change_high) == (0.001, -0.004, 0.006)
+    assert (one.verdict, one.baseline_label) == ("no-change", LABEL)
+
+
+def test_unknown_stays_unknown() -> None:
+    """One run has no interval, no prefill no TTFT, and an unknown bandwidth no floor."""
+    runs = measurement().runs[:1]
+    one = row(compared(runs=runs, ttft_s=(), copy_bandwidth=None), asked=True)
+    assert (one.tokps_low, one.tokps_high, one.ttft_s, one.floor_share) == (None, None, None, None)
+
+
+def test_uncompared_session_states_no_change() -> None:
+    """Without a comparison asked for, no change and no verdict are shown, nor warnings about them."""
+    made = report(compared(not_measured("no stored session"), label=""), asked=False)
+    one = made.rows[0]
+    assert (one.change, one.change_low, one.verdict, one.baseline_label) == (None, None, None, "")
+    assert made.notices == ()
+    assert closing_line(made.rows) == "1 workload: 1 not compared"
+
+
+@pytest.mark.parametrize(
+    ("judgement", "remedy"),
+    [
+        (LOSS, "bisect"),
+        (Judgement(Verdict.INCONCLUSIVE, "differ too much"), "duel"),
+        (not_measured("no stored session"), "baseline save"),
+        (invalid("tokens differ"), "measure again"),
+    ],
+)
+def test_every_verdict_but_no_change_is_warned_of(judgement: Judgement, remedy: str) -> None:
+    """Workload, verdict and reason, with what to do next."""
+    said = found(report(compared(judgement)))
+    assert f"{WORKLOAD}: {judgement.verdict.value}: {judgement.reason}" in said
+    assert remedy in said
+    assert found(report(compared())) == ""
+
+
+def test_workload_that_was_not_measured_has_a_row() -> None:
+    """Its reason is told; that it has no baseline is not, for nobody looked."""
+    made = report(compared(), missing=[("nano/text/pp140-tg64", "out of memory")])
+    lost = made.rows[1]
+    assert (lost.verdict, lost.baseline_label, lost.tokps) == ("not-measured", UNMEASURED, None)
+    assert closing_line(made.rows) == "2 workloads: 1 no-change, 1 not-measured"
+    assert compared_with(made.rows) == LABEL
+    assert "nano/text/pp140-tg64: out of memory" in render(made)
+
+
+def test_session_that_measured_nothing_compares_with_nothing() -> None:
+    """With every workload lost the report says so rather than that nobody asked."""
+    made = report(missing=[(WORKLOAD, "out of memory")])
+    assert compared_with(made.rows) == "nothing: no workload was measured"
+
+
+def test_missing_baseline_is_counted() -> None:
+    """A measured workload without a stored session is counted as such in the closing line."""
+    made = report(compared(), compared(not_measured("no stored session"), label=""))
+    assert closing_line(made.rows) == "2 workloads: 1 no-change, 1 not-measured (1 no baseline)"
+
+
+def test_discarded_runs_are_told_with_their_reasons() -> None:
+    """How many, why, and how many count, compared or not."""
+    lost = tuple(Run(1.0, 64, (0.1,) * 64, Conditions(), (fault,)) for fault in ("steal", "foreign-cpu", "steal"))
+    for asked in (True, False):
+        assert "3 runs were discarded (foreign-cpu, steal), 3 count" in found(
+            report(compared(discarded=lost), asked=asked)
+        )
+
+
+def test_forged_soft_tokens_and_unrepeatable_prefill_are_told() -> None:
+    """What an image row does not measure, and what a TTFT may be worth, stand in the warnings."""
+    said = found(report(compared(soft_tokens="forged soft tokens", prefill_reproducible=False), asked=False))
+    assert "256 forged soft tokens, not a vision tower's" in said
+    assert "different first tokens" in said
+
+
+def test_tripwires_come_first_few_and_counted() -> None:
+    """The first six exact differences are listed, the rest counted."""
+    lines = tuple(f"operations.Op{index}: 1 -> 2" for index in range(SHOWN_TRIPWIRES + 3))
+    said = found(report(replace(compared(), tripwires=lines)))
+    assert "exact counts changed: operations.Op0: 1 -> 2; " in said
+    assert "operations.Op5: 1 -> 2; and 3 more" in said
+    assert "Op6" not in said
+    assert "more" not in found(report(replace(compared(), tripwires=lines[:SHOWN_TRIPWIRES])))
+
+
+def test_cautions_become_warnings_once() -> None:
+    """A caution stands with its workload and remedy; what is said twice is printed once."""
+    caution = Caution("stack-differs", "another mlx", "a duel tells")
+    same = Notice("said before", "do it")
+    made = report(replace(compared(), cautions=(caution,)), notices=[same, same])
+    assert made.notices.count(same) == 1
+    assert Notice(f"{WORKLOAD}: another mlx", "a duel tells") in made.notices
+
+
+def test_planted_slowdown_reaches_every_view() -> None:
+    """Heading and closing line carry the mark."""
+    text = render(report(compared(LOSS), planted=0.25))
+    assert "PLANTED SLOWDOWN of 25 %" in text
+    assert text.splitlines()[-1] == "1 workload: 1 loss [planted 25 %]"
+
+
+def test_local_stand_in_is_labelled() -> None:
+    """The row and the legend both say local."""
+    text = render(report(compared(label="local 2 sessions")))
+    assert "(local)" in text
+    assert "change against local 2 sessions" in text
+
+
+def test_published_figures_stand_beside_ours_and_judge_nothing() -> None:
+    """A figure of this chip, checkpoint and modality is shown with its source; others are not."""
+    figure = Figure("Fake CPU", None, "mlxcel", "nano", "text", 82.0, 83.5, "raw", "table 1")
+    others = (
+        replace(figure, chip="Other CPU", low=7.0, high=7.0),
+        replace(figure, modality="image", low=8.0, high=8.0),
+    )
+    page = Publication(
+        1, "p", "someone/repo #1", "https://example.org", "June 2026", "x", {"raw": "x"}, (figure, *others)
+    )
+    made = report(compared(), published=(page,))
+    assert [(one.workload, one.tokps) for one in made.references] == [(WORKLOAD, "82.0 to 83.5")]
+    assert made.references[0].source == "someone/repo #1, table 1, June 2026"
+    assert made.rows == report(compared()).rows
+
+
+def test_heading_names_chip_and_stack() -> None:
+    """A report cut out of a log still says where its numbers are from."""
+    heading = report(compared()).heading
+    for part in ("cpu-fake-2c", "mlx 0.32.4", "mlx-vlm 0.7.10", "0123456789ab"):
+        assert part in heading

@@ -1,0 +1,192 @@
+import argparse
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.cli import history, history_measure
+from gemma3n_perf.cli.history_measure import Arena, exported, spread
+from gemma3n_perf.duel import record as duels
+from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.errors import ArmUnavailableError, BadConditionsError, PerfError, UsageError, WorkerFailedError
+from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.history import asv_files, upstream
+from tests.duel.arena import Arena as Fight
+from tests.duel.arena import noisy
+from tests.duel.duels import machine, opened
+from tests.fakes import CHIP, STACK, WORKLOAD, measurement
+from tests.history.replay import repository, write
+
+
+def parsed(*argv: object) -> argparse.Namespace:
+    """Read a command line as the program does."""
+    parser = argparse.ArgumentParser()
+    history.add_arguments(parser)
+    return parser.parse_args([str(one) for one in argv])
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[object]:
+    """Options that keep everything below a scratch folder."""
+    return ["--repo", tmp_path / "repo", "--baselines", tmp_path / "baselines", "--results", tmp_path / "results"]
+
+
+def arena(tmp_path: Path, fight: Fight, *, raises: PerfError | None = None) -> Arena:
+    """Return a machine of fakes to measure on."""
+    here = machine(fight, tmp_path / "baselines", raises=raises)
+    return Arena(lambda baselines, err: opened(here), dueling.duel)
+
+
+def stepped(tmp_path: Path, on: Chip = CHIP) -> list[str]:
+    """Write sessions of 16 commits, a third slower from the ninth on."""
+    hashes = repository(tmp_path / "repo", 16)
+    for place, commit in enumerate(hashes):
+        tpot_s = 0.02 * (1.3 if place >= 8 else 1.0) * (1 + 0.002 * (place % 3))
+        folder = tmp_path / "baselines" / on.chip_class
+        write(folder, place + 1, measurement(tpot_s=tpot_s), replace(STACK, commit=commit), on)
+    return hashes
+
+
+def test_import_and_steps_say_what_they_did(tmp_path: Path, places: list[object]) -> None:
+    """Twice the same, and nothing the second time."""
+    hashes = stepped(tmp_path)
+    (tmp_path / "baselines" / CHIP.chip_class / "0099_0123456789ab.json").write_text("{")
+    out = io.StringIO()
+    assert history.run(parsed("import", *places), out) == 0
+    assert "left out: 0099_0123456789ab.json" in out.getvalue()
+    assert "16 sessions: 16 results made" in out.getvalue()
+    out = io.StringIO()
+    assert history.run(parsed("steps", *places), out) == 0
+    assert f"{CHIP.chip_class} {WORKLOAD}: " in out.getvalue()
+    assert f"at {hashes[8][:12]}, suspected" in out.getvalue()
+    out = io.StringIO()
+    history.run(parsed("import", *places), out)
+    assert "0 results made, 0 added to, 16 as they were" in out.getvalue()
+
+
+def test_a_step_is_confirmed_by_a_duel_of_its_commits(tmp_path: Path, places: list[object]) -> None:
+    """The record is kept, the exit code is that of a loss, and the step is then confirmed."""
+    hashes = stepped(tmp_path)
+    out = io.StringIO()
+    code = history_measure.confirm(
+        parsed("confirm", *places), out, io.StringIO(), arena(tmp_path, Fight(noisy(effect=-0.23)))
+    )
+    assert code == 1
+    path = tmp_path / "baselines" / CHIP.chip_class / "history" / "steps" / f"{hashes[7][:12]}-{hashes[8][:12]}.json"
+    assert duels.read(path).arms == {"baseline": f"ref:{hashes[7]}", "candidate": f"ref:{hashes[8]}"}
+    out = io.StringIO()
+    history.run(parsed("steps", *places), out)
+    assert f"at {hashes[8][:12]}, confirmed" in out.getvalue()
+    again = io.StringIO()
+    assert history_measure.confirm(parsed("confirm", *places), again, io.StringIO(), arena(tmp_path, Fight())) == 0
+    assert "no step" in again.getvalue()
+
+
+def test_a_step_that_a_duel_does_not_find_is_refuted(tmp_path: Path, places: list[object]) -> None:
+    """Named by hand, with two commits."""
+    hashes = stepped(tmp_path)
+    named = parsed("confirm", hashes[7], hashes[8][:10], *places)
+    assert history_measure.confirm(named, io.StringIO(), io.StringIO(), arena(tmp_path, Fight(noisy()))) == 0
+    out = io.StringIO()
+    history.run(parsed("steps", *places), out)
+    assert "refuted" in out.getvalue()
+
+
+@pytest.mark.parametrize("commits", [["abc"], ["no-such-commit", "neither"]])
+def test_commits_that_are_none_are_refused(tmp_path: Path, places: list[object], commits: list[str]) -> None:
+    """Before anything is measured."""
+    repository(tmp_path / "repo", 2)
+    with pytest.raises(UsageError, match="commit"):
+        history_measure.confirm(
+            parsed("confirm", *commits, *places), io.StringIO(), io.StringIO(), arena(tmp_path, Fight())
+        )
+
+
+def follow(tmp_path: Path, places: list[object], fighting: Arena, *options: object) -> str:
+    """Follow releases of mlx and return what was said."""
+    out = io.StringIO()
+    argv = ("upstream", "--line", "mlx", "--workload", WORKLOAD, *options, *places)
+    assert history_measure.follow(parsed(*argv), out, io.StringIO(), fighting) == 0
+    return out.getvalue()
+
+
+def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) -> None:
+    """A file a version, newest first, and none measured twice."""
+    said = follow(tmp_path, places, arena(tmp_path, Fight(noisy(effect=-0.2))), "--versions", "0.31.0,0.31.2")
+    assert said.index("0.31.2") < said.index("0.31.0")
+    found, faults = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    assert faults == ()
+    assert {(one.version, one.verdict, one.released) for one in found} == {
+        ("0.31.0", "loss", "2026-02-27"),
+        ("0.31.2", "loss", "2026-04-21"),
+    }
+    assert all(one.effect == pytest.approx(-0.2, abs=0.02) and len(one.launches) >= 3 for one in found)
+    repository(tmp_path / "repo", 1)
+    out = io.StringIO()
+    history.run(parsed("import", *places), out)
+    assert "2 results of releases" in out.getvalue()
+    assert len(asv_files.result_files(tmp_path / "upstream" / "results")) == 2
+    again = follow(tmp_path, places, arena(tmp_path, Fight()), "--versions", "0.31.0,0.31.2")
+    assert again.count("has a record") == 2
+
+
+def test_a_release_that_cannot_be_built_is_a_recorded_result(tmp_path: Path, places: list[object]) -> None:
+    """And the next one is tried."""
+    raises = ArmUnavailableError("no wheel of mlx==0.30.0")
+    said = follow(tmp_path, places, arena(tmp_path, Fight(), raises=raises), "--versions", "0.30.0,0.30.1")
+    assert said.count("not-measured") == 2
+    found, _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    assert [one.failure for one in found] == ["no wheel of mlx==0.30.0"] * 2
+
+
+def test_a_release_that_cannot_be_loaded_is_a_recorded_result(tmp_path: Path, places: list[object]) -> None:
+    """With the worker's words."""
+    fight = Fight(raises={("candidate", "load"): WorkerFailedError("cannot import mlx_vlm")})
+    follow(tmp_path, places, arena(tmp_path, fight), "--versions", "0.30.0")
+    (found,), _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    assert "cannot import mlx_vlm" in (found.failure or "")
+
+
+def test_a_bad_moment_is_not_the_releases_fault(tmp_path: Path, places: list[object]) -> None:
+    """Nothing is recorded, and it is said how to go on."""
+    fight = Fight(raises={("candidate", "block"): BadConditionsError("a compiler ran beside it")})
+    said = follow(tmp_path, places, arena(tmp_path, fight), "--versions", "0.30.0")
+    assert "no record: try again" in said
+    assert upstream.read_class(tmp_path / "baselines", CHIP.chip_class) == ((), ())
+
+
+def test_the_time_is_kept(tmp_path: Path, places: list[object]) -> None:
+    """No point is started after it is up."""
+    said = follow(tmp_path, places, arena(tmp_path, Fight()), "--versions", "0.30.0,0.30.1", "--time", "-1")
+    assert "the time is up: 2 left" in said
+
+
+def test_releases_must_be_said(tmp_path: Path, places: list[object]) -> None:
+    """From one on, or by name."""
+    with pytest.raises(UsageError, match="which releases"):
+        follow(tmp_path, places, arena(tmp_path, Fight()))
+
+
+def test_points_are_spread_with_both_ends() -> None:
+    """Evenly, and all where there are few."""
+    assert spread(["a", "b", "c", "d", "e"], 3) == ["a", "c", "e"]
+    assert spread(["a", "b"], 5) == ["a", "b"]
+    assert spread(["a", "b"], 1) == ["b"]
+    with pytest.raises(UsageError):
+        spread(["a"], 0)
+
+
+def test_a_commit_is_taken_from_a_local_clone(tmp_path: Path) -> None:
+    """As a folder of its tree; one that is not there is named."""
+    clone = tmp_path / "clone"
+    repository(clone, 1)
+    (clone / "setup.py").write_text("")
+    who = ("git", "-C", str(clone), "-c", "user.name=s", "-c", "user.email=s@localhost")
+    run_command((*who, "add", "setup.py"), 60.0)
+    run_command((*who, "commit", "--quiet", "-m", "c"), 60.0)
+    commit = run_command((*who, "rev-parse", "HEAD"), 60.0).out.strip()
+    assert [one.name for one in exported(clone, commit, tmp_path, run_command).iterdir()] == ["setup.py"]
+    with pytest.raises(UsageError, match="has no commit"):
+        exported(tmp_path / "clone", "f" * 40, tmp_path, run_command)

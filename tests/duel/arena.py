@@ -1,0 +1,175 @@
+"""Stand-ins for a duel: workers whose blocks take what the test says, on a clock that only they move."""
+
+import random
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.duel.tools import Tools
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.hardware.placement import Placement
+from gemma3n_perf.hardware.types import Conditions, Fault, Stack
+from tests.decode.fakes import FakeClock
+from tests.fakes import STACK
+
+LOADED = wire.Loaded("forged:1", "prompt:1", 40, 64, None)
+
+
+def arm(name: str, text: str = "here", *, planted: float = 0.0, packages: tuple[object, ...] = ("1", "1")) -> ReadyArm:
+    """Return an arm that is ready to start."""
+    return ReadyArm(name, text, ("python",), {}, "mlx_vlm", planted, (text, *packages), packages)
+
+
+ARMS = (arm("baseline"), arm("candidate"))
+
+
+@dataclass
+class FakeWorker:
+    """One running arm of an arena."""
+
+    arena: "Arena"
+    arm: ReadyArm
+    launch: int
+    asked: list[wire.Request] = field(default_factory=list)
+    closed: bool = False
+    greeted: bool = False
+    planted: dict[str, float] = field(default_factory=dict)
+
+    def send(self, request: wire.Request) -> None:
+        """Take a request; two blocks at once are never asked for."""
+        self.asked.append(request)
+        if isinstance(request, wire.Block):
+            assert self.arena.active is None, "two arms were active at once"
+            self.arena.active = request.slot or self.arm.name
+
+    def receive(self, timeout_s: float) -> wire.Reply:
+        """Answer, letting the time of the answer pass."""
+        assert not self.closed
+        if not self.greeted:
+            self.greeted = True
+            self.arena.fail(self.arm.name, "hello")
+            spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
+            return wire.Hello(spoken, 1 + self.launch, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
+        request = self.asked[-1]
+        name = getattr(request, "slot", "") or self.arm.name
+        if isinstance(request, wire.Block):
+            assert self.arena.active == name
+            self.arena.active = None
+        self.arena.fail(name, type(request).__name__.lower())
+        match request:
+            case wire.Load():
+                self.planted[name] = request.planted
+                return self.arena.loaded.get(name, LOADED)
+            case wire.Prepare():
+                self.arena.clock.passes(self.arena.start_s)
+                return wire.Prepared(self.arena.tokens.get(name, "tokens:1"))
+            case wire.Block(steps):
+                self.arena.blocks.append((self.launch, name))
+                tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
+                told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
+                tpot = sum(told) / len(told) if told else tpot
+                self.arena.clock.passes(steps * tpot)
+                return wire.Timed(steps * tpot, tpot, told)
+            case _:
+                raise AssertionError(f"unexpected {request}")
+
+    def close(self) -> None:
+        """End."""
+        self.closed = True
+        self.arena.active = None
+
+
+@dataclass
+class Arena:
+    """Where fake workers fight. ``contended`` says whether the n-th block (from 0) counts as disturbed, ``used_s`` what
+    the threads of a process have used; ``cores`` keeps where they are held. ``steps_s`` makes the steps of a block that
+    workers tell, all but ``silent`` ones.
+    """
+
+    tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
+    start_s: float = 1.0
+    contended: Callable[[int], bool] = lambda block: False
+    raises: dict[tuple[str, str], PerfError] = field(default_factory=dict)
+    from_launch: int = 0
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    loaded: dict[str, wire.Loaded] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    protocols: dict[str, int] = field(default_factory=dict)
+    seed: int = 1
+    clock: FakeClock = field(default_factory=FakeClock)
+    workers: list[FakeWorker] = field(default_factory=list)
+    blocks: list[tuple[int, str]] = field(default_factory=list)
+    active: str | None = None
+    slept: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    probed: int = 0
+    used_s: Callable[[int], dict[int, float]] = lambda pid: {}
+    steps_s: Callable[[float], tuple[float, ...]] = lambda tpot: ()
+    silent: frozenset[str] = frozenset()
+    cores: dict[int, Set[int]] = field(default_factory=dict)
+
+    def spawn(self, arm: ReadyArm) -> FakeWorker:
+        """Start a worker."""
+        self.workers.append(FakeWorker(self, arm, len(self.workers) // 2))
+        return self.workers[-1]
+
+    def fail(self, name: str, when: str) -> None:
+        """Raise what the test has put here, once enough launches have gone well."""
+        if (len(self.workers) - 1) // 2 >= self.from_launch and (name, when) in self.raises:
+            raise self.raises[name, when]
+
+    def start(self) -> None:
+        """Begin an interval of the probe."""
+
+    def stop(self) -> Conditions:
+        """Tell whether the block was contended."""
+        self.probed += 1
+        return Conditions(steal=0.5 if self.contended(self.probed - 1) else 0.0)
+
+    @staticmethod
+    def faults(conditions: Conditions) -> tuple[Fault, ...]:
+        """Find fault with a steal of a half."""
+        return (Fault("steal", "the hypervisor took 50 %", "find another machine"),) if conditions.steal else ()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.slept.append(seconds)
+        self.clock.passes(seconds)
+
+    @property
+    def tools(self) -> Tools:
+        """What a duel is given."""
+        return Tools(
+            self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append,
+            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1)),
+        )  # fmt: skip
+
+
+def noisy(effect: float = 0.0, launch_sd: float = 0.004, block_sd: float = 0.02, seed: int = 7) -> Callable[..., float]:
+    """Return seconds per token around 20 ms: a candidate ``effect`` faster, launches and blocks that scatter."""
+    rng = random.Random(seed)
+    offsets: dict[tuple[str, int], float] = {}
+
+    def tpot_s(name: str, launch: int) -> float:
+        offset = offsets.setdefault((name, launch), rng.gauss(0.0, launch_sd / 2**0.5))
+        faster = 1 + effect if name == "candidate" else 1.0
+        return 0.02 / faster * (1 + offset) * (1 + rng.gauss(0.0, block_sd))
+
+    return tpot_s
+
+
+def stalling(share: float = 0.06, seed: int = 8) -> Callable[[float], tuple[float, ...]]:
+    """Return five steps of a block, of which a share stalls for as long as one to four more."""
+    rng = random.Random(seed)
+    return lambda tpot: tuple(
+        tpot * (1 + rng.gauss(0.0, 0.01) + (rng.random() < share) * rng.uniform(1.0, 4.0)) for _ in range(5)
+    )
+
+
+def with_version(**changes: Any) -> Stack:
+    """Return the fake stack with other versions."""
+    return replace(STACK, **changes)

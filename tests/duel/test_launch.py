@@ -1,0 +1,290 @@
+from collections import Counter
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel.launch import Launch, LaunchPlan, measure, warm_up
+from gemma3n_perf.duel.startup import started
+from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job
+from gemma3n_perf.errors import (
+    BadConditionsError,
+    InvalidError,
+    NotComparableError,
+    OutOfMemoryError,
+    WorkerFailedError,
+)
+from tests.duel.arena import ARMS, LOADED, Arena, arm, with_version
+
+JOB = Job("nano/text/pp40-tg64", "nano", "/root")
+PLAN = LaunchPlan(6, 20)
+DROP, TAIL = BlockLayout().drop, BlockLayout().tail
+FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))
+
+
+def launch(arena: Arena, plan: LaunchPlan = PLAN) -> Launch:
+    """Start both arms and measure."""
+    with started(ARMS, JOB, arena.tools) as running:
+        found = measure(running, plan, arena.tools, session=0, start_s=1.0)["candidate"]
+    assert isinstance(found, Launch)
+    return found
+
+
+def test_every_pair_has_a_block_of_each_arm_in_random_order() -> None:
+    """Neither arm is always first, and each has as many blocks."""
+    found = launch(Arena())
+    assert len(found.pairs) == 20
+    assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
+    firsts = Counter(pair[0].arm for pair in found.pairs)
+    assert min(firsts.values()) >= 4
+    assert len(found.tpot_s("baseline")) == len(found.tpot_s("candidate")) == 20
+
+
+def test_the_record_keeps_which_block_was_whose() -> None:
+    """An arm that is slower is slower in the record."""
+    found = launch(Arena(tpot_s=lambda name, launch: {"baseline": 0.02, "candidate": 0.03}[name]))
+    assert set(found.tpot_s("baseline")) == {0.02}
+    assert set(found.tpot_s("candidate")) == {0.03}
+    assert found.seconds == pytest.approx(20 * 6 * 0.05)
+
+
+def test_the_record_keeps_the_steps_of_each_block() -> None:
+    """Those of an arm whose worker tells none are missed in both."""
+    steps = (0.01, 0.02, 0.03)
+    found = launch(Arena(steps_s=lambda tpot: steps))
+    assert found.step_s("baseline") == found.step_s("candidate") == (steps,) * 20
+    found = launch(Arena(steps_s=lambda tpot: steps, silent=frozenset({"candidate"})))
+    assert found.step_s("baseline") == found.step_s("candidate") == ()
+    assert found.tpot_s("candidate") == (0.02,) * 20
+
+
+def test_which_arm_is_started_first_is_drawn() -> None:
+    """Over launches with different draws, each comes first."""
+    firsts = {launch(Arena(seed=seed), LaunchPlan(6, 1)).started_first for seed in range(8)}
+    assert firsts == {"baseline", "candidate"}
+
+
+def test_both_arms_are_told_to_load_before_either_is_waited_for() -> None:
+    """Loading takes the time of the slower arm, not of both."""
+    arena = Arena()
+    with started(ARMS, JOB, arena.tools):
+        assert [type(worker.asked[0]) for worker in arena.workers] == [wire.Load, wire.Load]
+        loads = [worker.asked[0] for worker in arena.workers]
+        assert loads[0] == wire.Load("nano/text/pp40-tg64", "nano", "/root", "mlx_vlm", 0.0)
+
+
+def test_a_contended_block_is_discarded_with_its_pair_and_repeated() -> None:
+    """The pair is kept apart with its faults, its time counts as measuring, and the pauses grow."""
+    arena = Arena(contended=lambda block: block in (2, 4, 7))
+    found = launch(arena, LaunchPlan(6, 5))
+    assert len(found.pairs) == 5
+    assert [[block.faults for block in pair] for pair in found.discarded] == [
+        [("steal",), ()],
+        [("steal",), ()],
+        [(), ("steal",)],
+    ]
+    assert found.seconds == pytest.approx(8 * 2 * 6 * 0.02)
+    assert arena.slept == pytest.approx([0.1, 0.2, 0.4])
+
+
+def test_a_machine_that_is_never_quiet_is_given_up() -> None:
+    """After as many discards as patience allows, with the reason and its remedy; the workers are gone."""
+    arena = Arena(contended=lambda block: True)
+    with pytest.raises(BadConditionsError, match="steal") as caught:
+        launch(arena)
+    assert caught.value.remedy == "find another machine"
+    assert all(worker.closed for worker in arena.workers)
+
+
+def test_workers_end_with_their_launch() -> None:
+    """Whatever happens inside."""
+    arena = Arena(raises={("candidate", "prepare"): OutOfMemoryError("no room")})
+    with pytest.raises(OutOfMemoryError), started(ARMS, JOB, arena.tools):
+        pass
+    assert [worker.closed for worker in arena.workers] == [True, True]
+
+
+@pytest.mark.parametrize("what", ["checkpoint_digest", "prompt_digest", "prompt_tokens", "generated_tokens"])
+def test_arms_that_do_different_work_are_not_compared(what: str) -> None:
+    """The error names what differs."""
+    other = msgspec.structs.replace(LOADED, **{what: 7 if what.endswith("tokens") else "other"})
+    arena = Arena(loaded={"candidate": other})
+    with pytest.raises(NotComparableError, match=what.replace("_", " ")), started(ARMS, JOB, arena.tools):
+        pass
+
+
+def test_other_tokens_on_the_same_versions_are_invalid() -> None:
+    """A fast wrong answer is no answer."""
+    arena = Arena(tokens={"candidate": "tokens:2"})
+    with pytest.raises(InvalidError, match="different greedy tokens"), started(ARMS, JOB, arena.tools):
+        pass
+
+
+def test_other_tokens_on_other_versions_are_noted() -> None:
+    """Versions may round differently; the duel goes on and says so."""
+    arena = Arena(tokens={"candidate": "tokens:2"}, stacks={"candidate": with_version(mlx="0.32.3")})
+    with started(ARMS, JOB, arena.tools) as running:
+        assert "different greedy tokens" in running.notes["candidate"][0]
+        assert running.sides["candidate"].stack.mlx == "0.32.3"
+
+
+def test_other_sources_of_one_version_may_differ_in_tokens() -> None:
+    """A branch of mlx-vlm often still carries the version of its release."""
+    arms = (arm("baseline"), arm("candidate", packages=("1", "~/mlx-vlm")))
+    arena = Arena(tokens={"candidate": "tokens:2"})
+    with started(arms, JOB, arena.tools) as running:
+        assert running.notes["candidate"]
+
+
+def test_a_worker_of_another_protocol_is_refused() -> None:
+    """Before it is asked for anything."""
+    arena = Arena()
+    tools = arena.tools
+
+    class Old:
+        """Greets in another protocol."""
+
+        asked: list[wire.Request] = []  # noqa: RUF012
+
+        def send(self, request: wire.Request) -> None:
+            """Keep it."""
+            self.asked.append(request)
+
+        def receive(self, timeout_s: float) -> wire.Reply:
+            """Greet."""
+            return wire.Hello(99, 1, {})
+
+        def close(self) -> None:
+            """End."""
+
+    with (
+        pytest.raises(WorkerFailedError, match="protocol 99"),
+        started(ARMS, JOB, replace(tools, spawn=lambda arm: Old())),
+    ):
+        pass
+    assert Old.asked == []
+
+
+def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
+    """At least five tokens that count and three hundredths of a second, never more steps than the workload has."""
+    asked: list[tuple[float, float]] = []
+
+    def pairs(pair_s: float, start_s: float) -> int:
+        asked.append((pair_s, start_s))
+        return 9
+
+    for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 8 + TAIL), (0.0004, 64, 64), (1.5, 4, 4)):
+        arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
+        with started(ARMS, JOB, arena.tools) as running:
+            plan, _ = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
+        assert plan == LaunchPlan(steps, 9)
+        assert asked[-1][0] == pytest.approx(2 * steps * tpot_s)
+
+
+def test_a_pace_once_settled_stays() -> None:
+    """Launches of one duel are alike."""
+    arena = Arena()
+    with started(ARMS, JOB, arena.tools) as running:
+        assert warm_up(running, arena.tools, 64, PLAN, 0.0, lambda pair_s, start_s: 1)[0] is PLAN
+
+
+@pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
+def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) -> None:
+    """A commit whose worker knows no tail is timed as it can be, and so is the arm beside it."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
+    with started(ARMS, JOB, arena.tools) as running:
+        measure(running, LaunchPlan(7, 2), arena.tools, session=0, start_s=1.0)
+    blocks = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
+    assert len(blocks) == 4
+    assert {(block.steps, block.drop, block.tail) for block in blocks} == {(7, DROP, tail)}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "block"), [(wire.PROTOCOL, wire.Block(1, 0, 0, built=True)), (3, wire.Block(3, 0, 0))]
+)
+def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -> None:
+    """There dispatch takes as long as computing, so nothing is left out; beside an older commit, blocks are longer."""
+    arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
+    tools = replace(arena.tools, cut=ON_CPU)
+    with started(ARMS, JOB, tools) as running:
+        plan, _ = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
+        measure(running, plan, tools, session=0, start_s=1.0)
+    blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
+    assert blocks == {block}
+
+
+def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:
+    """Once warm, and the record of the launch says so; arms of one process have the same cores anyway."""
+    for arms, held in ((ARMS, True), (FIELD[:2], False)):
+        readings = iter(range(100))
+        arena = Arena(used_s=lambda pid, n=readings: {10 * pid: next(n)})  # type: ignore[misc]
+        with started(arms, JOB, arena.tools) as running:
+            plan, seen = warm_up(running, arena.tools, 64, PLAN, 0.0, lambda pair_s, start_s: 1)
+            found = measure(running, plan, arena.tools, session=0, start_s=1.0, held=seen)[arms[1].name]
+        assert isinstance(found, Launch)
+        assert found.held is held
+        assert set(map(frozenset, arena.cores.values())) == ({frozenset({1})} if held else set())
+
+
+def test_short_blocks_share_the_conditions_of_their_stretch() -> None:
+    """Counters of a few hundredths of a second tell nothing, so they are read around as many pairs as take longer."""
+    short, long = Arena(tpot_s=lambda name, launch: 0.005), Arena(tpot_s=lambda name, launch: 0.1)
+    found = launch(short, LaunchPlan(6, 10))
+    assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
+    launch(long, LaunchPlan(6, 10))
+    assert (short.probed, long.probed) == (4, 20)
+
+
+def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:
+    """Three pairs of 60 ms are read as one: all go, and the launch ends with as many pairs as it should."""
+    arena = Arena(tpot_s=lambda name, launch: 0.005, contended=lambda stretch: stretch == 1)
+    found = launch(arena, LaunchPlan(6, 10))
+    assert (len(found.pairs), len(found.discarded)) == (10, 3)
+    assert {block.faults for pair in found.discarded for block in pair} == {("steal",)}
+    assert found.seconds == pytest.approx(13 * 2 * 6 * 0.005)
+
+
+def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> None:
+    """Each candidate has a launch of its own, with blocks of the baseline that no other candidate was paired with."""
+    arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02))
+    with started(FIELD, JOB, arena.tools) as running:
+        found = measure(running, LaunchPlan(6, 8), arena.tools, session=0, start_s=1.0)
+    assert len(arena.workers) == 2
+    for name, tpot_s in (("1:x", 0.03), ("2:y", 0.03)):
+        one = found[name]
+        assert isinstance(one, Launch)
+        assert one.tpot_s("candidate") == pytest.approx([tpot_s] * 8)
+        assert set(one.tpot_s("baseline")) == {0.02}
+        assert len(one.pairs) == 8
+    timed = [name for _, name in arena.blocks]
+    assert Counter(timed) == {"baseline": 16, "1:x": 8, "2:y": 8}
+
+
+@pytest.mark.parametrize("when", ["load", "prepare", "block"])
+def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
+    """One fusion that raises costs the others nothing."""
+    arena = Arena(raises={("1:x", when): InvalidError("NaN")})
+    with started(FIELD, JOB, arena.tools) as running:
+        found = measure(running, LaunchPlan(6, 3), arena.tools, session=0, start_s=1.0)
+        failed = running.failures.get("1:x") or found["1:x"]
+    assert isinstance(failed, InvalidError)
+    assert isinstance(found["2:y"], Launch)
+
+
+def test_a_baseline_that_fails_ends_the_launch() -> None:
+    """Nothing can be compared with it."""
+    arena = Arena(raises={("baseline", "load"): OutOfMemoryError("none left")})
+    with pytest.raises(OutOfMemoryError), started(FIELD, JOB, arena.tools):
+        pass
+
+
+def test_tokens_may_differ_where_parity_decides() -> None:
+    """A near tie that another order of rounding turns is noted, not refused."""
+    arena = Arena(tokens={"1:x": "tokens:2"})
+    with started(FIELD, replace(JOB, tokens_may_differ=True), arena.tools) as running:
+        assert "parity" in running.notes["1:x"][0]
+        assert running.notes["2:y"] == ()
+    with started(FIELD, JOB, arena.tools) as running:
+        assert isinstance(running.failures["1:x"], InvalidError)
+        assert running.candidates == ("2:y",)

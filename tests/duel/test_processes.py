@@ -1,0 +1,137 @@
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel.processes import ProcessWorker
+from gemma3n_perf.errors import NonFiniteError, OutOfMemoryError, UsageError, WorkerFailedError
+from tests.duel.arena import arm
+
+HELLO = f'print(\'{{"type": "Hello", "protocol": {wire.PROTOCOL}, "pid": 1, "stack": {{}}}}\', flush=True)\n'
+
+
+def started(script: str, **environ: str) -> ProcessWorker:
+    """Start a Python script in place of a worker."""
+    return ProcessWorker(
+        replace(arm("candidate", "here+x"), argv=(sys.executable, "-S", "-c", script), environ=environ)
+    )
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended and was waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_lines_are_answers_however_they_arrive() -> None:
+    """Two answers in one piece, and one in two pieces, are each read once."""
+    worker = started(
+        "import sys, time\n"
+        + HELLO
+        + HELLO
+        + 'sys.stdout.write(\'{"type": "Prepared",\'); sys.stdout.flush(); time.sleep(0.05)\n'
+        + 'print(\'"token_digest": "x"}\', flush=True); sys.stdin.readline()'
+    )
+    assert isinstance(worker.receive(5), wire.Hello)
+    assert isinstance(worker.receive(5), wire.Hello)
+    assert worker.receive(5) == wire.Prepared("x")
+    worker.close()
+
+
+def test_the_environment_is_set_before_the_start() -> None:
+    """A knob is there when the process begins."""
+    worker = started(
+        'import os\nprint(\'{"type": "Prepared", "token_digest": "\' + os.environ[\'KNOB\'] + \'"}\')', KNOB="7"
+    )
+    assert worker.receive(5) == wire.Prepared("7")
+    worker.close()
+
+
+def test_a_hang_is_killed_with_its_last_words() -> None:
+    """The process and its children are gone, and the error says what it last said."""
+    worker = started("import sys, time\nprint('deep in a kernel', file=sys.stderr, flush=True)\ntime.sleep(60)")
+    time.sleep(0.2)
+    with pytest.raises(WorkerFailedError, match=r"did not answer within 0 s and was killed.*deep in a kernel"):
+        worker.receive(0.1)
+    assert gone(worker._process.pid)
+    worker.close()
+
+
+def test_a_crash_is_told_with_its_exit_code_and_last_words() -> None:
+    """A traceback on standard error is part of the answer."""
+    worker = started("raise SystemExit('the library was not found')")
+    with pytest.raises(WorkerFailedError, match=r"here\+x ended with exit code 1.*the library was not found"):
+        worker.receive(5)
+    worker.close()
+
+
+def test_a_segmentation_fault_names_its_signal() -> None:
+    """What no exception reports is reported too."""
+    worker = started(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
+    with pytest.raises(WorkerFailedError, match="killed by signal 11"):
+        worker.receive(5)
+    worker.close()
+
+
+def test_the_kernels_kill_is_out_of_memory() -> None:
+    """Nobody here sends SIGKILL, so it was the kernel."""
+    worker = started(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
+    with pytest.raises(OutOfMemoryError, match="as when memory runs out"):
+        worker.receive(5)
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("NonFiniteError", NonFiniteError),
+        ("UsageError", UsageError),
+        ("Exception", WorkerFailedError),
+        ("os", WorkerFailedError),
+    ],
+)
+def test_a_workers_error_is_raised_here(kind: str, error: type[Exception]) -> None:
+    """By its name, where that names an error of this suite."""
+    worker = started(f'print(\'{{"type": "Failed", "kind": "{kind}", "found": "it broke"}}\')')
+    with pytest.raises(error, match=r"here\+x: it broke"):
+        worker.receive(5)
+    worker.close()
+
+
+def test_an_answer_of_another_protocol_is_a_failure() -> None:
+    """A line that is no answer ends the conversation with what it was."""
+    worker = started("print('Loading weights')")
+    with pytest.raises(WorkerFailedError, match="Loading weights"):
+        worker.receive(5)
+    worker.close()
+
+
+def test_closing_ends_a_worker_that_listens_and_one_that_does_not() -> None:
+    """A worker that ignores everything is killed, with its group."""
+    polite = started(HELLO + "import sys; sys.stdin.readline()")
+    polite.receive(5)
+    polite.close()
+    assert polite._process.returncode == 0
+
+
+def test_what_cannot_be_started_is_named() -> None:
+    """A missing interpreter is a failure of that worker."""
+    with pytest.raises(WorkerFailedError, match="cannot be started"):
+        ProcessWorker(replace(arm("candidate"), argv=(str(Path("/no/such/python")),)))
+
+
+def test_last_words_name_nobodys_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end in records, which are committed."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    worker = started("import sys; print('No such file: /home/somebody/.cache/x', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(WorkerFailedError, match=r"No such file: ~/\.cache/x"):
+        worker.receive(10.0)
+    worker.close()

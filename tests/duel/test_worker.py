@@ -1,0 +1,127 @@
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.errors import NonFiniteError
+from tests.decode.fakes import fake_session
+
+LOADED = wire.Loaded("forged:1", "prompt:1", 40, 64, None)
+
+
+class Sessions:
+    """Decode sessions over a fake engine."""
+
+    def __init__(self, **engine: Any) -> None:
+        self.session, self.engine = fake_session(**engine)
+
+    def load(self, request: wire.Load) -> tuple[wire.Loaded, Any]:
+        """Hand out the session."""
+        if request.source == "missing":
+            raise RuntimeError("[malloc] Unable to allocate 9 bytes")
+        return LOADED, self.session
+
+    def protocol(self) -> int:
+        """Speak the newest."""
+        return wire.PROTOCOL
+
+    def stack(self) -> dict[str, Any]:
+        """Return a stack of one field."""
+        return {"mlx": "1"}
+
+
+def talk(sessions: wire.Sessions, *requests: wire.Request | bytes) -> list[wire.Reply]:
+    """Return the answers to a conversation."""
+    lines = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in requests]
+    replies: list[wire.Reply] = []
+    wire.serve(lines, replies.append, sessions)
+    return replies
+
+
+def load(source: str = "nano") -> wire.Load:
+    """Return a request to load."""
+    return wire.Load("nano/text/pp40-tg64", source, "/root", "mlx_vlm", 0.0)
+
+
+def test_a_worker_says_hello_loads_prepares_and_times() -> None:
+    """Every request has one answer, in order, and Quit ends it."""
+    replies = talk(Sessions(), load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Quit(), wire.Block(7, 1, 1))
+    assert [type(one) for one in replies] == [wire.Hello, wire.Loaded, wire.Prepared, wire.Timed]
+    assert replies[0] == wire.Hello(wire.PROTOCOL, replies[0].pid, {"mlx": "1"})  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("host_s", "step_s"), [(0.004, 0.010), (0.012, 0.010)])
+def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
+    """What is left takes the slower of host and device, as decode does for ever; the ends take more and less."""
+    whole, inner = (
+        talk(Sessions(host_s=host_s, step_s=step_s), load(), wire.Block(7, ends, ends))[-1] for ends in (0, 1)
+    )
+    assert isinstance(whole, wire.Timed)
+    assert isinstance(inner, wire.Timed)
+    assert inner.tpot_s == pytest.approx(max(host_s, step_s))
+    assert whole.tpot_s * 7 == pytest.approx(whole.seconds)
+    assert inner.seconds == pytest.approx(whole.seconds)
+    assert whole.tpot_s != pytest.approx(inner.tpot_s)
+
+
+def test_the_steps_that_count_are_told_where_they_are_several() -> None:
+    """Each by itself; their mean is the block's time per token."""
+    sessions = Sessions(host_s=0.001, step_s=0.004)
+    several, single = talk(sessions, load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Block(3, 1, 1))[-2:]
+    assert isinstance(several, wire.Timed)
+    assert isinstance(single, wire.Timed)
+    assert len(several.step_s) == 5
+    assert sum(several.step_s) / 5 == pytest.approx(several.tpot_s)
+    assert single.step_s == ()
+
+
+def test_every_block_starts_from_the_same_position() -> None:
+    """The KV cache is rewound before each."""
+    sessions = Sessions()
+    talk(sessions, load(), *[wire.Block(4, 1, 1)] * 3)
+    assert sessions.engine.rewinds == 3
+    assert sessions.engine.steps == 12
+
+
+def test_tokens_that_change_between_blocks_are_invalid() -> None:
+    """A rerun that decodes other tokens is told by its named error, and the worker lives on."""
+    sessions = Sessions()
+    talk(sessions, load(), wire.Block(4, 1, 1))
+    sessions.engine.token_at = lambda position: position
+    replies = talk(sessions, load(), wire.Block(4, 1, 1), wire.Block(4, 1, 1))
+    assert [one.kind for one in replies if isinstance(one, wire.Failed)] == ["InvalidError", "InvalidError"]
+
+
+def test_a_named_error_keeps_its_parts() -> None:
+    """Kind, fact, expectation and remedy travel to the other side."""
+    replies = talk(Sessions(finite=True), load(), wire.Prepare())
+    assert isinstance(replies[-1], wire.Prepared)
+    broken = Sessions()
+    broken.engine.finite = False
+    assert talk(broken, load(), wire.Prepare())[-1] == wire.Failed(
+        "NonFiniteError", "1 of 8 logits are NaN or infinite"
+    )
+    named = wire.failed(NonFiniteError("x", expected="y", remedy="z"))
+    assert named == wire.Failed("NonFiniteError", "x", "y", "z")
+
+
+def test_a_failed_allocation_is_out_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """MLX has no type of its own for it; its words decide, and the traceback goes to standard error."""
+    failed = talk(Sessions(), load("missing"))[-1]
+    assert isinstance(failed, wire.Failed)
+    assert failed.kind == "OutOfMemoryError"
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_is_no_request_is_answered_too() -> None:
+    """A line that does not parse, and a block before anything is loaded, are failures and no crash."""
+    replies = talk(Sessions(), b"{}", b"nonsense", wire.Block(4, 1, 1), load())
+    assert [type(one).__name__ for one in replies] == ["Hello", "Failed", "Failed", "Failed", "Loaded"]
+
+
+def test_the_conversation_is_one_json_object_a_line() -> None:
+    """Every message names its type, so that another version can tell what it does not know."""
+    sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
+    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", "built": False}

@@ -1,0 +1,223 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate import admission as gating
+from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate.change import FUSIONS, Touched, touched
+from gemma3n_perf.gate.git import Repository, changed_files_text
+from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.store import admitted
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch, edited
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Scratch:
+    """Return a repository of two fusions."""
+    return Scratch(tmp_path / "repo")
+
+
+@pytest.fixture
+def repository(scratch: Scratch) -> Repository:
+    """Return it as the gate asks it."""
+    return Repository(scratch.root, run_command)
+
+
+def ruled(scratch: Scratch, *evidence: Path, base: str | None = None) -> gating.AdmissionResult:
+    """Rule on a scratch repository."""
+    here = scratch.checkout()
+    policy = gate_policy_file.read(scratch.baselines / gate_policy_file.NAME)
+    return gating.gate(
+        gating.AdmissionRequest(evidence, base), here, policy, touched(base, here) if base else Touched()
+    )
+
+
+def test_changes_are_committed_changed_and_new_files(scratch: Scratch, repository: Repository) -> None:
+    """From where HEAD left the base, whatever the base did since; odd names are names."""
+    scratch.git("checkout", "--quiet", "-b", "change")
+    scratch.write("docs/zwei Wörter.md", "new")
+    scratch.save("a page")
+    scratch.write("docs/page.md", "changed")
+    scratch.write("docs/untracked.md", "new")
+    scratch.git("checkout", "--quiet", "main", "--", ".")
+    scratch.write("docs/page.md", "changed")
+    assert set(repository.changed("main")) == {"docs/zwei Wörter.md", "docs/page.md", "docs/untracked.md"}
+
+
+def test_what_the_base_did_since_is_no_change(scratch: Scratch, repository: Repository) -> None:
+    """A branch answers for itself."""
+    scratch.git("checkout", "--quiet", "-b", "change")
+    scratch.git("checkout", "--quiet", "main")
+    scratch.write(str(FUSIONS / "kernels.py"), "# the base's own")
+    scratch.save("on main")
+    scratch.git("checkout", "--quiet", "change")
+    assert repository.changed("main") == ()
+
+
+def test_a_moved_file_is_two_changes(scratch: Scratch, repository: Repository) -> None:
+    """A module that was renamed is gone and new."""
+    scratch.git("mv", str(FUSIONS / "kernels.py"), str(FUSIONS / "blocks.py"))
+    scratch.save("renamed")
+    assert set(repository.changed(scratch.commit)) == {str(FUSIONS / "kernels.py"), str(FUSIONS / "blocks.py")}
+
+
+def test_a_base_without_common_history_is_named(scratch: Scratch, repository: Repository) -> None:
+    """As in a shallow clone; an option in its place is no commit."""
+    scratch.git("checkout", "--quiet", "--orphan", "other")
+    scratch.save("alone")
+    with pytest.raises(UsageError, match="shares no history"):
+        repository.changed("main")
+    for base in ("no-such", "--output=x", ""):
+        with pytest.raises(UsageError, match="no such commit"):
+            repository.changed(base)
+
+
+def test_outside_git_nothing_is_guessed(tmp_path: Path) -> None:
+    """A folder that is no checkout has no answer."""
+    outside = Repository(tmp_path, run_command)
+    with pytest.raises(UsageError):
+        outside.changed("main")
+    assert not outside.holds("1" * 40)
+
+
+def test_history_holds_ancestors_alone(scratch: Scratch, repository: Repository) -> None:
+    """Not a sibling, not a child."""
+    scratch.git("checkout", "--quiet", "-b", "side")
+    side = scratch.save("side")
+    scratch.git("checkout", "--quiet", "main")
+    here = scratch.save("main")
+    assert repository.holds(here)
+    assert repository.holds(scratch.commit)
+    assert not repository.holds(side)
+
+
+def test_files_outside_the_checkout_have_not_changed(scratch: Scratch, repository: Repository, tmp_path: Path) -> None:
+    """Git cannot tell of them, and their digest does."""
+    kernels = scratch.write(str(FUSIONS / "kernels.py"), "# changed")
+    scratch.save("kernels")
+    assert repository.changed_since(scratch.commit, [tmp_path / "x.py"]) == ()
+    assert repository.changed_since(scratch.commit, [kernels, tmp_path / "x.py"]) == (str(FUSIONS / "kernels.py"),)
+
+
+def test_changed_files_in_words() -> None:
+    """A few by name, the rest by number."""
+    assert changed_files_text(["a/b.py"]) == "b.py"
+    assert changed_files_text([f"{name}.py" for name in "abcde"]) == "a.py, b.py, c.py and 2 more"
+
+
+def test_modules_in_folders_of_the_fusions_count(scratch: Scratch) -> None:
+    """A kernel two folders down is still a source of those that import it."""
+    scratch.sources.modules[GEGLU] = ("compiled_geglu.py", "deep/kernels/inner.py")
+    scratch.write(str(FUSIONS / "deep/kernels/inner.py"), "# one")
+    kept = scratch.save("a kernel")
+    scratch.write(str(FUSIONS / "deep/kernels/inner.py"), "# two")
+    assert ruled(scratch, base=kept).names == (GEGLU,)
+
+
+def test_a_module_that_no_fusion_uses_touches_none(scratch: Scratch) -> None:
+    """The registry itself is not a source of any; nothing is refused for it."""
+    scratch.write(str(FUSIONS / "registry.py"), "# changed")
+    answer = ruled(scratch, base="main")
+    assert (answer.ruling, answer.exit_code) == (None, 0)
+
+
+def test_a_removed_fusion_is_noted(scratch: Scratch) -> None:
+    """There is nothing left to measure."""
+    (scratch.root / FUSIONS / "compiled_geglu.py").unlink()
+    del scratch.sources.modules[GEGLU]
+    answer = ruled(scratch, base="main")
+    assert answer.exit_code == 0
+    assert any("compiled_geglu.py is no longer there" in note for note in answer.notes)
+
+
+def test_a_changed_policy_is_noted(scratch: Scratch) -> None:
+    """A reviewer should see who moved the goal."""
+    policy = scratch.baselines / "policy.toml"
+    policy.write_text(policy.read_text().replace("0.005", "0.004"))
+    answer = ruled(scratch, base="main")
+    assert answer.notes == ("this change also edits the gate's policy",)
+
+
+def test_an_admission_edited_by_hand_is_judged(scratch: Scratch) -> None:
+    """What it claims needs evidence like anything else."""
+    admitted.write(scratch.baselines, BIG, (ALTUP, GEGLU))
+    answer = ruled(scratch, base="main")
+    assert answer.exit_code == 4
+    assert answer.names == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
+
+
+def test_removed_evidence_is_missed(scratch: Scratch) -> None:
+    """Else an inconvenient record could be taken away; with its fusion it may go, and so may an unused composition."""
+    path = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))[1]
+    both = scratch.put(scratch.evidence(BIG, f"{ALTUP}+{GEGLU}"))[0]
+    kept = scratch.save("evidence")
+    both.unlink()
+    assert ruled(scratch, base=kept).exit_code == 0
+    path.unlink()
+    assert ruled(scratch, base=kept).exit_code == 4
+    for name in ("stacked_altup.py", "kernels.py"):
+        (scratch.root / FUSIONS / name).unlink()
+    (scratch.baselines / BIG / "fusions" / f"{ALTUP}.json").unlink()
+    del scratch.sources.modules[ALTUP]
+    assert ruled(scratch, base=kept).exit_code == 0
+
+
+def test_other_files_of_the_baselines_are_no_evidence(scratch: Scratch) -> None:
+    """Sessions, noise and profiles lie beside it."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    for name in ("0001_0123456789ab.json", "profile.json"):
+        scratch.write(f"baselines/{BIG}/{name}", "{}")
+    assert ruled(scratch).exit_code == 0
+
+
+def test_a_folder_of_files_alone_is_searched(scratch: Scratch, tmp_path: Path) -> None:
+    """As CI's artifacts come."""
+    for number, path in enumerate(scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))):
+        target = tmp_path / str(number) / path.name
+        target.parent.mkdir()
+        path.rename(target)
+    assert ruled(scratch, tmp_path / "0", tmp_path / "1").exit_code == 0
+
+
+def test_nothing_is_written_where_nothing_was_admitted(scratch: Scratch) -> None:
+    """And a refused fusion leaves the admission as it was."""
+    path = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))[0]
+    edited(path, lambda tree: tree.update(verdict="loss"))
+    answer = ruled(scratch)
+    assert gating.admit(answer, scratch.baselines) == ()
+    assert not (path.parent / "admitted.json").exists()
+
+
+def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:
+    """In a process of its own, from the command's own module."""
+    scratch.write("docs/page.md", "two")
+    script = (
+        "import argparse, datetime as dt, sys; from pathlib import Path\n"
+        "from gemma3n_perf.cli import gate\n"
+        "from gemma3n_perf.gate.change import Checkout\n"
+        "from gemma3n_perf.gate.git import Repository; from gemma3n_perf.hardware.shell import run_command\n"
+        "root = Path(sys.argv[1]); ask = lambda: sys.exit('the fusions were imported')\n"
+        "gate.checkout = lambda baselines: Checkout(\n"
+        "    Repository(root, run_command), root / 'baselines', ask, dt.date(2026, 7, 1))\n"
+        "parser = argparse.ArgumentParser(); gate.add_arguments(parser)\n"
+        "code = gate.run(parser.parse_args(['--base', 'main']), sys.stdout)\n"
+        "heavy = ('mlx', 'mlx_vlm', 'numpy', 'scipy', 'matplotlib')\n"
+        "print(code, sorted(name for name in sys.modules if name in heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(scratch.root)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.splitlines() == ["nothing to gate: this change touches no fusion", "0 []"], done.stderr
+
+
+def test_the_committed_policy_is_one() -> None:
+    """It reads, and every class it requires is asked for workloads and has a runner."""
+    policy = gate_policy_file.read(CHECKOUT / "baselines" / gate_policy_file.NAME)
+    assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m17s1-2c"}
+    assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64",)
+    assert all("self-hosted" in policy.classes[name].runner for name in policy.required)

@@ -1,0 +1,76 @@
+"""Checks in processes of their own: a real one over nano, and processes that end, hang or answer nonsense."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.gate.check_processes import CheckProcesses, at_once
+from gemma3n_perf.gate.facts import Checked
+from gemma3n_perf.gate.session import CheckSpec
+from tests.decode import fakes
+from tests.fakes import CHIP
+
+WORKLOAD = "nano/text/pp40-tg64"
+
+
+def answered(script: str, *wanted: CheckSpec, limit_s: float = 60.0) -> list[Checked]:
+    """Check with a process that runs ``script``."""
+    return CheckProcesses(CHIP, Path(), argv=(sys.executable, "-c", script), limit_s=limit_s)(wanted)
+
+
+def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two fusions, one of them off: the graph of each, in the order asked for."""
+    notes: list[str] = []
+    checks = CheckProcesses(CHIP, fakes.nano_root(tmp_path_factory.getbasetemp()), note=notes.append)
+    off, knob = checks([CheckSpec("cuda-step", False, WORKLOAD), CheckSpec("ops-per-buffer", True, WORKLOAD)])
+    assert off.dispatch is not None
+    assert (off.dispatch.changed, off.parity) == ({}, None)
+    assert knob.dispatch is not None
+    assert knob.dispatch.knobs
+    assert notes[-1].endswith("2 of 2")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended its process with SIGSEGV"),
+        (
+            "import sys; sys.exit('no such kernel')",
+            "ended its process with exit code 1; its last words: no such kernel",
+        ),
+        ("print('[{]')", "answered what is no record"),
+        ("import time; time.sleep(60)", "did not end within 0.5 s"),
+    ],
+)
+def test_a_fusion_that_breaks_its_process_has_its_answer(script: str, said: str) -> None:
+    """For each of its checkpoints, and nobody else's."""
+    wanted = (CheckSpec("a", True, WORKLOAD), CheckSpec("a", True, "e2b-4bit/text/pp320-tg64"))
+    limit_s = 0.5 if "sleep" in script else 60.0
+    found = answered(script, *wanted, limit_s=limit_s)
+    assert [one.checkpoint for one in found] == ["nano", "e2b-4bit"]
+    assert all(said in str(one.failure) for one in found), found
+
+
+def test_a_checkpoint_at_fault_is_no_fusions_failure(tmp_path: Path) -> None:
+    """It is raised by its own name, as everywhere, and no record blames the fusion."""
+    missing = CheckSpec("compiled-geglu", True, "nowhere-to-be-found/text/pp40-tg64")
+    with pytest.raises(PerfError, match="nowhere-to-be-found"):
+        CheckProcesses(CHIP, tmp_path)([missing])
+
+
+def test_last_words_name_nobodys_folders() -> None:
+    """They are kept in records, which are committed."""
+    (found,) = answered(f"import sys; sys.exit({str(Path.home() / 'secret.py')!r})", CheckSpec("a", True, WORKLOAD))
+    assert str(found.failure).endswith("~/secret.py")
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "room"), [(2, 25, 1), (16, 85, 5), (16, 150, 5), (32, 85, 5), (12, 24, 1), (8, None, 1)]
+)
+def test_as_many_at_once_as_there_is_room_for(cores: int, gigabytes: int | None, room: int) -> None:
+    """Cores and the device's memory both bound it, and there is always room for one."""
+    chip = replace(CHIP, memory_bytes=None if gigabytes is None else gigabytes * 10**9)
+    assert at_once(chip, cores) == room

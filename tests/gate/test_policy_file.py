@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate import policy_file as file
+from tests.gate.evidence_files import BIG, NANO, POLICY, SMALL
+
+
+def read(tmp_path: Path, text: str) -> object:
+    """Read a policy of such text."""
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return file.read(path)
+
+
+def test_a_policy_reads_as_it_is_written(tmp_path: Path) -> None:
+    """Defaults stand for what is left out."""
+    policy = file.read(_write(tmp_path, f'[gate]\nrequired = ["{SMALL}"]\n[classes.{SMALL}]\nworkloads = ["{NANO}"]\n'))
+    assert (policy.required, policy.classes[SMALL].workloads, policy.classes[SMALL].runner) == ((SMALL,), (NANO,), ())
+    assert (policy.minimum_effect, policy.max_age_days, policy.sessions, policy.memory) == (0.005, 90, 2, 1.1)
+    assert (policy.mlx, policy.mlx_vlm) == (None, None)
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def test_versions_can_be_pinned(tmp_path: Path) -> None:
+    """By mlx and mlx_vlm; whole numbers will do for factors."""
+    policy = file.read(_write(tmp_path, POLICY.replace("[gate]", '[gate]\nmlx = "0.32.4"\nmemory = 1\n')))
+    assert (policy.mlx, policy.memory) == ("0.32.4", 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "next_"),
+    [
+        ("required =", "require =", "[gate] 'require' is not known", "did you mean 'required'?"),
+        ("max_age_days", "maxage_days", "[gate] 'maxage_days' is not known", "did you mean 'max_age_days'?"),
+        (f"[classes.{BIG}]", "[classes.fake-cpu]", "class 'fake-gpu' is required", "did you mean"),
+        ("runner =", "runners =", f"[classes.{BIG}] 'runners' is not known", "did you mean 'runner'?"),
+        ("[gate]", "[gate]\nfoo = 1", "[gate] 'foo' is not known", ""),
+        ("= 90", "= true", "[gate] max_age_days = True", ""),
+        ("= 90", "= 90.5", "[gate] max_age_days = 90.5", ""),
+        ("= 0.005", "= nan", "minimum_effect = nan", ""),
+        (f'"{NANO}"', "3", f"[classes.{SMALL}] workloads = [3]", ""),
+        (f'["{NANO}"]', f'"{NANO}"', f"[classes.{SMALL}] workloads = ", ""),
+        (f'["{NANO}"]', "[]", f"[classes.{SMALL}]: workloads []", ""),
+        ("[gate]", "gate = 3\n[other]", "'other' is not known", ""),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str, next_: str) -> None:
+    """The file, the key, and the nearest that is known."""
+    assert old in POLICY
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, POLICY.replace(old, new))
+    assert "policy.toml" in str(caught.value)
+    assert said in str(caught.value)
+    assert next_ in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[gate", b""])
+def test_what_is_no_policy_is_named(tmp_path: Path, data: bytes) -> None:
+    """Not text, not TOML, nothing at all."""
+    path = tmp_path / "policy.toml"
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"policy\.toml"):
+        file.read(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """With the option that names another."""
+    with pytest.raises(UsageError, match="--policy FILE"):
+        file.read(tmp_path / "nowhere.toml")

@@ -1,0 +1,258 @@
+import datetime as dt
+import random
+from dataclasses import replace
+
+import pytest
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate.facts import Checked, Dispatch, EvidenceFacts, Objection, Parity, Ruling, WorkloadFacts
+from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
+from gemma3n_perf.gate.rule import best, judge_session, parts, rule
+from gemma3n_perf.stats.estimates import LaunchEstimate
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.spread import noise_floor
+from gemma3n_perf.stats.verdicts import Verdict
+
+TODAY = dt.date(2026, 7, 1)
+A, B = "class-a", "class-b"
+WORK = "nano/text/pp40-tg64"
+POLICY = GatePolicy(required=(A, B), classes={A: ClassPolicy((WORK,)), B: ClassPolicy((WORK,))})
+
+
+def duel(
+    effects: tuple[float, ...], workload: str = WORK, *, each: int = 4, sd: float = 0.003, seed: int = 1
+) -> WorkloadFacts:
+    """Return a duel of sessions with such effects, in log units."""
+    rng = random.Random(seed)
+    launches = [
+        LaunchEstimate(effect + rng.gauss(0.0, sd), 6.0, 0.001, 20, session)
+        for session, effect in enumerate(effects)
+        for _ in range(each)
+    ]
+    return WorkloadFacts(workload, tuple(launches), 60.0)
+
+
+def facts(fusion: str = "f", chip_class: str = A, *duels: WorkloadFacts, **changes: object) -> EvidenceFacts:
+    """Return sound evidence, of a win of 5 % unless duels are given."""
+    checked = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True), 1.0, True)
+    made = EvidenceFacts(
+        f"{chip_class}/{fusion}.json",
+        fusion,
+        chip_class,
+        TODAY,
+        False,
+        ("1", "1"),
+        duels or (duel((0.05, 0.05)),),
+        (checked,),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def ruled(*evidence: EvidenceFacts, policy: GatePolicy = POLICY) -> Ruling:
+    """Rule on all fusions there is evidence of."""
+    return rule(list(dict.fromkeys(one.fusion for one in evidence)), evidence, policy, today=TODAY)
+
+
+def words(ruling: Ruling) -> list[str]:
+    """The table's verdicts."""
+    return [cell.word for cell in ruling.cells]
+
+
+def test_a_win_everywhere_enters() -> None:
+    """With its effect on each class."""
+    found = ruled(facts(), facts("f", B))
+    assert found.admitted
+    assert found.exit_code == 0
+    assert found.decisions[0].wins.keys() == {A, B}
+    assert found.decisions[0].wins[A] == pytest.approx(0.051, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("effects", "word", "code"),
+    [
+        ((-0.05, -0.05), "loss", 1),
+        ((0.0, 0.0), "no-change", 1),
+        ((0.05,), "not-measured", 4),
+        ((0.08, 0.002), "inconclusive", 3),
+    ],
+)
+def test_one_class_that_does_not_win_refuses(effects: tuple[float, ...], word: str, code: int) -> None:
+    """By its own verdict and exit code."""
+    found = ruled(facts(), facts("f", B, duel(effects)))
+    assert (words(found), found.exit_code) == (["win", word], code)
+    assert not found.decisions[0].wins
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ("invalid loss not-measured inconclusive", 5),
+        ("loss not-measured inconclusive", 1),
+        ("no-change inconclusive", 1),
+        ("not-measured inconclusive", 4),
+        ("inconclusive", 3),
+        ("", 0),
+    ],
+)
+def test_the_most_severe_refusal_decides(verdicts: str, code: int) -> None:
+    """5 before 1 before 4 before 3, whatever came first."""
+    reasons = tuple(Objection(Verdict(word), "", "") for word in reversed(verdicts.split()))
+    decision = replace(ruled(facts()).decisions[0], reasons=reasons)
+    ruling = Ruling((decision,), ())
+    assert ruling.exit_code == code
+    assert " ".join(ruling.verdicts) == verdicts
+
+
+def test_all_cells_are_one_family() -> None:
+    """What is shown alone need not be shown among many: Holm over every cell of the run."""
+    scattered = [LaunchEstimate(0.03 + offset, 6.0, 0.001, 20, n) for n in (0, 1) for offset in (-0.009, 0.0, 0.009)]
+    thin = facts("f", A, WorkloadFacts(WORK, tuple(scattered), 60.0))
+    policy = replace(POLICY, required=(A,))
+    noise = [facts(f"g{i}", A, duel((0.0, 0.0), each=3, sd=0.02, seed=i)) for i in range(60)]
+    alone, among = ruled(thin, policy=policy).cells[0], ruled(thin, *noise, policy=policy).cells[0]
+    assert (alone.verdict, among.verdict) == (Verdict.WIN, Verdict.INCONCLUSIVE)
+
+
+def test_unchanged_fusions_hardly_ever_enter() -> None:
+    """400 fusions that change nothing, on a class of 0.6 % between launches: Holm keeps each family's claims away."""
+    one_class = replace(POLICY, required=(A,))
+    entered = 0
+    for seed in range(40):
+        family = [facts(f"f{i}", A, duel((0.0, 0.0), sd=0.006, seed=97 * seed + i)) for i in range(10)]
+        entered += sum(one.admitted for one in ruled(*family, policy=one_class).decisions)
+    assert entered <= 1
+
+
+def test_a_session_is_judged_by_itself_on_one_side() -> None:
+    """Its only question is whether the win is there again."""
+    launches = duel((0.02,)).launches
+    once = judge_session(launches, Policy())
+    assert once.verdict is Verdict.WIN
+    assert once.level == pytest.approx(0.9)
+    assert judge_session(launches[:1], Policy()).verdict is Verdict.INCONCLUSIVE
+    assert judge_session((), Policy()).effect is None
+
+
+def test_a_noise_floor_raises_the_threshold() -> None:
+    """A win of 2 % is none on a class where the same code differs by 3 %."""
+    floor = noise_floor([(0.03, 0.031), (-0.03, -0.029), (0.03, 0.03)], TODAY)
+    small = facts("f", A, duel((0.02, 0.02)))
+    policy = replace(POLICY, required=(A,))
+    assert rule(["f"], [small], policy, today=TODAY).admitted
+    assert not rule(["f"], [small], policy, today=TODAY, noise={A: floor}).admitted
+
+
+def test_a_broken_off_duel_is_not_judged_by_what_it_had() -> None:
+    """It has the verdict it broke off with."""
+    lost = replace(duel((0.05, 0.05)), failure=Objection(Verdict.INVALID, "tokens differ", "mend it"))
+    found = ruled(facts(), facts("f", B, lost))
+    assert (words(found), found.exit_code) == (["win", "invalid"], 5)
+
+
+def test_every_objection_is_stated_and_the_worst_decides() -> None:
+    """Stale and wrong is wrong, and both are said."""
+    wrong = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(False, True, "step 3"), 1.0, True)
+    old = facts("f", A, date=TODAY - dt.timedelta(days=91), checked=(wrong,))
+    found = ruled(old, facts("f", B))
+    assert found.exit_code == 5
+    assert "stale: measured 91 days ago" in found.cells[0].reason
+    assert "outputs are wrong: step 3" in found.cells[0].reason
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(0, True), (90, True), (91, False)])
+def test_age_counts_in_days(age: int, fresh: bool) -> None:
+    """The last day of the policy's age still counts."""
+    date = TODAY - dt.timedelta(days=age)
+    assert ruled(facts(date=date), facts("f", B)).admitted is fresh
+
+
+def test_a_knob_may_leave_the_graph_alone_and_a_fusion_may_not() -> None:
+    """What is declared the same must set something; what is declared changed must change."""
+    policy = replace(POLICY, required=(A,))
+
+    def with_dispatch(dispatch: Dispatch) -> bool:
+        checked = Checked("nano", dispatch, Parity(True, True), 1.0, True)
+        return ruled(facts(checked=(checked,)), policy=policy).admitted
+
+    assert with_dispatch(Dispatch((9, 9), knobs={"MLX_MAX_OPS_PER_BUFFER": "9"}, same=True))
+    assert not with_dispatch(Dispatch((9, 9), same=True))
+    assert not with_dispatch(Dispatch((9, 9), knobs={"MLX_MAX_OPS_PER_BUFFER": "9"}))
+
+
+def test_nan_in_the_figures_of_a_passed_parity_is_invalid() -> None:
+    """Whatever the record calls it."""
+    for bad in ({"error": float("nan")}, {"steps": [0.1, float("inf")]}):
+        checked = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True, figures=bad), 1.0, True)
+        assert ruled(facts(checked=(checked,)), facts("f", B)).exit_code == 5
+
+
+def test_a_memory_ratio_that_is_no_number_is_too_large() -> None:
+    """NaN is above every bound."""
+    checked = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True), float("nan"), True)
+    assert ruled(facts(checked=(checked,)), facts("f", B)).exit_code == 5
+
+
+def test_pinned_versions_are_asked_for() -> None:
+    """Where the policy names them."""
+    found = ruled(facts(), facts("f", B), policy=replace(POLICY, mlx="2"))
+    assert found.exit_code == 4
+    assert "measured with mlx 1, and the policy asks for 2" in found.cells[0].reason
+
+
+def test_a_composition_answers_for_its_own_classes_and_its_parts() -> None:
+    """It enters where it wins and its parts have entered; the largest effect on a class is the best."""
+    singles = [facts(name, chip_class) for name in ("f", "g") for chip_class in (A, B)]
+    found = ruled(*singles, facts("f+g", A, duel((0.1, 0.1))))
+    assert found.admitted
+    assert (best(found, A), best(found, B)) == ("f+g", max("f", "g", key=lambda n: _wins(found, n)[B]))
+    alone = rule(["f", "f+g"], [*singles, facts("f+g", A, duel((0.1, 0.1)))], POLICY, today=TODAY)
+    assert [one.admitted for one in alone.decisions] == [True, False]
+    assert "its part g was not admitted" in alone.decisions[1].reasons[0].found
+
+
+def _wins(ruling: Ruling, name: str) -> dict[str, float]:
+    return next(one.wins for one in ruling.decisions if one.fusion == name)
+
+
+def test_a_composition_has_its_parts_refusal() -> None:
+    """A part that is wrong makes the composition invalid, not merely unmeasured."""
+    wrong = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(False, True, "x"), 1.0, True)
+    found = ruled(facts(), facts("f", B), facts("g", A, checked=(wrong,)), facts("g", B), facts("f+g", A))
+    assert found.decisions[2].reasons[-1].verdict is Verdict.INVALID
+
+
+def test_a_composition_without_evidence_is_not_measured() -> None:
+    """On every required class."""
+    found = rule(["f", "g", "f+g"], [], POLICY, today=TODAY)
+    assert found.exit_code == 4
+    assert len([cell for cell in found.cells if cell.fusion == "f+g"]) == 2
+
+
+def test_the_parts_of_a_name() -> None:
+    """A fusion's own name alone."""
+    assert (parts("f"), parts("f+g")) == (("f",), ("f", "g"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"required": ()}, "required classes"),
+        ({"required": (A, A)}, "required classes"),
+        ({"required": (A, "class-c")}, "class-c is required"),
+        ({"sessions": 1}, "sessions = 1"),
+        ({"max_age_days": 0}, "max_age_days = 0"),
+        ({"memory": 0.5}, "memory = 0.5"),
+        ({"minimum_effect": 0.0}, "minimum_effect = 0.0"),
+    ],
+)
+def test_a_policy_that_could_admit_anything_is_refused(changes: dict[str, object], said: str) -> None:
+    """When it is made."""
+    with pytest.raises(UsageError, match=said):
+        replace(POLICY, **changes)  # type: ignore[arg-type]
+
+
+def test_a_class_needs_workloads() -> None:
+    """Known ids, each once."""
+    for workloads in ((), (WORK, WORK), ("nano",)):
+        with pytest.raises(UsageError):
+            ClassPolicy(workloads)

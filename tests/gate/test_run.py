@@ -1,0 +1,140 @@
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pytest
+
+from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.errors import NotComparableError
+from gemma3n_perf.fusions.parity_rules import judge
+from gemma3n_perf.fusions.stepwise import Step
+from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate import record as store
+from gemma3n_perf.gate.checks import Checks
+from gemma3n_perf.gate.facts import Parity
+from gemma3n_perf.gate.run import Request, facts, run, usual
+from tests.decode import fakes
+from tests.duel.arena import Arena
+from tests.duel.duels import machine as arena_machine
+from tests.fakes import CHIP, WORKLOAD
+from tests.gate.evidence_files import POLICY, SMALL
+
+NAME = "compiled-geglu"
+
+
+def same(plain: Any, fused: Any) -> Parity:
+    """Stand in for the comparison of outputs."""
+    return Parity(True, True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dueling.Here:
+    """Return a machine on which every candidate takes 19 ms a token and the baseline 20, in an arena."""
+    arena = Arena(lambda name, launch: 0.02 if name == "baseline" else 0.019)
+    return replace(arena_machine(arena, tmp_path), root=fakes.nano_root(tmp_path_factory.getbasetemp()))
+
+
+def gathered(here: dueling.Here, baselines: Path, *names: str, **asked: Any) -> list[store.Evidence]:
+    """Run a session there and read its records back."""
+
+    @contextmanager
+    def opened(folder: Path | None, err: TextIO) -> Iterator[dueling.Here]:
+        yield here
+
+    check = Checks(here.chip, here.root, same)
+    kept = run(Request(names, **asked), baselines, sys.stderr, check=check, machine=opened, aside=baselines / "aside")
+    assert [path.name for _, path in kept] == [f"{name}.json" for name in names]
+    return [store.read(path) for _, path in kept]
+
+
+def test_a_session_writes_a_win_with_all_it_rests_on(here: dueling.Here, tmp_path: Path) -> None:
+    """Real checks of a real fusion on nano; duels of two sessions in an arena."""
+    (record,) = gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
+    assert record.verdict == "win", record.reason
+    assert {launch.session for launch in record.workloads[0].raw} == {0, 1}
+    assert record.workloads[0].judgement.effect == pytest.approx(0.02 / 0.019 - 1)
+    assert record.workloads[0].budget_s == 60.0
+    assert record.checked[0].dispatch is not None
+    assert record.checked[0].dispatch.seen
+    assert record.chip == CHIP
+
+
+def test_a_session_that_is_cut_off_leaves_what_it_measured(here: dueling.Here, tmp_path: Path) -> None:
+    """Interrupted in its fourth launch, it has a record of three, which no gate takes for a win."""
+    arena = here.tools.probe
+    assert isinstance(arena, Arena)
+
+    def slower(name: str, launch: int) -> float:
+        if launch == 3:
+            raise KeyboardInterrupt
+        return 0.02 if name == "baseline" else 0.019
+
+    arena.tpot_s = slower
+    with pytest.raises(KeyboardInterrupt):
+        gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
+    record = store.read(store.path_of(tmp_path, CHIP.chip_class, NAME))
+    assert len(record.workloads[0].raw) == 3
+    assert record.verdict == "not-measured"
+    assert "session" in record.reason
+
+
+def test_what_another_attempt_replaces_is_put_aside(here: dueling.Here, tmp_path: Path) -> None:
+    """Once in a run, before its first record; a first attempt replaces nothing."""
+    (first,) = gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
+    assert not (tmp_path / "aside").exists()
+    (second,) = gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
+    (kept,) = (tmp_path / "aside" / CHIP.chip_class).iterdir()
+    assert kept.name.startswith(f"{NAME}_")
+    assert store.read(kept) == first
+    assert store.read(store.path_of(tmp_path, CHIP.chip_class, NAME)) == second
+
+
+def test_a_fusion_that_is_off_here_has_its_proof(here: dueling.Here, tmp_path: Path) -> None:
+    """A knob for GPUs, on a CPU."""
+    (record,) = gathered(here, tmp_path, "ops-per-buffer", workloads=(WORKLOAD,))
+    assert not record.enabled
+    assert record.workloads == ()
+    assert "the decode graph is unchanged" in record.reason
+
+
+def test_the_policys_workloads_are_the_usual_ones(here: dueling.Here, tmp_path: Path) -> None:
+    """And elsewhere what suits the chip, one text for each checkpoint."""
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY.replace(SMALL, CHIP.chip_class))
+    assert usual(gate_policy_file.read(path), here) == (WORKLOAD,)
+    assert usual(None, here) == (WORKLOAD,)
+    gpu = replace(here, chip=replace(CHIP, vendor="nvidia"))
+    assert usual(None, gpu) == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")
+
+
+def test_a_class_that_may_hold_several_variants_has_no_evidence(here: dueling.Here, tmp_path: Path) -> None:
+    """It would stand for machines that were not measured."""
+    unknown = replace(here, chip=replace(CHIP, chip_class="cpu-fake-unknown"))
+    with pytest.raises(NotComparableError):
+        gathered(unknown, tmp_path, NAME, workloads=(WORKLOAD,))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("fused", "passed", "finite", "said"),
+    [(0.0, True, True, ""), (3.0, False, True, "a logit is off by 3 at position 501"), (math.nan, False, False, "NaN")],
+)
+def test_parity_is_told_to_the_gate(fused: float, passed: bool, finite: bool, said: str) -> None:
+    """Right, wrong beyond the window's edge, and NaN, with the figures as they were found."""
+    exact = np.tile(np.array([1.0, 2.0, 9.0], np.float32), (4, 1))
+    other = exact.copy()
+    other[1, 0] += fused
+    steps = [Step(500 + i, exact[i], other[i], 1e-4, 0.0, 1e-4) for i in range(4)]
+    found = judge(
+        steps, [], starts=(500,), perturbation=2.0**-20, own_type="float32", weights_changed=(), unfused_moved=0.0,
+        memory_ratio=1.0, leaked_bytes=0,
+    )  # fmt: skip
+    told = facts(found)
+    assert (told.passed, told.finite) == (passed, finite)
+    assert said in told.reason
+    assert list(told.figures["starts"]) == [500]

@@ -1,0 +1,153 @@
+"""The site in a real browser: headless Chromium, served from its folder, with nothing else to be reached."""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.history.building import build_site
+from gemma3n_perf.history.site_docs import write_documents
+from gemma3n_perf.history.site_page import STYLE
+from tests.history.replay import CPU
+from tests.history.test_building import a_history
+
+Opened = tuple[Page, list[str]]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A file server that logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Build a site and serve it on this machine."""
+    places = a_history(tmp_path_factory.mktemp("browser"))
+    build_site(places, run_command)
+    handler = functools.partial(Quiet, directory=str(places.site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Chromium: Debian's, or the one that playwright installed."""
+    with sync_playwright() as playwright:
+        root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=root)
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def opened(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Opened]:
+    """Open a window in one scheme; returns it and what goes wrong in it."""
+    wrong: list[str] = []
+    context = browser.new_context(color_scheme=request.param, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda one: None if one.url.startswith((address, "data:")) else wrong.append(one.url))
+    page.on("response", lambda one: wrong.append(f"{one.status} {one.url}") if one.status >= 400 else None)
+    yield page, wrong
+    context.close()
+
+
+def test_the_first_page_draws_its_plots(opened: Opened, address: str) -> None:
+    """Every plot has its size, its axis ticks rise from left to right, and nothing goes wrong or out."""
+    page, wrong = opened
+    page.goto(f"{address}index.html", wait_until="networkidle")
+    plots = page.locator("svg")
+    assert plots.count() == 3
+    for number in range(plots.count()):
+        box = plots.nth(number).bounding_box()
+        assert box is not None
+        assert box["width"] > 400
+        assert box["height"] > 60
+    first = plots.nth(0).locator("text.tick")
+    values = [float(one) for one in first.all_text_contents()]
+    assert values == sorted(values)
+    assert values[0] == 0
+    assert wrong == []
+
+
+def test_paper_and_ink_follow_the_scheme(opened: Opened, address: str) -> None:
+    """Dark paper has light ink, with a contrast that can be read."""
+    page, _ = opened
+    page.goto(f"{address}index.html")
+    colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+    paper, ink = (sum(int(part) for part in one[4:-1].split(",")) / 3 for one in colours)
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (paper < ink) == dark
+    assert abs(paper - ink) > 150
+
+
+def test_the_keyboard_reaches_everything(opened: Opened, address: str) -> None:
+    """First the way past the navigation, then links, plots and tables; each shows that it has the focus."""
+    page, _ = opened
+    page.goto(f"{address}index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.tagName + '.' + document.activeElement.className"))
+    assert {"A.", "DIV.plot", "DIV.wide"} <= reached
+
+
+def test_a_phone_shows_no_sideways_scrolling(browser: Browser, address: str) -> None:
+    """Wide plots and tables scroll in their own boxes."""
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto(f"{address}index.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_documents_fit_a_phone_too(browser: Browser, tmp_path: Path) -> None:
+    """All of this repository's own, whose tables are wide."""
+    pages = write_documents(Path(__file__).parents[2] / "docs", tmp_path)
+    (tmp_path / "site.css").write_text(STYLE)
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    widths = {}
+    for address, _ in pages:
+        page.goto((tmp_path / address).as_uri())
+        widths[address] = page.evaluate("document.documentElement.scrollWidth")
+    assert len(widths) > 15
+    assert {address: width for address, width in widths.items() if width > 390} == {}
+    context.close()
+
+
+def test_asvs_pages_draw_from_their_own_folder(opened: Opened, address: str) -> None:
+    """The list of benchmarks, a plot in seconds over commits, and the one regression: no error, no stranger asked."""
+    page, wrong = opened
+    page.goto(f"{address}asv/index.html", wait_until="networkidle")
+    page.wait_for_selector("#summarylist-body td")
+    assert "#summarylist" in page.url
+    assert "time per token" in page.inner_text("#summarylist-body")
+    page.goto(f"{address}asv/index.html#decode.track_time_per_token?machine={CPU}", wait_until="networkidle")
+    page.wait_for_selector("#main-graph canvas.flot-base")
+    labels = page.locator("#main-graph .flot-y-axis .flot-tick-label").all_text_contents()
+    milliseconds = [float(one) for one in labels]
+    assert milliseconds == sorted(milliseconds)
+    assert milliseconds[0] == 0
+    assert 25 <= milliseconds[-1] <= 40
+    page.goto(f"{address}asv/index.html#/regressions", wait_until="networkidle")
+    page.wait_for_selector("#regressions-body td")
+    assert "1.3" in page.inner_text("#regressions-body")
+    assert page.locator("#regressions-body tbody tr").count() == 1
+    page.goto(f"{address}upstream/index.html", wait_until="networkidle")
+    page.wait_for_selector("#summarylist-body td")
+    assert wrong == []

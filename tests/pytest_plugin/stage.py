@@ -1,0 +1,221 @@
+"""A stage for the plugin: the real conftest, bench files, store, judge and reports around a measuring that is told.
+
+What is replaced is what a test must not depend on: the chip, the stack, the machine's lock, the user's folders and
+the bench that would load a model. All else runs as it does for a user.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mlx.core  # noqa: F401  (pytester forgets what a run imports, and an extension module cannot be loaded twice)
+import pytest
+import pytest_benchmark.session
+from pytest_benchmark import plugin as pytest_benchmark_plugin
+from pytest_benchmark.utils import get_machine_id
+
+from gemma3n_perf.decode import graph
+from gemma3n_perf.decode.types import Graph, Measurement, Run
+from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.errors import ArmUnavailableError
+from gemma3n_perf.hardware.machine import measuring_lock
+from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.pytest_plugin import machine as pytest_machine
+from gemma3n_perf.pytest_plugin import session as pytest_session
+from gemma3n_perf.store import local
+from gemma3n_perf.store.files import file_stem
+from gemma3n_perf.store.session_file import encode
+from gemma3n_perf.workload.workload import Workload
+from tests.fakes import CHIP, STACK, document, measurement
+
+CHECKOUT = Path(__file__).parents[2]
+TEXT, LONG, IMAGE = "nano/text/pp40-tg64", "nano/text/pp140-tg64", "nano/image/pp296-tg64"
+WORKLOADS = (TEXT, LONG, IMAGE)
+GRAPH = Graph({"quantized_matmul": 74}, {"QuantizedMatmul": 74}, {"float32": 900}, 900, {"streamed": 30_000_000})
+TPOT_S = 0.01
+
+
+def scattered(spread: float) -> tuple[float, ...]:
+    """Return five sessions' seconds per token whose geometric mean is TPOT_S, ``spread`` apart from it at most."""
+    return tuple(TPOT_S * (1 + spread) ** step for step in (-1, -0.5, 0, 0.5, 1))
+
+
+@dataclass
+class Script:
+    """What the bench is to find: seconds per token, changes and errors by workload; graphs of a decode step."""
+
+    tpot_s: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    raises: dict[str, BaseException] = field(default_factory=dict)
+    graph: Graph = GRAPH
+    duel: BaseException = field(default_factory=lambda: ArmUnavailableError("this stage builds no arms"))
+    opened: int = 0
+    taken: list[str] = field(default_factory=list)
+
+
+class FakeBench:
+    """Stands in for ``measure.bench.Bench``: finds what its script says, and takes no time."""
+
+    def __init__(self, script: Script, *args: Any, planted: float, count_graph: Any, runs: int, **others: Any) -> None:
+        script.opened += 1
+        self._script = script
+        self._planted = planted
+        self._count_graph = count_graph
+        self._runs = runs
+
+    def prepare(self, workload: Workload) -> None:
+        """Raise what the script has for the workload."""
+        if str(workload) in self._script.raises:
+            raise self._script.raises[str(workload)]
+
+    def wanted(self, workload: Workload) -> int:
+        """Return what the command line asked for."""
+        return self._runs
+
+    def take_run(self, workload: Workload) -> Run:
+        """Return the next run."""
+        runs = self.measurement(workload).runs
+        self._script.taken.append(str(workload))
+        return runs[len(self._script.taken) % len(runs)]
+
+    def first_tokens(self, workload: Workload) -> int:
+        """Return how many prefills are timed."""
+        return 2
+
+    def take_first_token(self, workload: Workload) -> float:
+        """Return seconds of a prefill."""
+        return 0.1 * (1 + self._planted)
+
+    def measurement(self, workload: Workload) -> Measurement:
+        """Return what the script says of the workload, slowed as the real bench would."""
+        self.prepare(workload)
+        name = str(workload)
+        made = measurement(name, self._script.tpot_s.get(name, TPOT_S) * (1 + self._planted), planted=self._planted)
+        return replace(made, graph=self._count_graph(workload), **self._script.changes.get(name, {}))
+
+
+@dataclass
+class Stage:
+    """A checkout with the real plugin in it, on a fake chip."""
+
+    pytester: pytest.Pytester
+    patch: pytest.MonkeyPatch
+    script: Script = field(default_factory=Script)
+    chip: Chip = CHIP
+    stack: Stack = STACK
+
+    @property
+    def folder(self) -> Path:
+        """The checkout."""
+        return self.pytester.path
+
+    @property
+    def baselines(self) -> Path:
+        """The committed baselines of the stage's chip class."""
+        return self.folder / "baselines" / CHIP.chip_class
+
+    @property
+    def local_files(self) -> list[Path]:
+        """This machine's own session files."""
+        return sorted((self.folder / "data").rglob("*.json"))
+
+    @property
+    def lock(self) -> Path:
+        """The file that stands for the machine's lock."""
+        return self.folder / "measuring.lock"
+
+    def commit(self, spread: float = 0.002, workloads: tuple[str, ...] = WORKLOADS, **changes: Any) -> None:
+        """Commit a baseline of five sessions, ``changes`` in every measurement."""
+        for number, tpot_s in enumerate(scattered(spread), start=1):
+            made = [measurement(name, tpot_s, graph=GRAPH, **changes) for name in workloads]
+            self.baselines.mkdir(parents=True, exist_ok=True)
+            path = self.baselines / f"{number:04}_{file_stem(STACK)}.json"
+            path.write_bytes(encode(document(f"s{number}", *made)))
+
+    def run(self, *arguments: str) -> "Outcome":
+        """Run ``pytest perf/`` with more arguments."""
+        return self.command("perf/", *arguments)
+
+    def command(self, *arguments: str) -> "Outcome":
+        """Run ``pytest`` as typed."""
+        result = self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments, no_reraise_ctrlc=True)
+        return Outcome(int(result.ret), result.stdout.str(), result.stderr.str())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """All it said, with runs of spaces and line ends as one space."""
+        return " ".join((self.out + " " + self.err).split())
+
+    @property
+    def closing(self) -> str:
+        """The line that counts the workloads."""
+        found = [line for line in self.out.splitlines() if " workload" in line and line[:1].isdigit()]
+        return found[-1] if found else ""
+
+    def line(self, *words: str) -> str:
+        """Return the first line that holds all ``words``."""
+        return next((line for line in self.out.splitlines() if all(word in line for word in words)), "")
+
+
+def build(pytester: pytest.Pytester, patch: pytest.MonkeyPatch) -> Stage:
+    """Copy the plugin into ``pytester``'s folder and put the stand-ins in place."""
+    for name in ("pyproject.toml", "tests/conftest.py", "perf/conftest.py"):
+        _copy(CHECKOUT / name, pytester.path / name)
+    for source in sorted((CHECKOUT / "perf").glob("bench_*.py")):
+        _copy(source, pytester.path / "perf" / source.name)
+    (pytester.path / "cache" / "checkpoints" / "nano-v1").mkdir(parents=True)
+    stage = Stage(pytester, patch)
+    patch.setenv("GEMMA3N_PERF_CACHE", str(pytester.path / "cache"))
+    patch.setenv("COLUMNS", "100")
+    patch.delenv("PYTEST_ADDOPTS", raising=False)
+    patch.setattr(local, "data_folder", lambda: pytester.path / "data")
+    _replace(patch, stage)
+    return stage
+
+
+def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    patch.setattr(pytest_session, "detect", lambda: stage.chip)
+    patch.setattr(pytest_session, "current_stack", lambda repo: stage.stack)
+    patch.setattr(pytest_machine, "measuring_lock", partial(measuring_lock, stage.lock))
+    patch.setattr(pytest_machine, "keep_awake", _awake)
+    patch.setattr(pytest_machine, "Bench", partial(FakeBench, stage.script))
+    patch.setattr(graph, "count", lambda config, *, position: stage.script.graph)
+    patch.setattr(dueling, "machine", partial(_no_duel, stage.script))
+    # The session puts its own id in place for good; the second line is a second of asking the CPU its name.
+    patch.setattr(pytest_benchmark.session, "get_machine_id", get_machine_id)
+    patch.setattr(pytest_benchmark_plugin, "get_cpu_info", dict)
+
+
+def _no_duel(script: Script, *arguments: Any) -> NoReturn:
+    raise script.duel
+
+
+@contextmanager
+def _awake() -> Iterator[str]:
+    yield "kept awake by nobody"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return what a real session of its own process needs to stay inside ``folder``, see calm.py."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "perf")])
+    return kept | {"PYTHONPATH": path, "GEMMA3N_PERF_CACHE": str(folder / "cache"), "CALM_FOLDER": str(folder)}

@@ -1,0 +1,1 @@
+"""A pull request on this machine, from plan to comment: ``make rehearse``."""

@@ -1,0 +1,263 @@
+"""Pull requests from plan to comment, played on this machine by the steps of the workflow itself.
+
+Opinion: evidence is real wherever it can be. A fusion and its committed evidence are taken out of a scratch clone's
+base and proposed again, so the change under judgement is the one that was measured; what is planted is said so.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from gemma3n_perf.ci.classes import read_classes
+from gemma3n_perf.errors import NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.gate import record as store
+from gemma3n_perf.hardware.stack import suite_checkout
+from tests.rehearsal import github
+from tests.rehearsal.github import Clone, Comments
+from tests.rehearsal.steps import carry_out, read_steps
+
+WORKFLOW = Path(".github/workflows/gate.yml")
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A pull request to play: what the gate's job must exit with, and how its comment must begin.
+
+    ``plant`` changes a copy of each record (nothing is planted where it is None), ``lost`` loses one class's runner,
+    ``docs`` changes a page and nothing else, ``fork`` comes from one, ``approved`` dispatched for an older commit.
+    """
+
+    name: str
+    says: str
+    code: int
+    plant: Callable[[Tree], None] | None = None
+    planted: str = ""
+    lost: bool = False
+    docs: bool = False
+    fork: bool = False
+    approved: bool = False
+
+
+@dataclass
+class Stage:
+    """Where a scenario is played: clones of one checkout with ``fusion`` taken out of its base and proposed again."""
+
+    clone: Clone
+    fusion: str
+    base: str
+    head: str
+    records: Mapping[str, Path]
+    folder: Path
+
+
+def exchange_arms(record: Tree) -> None:
+    """Plant a loss: what the fused model took is told of the unfused one, and the other way round."""
+    other = {"baseline": "candidate", "candidate": "baseline"}
+    for workload in record["workloads"]:
+        for launch in workload["raw"]:
+            launch["first"] = other.get(launch.get("first"), launch.get("first"))
+            for block in (block for pair in launch["pairs"] for block in pair):
+                block["arm"] = other[block["arm"]]
+        for judged in (workload["judgement"], *workload["per_session"]):
+            if judged["effect"] is not None:
+                judged["effect"] = 1 / (1 + judged["effect"]) - 1
+
+
+def wrong_output(record: Tree) -> None:
+    """Plant a wrong result: the fused model's tokens differ."""
+    for one in record["checked"]:
+        if one["parity"] is not None:
+            one["parity"] |= {"passed": False, "reason": "planted: token 3 differs"}
+
+
+SCENARIOS = (
+    Scenario("admitted", "admitted: ", 0),
+    Scenario("loss", "refused: loss", 1, exchange_arms, "the arms of the evidence are exchanged"),
+    Scenario("missing-class", "refused: not-measured", 4, lost=True),
+    Scenario("wrong-output", "refused: invalid", 5, wrong_output, "parity fails in the evidence"),
+    Scenario("docs-only", "nothing to gate", 0, docs=True),
+    Scenario("fork", "not-measured: waiting for approval", 4, fork=True),
+    Scenario("fork-moved-on", "not-measured: waiting for approval", 4, fork=True, approved=True),
+)
+
+
+def rehearse(asked: Sequence[str], out: TextIO, source: Path | None = None) -> int:
+    """Play the scenarios asked for, or all, and print each comment. Returns 0 where each came out as it should, else 1.
+
+    Raises UsageError for an unknown scenario, NotMeasuredError where no fusion has evidence of every required class.
+    """
+    names = [one.name for one in SCENARIOS]
+    for name in asked:
+        if name not in names:
+            raise UsageError(f"scenario {name!r}", expected=f"one of {', '.join(names)}")
+    chosen = [one for one in SCENARIOS if not asked or one.name in asked]
+    source = source or suite_checkout()
+    if source is None:
+        raise UsageError("this package is not run from a git checkout", expected="a clone of the repository")
+    failed = []
+    with _stage(source) as stage, Comments().served() as api:
+        out.write(f"fusion {stage.fusion}, evidence of {', '.join(stage.records)}\n")
+        for scenario in chosen:
+            began = time.monotonic()
+            code, comment = play(scenario, stage, api)
+            title = comment.splitlines()[1].removeprefix("### ") if "\n" in comment else comment
+            right = code == scenario.code and title.startswith(scenario.says)
+            note = f"; planted: {scenario.planted}" if scenario.planted else ""
+            out.write(f"\n==== {scenario.name}: exit {code}, {time.monotonic() - began:.1f} s{note}\n{comment}")
+            if not right:
+                failed.append(scenario.name)
+                out.write(f"WRONG: expected exit {scenario.code} and a comment that says {scenario.says!r}\n")
+            out.flush()
+    out.write(f"\n{len(chosen) - len(failed)} of {len(chosen)} scenarios came out as they should\n")
+    return 1 if failed else 0
+
+
+def play(scenario: Scenario, stage: Stage, api: str) -> tuple[int, str]:
+    """Play one pull request; returns the gate job's exit code and the comment that was posted."""
+    folder = stage.folder / scenario.name
+    folder.mkdir()
+    head = _documented(stage) if scenario.docs else stage.head
+    for name, commit in (("trusted", stage.base), ("candidate", head)):
+        stage.clone.at(commit, folder / name)
+    variables = github.variables(folder, api) | _event(scenario, stage, folder, head)
+    known = {"github.token": "none", "github.event.pull_request.number": str(github.NUMBER)}
+    workflow = folder / "trusted" / WORKFLOW
+
+    def step(job: str, name: str) -> int:
+        ended = carry_out(read_steps(workflow, job)[name], folder, known, variables)
+        with (folder / "log").open("a", encoding="utf-8") as log:
+            log.write(f"{job}: {name}: {ended.code}\n{ended.said}\n")
+        return ended.code
+
+    if step("plan", "Plan") == 0:
+        lines = (folder / "outputs").read_text().splitlines()
+        known |= {f"needs.plan.outputs.{name}": value for name, _, value in (line.partition("=") for line in lines)}
+    known.setdefault("needs.plan.outputs.plan", "")
+    if known.get("needs.plan.outputs.state") == "measure":
+        _measured(scenario, stage, folder)
+        step("gate", "Judge by the rules of the branch it wants to enter")
+        github.installed(folder / "candidate")
+        code = step("gate", "Answer")
+    else:
+        code = step("gate", "Answer at once where nothing was measured")
+    (folder / "answer").mkdir(exist_ok=True)
+    text = folder / "comment.md"
+    if not text.is_file():
+        raise NotMeasuredError(f"{scenario.name} left no comment", remedy=(folder / "log").read_text()[-800:])
+    (folder / "answer" / "comment.md").write_text(text.read_text())
+    if step("comment", "Comment") != 0:
+        raise NotMeasuredError(f"{scenario.name}: not posted", remedy=(folder / "log").read_text()[-800:])
+    return code, text.read_text()
+
+
+def _event(scenario: Scenario, stage: Stage, folder: Path, head: str) -> dict[str, str]:
+    path = folder / "event.json"
+    if scenario.approved:
+        github.dispatch(path, folder / "pull.json", head, stage.base, stage.base)
+        return {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_EVENT_PATH": str(path)}
+    repo = "stranger/gemma3n" if scenario.fork else github.REPO
+    github.event(path, head, stage.base, head_repo=repo)
+    return {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(path)}
+
+
+def _documented(stage: Stage) -> str:
+    stage.clone.git("checkout", "--quiet", "--detach", stage.base)
+    page = stage.clone.root / "docs" / "glossary.md"
+    page.write_text(page.read_text() + "\nA corrected sentence.\n")
+    return stage.clone.save("a page is corrected")
+
+
+def _measured(scenario: Scenario, stage: Stage, folder: Path) -> None:
+    """Play the measuring jobs: their evidence was measured before, and is packed as they pack it."""
+    ends: dict[str, str | None] = dict.fromkeys(stage.records, "success")
+    for number, (chip_class, path) in enumerate(stage.records.items()):
+        if scenario.lost and number == 0:
+            ends[chip_class] = None
+            continue
+        if scenario.plant is not None:
+            path = _planted(path, scenario.plant, folder / "planted" / chip_class)
+        github.pack(folder / "artifacts", chip_class, stage.head, [path])
+    github.jobs(folder / "jobs.json", ends)
+
+
+def _planted(path: Path, plant: Callable[[Tree], None], folder: Path) -> Path:
+    record: Tree = msgspec.json.decode(path.read_bytes())
+    plant(record)
+    record["content_digest"] = store.content_digest(record)
+    folder.mkdir(parents=True)
+    made = folder / path.name
+    made.write_bytes(json.dumps(record).encode())
+    return made
+
+
+@contextmanager
+def _stage(source: Path) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="gemma3n-perf-rehearsal-") as name:
+        folder = Path(name)
+        clone = Clone.of(source, folder / "clone")
+        fusion, module = _proposed(clone)
+        required = [one.name for one in read_classes(clone.root / "baselines" / "policy.toml") if one.required]
+        kept = {chip_class: store.path_of(clone.root / "baselines", chip_class, fusion) for chip_class in required}
+        contents = {path: path.read_bytes() for path in (module, *kept.values())}
+        for path in contents:
+            path.unlink()
+        base = clone.save(f"before {fusion}")
+        for path, data in contents.items():
+            path.write_bytes(data)
+        head = clone.save(f"propose {fusion}")
+        records = {}
+        for chip_class, path in kept.items():
+            records[chip_class] = folder / "evidence" / chip_class / path.name
+            records[chip_class].parent.mkdir(parents=True)
+            records[chip_class].write_bytes(contents[path])
+        yield Stage(clone, fusion, base, head, records, folder)
+
+
+def _proposed(clone: Clone) -> tuple[str, Path]:
+    """Return the fusion to propose and its module: the first whose committed evidence of every required class wins."""
+    from gemma3n_perf.fusions import registry
+
+    baselines = clone.root / "baselines"
+    required = [one.name for one in read_classes(baselines / "policy.toml") if one.required]
+    package = Path(registry.__file__).parent
+    for name in registry.names():
+        paths = [store.path_of(baselines, chip_class, name) for chip_class in required]
+        if all(path.is_file() for path in paths) and _wins([store.read(path) for path in paths]):
+            module = Path(registry.get(name).file).relative_to(package)
+            return name, clone.root / "perf" / "gemma3n_perf" / "fusions" / module
+    raise NotMeasuredError(
+        f"no fusion has evidence of a win on every required class ({', '.join(required)})",
+        expected="committed evidence under baselines/<chip class>/fusions/",
+        remedy="measure one: pytest perf/ --fusion NAME, on a machine of each class",
+    )
+
+
+def _wins(records: Sequence[store.Evidence]) -> bool:
+    """Whether the records say so themselves. The gate forms its own view, and the rehearsal shows it."""
+    told = [one.judgement.verdict.value for record in records if record.enabled for one in record.workloads]
+    return bool(told) and set(told) == {"win"}
+
+
+def main(argv: Sequence[str], out: TextIO) -> int:
+    """Play the scenarios named, or all. A named error becomes its text and exit code."""
+    parser = argparse.ArgumentParser(prog="make rehearse", description=__doc__)
+    parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="default: all")
+    try:
+        return rehearse(parser.parse_args(argv).scenario, out)
+    except PerfError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], sys.stdout))

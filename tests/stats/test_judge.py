@@ -1,0 +1,320 @@
+"""The judge says what the launches show, no more, and the same every time."""
+
+import datetime as dt
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.stats.detectable import smallest_detectable
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
+from gemma3n_perf.stats.judge import Duel, judge, judge_many, should_stop
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.spread import NoiseFloor
+from gemma3n_perf.stats.verdicts import NoiseStatus, Verdict, invalid, not_measured
+
+DAY = dt.date(2026, 1, 1)
+POLICY = Policy()
+PATTERN = (0.6, -0.9, 0.3, -0.4, 1.1, -0.7, 0.2, -0.2, 0.8, -1.0, 0.5, -0.3)
+NOISE = NoiseFloor(0.002, 0.004, 60, 10, 0.003, DAY)
+
+
+def launches(effect: float, n: int = 12, sd: float = 0.008, seconds: float = 5.0) -> list[LaunchEstimate]:
+    """Launches around a true effect, scattered by a fixed pattern of mean near zero."""
+    return [LaunchEstimate(math.log1p(effect) + sd * PATTERN[i % 12], seconds) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict", "code"),
+    [(0.02, Verdict.WIN, 0), (-0.02, Verdict.LOSS, 1), (0.0, Verdict.NO_CHANGE, 0), (0.0075, Verdict.INCONCLUSIVE, 3)],
+)
+def test_verdict_and_exit_code_of_each_case(effect: float, verdict: Verdict, code: int) -> None:
+    """Above the threshold is a win, below a loss, inside the margin no change, across them nothing."""
+    found = judge(launches(effect), POLICY, budget_spent=True)
+    assert (found.verdict, found.exit_code) == (verdict, code)
+    assert found.effect == pytest.approx(effect, abs=1e-3)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < effect < found.high
+
+
+def test_change_within_the_margin_is_still_a_change() -> None:
+    """A whole interval between the minimum effect and the margin is a win or a loss, not no-change."""
+    for effect, verdict in ((0.008, Verdict.WIN), (-0.008, Verdict.LOSS)):
+        found = judge(launches(effect, sd=0.001), POLICY, budget_spent=True)
+        assert found.verdict is verdict
+        assert 0.005 < abs(found.low or 0) < 0.01
+        assert 0.005 < abs(found.high or 0) < 0.01
+
+
+def test_intervals_support_the_verdict() -> None:
+    """A decided verdict's reported interval lies where the verdict says; the deciding one is no narrower."""
+    for effect in (0.02, -0.02, 0.0, 0.1):
+        found = judge(launches(effect), POLICY, budget_spent=True)
+        assert None not in (found.low, found.high, found.bound_low, found.bound_high)
+        assert (found.bound_low or 0) <= (found.low or 0) <= (found.high or 0) <= (found.bound_high or 0)
+        inside = {
+            Verdict.WIN: (found.bound_low or 0) > 0.005,
+            Verdict.LOSS: (found.bound_high or 0) < -0.005,
+            Verdict.NO_CHANGE: (found.bound_low or 0) > -0.01 and (found.bound_high or 0) < 0.01,
+        }
+        assert inside[found.verdict]
+
+
+def test_inconclusive_interval_contradicts_no_verdict() -> None:
+    """An early look that the plain interval alone would have won reports the wider one, which did not win."""
+    found = judge(launches(0.02, 4), POLICY, budget_s=600)
+    won = judge(launches(0.02, 4), POLICY, budget_s=20, budget_spent=True)
+    assert (won.verdict, found.verdict) == (Verdict.WIN, Verdict.INCONCLUSIVE)
+    assert (won.low or 0) > 0.005
+    assert (found.low, found.high) == (found.bound_low, found.bound_high)
+    assert (found.low or 0) < 0.005
+
+
+def test_undecided_interval_is_the_plain_one_where_it_does_not_decide() -> None:
+    """At the end of the budget the usual 95 % interval is reported, narrower than the one that decides."""
+    found = judge(launches(0.0075), POLICY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert (found.bound_low or 0) < (found.low or 0) < 0.005 < 0.01 < (found.high or 0) < (found.bound_high or 0)
+
+
+def test_inconclusive_says_what_would_have_been_seen() -> None:
+    """The smallest detectable effect, for these launches and for the whole budget, is in numbers and words."""
+    found = judge(launches(0.0075, 6), POLICY, budget_s=120)
+    assert found.detectable is not None
+    assert found.detectable_at_budget is not None
+    assert 0.005 < found.detectable_at_budget < found.detectable
+    last_look = smallest_detectable(threshold=math.log1p(0.005), sd=found.launch_sd or 0, launches=6, tail=0.02)
+    assert found.detectable == pytest.approx(math.expm1(last_look or 0))
+    assert f"a change of {100 * found.detectable:.2f} % with 80% chance" in found.reason
+    assert found.needed_s is not None
+    assert found.needed_s > 30
+    assert f"about {found.needed_s:.0f} s" in found.reason
+
+
+def test_the_same_launches_win_later_but_not_at_an_early_look() -> None:
+    """Looking early costs: an interval that suffices at the end does not suffice after three launches."""
+    few = launches(0.02, 3, sd=0.006)
+    assert judge(few, POLICY, budget_s=16, budget_spent=True).verdict is Verdict.WIN
+    assert judge(few, POLICY, budget_s=600, budget_spent=True).verdict is Verdict.WIN
+    assert judge(few, POLICY, budget_s=600).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("budget_s", [60.0, 180.0])
+@pytest.mark.parametrize("effect", [0.1, -0.1])
+def test_ten_percent_stops_within_twenty_seconds(effect: float, budget_s: float) -> None:
+    """A large effect is decided after at most four launches of 4.5 s."""
+    duel = launches(effect, 4, seconds=4.5)
+    found = [judge(duel[:n], POLICY, budget_s=budget_s) for n in range(1, 5)]
+    stops = [n for n, judgement in enumerate(found, start=1) if should_stop(judgement)]
+    assert stops
+    assert stops[0] * 4.5 < 20
+
+
+def test_too_few_launches_decide_nothing() -> None:
+    """Two launches that agree perfectly are still two launches, and the reason says how long would do."""
+    found = judge(launches(0.5, 2, sd=0.0), POLICY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert (found.low, found.high) == (None, None)
+    assert "2 of at least 3 launches" in found.reason
+    assert "15 s" in found.reason
+
+
+def test_no_launch_is_not_measured() -> None:
+    """Nothing measured is never reported as done."""
+    assert judge([], POLICY).verdict is Verdict.NOT_MEASURED
+    assert not_measured("offline").exit_code == 4
+    assert invalid("tokens differ").exit_code == 5
+
+
+def test_noiseless_launches_give_a_finite_answer() -> None:
+    """Launches that agree to the last digit are judged without dividing by zero."""
+    found = judge(launches(0.02, 6, sd=0.0), POLICY)
+    assert found.verdict is Verdict.WIN
+    assert found.low == pytest.approx(0.02, abs=1e-6)
+
+
+def test_overrun_budget_leaves_no_error_to_spend() -> None:
+    """A launch after the budget is over cannot turn a duel, and no infinite number is reported."""
+    before = [LaunchEstimate(0.01 + 0.008 * PATTERN[i], 5.0) for i in range(4)]
+    assert judge(before, POLICY, budget_s=20).verdict is Verdict.INCONCLUSIVE
+    found = judge(before + [LaunchEstimate(0.012, 5.0)] * 20, POLICY, budget_s=20, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    reported = (found.low, found.high, found.bound_low, found.bound_high)
+    assert all(one is not None and math.isfinite(one) for one in reported)
+
+
+def test_noise_floor_raises_the_threshold() -> None:
+    """An effect that a session of this class can show by itself is no win."""
+    floor = replace(NOISE, effect=math.log1p(0.018))
+    found = judge(launches(0.02), POLICY, noise=floor, today=DAY, budget_spent=True)
+    assert found.threshold == pytest.approx(0.018)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.noise is NoiseStatus.USED
+
+
+def test_noise_above_the_margin_forbids_no_change() -> None:
+    """Where sessions are off by more than the margin, absence of a change cannot be shown."""
+    floor = replace(NOISE, effect=math.log1p(0.012))
+    found = judge(launches(0.0), POLICY, noise=floor, today=DAY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "noise-above-margin" in [caution.code for caution in found.cautions]
+
+
+@pytest.mark.parametrize(
+    ("noise", "today", "status", "code"),
+    [
+        (None, DAY, NoiseStatus.MISSING, "noise-missing"),
+        (NOISE, DAY + dt.timedelta(days=91), NoiseStatus.STALE, "noise-stale"),
+        (replace(NOISE, launch_sd=0.0005), DAY, NoiseStatus.CONTRADICTED, "noise-contradicted"),
+    ],
+)
+def test_doubts_about_the_calibration_are_said(
+    noise: NoiseFloor | None, today: dt.date, status: NoiseStatus, code: str
+) -> None:
+    """Missing, stale and contradicted calibrations are named, with a remedy, and none steadies the duel."""
+    found = judge(launches(0.004, 4), POLICY, noise=noise, today=today)
+    assert found.noise is status
+    assert [(c.code, bool(c.remedy)) for c in found.cautions] == [(code, True)]
+    assert found.bound_low == judge(launches(0.004, 4), POLICY).bound_low
+
+
+def test_calibration_steadies_launches_that_agree_by_luck() -> None:
+    """Three launches within 0.02 % of each other do not win on a class known to scatter by 1 %."""
+    lucky = [LaunchEstimate(math.log1p(0.0085 + d), 5.0) for d in (0.0, 1e-4, -1e-4)]
+    noise = replace(NOISE, launch_sd=0.01)
+    assert judge(lucky, POLICY, noise=noise, today=DAY).verdict is Verdict.INCONCLUSIVE
+    assert judge(lucky, POLICY).verdict is Verdict.WIN
+
+
+def test_blocks_steady_launches_that_agree_by_luck() -> None:
+    """The same launches do not win when their own blocks scatter too much for such agreement."""
+    lucky = [LaunchEstimate(math.log1p(0.0085 + d), 5.0, se=0.006) for d in (0.0, 1e-4, -1e-4)]
+    assert judge(lucky, POLICY).verdict is Verdict.INCONCLUSIVE
+
+
+def test_sessions_must_agree_on_the_sign() -> None:
+    """A win carried by one session against another is not a win."""
+    duel = launches(0.05, 12, sd=0.001)
+    duel.insert(6, LaunchEstimate(-0.001, 5.0, session=1))
+    found = judge(duel, POLICY, budget_s=65, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "sessions-disagree" in [caution.code for caution in found.cautions]
+    assert (
+        judge([replace(one, session=0) for one in duel], POLICY, budget_s=65, budget_spent=True).verdict is Verdict.WIN
+    )
+
+
+def test_drifting_launches_are_cautioned() -> None:
+    """Launches that drift are told apart from launches that scatter, and judged with a wider interval."""
+    drift = [LaunchEstimate(0.001 * i, 5.0) for i in range(12)]
+    order = (0, 7, 3, 10, 1, 8, 5, 11, 2, 9, 4, 6)
+    mixed = [LaunchEstimate(0.001 * i, 5.0) for i in order]
+    drifting, scattered = judge(drift, POLICY, budget_spent=True), judge(mixed, POLICY, budget_spent=True)
+    assert "launches-dependent" in [caution.code for caution in drifting.cautions]
+    assert "launches-dependent" not in [caution.code for caution in scattered.cautions]
+    assert (drifting.high or 0) - (drifting.low or 0) > 1.5 * ((scattered.high or 0) - (scattered.low or 0))
+
+
+def test_what_looks_like_a_small_loss_is_not_cleared_by_a_wide_margin() -> None:
+    """A suspicion is refuted by an interval that holds zero, or by one within the usual margin."""
+    wide = replace(POLICY, margin=0.05)
+    small = launches(-0.015, 6, sd=0.012)
+    assert judge(small, wide).verdict is Verdict.NO_CHANGE
+    found = judge(small, replace(wide, suspicious=True))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    for none in (launches(0.0, 6, sd=0.012), launches(-0.004, 6, sd=0.001)):
+        assert judge(none, replace(wide, suspicious=True)).verdict is Verdict.NO_CHANGE
+
+
+def test_whole_times_that_leave_room_hold_no_change_back() -> None:
+    """An arm that is slow now and then is slower, and a typical token does not show it."""
+    typical = launches(0.0, 8, sd=0.001)
+    assert judge(typical, POLICY).verdict is Verdict.NO_CHANGE
+    slow = [replace(one, whole=one.log_ratio - 0.06) for one in typical]
+    found = judge(slow, POLICY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert [one.code for one in found.cautions if one.code == "rare"] == ["rare"]
+    assert "slow now and then" in found.reason
+    shown = [replace(one, whole=one.log_ratio - 0.02) for one in typical]
+    assert judge(shown, POLICY).verdict is Verdict.INCONCLUSIVE
+    open_ = [replace(one, whole=one.log_ratio - 0.02 + 0.03 * x) for one, x in zip(typical, PATTERN, strict=False)]
+    assert judge(open_, POLICY).verdict is Verdict.NO_CHANGE
+    wide = replace(POLICY, margin=0.1)
+    assert judge(slow, wide).verdict is Verdict.NO_CHANGE
+    unknown = [slow[0], *typical[1:]]
+    assert judge(unknown, POLICY).verdict is Verdict.NO_CHANGE
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(-0.3, Verdict.LOSS), (0.4, Verdict.WIN), (0.0, Verdict.NO_CHANGE)])
+def test_launches_beyond_the_budget_do_not_unsay_what_was_shown(effect: float, verdict: Verdict) -> None:
+    """A second session is owed its launches even where slow ones have used the budget up."""
+    seconds = (3.3, 3.3, 3.3, 6.5, 4.1, 5.4)
+    found = [replace(one, seconds=s) for one, s in zip(launches(effect, 6, sd=0.003), seconds, strict=True)]
+    assert sum(seconds[:5]) > 20
+    judged = judge(found, POLICY, budget_s=20, budget_spent=True)
+    assert judged.verdict is verdict
+    assert judged.launches == 6
+    assert judged.bound_low == judge(found[:5], POLICY, budget_s=20).bound_low
+
+
+def test_launches_beyond_the_budget_can_speak_against_what_was_shown() -> None:
+    """They are not looked at again for a claim, and a claim that they do not bear out is none."""
+    shown = [LaunchEstimate(0.02 + 0.001 * x, 7.0) for x in PATTERN[:3]]
+    assert judge(shown, POLICY, budget_s=20).verdict is Verdict.WIN
+    late = [LaunchEstimate(-0.05 + 0.001 * x, 7.0, session=1) for x in PATTERN[:3]]
+    found = judge([*shown, *late], POLICY, budget_s=20, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "do not bear out" in found.reason
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= (found.effect or 0) <= found.high
+
+
+def test_judging_twice_gives_the_same() -> None:
+    """A recorded duel judged again gives an equal judgement."""
+    assert judge(launches(0.004), POLICY, noise=NOISE) == judge(launches(0.004), POLICY, noise=NOISE)
+
+
+def test_family_of_unchanged_workloads_is_held_to_one_error() -> None:
+    """What wins alone may not win as one of six: the family shares the error."""
+    borderline = Duel(tuple(launches(0.013, 6)), budget_s=30, budget_spent=True)
+    flat = Duel(tuple(launches(0.0075, 6, sd=0.012)), budget_s=30, budget_spent=True)
+    alone = judge_many({"a": borderline}, POLICY)
+    family = judge_many({"a": borderline} | {f"b{i}": flat for i in range(5)}, POLICY)
+    assert alone["a"].verdict is Verdict.WIN
+    assert family["a"].verdict is Verdict.INCONCLUSIVE
+    assert family["a"].level == pytest.approx(1 - 0.05 / 6)
+    assert list(family) == ["a", "b0", "b1", "b2", "b3", "b4"]
+
+
+def test_a_look_is_cheap() -> None:
+    """Judging 36 launches that nobody judged before takes under 50 ms of processor time each."""
+    rng = np.random.default_rng(9)
+    duel = [LaunchEstimate(float(rng.normal(0.006, 0.01)), float(rng.uniform(4, 6))) for _ in range(36)]
+    judge(duel[:3], POLICY, budget_s=180)
+    start = time.process_time()
+    for n in range(3, 37):
+        judge(duel[:n], POLICY, budget_s=180)
+    assert (time.process_time() - start) / 34 < 0.05
+
+
+def test_blocks_to_verdict_end_to_end() -> None:
+    """From raw blocks with contention to a win of the right size."""
+    rng, duel = np.random.default_rng(7), []
+    for _ in range(10):
+        base, cand = 0.02 * rng.lognormal(0, 0.02, 20), 0.02 / 1.02 * rng.lognormal(0, 0.02, 20)
+        base[rng.random(20) < 0.1] *= 1.5
+        duel.append(estimate_launch(base.tolist(), cand.tolist(), seconds=5))
+    found = judge(duel, POLICY, budget_s=50)
+    assert found.verdict is Verdict.WIN
+    assert (found.low or 0) < 0.02 < (found.high or 0)
+
+
+def test_broken_launch_never_reaches_the_judge() -> None:
+    """A launch that is not a number is refused where it is made."""
+    with pytest.raises(InvalidError):
+        judge([LaunchEstimate(math.nan, 5.0)], POLICY)

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from gemma3n_perf.duel.validation_record import PowerLaunch
+from gemma3n_perf.errors import InvalidError
+from studies import validation as trust
+from studies.validation import Rate, Trial
+
+
+def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5), seed: int = 0, sd: float = 0.001,
+         launches: int = 5) -> Trial:  # fmt: skip
+    """Return a trial whose candidate is ``truth`` faster, blocks scattered by ``sd``."""
+    rng = np.random.default_rng(seed)
+    blocks = [
+        PowerLaunch(
+            4.0,
+            tuple(0.02 * (1 + sd * rng.standard_normal(20))),
+            tuple(0.02 / (1 + truth) * (1 + sd * rng.standard_normal(20))),
+        )
+        for _ in range(launches)
+    ]
+    return trust.trial(truth, 60.0, verdict, *bounds, blocks)
+
+
+def test_verdicts_and_rules_are_counted_by_truth() -> None:
+    """Right names the direction, wrong the opposite or a change that is not there."""
+    trials = [
+        made(-0.1, "loss"), made(-0.1, "inconclusive"), made(-0.1, "win"),
+        made(0.0, "no-change"), made(0.0, "win"), made(0.1, "win"),
+    ]  # fmt: skip
+    slower, same, faster = trust.groups(trials)
+    ours = [group.rows[0] for group in (slower, same, faster)]
+    assert [(row.right, row.wrong) for row in ours] == [
+        (Rate(1, 3), Rate(1, 3)),
+        (Rate(1, 2), Rate(1, 2)),
+        (Rate(1, 1), Rate(0, 1)),
+    ]
+    best = next(row for row in slower.rows if row.rule == "best of 3, 2 %")
+    assert (best.right, best.wrong) == (Rate(3, 3), Rate(0, 3))
+    assert slower.verdicts == {"loss": 1, "inconclusive": 1, "win": 1}
+
+
+def test_no_change_is_a_claim_and_wrong_where_there_is_one() -> None:
+    """Of the margin or more; below it, it is neither right nor wrong."""
+    for truth, wrong in ((-0.2, 2), (0.01, 2), (0.008, 0), (0.0, 0)):
+        (group,) = trust.groups([made(truth, "no-change"), made(truth, "no-change"), made(truth, "inconclusive")])
+        (ours,) = [row for row in group.rows if row.rule == trust.OURS]
+        assert ours.wrong == Rate(wrong, 3)
+
+
+def test_coverage_counts_intervals_that_hold_the_truth() -> None:
+    """An interval beside the truth is counted against."""
+    group = trust.groups([made(0.02, "win", bounds=(0.01, 0.03)), made(0.02, "win", bounds=(0.021, 0.03))])[0]
+    assert group.covered == Rate(1, 2)
+
+
+def test_rates_carry_exact_intervals() -> None:
+    """None of 100 is at most 3.6 %, as Clopper and Pearson have it."""
+    low, high = Rate(0, 100).interval
+    assert low == 0.0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 100), rel=1e-6)
+
+
+def test_resampled_duels_err_as_rarely_as_they_promise_and_see_what_is_there() -> None:
+    """Quiet launches show 2 % always, and A/A is hardly ever called a change."""
+    trials = [made(0.05, "win", seed=seed, sd=0.01) for seed in range(20)]
+    none = trust.resample(trials, 0.0, budget_s=60.0, duels=2000, seed=1)
+    some = trust.resample(trials, -0.02, budget_s=60.0, duels=2000, seed=2)
+    assert none.win.share + none.loss.share < 0.01
+    assert none.covered.share > 0.92
+    assert some.loss.share > 0.95
+    assert some.win.count == 0
+    with pytest.raises(InvalidError, match="to draw from"):
+        trust.resample(trials[:2], 0.0, budget_s=60.0, duels=10, seed=1)
+
+
+def test_the_scatter_about_the_truth_is_told() -> None:
+    """It is that of the launches, whatever was planted."""
+    scatter, shown = trust.spread(
+        [made(truth, "win", seed=seed, sd=0.02) for seed, truth in enumerate((0.0, 0.1) * 20)]
+    )
+    assert scatter == pytest.approx(0.02 * np.sqrt(2 / 20), rel=0.2)
+    assert shown == pytest.approx(scatter, rel=0.4)
+
+
+def test_a_trial_reads_steps_where_they_were_told() -> None:
+    """Slow steps that one arm met in one launch move the peers' samples, and not what the judge reads; met in each
+    launch, they are the arm's own."""
+    calm, spoiled = (0.02,) * 5, (0.02, 0.02, 0.12, 0.02, 0.02)
+    steps = ((calm,) * 6, (calm, calm, spoiled, calm, spoiled, calm))
+    base, cand = (tuple(sum(block) / 5 for block in arm) for arm in steps)
+    disturbed = PowerLaunch(3.0, base, cand, steps)
+    quiet = PowerLaunch(3.0, base, base, (steps[0], steps[0]))
+    found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [disturbed, quiet, quiet])
+    assert found.launches[0].log_ratio == pytest.approx(0.0, abs=1e-12)
+    assert found.samples[1][0] > 1.3 * found.samples[0][0]
+    found = trust.trial(0.0, 60.0, "loss", -0.3, -0.2, [disturbed] * 12)
+    assert found.launches[0].log_ratio == pytest.approx(-np.log(found.samples[1][0] / found.samples[0][0]))
+
+
+def stepwise(seed: int, truth: float = 0.0) -> PowerLaunch:
+    """A launch of 30 pairs of blocks, three steps each, on a core that is half as slow again half of the time."""
+    rng = np.random.default_rng(seed)
+    times = 0.02 * np.exp(rng.normal(0, 0.02, (2, 30, 3))) * np.where(rng.random((2, 30, 1)) < 0.5, 1.0, 1.5)
+    times[1] /= 1 + truth
+    steps = tuple(tuple(tuple(block) for block in arm) for arm in times.tolist())
+    base, cand = (tuple(sum(block) / 3 for block in arm) for arm in steps)
+    return PowerLaunch(4.0, base, cand, steps)
+
+
+def test_ways_to_read_steps_are_held_against_the_truth() -> None:
+    """Of the launches that told their steps, and of no others."""
+    launches = [(stepwise(seed, 0.02), 0.02) for seed in range(10)]
+    count, errors = trust.step_errors([*launches, (PowerLaunch(4.0, (0.02, 0.02), (0.01, 0.01)), 0.0)])
+    assert count == 10
+    assert errors["aligned (used)"] < min(0.01, errors["mean of pairs"], errors["median, pairs side by side"])
+    assert trust.step_errors([]) == (0, {})
+
+
+def test_duels_are_resampled_from_launches_that_were_read_as_they_are_now() -> None:
+    """Where some told their steps, the others are not mixed in."""
+    old, new = made(0.0, "no-change", launches=40), [stepwise(seed) for seed in range(6)]
+    mixed = [old, trust.trial(0.0, 60.0, "inconclusive", -0.01, 0.01, new)]
+    assert len(trust.drawn_from([old])) == 40
+    assert len(trust.drawn_from(mixed)) == 6
+    with pytest.raises(InvalidError, match="6 launches to draw from"):
+        trust.resample(mixed, 0.0, budget_s=60.0, duels=10, seed=1)

@@ -14,25 +14,18 @@ BACKEND ?= auto
 ARGS ?=
 BIN := .venv/bin
 
-# make exits 2 whatever a recipe returned, but 1 is how `make perf` reports a regression. Under -q, a recursive
-# line ("+") that returns 1 makes GNU Make 4 exit 1 and anything else 2; 3.81 always exits 2.
-DRY := $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
-ifeq ($(DRY)|$(strip $(MAKECMDGOALS)),|perf)
-MAKEFLAGS += -q
-endif
-RUN := $(if $(DRY),,+)@
-
 .PHONY: help setup perf test rehearse lint lock site clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 setup:
-	$(RUN)PYTHON='$(PYTHON)' BACKEND='$(BACKEND)' .ci/setup
+	@PYTHON='$(PYTHON)' BACKEND='$(BACKEND)' .ci/setup
 
-# The flag goes last: before a path it would take the path for the run to compare with.
+# The flag goes last: before a path it would take the path for the run to compare with. make exits 2 for any failure
+# and names pytest's own exit code in its message ("Error 1" is a regression); a script calls pytest itself.
 perf: setup
-	$(RUN)unset MAKEFLAGS MFLAGS; exec $(BIN)/python -m pytest perf/ $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
+	@exec $(BIN)/python -m pytest perf/ $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
 
 test: setup
 	@exec $(BIN)/python -m pytest tests/ $(ARGS)

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,3 +110,14 @@ def test_trusted_steps_need_python_alone(step: str) -> None:
     command = (sys.executable, "-S", "-P", "-m", f"{NAME}.ci", step, "--help")
     done = subprocess.run(command, cwd=PACKAGE.parent, env={"PYTHONPATH": str(PACKAGE.parent)}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_page_of_the_architecture_is_true() -> None:
+    """Its rooms are the rooms, in their order; each module on its two ways exists, and neither way is long."""
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    assert tuple(re.findall(r"^\| `(\w+)/?` \|", page, re.MULTILINE)) == ROOMS
+    _, sample, evidence = page.split("\n## ")
+    for way, most in ((sample, 10), (evidence, 12)):
+        hops = re.findall(r"^\d+\. `([\w/.]+)`", way, re.MULTILINE)
+        assert len(hops) <= most
+        assert [hop for hop in hops if not (PACKAGE / hop).is_file()] == []

@@ -1,6 +1,6 @@
 """Time per token and throughput of this chip's default workloads, measured once for both.
 
-Opinion: asv decides when to run, the harness how. ``setup_cache`` holds the machine's measuring lock, takes all runs
+asv decides when to run, the harness how. ``setup_cache`` holds the machine's measuring lock, takes all runs
 under watched conditions and hands the samples on; a workload that cannot be measured fails alone, with its reason.
 
 Names and parameters are frozen (``gemma3n_perf.history.asv_files``): a renamed benchmark starts its history anew.
@@ -9,6 +9,7 @@ Names and parameters are frozen (``gemma3n_perf.history.asv_files``): a renamed 
 from typing import Any
 
 from gemma3n_perf.history import asv_adapter as _adapter
+from gemma3n_perf.history import asv_files as _asv_files
 
 _WORKLOADS = _adapter.default_workloads()
 
@@ -29,17 +30,7 @@ def track_throughput(measured: Any, workload: str) -> dict[str, Any]:
 
 
 setup_cache.timeout = 3600  # type: ignore[attr-defined]
-for _function, _unit, _name in (
-    (track_time_per_token, "seconds", "time per token"),
-    (track_throughput, "tok/s", "tok/s (higher is better)"),
-):
-    _attributes: dict[str, object] = {
-        "unit": _unit,
-        "pretty_name": _name,
-        "params": [_WORKLOADS],
-        "param_names": ["workload"],
-        "timeout": 3600,
-        "version": "1",
-    }
-    for _key, _value in _attributes.items():
-        setattr(_function, _key, _value)
+for _function in (track_time_per_token, track_throughput):
+    _described = _asv_files.description(f"decode.{_function.__name__}", _WORKLOADS) | {"params": [_WORKLOADS]}
+    for _key in ("unit", "pretty_name", "params", "param_names", "timeout", "version"):
+        setattr(_function, _key, _described[_key])

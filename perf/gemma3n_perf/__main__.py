@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gemma3n_perf.cli.output import OutputError, patient
+from gemma3n_perf.cli.output import OutputError, tolerant
 from gemma3n_perf.errors import PerfError, UsageError
 
 COMMANDS = (
@@ -76,7 +76,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
 def main() -> None:
     """Entry point of ``gemma3n-perf``."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr, silent=True)
+    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr, silent=True)
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()

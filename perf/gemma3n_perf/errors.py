@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree. The class decides the exit code; the text decides nothing.
+"""What can go wrong, as one tree. The class decides the exit code, and the text is for readers alone.
 
 PerfError
-├── UsageError            exit 2: the request cannot be carried out as asked
+├── UsageError            exit 2: the request cannot be carried out
 ├── CountsChangedError    exit 1: an exact count differs from the baseline's
 ├── NotMeasuredError      exit 4: nothing was measured, so nothing is claimed
 │   ├── MachineBusyError
@@ -21,6 +21,7 @@ PerfError
 Every error says what was found, what was expected and what to do next.
 """
 
+from functools import partial
 from typing import ClassVar
 
 
@@ -40,19 +41,11 @@ class PerfError(Exception):
         super().__init__(self.__str__())
 
     def __str__(self) -> str:
-        lines = [self.found]
-        if self.expected:
-            lines.append(f"  expected: {self.expected}")
-        if self.remedy:
-            lines.append(f"  next: {self.remedy}")
-        return "\n".join(lines)
+        expected = f"\n  expected: {self.expected}" if self.expected else ""
+        return self.found + expected + (f"\n  next: {self.remedy}" if self.remedy else "")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.found, self.expected, self.remedy))
-
-
-def _rebuild(cls: type[PerfError], found: str, expected: str | None, remedy: str | None) -> PerfError:
-    return cls(found, expected=expected, remedy=remedy)
+        return partial(type(self), expected=self.expected, remedy=self.remedy), (self.found,)
 
 
 class UsageError(PerfError):
@@ -89,7 +82,7 @@ class DiskFullError(NotMeasuredError):
 
 
 class CheckpointMissingError(NotMeasuredError):
-    """The checkpoint is neither on disk nor can it be had from here."""
+    """The checkpoint is not on disk and cannot be fetched from here."""
 
 
 class NoBaselineError(NotMeasuredError):
@@ -97,7 +90,7 @@ class NoBaselineError(NotMeasuredError):
 
 
 class WorkerFailedError(NotMeasuredError):
-    """A worker process crashed, hung or was killed; carries its last words."""
+    """A worker process crashed, hung or was killed; carries its last output."""
 
 
 class ArmUnavailableError(NotMeasuredError):

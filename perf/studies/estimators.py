@@ -1,6 +1,6 @@
 """Ways to turn a launch's blocks into one number, compared over kinds of block noise.
 
-Opinion: the estimator is chosen by what it does on bad days. ``python -m studies.estimators``
+The estimator is chosen by what it does on bad days. ``python -m studies.estimators``
 prints the table of docs/method.md; the seed is fixed, so it repeats.
 """
 
@@ -57,8 +57,8 @@ def _paired_hodges_lehmann(base: Floats, cand: Floats) -> float:
 
 def _trimmed(base: Floats, cand: Floats) -> float:
     d = np.sort(base - cand)
-    cut = len(d) // 5
-    return float(d[cut : len(d) - cut].mean())
+    trimmed = len(d) // 5
+    return float(d[trimmed : len(d) - trimmed].mean())
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
@@ -92,37 +92,35 @@ def scatter(kind: str, pairs: int, launches: int, seed: int) -> Mapping[str, flo
 def compare(
     arguments: Sequence[str],
     out: TextIO,
-    *,
     name: str,
     about: str | None,
     measure: Scatter,
     noises: Sequence[str],
+    *,
     pairs: int,
     launches: int,
 ) -> int:
     """Print the scatter of every estimator that ``measure`` knows, per cent, a column for each noise, in Markdown.
 
-    ``arguments`` override how many pairs and launches there are, and the seed of the first column.
+    ``name`` is the study's and ``about`` its help; ``arguments`` override how many pairs and launches there are, and
+    the seed of the first column.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser = argparse.ArgumentParser(prog=f"python -m studies.{name}", description=about)
     parser.add_argument("--pairs", type=int, default=pairs, help=f"pairs of blocks per launch (default {pairs})")
     parser.add_argument("--launches", type=int, default=launches, help=f"launches per noise (default {launches})")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first column (default 1)")
     args = parser.parse_args(arguments)
     columns = [measure(kind, args.pairs, args.launches, args.seed + i) for i, kind in enumerate(noises)]
-    lines = ["| estimator | " + " | ".join(noises) + " |", "|---" * (len(noises) + 1) + "|"]
+    print("| estimator | " + " | ".join(noises) + " |", "|---" * (len(noises) + 1) + "|", sep="\n", file=out)
     for estimator in columns[0]:
-        lines.append(f"| {estimator} | " + " | ".join(f"{100 * column[estimator]:.2f}" for column in columns) + " |")
-    print("\n".join(lines), file=out)
+        cells = [estimator, *(f"{100 * column[estimator]:.2f}" for column in columns)]
+        print("| " + " | ".join(cells) + " |", file=out)
     return 0
 
 
 def main(arguments: Sequence[str], out: TextIO) -> int:
     """Print the comparison."""
-    return compare(
-        arguments, out, name="studies.estimators", about=__doc__, measure=scatter, noises=NOISES,
-        pairs=20, launches=4000,
-    )  # fmt: skip
+    return compare(arguments, out, "estimators", __doc__, scatter, NOISES, pairs=20, launches=4000)
 
 
 if __name__ == "__main__":

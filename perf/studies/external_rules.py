@@ -28,7 +28,8 @@ def best_of_three(baseline: Sequence[float], candidate: Sequence[float], *, thre
 
 def mean_welch(baseline: Sequence[float], candidate: Sequence[float], *, alpha: float = 0.05) -> Call:
     """Compare means by Welch's unequal-variance t test at ``alpha``, two-sided (Welch 1947; scipy ttest_ind)."""
-    return _signed(float(ttest_ind(baseline, candidate, equal_var=False).pvalue) < alpha, baseline, candidate)
+    significant = float(ttest_ind(baseline, candidate, equal_var=False).pvalue) < alpha
+    return _signed(significant, float(np.mean(baseline)), float(np.mean(candidate)))
 
 
 def pytest_benchmark_mean(baseline: Sequence[float], candidate: Sequence[float], *, percent: float = 5.0) -> Call:
@@ -61,7 +62,7 @@ def disjoint_sd(baseline: Sequence[float], candidate: Sequence[float]) -> Call:
     """
     b, c = 1.0 / np.asarray(baseline), 1.0 / np.asarray(candidate)
     apart = abs(float(c.mean() - b.mean())) > float(b.std(ddof=1) + c.std(ddof=1))
-    return ("faster" if c.mean() > b.mean() else "slower") if apart else "same"
+    return _signed(apart, 1.0 / float(b.mean()), 1.0 / float(c.mean()))
 
 
 def benchstat(baseline: Sequence[float], candidate: Sequence[float], *, alpha: float = 0.05) -> Call:
@@ -70,8 +71,7 @@ def benchstat(baseline: Sequence[float], candidate: Sequence[float], *, alpha: f
     Source: golang/perf, benchmath/anone.go (AssumeNothing) and cmd/benchstat, default ``-alpha 0.05``.
     """
     significant = float(mannwhitneyu(baseline, candidate, alternative="two-sided").pvalue) < alpha
-    old, new = float(np.median(baseline)), float(np.median(candidate))
-    return ("faster" if new < old else "slower") if significant and new != old else "same"
+    return _signed(significant, float(np.median(baseline)), float(np.median(candidate)))
 
 
 RULES: Mapping[str, Rule] = {
@@ -82,13 +82,11 @@ RULES: Mapping[str, Rule] = {
     "mean +- sd apart": disjoint_sd,
     "benchstat": benchstat,
 }
-"""Every peer's rule by the name it has in tables."""
+"""Every rule by the name it has in tables."""
 
 
-def _signed(significant: bool, baseline: Sequence[float], candidate: Sequence[float]) -> Call:
-    if not significant:
-        return "same"
-    return "faster" if float(np.mean(candidate)) < float(np.mean(baseline)) else "slower"
+def _signed(significant: bool, old_s: float, new_s: float) -> Call:
+    return ("faster" if new_s < old_s else "slower") if significant and new_s != old_s else "same"
 
 
 def _asv_different(

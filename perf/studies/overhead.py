@@ -2,12 +2,11 @@
 
 ``python -m studies.overhead`` measures and prints it.
 
-Opinion: a harness that slows what it measures measures itself. The bare loop is the shortest pipelined greedy
+A harness that slows what it measures measures itself. The bare loop is the shortest pipelined greedy
 decode that can be written on mlx-vlm's model; both start from the same KV cache, in turns, in random order.
 """
 
 import argparse
-import os
 import random
 import sys
 import time
@@ -21,18 +20,15 @@ import msgspec
 import numpy as np
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import Clock, DecodeSession, MlxDevice, Probe
+from gemma3n_perf.decode.decoder import Clock, Decoder, MlxDevice, Probe
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.conditions import ConditionProbe
-from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
-from gemma3n_perf.hardware.progress import Progress
-from gemma3n_perf.hardware.stack import current_stack, suite_checkout
-from gemma3n_perf.hardware.system import this_machine
+from gemma3n_perf.hardware.machine import open_machine
 from gemma3n_perf.profile.rounds import sign_test_interval
 from gemma3n_perf.store.files import write_over
-from gemma3n_perf.workload import cache, load
+from gemma3n_perf.workload import load
+from gemma3n_perf.workload.presets import checkpoints_root
 from gemma3n_perf.workload.workload import Workload, defaults
 from studies import carry_out
 
@@ -54,12 +50,12 @@ class Overhead:
 
 
 def measure(
-    model: Any, session: DecodeSession, workload: Workload, probe: Probe, *, pairs: int, seed: int = 1, note: Note
+    model: Any, session: Decoder, workload: Workload, probe: Probe, *, pairs: int, seed: int = 1, note: Note
 ) -> Overhead:
     """Take ``pairs`` of one harness run and one bare run each; the session must be prepared.
 
     The ratio is the median over pairs of bare seconds over harness seconds; its 95 % interval is the sign
-    test's (order statistics), which asks nothing of the noise's shape.
+    test's (order statistics), which assumes nothing about the shape of the noise.
     """
     order = random.Random(seed)
     harness: list[float] = []
@@ -79,7 +75,7 @@ def measure(
     )  # fmt: skip
 
 
-def _bare(model: Any, session: DecodeSession) -> float:
+def _bare(model: Any, session: Decoder) -> float:
     import mlx.core as mx
 
     language_model = model.language_model
@@ -112,19 +108,15 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     args = _arguments(argv)
     if args.pairs < 6:
         raise UsageError(f"--pairs {args.pairs}", expected="6 or more: fewer give no 95 % interval")
-    chip = detect()
-    workload = Workload.parse(args.workload) if args.workload else defaults(chip.vendor)[0]
-    progress = Progress(sys.stderr)
-    with measuring_lock(), keep_awake():
-        checkpoint = load.inspect(workload.checkpoint, cache.checkpoints_root())
-        asked = prompt.make(workload, checkpoint)
-        model = load.load(checkpoint, with_towers=asked.pixels is not None)
-        session = DecodeSession(MlxVlmEngine(model), workload, asked, clock=time.perf_counter, device=MlxDevice())
+    workload = Workload.parse(args.workload) if args.workload else defaults(detect().vendor)[0]
+    with open_machine(sys.stderr) as machine:
+        checkpoint = load.inspect(workload.checkpoint, checkpoints_root())
+        request = prompt.make(workload, checkpoint)
+        model = load.load(checkpoint, with_towers=request.pixels is not None)
+        session = Decoder(MlxVlmEngine(model), workload, request, clock=time.perf_counter, device=MlxDevice())
         session.prepare()
-        probe = ConditionProbe.on(this_machine(), os.getpid())
-        session.run(probe)
-        found = measure(model, session, workload, probe, pairs=args.pairs, note=progress.note)
-        progress.clear()
+        session.run(machine.probe)
+        found = measure(model, session, workload, machine.probe, pairs=args.pairs, note=machine.note)
     print(
         f"{workload}: harness throughput is {found.ratio:.4f} of a bare loop's [{found.low:.4f}, {found.high:.4f}], "
         f"{args.pairs} interleaved pairs of {found.tokens} tokens",
@@ -134,8 +126,8 @@ def main(argv: Sequence[str], out: TextIO) -> int:
         record = {
             "schema": 1,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "chip": chip,
-            "stack": current_stack(suite_checkout()),
+            "chip": machine.chip,
+            "stack": machine.stack,
             "overhead": found,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """How often the judge is right, over duels whose truth is known.
 
-Opinion: a rule that nobody has tried on noise it does not expect is a guess. ``python -m
+A rule that nobody has tried on noise it does not expect is a guess. ``python -m
 studies.simulation`` prints the table of docs/method.md; the seed is fixed, so it repeats.
 """
 
@@ -14,10 +14,9 @@ from typing import TextIO
 
 import numpy as np
 
-from gemma3n_perf.stats.bounds import half_widths, room
 from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
 from gemma3n_perf.stats.sequential import tail_probabilities
-from gemma3n_perf.stats.spread import Floats, NoiseFloor, serial_inflation
+from gemma3n_perf.stats.spread import Floats, NoiseFloor, half_widths, serial_inflation, unexcluded
 from studies import carry_out
 
 NOISES = ("gaussian", "t3", "contaminated", "skewed", "ar0.3", "drift")
@@ -27,11 +26,13 @@ _DAY = dt.date(2026, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One kind of duel. ``effect`` is a fraction, ``launch_sd`` the log spread of a launch's number, times seconds.
+    """One kind of duel. Times are seconds.
 
-    ``within`` is the share of the launch variance that the blocks inside launches show. ``calibration``
-    names how the class's stored spread relates to the truth; ``session_sd`` moves whole duels, and
-    ``floor`` is the noise floor that the judge is told.
+    ``effect``: the truth, a fraction.
+    ``launch_sd``: spread of a launch's number, log units. ``noise``: its shape, one of ``NOISES``.
+    ``calibration``: how the class's stored spread relates to the truth, one of ``CALIBRATIONS``.
+    ``within``: share of the launch variance that the blocks inside launches show.
+    ``session_sd``: spread of whole duels, log units. ``floor``: the calibrated noise floor, a fraction.
     """
 
     effect: float = 0.0
@@ -54,9 +55,8 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Shares (0..1) of verdicts over ``duels``, coverage of the reported interval, and measuring seconds."""
+    """Shares (0..1) of verdicts over duels, coverage of the reported interval, and measuring seconds."""
 
-    duels: int
     win: float
     loss: float
     no_change: float
@@ -64,7 +64,6 @@ class Outcome:
     coverage: float
     mean_s: float
     p95_s: float
-    bias: float
 
     def right(self, effect: float) -> float:
         """Share of verdicts that name the true direction, or no-change where there is none."""
@@ -151,8 +150,8 @@ def replay(
         )
         call = _calls(mean, widths.repeated, threshold, policy.margin)
         if wholes is not None:
-            left = room(wholes[going, :n], alpha=policy.alpha, margin=policy.margin, most=RARE)
-            call = np.where((call == 0) & ~np.isnan(left), np.nan, call)
+            effect = unexcluded(wholes[going, :n], alpha=policy.alpha, margin=policy.margin, most=RARE)
+            call = np.where((call == 0) & ~np.isnan(effect), np.nan, call)
         shown = ~np.isnan(call)
         as_plain = shown | np.isnan(_calls(mean, widths.plain, threshold, policy.margin))
         half = np.where(as_plain, widths.plain, widths.repeated)
@@ -172,7 +171,6 @@ def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, p
     verdict, stopped, low, high = replay(values, blocks, scenario, policy)
     seconds = stopped * scenario.launch_s
     return Outcome(
-        duels=len(values),
         win=float((verdict == 1).mean()),
         loss=float((verdict == -1).mean()),
         no_change=float((verdict == 0).mean()),
@@ -180,7 +178,6 @@ def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, p
         coverage=float(((low <= truth) & (truth <= high)).mean()),
         mean_s=float(seconds.mean()),
         p95_s=float(np.quantile(seconds, 0.95)),
-        bias=float(((low + high) / 2.0 - truth).mean()),
     )
 
 

@@ -1,8 +1,7 @@
 """Ways to turn the steps of a launch into one number, compared over kinds of noise and over recorded launches.
 
-Opinion: as in ``stats.rivals``, the estimator is chosen by what it does on bad days; here the bad day is a core of two
-speeds. ``python -m studies.step_estimators`` prints the table of docs/method.md; the seed is fixed, so it
-repeats.
+As in ``studies.estimators``, the choice rests on bad days; here the bad day is a core of two speeds.
+``python -m studies.step_estimators`` prints the table of docs/method.md; the seed is fixed, so it repeats.
 """
 
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 
 from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.stats.spread import Floats
-from gemma3n_perf.stats.steps import beside, estimate_steps
+from gemma3n_perf.stats.steps import estimate_steps, side_by_side
 from studies import carry_out
 from studies.estimators import Estimator, compare
 
@@ -49,8 +48,8 @@ def _by_step(base: Floats, cand: Floats) -> float:
     return float(np.logaddexp.reduce(typical + shifts / 2) - np.logaddexp.reduce(typical - shifts / 2))
 
 
-def _beside(base: Floats, cand: Floats) -> float:
-    of_base, of_cand = beside(len(base))
+def _side_by_side(base: Floats, cand: Floats) -> float:
+    of_base, of_cand = side_by_side(len(base))
     return float(np.median(base[of_base] - cand[of_cand]))
 
 
@@ -59,7 +58,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "mean of pairs": lambda b, c: float((b - c).mean()),
     "Hodges-Lehmann, blocks": lambda b, c: estimate_launch(_blocks(b), _blocks(c), seconds=0.0).log_ratio,
     "Hodges-Lehmann, step by step": _by_step,
-    "median, pairs side by side": _beside,
+    "median, pairs side by side": _side_by_side,
     "aligned (used)": lambda b, c: estimate_steps(np.exp(b).tolist(), np.exp(c).tolist(), seconds=0.0).log_ratio,
 }
 """Estimators of the log ratio from log step times of both arms, (pairs, steps) each, in pairs of neighbours."""
@@ -87,10 +86,7 @@ def errors(launches: Sequence[tuple[Floats, Floats, float]]) -> Mapping[str, flo
 
 def main(arguments: Sequence[str], out: TextIO) -> int:
     """Print the comparison."""
-    return compare(
-        arguments, out, name="studies.step_estimators", about=__doc__, measure=scatter, noises=NOISES,
-        pairs=28, launches=2000,
-    )  # fmt: skip
+    return compare(arguments, out, "step_estimators", __doc__, scatter, NOISES, pairs=28, launches=2000)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """An invented history, to try asv, the import and the site at scale. Every name in it says that it is invented.
 
-Opinion: invented numbers must never be mistaken for measured ones, so its machines, its vendor and its sessions are
-called synthetic, and it lives in a folder of its own.
+Invented numbers must never be mistaken for measured ones, so its machines, its vendor and its sessions are called
+synthetic, and it lives in a folder of its own.
 """
 
 import argparse
@@ -15,9 +15,8 @@ from typing import TextIO
 
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.history import asv_files
-from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile
-from gemma3n_perf.history.importing import Derived, rate_of, value_of
-from gemma3n_perf.history.staging import asv_configuration
+from gemma3n_perf.history.publishing import asv_configuration
+from gemma3n_perf.history.results import ResultFile, value_of
 from gemma3n_perf.store.session_file import KEY
 from studies import carry_out
 
@@ -34,12 +33,12 @@ def generate(folder: Path, commits: int, classes: int, workloads: int, seed: int
         raise UsageError(f"{folder} exists", expected="a new folder")
     names = [f"synthetic/text/pp{40 + one}-tg64" for one in range(workloads)]
     hashes = repository(folder / "repository", commits)
-    results, rng, disk = folder / "results", random.Random(seed), Derived()
-    made = 0
+    results, rng = folder / "results", random.Random(seed)
+    files, machines = list[ResultFile](), list[dict[str, str]]()
     for number in range(1, classes + 1):
         machine = f"synthetic-{number}"
         axes = {"machine": machine, "chip_class": machine, "vendor": "synthetic", "gpu_cores": "none", "memory": "1 GB"}
-        asv_files.write_machine(results, axes, disk)
+        machines.append(axes)
         steps = {name: (rng.randrange(commits), rng.choice((0.95, 1.05))) for name in names if rng.random() < 0.1}
         for place, commit in enumerate(hashes):
             times = {}
@@ -47,15 +46,12 @@ def generate(folder: Path, commits: int, classes: int, workloads: int, seed: int
                 at, factor = steps.get(name, (commits, 1.0))
                 level = 0.01 * number * (1 + one / 10) * (factor if place >= at else 1.0)
                 times[name] = value_of([[level * rng.lognormvariate(0, 0.01) for _ in range(_RUNS)]])
-            entries = {TIME: Entry(times), RATE: Entry({name: rate_of(value) for name, value in times.items()})}
-            date = (_FIRST_DAY + place) * 1000
-            asv_files.write_result(results, ResultFile(machine, commit, date, axes, entries), disk)
-            made += 1
-    asv_files.write_benchmarks(results, names, disk)
+            files.append(ResultFile(machine, commit, (_FIRST_DAY + place) * 1000, axes, times))
+    asv_files.write(results, files, machines)
     (folder / "asv.conf.json").write_bytes(
-        asv_configuration(folder / "repository", results, folder / "html", ["main"], "synthetic history")
+        asv_configuration("synthetic history", folder / "repository", ["main"], results, folder / "html")
     )
-    return made
+    return len(files)
 
 
 def repository(path: Path, commits: int) -> list[str]:

@@ -1,21 +1,23 @@
 """How often each rule was right, over duels whose truth was planted.
 
-Opinion: a rate without the number it is a rate of is an anecdote, so every rate carries its count and its interval. The
-peers' rules read the same launches as the judge, interleaved as it measured them: better samples than their users take.
+A rate without the number it is a rate of is an anecdote, so every rate carries its count and its interval. Other tools'
+rules read the same launches as the judge, interleaved as it measured them: better samples than their users take.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest
 
-from gemma3n_perf.duel.validation import LaunchTimes, launch_estimates
+from gemma3n_perf.duel.validation import launch_estimates
+from gemma3n_perf.duel.validation_record import PowerDuel
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.policy import MARGIN, Policy
 from gemma3n_perf.stats.verdicts import Verdict
-from studies import step_estimators as step_estimators
+from studies import step_estimators
 from studies.external_rules import RULES
 from studies.simulation import Scenario, replay
 
@@ -28,19 +30,21 @@ _SAID = {"win": "faster", "loss": "slower"}
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One duel of known truth: ``truth`` and the interval are effects on throughput, times seconds.
+    """One duel of known truth, and what the rules read of it.
 
-    ``samples`` are seconds per token of baseline and candidate, one for each launch; ``launches`` what the judge read.
+    ``samples``: seconds per token of baseline and candidate, one for each launch. ``launches``: what the judge read.
     """
 
-    truth: float
-    budget_s: float
-    verdict: str
-    low: float | None
-    high: float | None
-    measured_s: float
+    duel: PowerDuel
     samples: tuple[tuple[float, ...], tuple[float, ...]]
     launches: tuple[LaunchEstimate, ...]
+
+    @classmethod
+    def of(cls, duel: PowerDuel) -> "Trial":
+        """Read the launches of a duel. Raises InvalidError for times that are not positive."""
+        base = tuple(float(np.mean(one.baseline_s)) for one in duel.launches)
+        cand = tuple(float(np.mean(one.candidate_s)) for one in duel.launches)
+        return cls(duel, (base, cand), launch_estimates(duel.launches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All trials of one truth and budget. ``covered`` counts intervals that hold the truth; seconds of measuring.
+    """All trials of one truth and budget. Seconds are of measuring.
 
-    ``half_width`` is half of the median interval, in effect; None where no trial has one.
+    ``covered``: how many of the intervals hold the truth. ``half_width``: half of the median interval, in effect; None
+    where no trial has one. ``rows``: this suite's rule first.
     """
 
     truth: float
@@ -91,45 +96,29 @@ class Group:
     rows: tuple[Row, ...]
 
 
-def trial(
-    truth: float,
-    budget_s: float,
-    verdict: str,
-    low: float | None,
-    high: float | None,
-    launches: Sequence[LaunchTimes],
-) -> Trial:
-    """Make a trial of its launches. Raises InvalidError for times that are not positive."""
-    samples = (
-        tuple(float(np.mean(one.baseline_s)) for one in launches),
-        tuple(float(np.mean(one.candidate_s)) for one in launches),
-    )
-    seconds = sum(one.seconds for one in launches)
-    return Trial(truth, budget_s, verdict, low, high, seconds, samples, launch_estimates(launches))
-
-
 def groups(trials: Sequence[Trial]) -> tuple[Group, ...]:
     """Return the trials by truth and budget, slowest truth first."""
-    keys = sorted({(one.truth, one.budget_s) for one in trials})
-    return tuple(_group([one for one in trials if (one.truth, one.budget_s) == key]) for key in keys)
+    keys = sorted({(one.duel.truth, one.duel.budget_s) for one in trials})
+    return tuple(_group([one for one in trials if (one.duel.truth, one.duel.budget_s) == key]) for key in keys)
 
 
 def _group(trials: Sequence[Trial]) -> Group:
-    first = trials[0]
-    verdicts: dict[str, int] = {}
-    for one in trials:
-        verdicts[one.verdict] = verdicts.get(one.verdict, 0) + 1
-    told = [one for one in trials if one.low is not None and one.high is not None]
-    covered = sum((one.low or 0.0) <= one.truth <= (one.high or 0.0) for one in told)
-    seconds = sorted(one.measured_s for one in trials)
-    rows = [_ours(first.truth, [one.verdict for one in trials])]
-    for name, rule in RULES.items():
-        rows.append(_row(name, first.truth, [rule(*one.samples) for one in trials]))
-    halves = [((one.high or 0.0) - (one.low or 0.0)) / 2 for one in told]
+    duels = [one.duel for one in trials]
+    truth, verdicts = duels[0].truth, [one.verdict for one in duels]
+    intervals = [(one.low, one.high) for one in duels if one.low is not None and one.high is not None]
+    seconds = sorted(one.measured_s for one in duels)
+    rows = [_ours(truth, verdicts)]
+    rows += [_row(name, truth, [rule(*one.samples) for one in trials]) for name, rule in RULES.items()]
     return Group(
-        first.truth, first.budget_s, verdicts, Rate(covered, len(told)), float(np.median(halves)) if halves else None,
-        float(np.median(seconds)), seconds[-1], tuple(rows),
-    )  # fmt: skip
+        truth,
+        duels[0].budget_s,
+        Counter(verdicts),
+        covered=Rate(sum(low <= truth <= high for low, high in intervals), len(intervals)),
+        half_width=float(np.median([(high - low) / 2 for low, high in intervals])) if intervals else None,
+        median_s=float(np.median(seconds)),
+        longest_s=seconds[-1],
+        rows=tuple(rows),
+    )
 
 
 def _ours(truth: float, verdicts: Sequence[str]) -> Row:
@@ -149,7 +138,7 @@ def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
 class Resampled:
     """Duels put together from launches that were really measured, drawn with replacement and moved to ``truth``.
 
-    ``half_width`` is half of the median interval, in effect.
+    ``covered``, ``half_width``: as in ``Group``. ``mean_s``: measuring until a duel stopped.
     """
 
     truth: float
@@ -164,11 +153,10 @@ class Resampled:
 
 
 def drawn_from(trials: Sequence[Trial]) -> list[tuple[LaunchEstimate, float]]:
-    """Return the launches that duels are resampled from, each with its error in log units. Where some told their steps,
-    those that did not were read another way than duels are now, and are left out."""
-    errors = [(one, float(one.log_ratio - np.log1p(each.truth))) for each in trials for one in each.launches]
-    told = [pair for pair in errors if pair[0].aligned]
-    return told or errors
+    """Return the launches that duels are resampled from, each with its error in log units. Where some have recorded
+    steps, those without were read another way than duels are now, and are left out."""
+    errors = [(one, float(one.log_ratio - np.log1p(each.duel.truth))) for each in trials for one in each.launches]
+    return [pair for pair in errors if pair[0].aligned] or errors
 
 
 def resample(
@@ -213,13 +201,14 @@ def spread(trials: Sequence[Trial]) -> tuple[float, float]:
     return relative_change(rms[0]), relative_change(rms[1])
 
 
-def step_errors(launches: Sequence[tuple[LaunchTimes, float]]) -> tuple[int, Mapping[str, float]]:
-    """Return how many launches told their steps, and how far each way to read them scatters about the truth: fractions
-    (root mean square). Launches come with their true effect."""
-    told = [
-        (np.log(np.array(one.steps_s[0])), np.log(np.array(one.steps_s[1])), float(np.log1p(truth)))
-        for one, truth in launches
+def step_errors(trials: Sequence[Trial]) -> tuple[int, Mapping[str, float]]:
+    """Return how many launches have recorded steps, and how far each way to read them scatters about the truth:
+    fractions (root mean square)."""
+    launches = [
+        (np.log(np.array(one.steps_s[0])), np.log(np.array(one.steps_s[1])), float(np.log1p(each.duel.truth)))
+        for each in trials
+        for one in each.duel.launches
         if len(one.steps_s) == 2
     ]
-    found = step_estimators.errors(told) if told else {}
-    return len(told), {name: relative_change(error) for name, error in found.items()}
+    found = step_estimators.errors(launches) if launches else {}
+    return len(launches), {name: relative_change(error) for name, error in found.items()}

@@ -1,22 +1,24 @@
-"""The page of trust: how often this suite's verdicts, and other tools' rules, were right about planted truths."""
+"""The page of validation: how often this suite's verdicts, and other tools' rules, were right about planted truths."""
 
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from gemma3n_perf.duel import validation_record as store
-from gemma3n_perf.duel.validation_record import HERE, PowerDuel, PowerHead, PowerRecord
+from gemma3n_perf.duel.validation_record import HERE, PowerHead, PowerRecord
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import plots
 from gemma3n_perf.report.markdown import table
 from gemma3n_perf.store.files import write_over
-from studies import carry_out
-from studies import validation as trust
+from studies import carry_out, validation
 from studies.validation import Group, Rate, Resampled, Trial
 
 PAGE = PurePosixPath("trust.md")
@@ -36,8 +38,8 @@ The duels of one round go through the same launches, each with blocks and looks 
 - **right** names the true direction; for A/A it says neither win nor loss (for the other rules: no difference).
 - **wrong** claims a change that is not there, or the opposite of the one that is; this suite's no-change is wrong too
   where the truth is 1 % or more. This is what must not happen.
-- What is neither says that it cannot tell. Its price is time; the price of a wrong answer is trust.
-- The **peers' rules** are those of other tools, from their sources (`perf/studies/external_rules.py`), over the same
+- A verdict that is neither says that it cannot tell. That costs time; a wrong verdict costs trust.
+- **Other tools' rules** are taken from their sources (`perf/studies/external_rules.py`) and read the same
   launches, for the same measuring time: one sample of each arm for each launch, interleaved as this suite measures.
   Their users rarely interleave, so in the field they fare worse.
 - Intervals of rates are exact at 95 % (Clopper and Pearson). **+-** is half of the median interval of the effect.
@@ -46,26 +48,28 @@ The duels of one round go through the same launches, each with blocks and looks 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """Duels of one arm against itself on one chip class, and the trials that they are."""
+    """The duels of one arm against itself on one chip class, as trials."""
 
     head: PowerHead
-    duels: tuple[PowerDuel, ...]
     trials: tuple[Trial, ...]
 
     @property
     def arm(self) -> str:
         """What both arms were made of."""
-        return self.duels[0].arm
+        return self.trials[0].duel.arm
 
     @property
     def title(self) -> str:
         """The chip class, and the arm where it is not this tree as it is."""
         return self.head.chip.chip_class + ("" if self.arm == HERE else f", {self.arm}")
 
-    @property
-    def slug(self) -> str:
-        """The title as part of a file's name."""
-        return re.sub(r"[^a-z0-9.-]+", "-", self.title.lower())
+
+def campaigns(record: PowerRecord) -> list[Campaign]:
+    """Return a record's duels by arm: what two arms scatter by is not one spread."""
+    found: dict[str, list[Trial]] = {}
+    for duel in record.duels:
+        found.setdefault(duel.arm, []).append(Trial.of(duel))
+    return [Campaign(record.head, tuple(trials)) for trials in found.values()]
 
 
 def build(campaigns: Sequence[Campaign]) -> dict[PurePosixPath, bytes]:
@@ -73,19 +77,19 @@ def build(campaigns: Sequence[Campaign]) -> dict[PurePosixPath, bytes]:
     files: dict[PurePosixPath, bytes] = {}
     parts = [_INTRO]
     for one in campaigns:
-        groups = trust.groups(one.trials)
-        plot = PLOTS / f"trust-{one.slug}.svg"
-        files[plot] = plots.detection(f"{one.title}: said to differ, by true effect", _curves(groups))
+        groups = validation.groups(one.trials)
+        plot = PLOTS / f"trust-{re.sub(r'[^a-z0-9.-]+', '-', one.title.lower())}.svg"
+        files[plot] = _detection(f"{one.title}: said to differ, by true effect", _curves(groups))
         parts.append(_section(one, groups, plot))
     files[PAGE] = "\n".join(parts).encode()
     return files
 
 
 def _section(one: Campaign, groups: Sequence[Group], plot: PurePosixPath) -> str:
-    head, trials, duels = one.head, one.trials, one.duels
+    head, trials, duels = one.head, one.trials, [each.duel for each in one.trials]
     dates = sorted(duel.date[:10] for duel in duels)
-    scatter, shown = trust.spread(trials)
-    minutes = sum(each.measured_s for each in trials) / 60
+    scatter, shown = validation.spread(trials)
+    minutes = sum(duel.measured_s for duel in duels) / 60
     rounds = len({duel.round for duel in duels})
     option = "" if one.arm == HERE else f" --arm {one.arm}"
     lines = [
@@ -99,7 +103,7 @@ def _section(one: Campaign, groups: Sequence[Group], plot: PurePosixPath) -> str
         _verdicts(groups),
         "### Every rule on the same launches",
         _rules(groups),
-        *_steps(duels),
+        *_steps(trials),
         *_resampling(trials),
         f"To repeat: `gemma3n-perf validate --workload {head.workload}{option}`, which adds a round to "
         f"`baselines/{head.chip.chip_class}/power.jsonl`; `--add FILE` adds a single duel that `duel --json` wrote.",
@@ -108,21 +112,22 @@ def _section(one: Campaign, groups: Sequence[Group], plot: PurePosixPath) -> str
 
 
 def _which(trials: Sequence[Trial]) -> str:
-    read, told = len(trust.drawn_from(trials)), sum(len(one.launches) for one in trials)
-    if read == told:
+    read, every = len(validation.drawn_from(trials)), sum(len(one.launches) for one in trials)
+    if read == every:
         return "Launches"
-    return f"The {read} launches whose steps were told (of {told}; the others were read another way)"
+    return f"The {read} launches whose steps were recorded (of {every}; the others were read another way)"
 
 
-def _steps(duels: Sequence[PowerDuel]) -> list[str]:
-    count, errors = trust.step_errors([(launch, duel.truth) for duel in duels for launch in duel.launches])
+def _steps(trials: Sequence[Trial]) -> list[str]:
+    count, errors = validation.step_errors(trials)
     if not count:
         return []
     rows = [(name, f"{100 * error:.2f} %") for name, error in errors.items()]
     return [
         "### Ways to read the steps of a launch",
-        f"Of {_count(count, 'launch', 'launches')} of this class the steps were told. Here is what a launch's number "
-        "scatters by about the truth (root mean square), read by this suite and in other ways ([method](method.md)):",
+        f"Of {_count(count, 'launch', 'launches')} of this class the steps were recorded. Here is by how much a "
+        "launch's number scatters about the truth (root mean square), read by this suite and in other ways "
+        "([method](method.md)):",
         table(("estimator", "scatter"), rows, left=("estimator",)),
     ]
 
@@ -132,10 +137,10 @@ def _count(number: int, what: str, plural: str = "") -> str:
 
 
 def _resampling(trials: Sequence[Trial]) -> list[str]:
-    if len(trust.drawn_from(trials)) < trust.LEAST_POOL:
+    if len(validation.drawn_from(trials)) < validation.LEAST_POOL:
         return []
     found = [
-        trust.resample(trials, truth, budget_s=budget, duels=RESAMPLED, seed=_SEED + i)
+        validation.resample(trials, truth, budget_s=budget, duels=RESAMPLED, seed=_SEED + i)
         for i, (truth, budget) in enumerate(_TRUTHS)
     ]
     return [
@@ -180,7 +185,7 @@ def _rules(groups: Sequence[Group]) -> str:
     names = [row.rule for row in groups[0].rows]
     rows = []
     for index, name in enumerate(names):
-        cells = [f"**{name}**" if name == trust.OURS else name]
+        cells = [f"**{name}**" if name == validation.OURS else name]
         for group in groups:
             row = group.rows[index]
             cells += [_rate(row.right), _rate(row.wrong, with_interval=False)]
@@ -199,6 +204,23 @@ def _resampled(found: Sequence[Resampled]) -> str:
         for one in found
     ]  # fmt: skip
     return table(header, rows)
+
+
+def _detection(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """Draw shares (0..1) against true effects (fractions), one line a rule; the first rule is drawn strongest."""
+    with mpl.rc_context(plots.STYLE):
+        figure = Figure(figsize=(8, 4.2))
+        axes = figure.add_axes((0.1, 0.14, 0.56, 0.72))
+        for index, (name, points) in enumerate(curves.items()):
+            x, y = ([100 * point[axis] for point in points] for axis in (0, 1))
+            style = {"linewidth": 2.6, "markersize": 7} if index == 0 else {"linewidth": 1.2, "markersize": 4}
+            axes.plot(x, y, "o-", color=plots.ACCENTS[index % len(plots.ACCENTS)], label=name, alpha=0.85, **style)  # type: ignore[arg-type]
+        axes.set_ylim(-4, 104)
+        axes.set_xlabel("true effect on throughput, %")
+        axes.set_ylabel("said to differ, rightly so unless at 0, %")
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, labelcolor=plots.INK)
+        figure.text(0.02, 0.94, title, fontsize=12, va="center")
+    return plots.svg(figure)
 
 
 def _curves(groups: Sequence[Group]) -> dict[str, list[tuple[float, float]]]:
@@ -228,20 +250,6 @@ def _share(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def campaigns(record: PowerRecord) -> list[Campaign]:
-    """Return a record's duels by arm: what two arms scatter by is not one spread."""
-    found = []
-    for arm in dict.fromkeys(duel.arm for duel in record.duels):
-        duels = tuple(duel for duel in record.duels if duel.arm == arm)
-        found.append(Campaign(record.head, duels, trials(duels)))
-    return found
-
-
-def trials(duels: Sequence[PowerDuel]) -> tuple[Trial, ...]:
-    """Turn recorded duels into what the rules are tried on."""
-    return tuple(trust.trial(one.truth, one.budget_s, one.verdict, one.low, one.high, one.launches) for one in duels)
-
-
 def main(argv: Sequence[str], out: TextIO) -> int:
     """Write the page from the committed records. Raises UsageError where there is none."""
     parser = argparse.ArgumentParser(prog="python -m studies.validation_page", description=__doc__)
@@ -250,12 +258,12 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     args = parser.parse_args(argv)
     baselines, docs = in_checkout("baselines", args.baselines), in_checkout("docs", args.docs)
     records = [store.read(path) for path in sorted(baselines.glob(f"*/{store.NAME}"))]
-    kept = [record for record in records if record is not None]
-    if not kept:
+    found = [one for record in records if record is not None for one in campaigns(record)]
+    if not found:
         raise UsageError(f"no {store.NAME} below {baselines}", expected="rounds", remedy="gemma3n-perf validate")
-    for path, data in build([one for record in kept for one in campaigns(record)]).items():
+    for path, data in build(found).items():
         write_over(docs / path, data)
-    out.write(f"{docs / PAGE}: written from {sum(len(one.duels) for one in kept)} duels\n")
+    out.write(f"{docs / PAGE}: written from {sum(len(one.trials) for one in found)} duels\n")
     return 0
 
 

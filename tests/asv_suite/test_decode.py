@@ -21,7 +21,7 @@ FIRST, SECOND = "nano/text/pp40-tg64", "nano/text/pp140-tg64"
 class FakeBench:
     """Measures 10, 11 and 12 ms a token, and nothing at all of the second workload."""
 
-    def wanted(self, workload: Workload) -> int:
+    def required(self, workload: Workload) -> int:
         """Three runs."""
         return 3
 

@@ -7,14 +7,12 @@ import pytest
 from gemma3n_perf.bench import baselines_page
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.hardware.types import Conditions
-from gemma3n_perf.report import plots
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.published import Figure, Publication
 from gemma3n_perf.store.session_file import encode
-from gemma3n_perf.store.summary import conditions_of, summarise
-from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.store.types import Baseline, summarise
+from tests.bench.reports import golden
 from tests.fakes import CHIP, STACK, WORKLOAD, document, measurement
-from tests.report.reports import golden
 
 IMAGE = "nano/image/pp296-tg64"
 PLOT = PurePosixPath("plots/baselines-cpu-fake-2c.svg")
@@ -74,9 +72,10 @@ def test_plot_is_transparent_text(baseline: Baseline) -> None:
     assert "fill: #ffffff" not in ET.tostring(root, encoding="unicode")
 
 
-def test_one_session_can_be_drawn() -> None:
+def test_one_session_can_be_drawn(baseline: Baseline) -> None:
     """A single session, which has no spread, still gives a plot."""
-    assert b"</svg>" in plots.session_spread("one", {WORKLOAD: [100.0]})
+    alone = replace(baseline, sessions=baseline.sessions[:1], files=baseline.files[:1])
+    assert b"</svg>" in baselines_page.build([alone], [])[PLOT]
 
 
 def test_no_baseline_is_said() -> None:
@@ -100,8 +99,20 @@ def test_summary_numbers(baseline: Baseline) -> None:
 
 def test_conditions_tell_ranges_and_unknowns(baseline: Baseline) -> None:
     """Conditions are those of the runs that count; a discarded run appears only as a reason."""
-    found = conditions_of(one for session in baseline.sessions for one in session.measurements)
-    assert (found.runs, found.discarded) == (30, {"steal": 5})
-    assert found.steal == (0.0, 0.0)
-    assert found.gpu_clock_hz is None
-    assert found.throttle_reasons is None
+    text = baselines_page.build([baseline], [])[baselines_page.PAGE].decode()
+    assert "steal 0.0 %;" in text
+    assert "Runs that count: 30; discarded: 5 for steal." in text
+    assert "GPU" not in text
+    assert "throttling unknown." in text
+
+
+def test_gpu_conditions_are_in_words() -> None:
+    """Clocks, temperature, power and throttling of a GPU are told as ranges and names."""
+    states = [
+        Conditions(gpu_clock_hz=1.98e9, gpu_temperature_c=61, throttle_reasons=(), power_source="mains"),
+        Conditions(gpu_clock_hz=1.755e9, gpu_temperature_c=71, throttle_reasons=("sw-power-cap",)),
+    ]
+    text = baselines_page.conditions(states)
+    assert "GPU clock 1755 to 1980 MHz; GPU 61 to 71 °C; throttling sw-power-cap" in text
+    assert "power mains" in text
+    assert "load unknown" in text

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.bench.bench import TTFT_SAMPLES, Bench
+from gemma3n_perf.bench.bench import TTFT_SAMPLES, Bench, MeasuredClock
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import BadConditionsError, CorruptCheckpointError, OutOfMemoryError, PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.workload import load
+from gemma3n_perf.workload.presets import PRESETS
 from gemma3n_perf.workload.workload import Workload
 from tests.decode import fakes
 from tests.decode.fakes import FakeClock, FakeDevice, FakeEngine, FakeProbe
@@ -71,7 +72,7 @@ def bed(nano_root: Path) -> Bed:
 )
 def test_a_budget_takes_as_many_runs_as_fit_but_three(bed: Bed, budget: float | None, runs: int, expected: int) -> None:
     """A run takes 0.641 s: never more runs than asked for, and three however small the budget."""
-    assert bed.bench(budget_s=budget, runs=runs).wanted(TEXT) == expected
+    assert bed.bench(budget_s=budget, runs=runs).required(TEXT) == expected
 
 
 def test_a_measurement_holds_everything(bed: Bed) -> None:
@@ -126,7 +127,7 @@ def test_a_second_checkpoint_unloads_the_first(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the second is loaded, nothing holds the first; coming back loads it again."""
-    for name in ("nano-v1", "other"):
+    for name in (PRESETS["nano"].directory, "other"):
         fakes.nano_copy(tmp_path_factory.getbasetemp(), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     bed = Bed(tmp_path)
@@ -154,7 +155,7 @@ def test_a_failure_is_remembered(bed: Bed) -> None:
     with pytest.raises(BadConditionsError) as first:
         bench.measurement(TEXT)
     waited, stopped = len(bed.slept), bed.probe.stopped
-    for again in (bench.measurement, bench.take_run, bench.prepare, bench.wanted):
+    for again in (bench.measurement, bench.take_run, bench.prepare, bench.required):
         with pytest.raises(BadConditionsError) as second:
             again(TEXT)
         assert second.value is first.value
@@ -176,7 +177,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     bench = Bed(tmp_path).bench()
     with pytest.raises(PerfError, match="nano is not forged"):
         bench.prepare(TEXT)
-    (tmp_path / "nano-v1").mkdir()
+    (tmp_path / PRESETS["nano"].directory).mkdir()
     with pytest.raises(CorruptCheckpointError):
         Bed(tmp_path).bench().prepare(TEXT)
 
@@ -231,3 +232,13 @@ def test_what_goes_on_is_noted(bed: Bed) -> None:
         f"{TEXT}: run 1 of 2",
         f"{TEXT}: run 2 of 2",
     ]
+
+
+def test_only_what_is_counted_passes() -> None:
+    """Between two readings lies what was counted, however long it took."""
+    clock = MeasuredClock()
+    assert clock() == clock() == 0.0
+    clock.advance(0.25)
+    begin = clock()
+    clock.advance(0.5)
+    assert (begin, clock() - begin) == (0.25, 0.5)

@@ -5,10 +5,9 @@ import pytest
 
 from gemma3n_perf.bench.comparison import Compared
 from gemma3n_perf.bench.report import SHOWN_TRIPWIRES, build, row
+from gemma3n_perf.bench.table import UNMEASURED, Report, closing_line, compared_with, render
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.hardware.types import Conditions
-from gemma3n_perf.report.rows import UNMEASURED, Notice, Report, closing_line, compared_with
-from gemma3n_perf.report.terminal import render
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
 from gemma3n_perf.store.published import Figure, Publication
 from tests.fakes import CHIP, STACK, WORKLOAD, measurement
@@ -23,43 +22,44 @@ def compared(judgement: Judgement = SAME, label: str = LABEL, **changes: Any) ->
     return Compared(measurement(**changes), judgement, label)
 
 
-def report(*made: Compared, asked: bool = True, **options: Any) -> Report:
+def report(*made: Compared, requested: bool = True, **options: Any) -> Report:
     """Build the report of a session."""
-    return build(CHIP, STACK, made, asked=asked, **options)
+    return build(CHIP, STACK, made, requested=requested, **options)
 
 
 def found(made: Report) -> str:
     """Return all warnings in one text."""
-    return "\n".join(f"{notice.found} | {notice.remedy}" for notice in made.notices)
+    return "\n".join(f"{caution.found} | {caution.remedy}" for caution in made.cautions)
 
 
 def test_row_holds_what_was_measured() -> None:
     """Throughput is one over the session's time per token, with an interval around it; TTFT is the median."""
-    one = row(compared(streamed_bytes=30_000_000, copy_bandwidth=10e9), asked=True)
+    one = row(compared(streamed_bytes=30_000_000, copy_bandwidth=10e9), requested=True)
     assert one.tpot_s == 0.01
     assert one.tokps == pytest.approx(100)
-    assert one.tokps_low is not None
-    assert one.tokps_high is not None
-    assert one.tokps_low < 100 < one.tokps_high
+    low, high = one.tokps_interval
+    assert low is not None
+    assert high is not None
+    assert low < 100 < high
     assert one.ttft_s == 0.11
     assert one.floor_share == pytest.approx(0.3)
-    assert (one.change, one.change_low, one.change_high) == (0.001, -0.004, 0.006)
+    assert (one.change, one.change_interval) == (0.001, (-0.004, 0.006))
     assert (one.verdict, one.baseline_label) == ("no-change", LABEL)
 
 
 def test_unknown_stays_unknown() -> None:
     """One run has no interval, no prefill no TTFT, and an unknown bandwidth no floor."""
     runs = measurement().runs[:1]
-    one = row(compared(runs=runs, ttft_s=(), copy_bandwidth=None), asked=True)
-    assert (one.tokps_low, one.tokps_high, one.ttft_s, one.floor_share) == (None, None, None, None)
+    one = row(compared(runs=runs, ttft_s=(), copy_bandwidth=None), requested=True)
+    assert (one.tokps_interval, one.ttft_s, one.floor_share) == ((None, None), None, None)
 
 
 def test_uncompared_session_states_no_change() -> None:
     """Without a comparison asked for, no change and no verdict are shown, nor warnings about them."""
-    made = report(compared(not_measured("no stored session"), label=""), asked=False)
+    made = report(compared(not_measured("no stored session"), label=""), requested=False)
     one = made.rows[0]
-    assert (one.change, one.change_low, one.verdict, one.baseline_label) == (None, None, None, "")
-    assert made.notices == ()
+    assert (one.change, one.change_interval, one.verdict, one.baseline_label) == (None, (None, None), None, "")
+    assert made.cautions == ()
     assert closing_line(made.rows) == "1 workload: 1 not compared"
 
 
@@ -82,7 +82,7 @@ def test_every_verdict_but_no_change_is_warned_of(judgement: Judgement, remedy: 
 
 def test_workload_that_was_not_measured_has_a_row() -> None:
     """Its reason is told; that it has no baseline is not, for nobody looked."""
-    made = report(compared(), missing=[("nano/text/pp140-tg64", "out of memory")])
+    made = report(compared(), missing={"nano/text/pp140-tg64": "out of memory"})
     lost = made.rows[1]
     assert (lost.verdict, lost.baseline_label, lost.tokps) == ("not-measured", UNMEASURED, None)
     assert closing_line(made.rows) == "2 workloads: 1 no-change, 1 not-measured"
@@ -92,7 +92,7 @@ def test_workload_that_was_not_measured_has_a_row() -> None:
 
 def test_session_that_measured_nothing_compares_with_nothing() -> None:
     """With every workload lost the report says so rather than that nobody asked."""
-    made = report(missing=[(WORKLOAD, "out of memory")])
+    made = report(missing={WORKLOAD: "out of memory"})
     assert compared_with(made.rows) == "nothing: no workload was measured"
 
 
@@ -105,15 +105,15 @@ def test_missing_baseline_is_counted() -> None:
 def test_discarded_runs_are_told_with_their_reasons() -> None:
     """How many, why, and how many count, compared or not."""
     lost = tuple(Run(1.0, 64, (0.1,) * 64, Conditions(), (fault,)) for fault in ("steal", "foreign-cpu", "steal"))
-    for asked in (True, False):
+    for requested in (True, False):
         assert "3 runs were discarded (foreign-cpu, steal), 3 count" in found(
-            report(compared(discarded=lost), asked=asked)
+            report(compared(discarded=lost), requested=requested)
         )
 
 
 def test_forged_soft_tokens_and_unrepeatable_prefill_are_told() -> None:
     """What an image row does not measure, and what a TTFT may be worth, stand in the warnings."""
-    said = found(report(compared(soft_tokens="forged soft tokens", prefill_reproducible=False), asked=False))
+    said = found(report(compared(soft_tokens="forged soft tokens", prefill_reproducible=False), requested=False))
     assert "256 forged soft tokens, not a vision tower's" in said
     assert "different first tokens" in said
 
@@ -131,10 +131,10 @@ def test_tripwires_come_first_few_and_counted() -> None:
 def test_cautions_become_warnings_once() -> None:
     """A caution stands with its workload and remedy; what is said twice is printed once."""
     caution = Caution("stack-differs", "another mlx", "a duel tells")
-    same = Notice("said before", "do it")
-    made = report(replace(compared(), cautions=(caution,)), notices=[same, same])
-    assert made.notices.count(same) == 1
-    assert Notice(f"{WORKLOAD}: another mlx", "a duel tells") in made.notices
+    same = Caution("x", "said before", "do it")
+    made = report(replace(compared(), cautions=(caution,)), cautions=[same, same])
+    assert made.cautions.count(same) == 1
+    assert Caution("stack-differs", f"{WORKLOAD}: another mlx", "a duel tells") in made.cautions
 
 
 def test_planted_slowdown_reaches_every_view() -> None:
@@ -162,8 +162,8 @@ def test_published_figures_stand_beside_ours_and_judge_nothing() -> None:
         1, "p", "someone/repo #1", "https://example.org", "June 2026", "x", {"raw": "x"}, (figure, *others)
     )
     made = report(compared(), published=(page,))
-    assert [(one.workload, one.tokps) for one in made.references] == [(WORKLOAD, "82.0 to 83.5")]
-    assert made.references[0].source == "someone/repo #1, table 1, June 2026"
+    assert [(workload, one.figure.tokps) for workload, one in made.references] == [(WORKLOAD, "82.0 to 83.5")]
+    assert made.references[0][1].source == "someone/repo #1, table 1, June 2026"
     assert made.rows == report(compared()).rows
 
 

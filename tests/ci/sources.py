@@ -4,7 +4,7 @@ import datetime as dt
 from pathlib import Path
 
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.hardware.types import Chip, Stack
 from tests.gate.evidence_files import NOTE, checked, workload
@@ -22,7 +22,7 @@ def source(folder: Path) -> Clone:
     for path in (folder / "baselines").glob("*/fusions/*.json"):
         path.unlink()
     commit = clone.save("no evidence")
-    policy = gate_policy_file.read(folder / "baselines" / "policy.toml")
+    policy = policy_file.read(folder / "baselines" / "policy.toml")
     name = next(name for name in registry.names() if all(registry.get(name).enabled(_chip(c)) for c in policy.required))
     for chip_class in policy.required:
         store.write(folder / "baselines", record(name, chip_class, commit, policy.classes[chip_class].workloads))
@@ -37,7 +37,7 @@ def record(fusion: str, chip_class: str, commit: str, workloads: tuple[str, ...]
     checks = tuple(checked(name) for name in dict.fromkeys(one.split("/")[0] for one in workloads))
     today = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return store.Evidence(
-        store.SCHEMA, fusion, "win", "as measured", True, registry.source_digest(fusion), commit, False, today,
+        store.SCHEMA, fusion, "win", "as measured", True, registry.digest(fusion), commit, False, today,
         _chip(chip_class), {"baseline": stack, "candidate": stack}, checks, made, (NOTE,),
     )  # fmt: skip
 

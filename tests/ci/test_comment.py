@@ -1,14 +1,18 @@
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gemma3n_perf.ci.comment import Missing, Shown, answered, not_planned, plain, without_measurement
+from gemma3n_perf.ci.comment import rendered, unmeasured, unplanned
 from gemma3n_perf.ci.event import Pull
 from gemma3n_perf.ci.plan import Plan, State
 from gemma3n_perf.ci.post import AUTHOR, MARKER, Api, post, read_comment
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
+from gemma3n_perf.gate.admission import AdmissionResult
+from gemma3n_perf.gate.facts import Cell, Checked, Decision, Dispatch, EvidenceFacts, Objection, Parity, Ruling
+from gemma3n_perf.report.markdown import plain
+from gemma3n_perf.stats.verdicts import Verdict
 from tests.rehearsal.github import Comments
 
 PULL = Pull(7, "a" * 40, "b" * 40, "us/suite", "us/suite", "colleague")
@@ -18,35 +22,32 @@ WORKLOAD = "e4b-4bit/text/pp320-tg64"
 HOSTILE = "<img src=x> @maintainer [here](https://evil.example) `c` | **b** www.evil.example <!-- x --> #1 _it_\n# big"
 
 
-def cell(chip_class: str, verdict: str | None, effect: float | None = None) -> dict[str, Any]:
-    """Return a line of the gate's JSON."""
+def cell(chip_class: str, verdict: Verdict | None, effect: float | None = None, workload: str = WORKLOAD) -> Cell:
+    """Return a line of the gate's table."""
     low, high = (None, None) if effect is None else (effect - 0.005, effect + 0.005)
-    return {
-        "fusion": "stacked-altup", "chip_class": chip_class, "workload": WORKLOAD, "verdict": verdict, "reason": "",
-        "remedy": "", "effect": effect, "low": low, "high": high, "sessions": [], "required": True,
-    }  # fmt: skip
+    return Cell("stacked-altup", chip_class, workload, verdict, "", effect=effect, low=low, high=high)
 
 
-def told(*cells: dict[str, Any], reasons: list[dict[str, str]] | None = None, notes: tuple[str, ...] = ()) -> Any:
-    """Return what ``gemma3n-perf gate --json`` writes."""
-    reasons = reasons or []
-    decision = {"fusion": "stacked-altup", "admitted": not reasons, "reasons": reasons, "wins": {}}
-    return {
-        "schema": 1,
-        "answer": "refused" if reasons else "admitted",
-        "verdicts": list(dict.fromkeys(one["verdict"] for one in reasons)),
-        "decisions": [decision],
-        "cells": list(cells),
-        "notes": list(notes),
-    }
+def result(
+    *cells: Cell, reasons: Sequence[Objection] = (), notes: tuple[str, ...] = (), facts: Sequence[EvidenceFacts] = ()
+) -> AdmissionResult:
+    """Return what the gate hands on."""
+    ruling = Ruling((Decision("stacked-altup", not reasons, tuple(reasons)),), cells)
+    return AdmissionResult(ruling, ("stacked-altup",), notes, ruling, tuple(facts))
+
+
+def evidence(chip_class: str, *checked: Checked, off: bool = False) -> EvidenceFacts:
+    """Return what was read of a record of one class."""
+    return EvidenceFacts("x.json", "stacked-altup", chip_class, off=off, versions=("1", "1"), checked=checked)
 
 
 def test_an_admission_says_so_first_then_shows_every_class() -> None:
     """Verdict, table with effect and interval, parity and dispatch, links: all a phone shows."""
-    text = answered(
-        told(cell(MAC, "win", 0.0214), cell(GPU, None)),
+    right = Checked("e4b-4bit", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True))
+    read = [evidence(MAC, right), evidence(GPU, Checked("e4b-4bit", Dispatch((9, 9))), off=True)]
+    text = rendered(
+        result(cell(MAC, Verdict.WIN, 0.0214), cell(GPU, None), facts=read),
         PLAN,
-        [Shown("stacked-altup", MAC, True, True), Shown("stacked-altup", GPU, None, True)],
         links={"run": "https://github.com/us/suite/actions/runs/1"},
     )
     assert text.splitlines() == [
@@ -68,8 +69,8 @@ def test_an_admission_says_so_first_then_shows_every_class() -> None:
 
 def test_a_loss_is_refused_with_what_to_do() -> None:
     """The table says where; the step says what."""
-    reasons = [{"verdict": "loss", "found": f"on {MAC}: the whole interval is below", "remedy": ""}]
-    text = answered(told(cell(MAC, "loss", -0.03), reasons=reasons), PLAN)
+    reason = Objection(Verdict.LOSS, f"on {MAC}: the whole interval is below", "", MAC)
+    text = rendered(result(cell(MAC, Verdict.LOSS, -0.03), reasons=[reason]), PLAN)
     assert "### refused: loss (stacked-altup)" in text
     assert "- loss, 1 in the table. Next: keep it off where it loses, or make it faster" in text
 
@@ -77,11 +78,11 @@ def test_a_loss_is_refused_with_what_to_do() -> None:
 def test_a_missing_class_is_told_once_with_its_cause() -> None:
     """The job knows why; that the gate found no evidence is then no news."""
     reasons = [
-        {"verdict": "not-measured", "found": f"x on {GPU}: there is no evidence of this class", "remedy": "measure"},
-        {"verdict": "not-measured", "found": f"x on {MAC}: stale", "remedy": "measure again"},
+        Objection(Verdict.NOT_MEASURED, f"x on {GPU}: there is no evidence of this class", "measure", GPU),
+        Objection(Verdict.NOT_MEASURED, f"x on {MAC}: stale", "measure again", MAC),
     ]
-    missing = [Missing(GPU, "not-measured", "its job was cancelled", "run it again")]
-    text = answered(told(cell(GPU, "not-measured"), reasons=reasons), PLAN, (), missing)
+    missing = [Objection(Verdict.NOT_MEASURED, "its job was cancelled", "run it again", GPU)]
+    text = rendered(result(cell(GPU, Verdict.NOT_MEASURED), reasons=reasons), PLAN, missing)
     assert f"- {GPU}: not-measured: its job was cancelled. Next: run it again" in text
     assert "there is no evidence" not in text
     assert "stale" in text
@@ -89,19 +90,21 @@ def test_a_missing_class_is_told_once_with_its_cause() -> None:
 
 def test_an_untrusted_artifact_refuses_even_what_the_gate_admits() -> None:
     """The headline is of both."""
-    text = answered(told(cell(MAC, "win", 0.02)), PLAN, (), [Missing(None, "invalid", "two artifacts", "look")])
+    missing = [Objection(Verdict.INVALID, "two artifacts", "look")]
+    text = rendered(result(cell(MAC, Verdict.WIN, 0.02)), PLAN, missing)
     assert "### refused: invalid" in text
 
 
 def test_what_an_author_wrote_does_nothing() -> None:
     """No tag, mention, link, picture, table cell or heading comes of it, wherever it stands."""
-    reasons = [{"verdict": "invalid", "found": HOSTILE, "remedy": HOSTILE}]
-    bad = cell(MAC, "invalid") | {"workload": HOSTILE, "chip_class": HOSTILE, "fusion": "stacked-altup"}
+    reason = Objection(Verdict.INVALID, HOSTILE, HOSTILE, HOSTILE)
+    bad = cell(HOSTILE, Verdict.INVALID, workload=HOSTILE)
+    missing = [Objection(Verdict.INVALID, HOSTILE, HOSTILE)]
     plan = Plan(State.MEASURE, PULL, HOSTILE, HOSTILE, harness=(HOSTILE,))
     for text in (
-        answered(told(bad, reasons=reasons, notes=(HOSTILE,)), plan, (), [Missing(None, "invalid", HOSTILE, HOSTILE)]),
-        without_measurement(Plan(State.REFUSED, PULL, HOSTILE, HOSTILE)),
-        not_planned(HOSTILE),
+        rendered(result(bad, reasons=[reason], notes=(HOSTILE,)), plan, missing),
+        unmeasured(Plan(State.REFUSED, PULL, HOSTILE, HOSTILE), {}).text,
+        unplanned(UsageError(HOSTILE), 2).text,
     ):
         body = text.removeprefix(MARKER)
         assert not set("<>@`") & set(body)
@@ -120,8 +123,8 @@ def test_ordinary_words_stay_readable() -> None:
 
 def test_a_comment_stays_short_whatever_it_has_to_tell() -> None:
     """A hundred workloads and reasons are a phone's screen or three, not a book."""
-    reasons = [{"verdict": "invalid", "found": f"reason {n} " + "x" * 5000, "remedy": "y" * 5000} for n in range(100)]
-    text = answered(told(*(cell(MAC, "invalid") for _ in range(100)), reasons=reasons), PLAN)
+    reasons = [Objection(Verdict.INVALID, f"reason {n} " + "x" * 5000, "y" * 5000, MAC) for n in range(100)]
+    text = rendered(result(*(cell(MAC, Verdict.INVALID) for _ in range(100)), reasons=reasons), PLAN)
     assert len(text) < 12_000
     assert "and 92 more, in the run" in text
 
@@ -129,7 +132,7 @@ def test_a_comment_stays_short_whatever_it_has_to_tell() -> None:
 def test_an_edited_harness_is_pointed_out() -> None:
     """Who reads the verdict must know that the ruler was edited too."""
     plan = Plan(State.MEASURE, PULL, "x", harness=("perf/gemma3n_perf/stats/bounds.py", "Makefile", "a", "b"))
-    text = answered(told(cell(MAC, "win", 0.02)), plan)
+    text = rendered(result(cell(MAC, Verdict.WIN, 0.02)), plan)
     assert "also edits what measures or judges (perf/gemma3n_perf/stats/bounds.py, Makefile, a and 1 more)" in text
 
 
@@ -148,14 +151,14 @@ def test_a_strangers_comment_with_our_marker_is_left_alone() -> None:
     """On the second page as well as on the first."""
     stranger = {"id": 1, "body": MARKER, "user": {"login": "stranger"}}
     pages = [[stranger] * 100, [stranger, {"id": 205, "body": f"{MARKER}\nold", "user": {"login": AUTHOR}}]]
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def ask(method: str, path: str, body: Any) -> Any:
-        asked.append((method, path))
+        requests.append((method, path))
         return pages[int(path[-1]) - 1] if method == "GET" else {}
 
     assert post(f"{MARKER}\nnew", "us/suite", 7, ask) == "updated"
-    assert asked[-1] == ("PATCH", "/repos/us/suite/issues/comments/205")
+    assert requests[-1] == ("PATCH", "/repos/us/suite/issues/comments/205")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", MARKER.encode() + b"\xff", MARKER.encode() + b"x" * 70_000])
@@ -178,17 +181,3 @@ def test_github_that_does_not_answer_is_told_without_the_token(tmp_path: Path) -
         Api("http://127.0.0.1:9", "secret-token").ask("GET", "/repos/us/suite/issues/7/comments", None)
     assert "secret-token" not in str(refused.value)
     assert "summary" in str(refused.value)
-
-
-def test_the_answers_json_is_what_the_gate_writes() -> None:
-    """The comment reads the gate's own report, so a change of its names must show here."""
-    from gemma3n_perf.gate.facts import Cell, Decision, Objection, Ruling
-    from gemma3n_perf.gate.report import as_json
-    from gemma3n_perf.stats.verdicts import Verdict
-
-    reason = Objection(Verdict.LOSS, "slower", "")
-    one = Cell("stacked-altup", MAC, WORKLOAD, Verdict.LOSS, "slower", effect=-0.02, low=-0.03, high=-0.01)
-    ruling = Ruling((Decision("stacked-altup", False, (reason,)),), (one,), ())
-    text = answered(json.loads(as_json(ruling)), PLAN)
-    assert f"| {WORKLOAD} | -2.00 % [-3.00, -1.00] | **loss** |" in text
-    assert "### refused: loss (stacked-altup)" in text

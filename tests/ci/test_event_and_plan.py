@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.ci.classes import ChipClass, matrix, read_classes
 from gemma3n_perf.ci.event import Pull, read
-from gemma3n_perf.ci.plan import State, plan, read_plan, write_outputs
+from gemma3n_perf.ci.plan import ChipClass, Plan, State, matrix, plan, read_classes, read_plan, write_outputs
 from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.gate.change import sort_files
 
 HEAD, OTHER, BASE = "a" * 40, "c" * 40, "b" * 40
 OWN = Pull(7, HEAD, BASE, "us/suite", "us/suite", "colleague")
@@ -21,6 +21,11 @@ required = ["apple-m1-ultra-64gpu"]
 workloads = ["e4b-4bit/text/pp320-tg64"]
 runner = ["self-hosted", "macOS", "ARM64", "apple-m1-ultra-64gpu"]
 """
+
+
+def planned(pull: Pull, *changed: str) -> Plan:
+    """Plan for a pull request that changes these files, with one class to measure on."""
+    return plan(pull, sort_files(changed, Path("/checkout"), Path("/checkout/baselines")), [MAC])
 
 
 def payload(**changes: Any) -> dict[str, Any]:
@@ -42,13 +47,13 @@ def written(path: Path, value: object) -> Path:
 
 def dispatched(tmp_path: Path, commit: str, ref: str = "refs/heads/main", number: str = "7") -> Pull:
     """Read a maintainer's dispatch for a commit."""
-    told = {
+    tree = {
         "ref": ref,
         "repository": {"default_branch": "main"},
         "inputs": {"pull_request": number, "commit": commit},
     }
     pull = written(tmp_path / "pull.json", payload()["pull_request"])
-    return read("workflow_dispatch", written(tmp_path / "event.json", told), pull)
+    return read("workflow_dispatch", written(tmp_path / "event.json", tree), pull)
 
 
 def policy(tmp_path: Path, text: str) -> Path:
@@ -74,7 +79,7 @@ def test_a_deleted_fork_is_still_foreign(tmp_path: Path) -> None:
 @pytest.mark.parametrize("author", ["dependabot[bot]", "renovate[bot]"])
 def test_updates_of_dependencies_need_approval_though_the_branch_is_ours(author: str) -> None:
     """The branch is in the repository, the code it brings in is not."""
-    found = plan(Pull(7, HEAD, BASE, "us/suite", "us/suite", author), [FUSION], [MAC])
+    found = planned(Pull(7, HEAD, BASE, "us/suite", "us/suite", author), FUSION)
     assert found.state is State.REFUSED
     assert author in found.reason
 
@@ -103,20 +108,20 @@ def test_other_events_are_not_served(tmp_path: Path) -> None:
 
 def test_a_fork_is_refused_before_a_maintainer_approves_its_commit() -> None:
     """The way on names the pull request and the exact commit."""
-    found = plan(FORK, [FUSION], [MAC])
+    found = planned(FORK, FUSION)
     assert (found.state, found.classes) == (State.REFUSED, ())
     assert "gh workflow run gate.yml -f pull_request=7 -f commit=" + HEAD in found.remedy
 
 
 def test_an_approved_commit_of_a_fork_is_measured_behind_the_guarded_environment(tmp_path: Path) -> None:
     """The environment with reviewers stands between the plan and the machines."""
-    found = plan(dispatched(tmp_path, HEAD), [FUSION], [MAC])
+    found = planned(dispatched(tmp_path, HEAD), FUSION)
     assert (found.state, found.environment, found.classes) == (State.MEASURE, "measure-fork", (MAC,))
 
 
 def test_an_approval_does_not_move_on_with_the_pull_request(tmp_path: Path) -> None:
     """A commit pushed after the look was not looked at."""
-    found = plan(dispatched(tmp_path, OTHER), [FUSION], [MAC])
+    found = planned(dispatched(tmp_path, OTHER), FUSION)
     assert found.state is State.REFUSED
     assert OTHER[:12] in found.reason
     assert HEAD[:12] in found.reason
@@ -143,7 +148,7 @@ def test_a_dispatch_and_the_api_must_mean_the_same_pull_request(tmp_path: Path) 
 
 def test_our_own_branch_is_measured_on_every_class() -> None:
     """No approval is needed of those who may write."""
-    found = plan(OWN, ["README.md", FUSION], [MAC])
+    found = planned(OWN, "README.md", FUSION)
     assert (found.state, found.environment, found.reason) == (State.MEASURE, "measure", "stacked_altup.py changed")
 
 
@@ -151,7 +156,7 @@ def test_our_own_branch_is_measured_on_every_class() -> None:
 @pytest.mark.parametrize("changed", [[], ["docs/gate.md"], ["perf/gemma3n_perf/fusions/README.md"], ["tests/x.py"]])
 def test_a_change_without_fusions_has_nothing_to_gate(pull: Pull, changed: list[str]) -> None:
     """Not even a fork's, which then waits for nobody."""
-    assert plan(pull, changed, [MAC]).state is State.NOTHING
+    assert planned(pull, *changed).state is State.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -159,24 +164,24 @@ def test_a_change_without_fusions_has_nothing_to_gate(pull: Pull, changed: list[
 )
 def test_sources_of_fusions_and_their_evidence_are_gated(path: str) -> None:
     """Shared kernels too."""
-    assert plan(OWN, [path], [MAC]).state is State.MEASURE
+    assert planned(OWN, path).state is State.MEASURE
 
 
 def test_changes_of_what_measures_are_pointed_out() -> None:
     """A reader must know that the ruler was edited together with the thing it measures."""
     changed = [FUSION, "perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml", "docs/ci.md"]
-    assert plan(OWN, changed, [MAC]).harness == ("perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml")
+    assert planned(OWN, *changed).harness == ("perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml")
 
 
 def test_a_plan_survives_the_way_through_a_jobs_outputs(tmp_path: Path) -> None:
     """Every output is one line, and the plan reads back as it was."""
-    found = plan(OWN, [FUSION, "perf/a\nb.py"], [MAC])
+    found = planned(OWN, FUSION, "perf/a\nb.py")
     write_outputs(found, tmp_path / "out")
     lines = (tmp_path / "out").read_text().splitlines()
-    told = dict(line.split("=", 1) for line in lines)
-    assert set(told) == {"state", "matrix", "environment", "head", "base", "plan"}
-    assert read_plan(told["plan"]) == found
-    assert json.loads(told["matrix"]) == {"include": [{"class": MAC.name, "runner": list(MAC.runner)}]}
+    outputs = dict(line.split("=", 1) for line in lines)
+    assert set(outputs) == {"state", "matrix", "environment", "head", "base", "plan"}
+    assert read_plan(outputs["plan"]) == found
+    assert json.loads(outputs["matrix"]) == {"include": [{"class": MAC.name, "runner": list(MAC.runner)}]}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"state": "measure"}'])

@@ -10,9 +10,10 @@ import pytest
 
 from gemma3n_perf.ci import artifacts
 from gemma3n_perf.ci.artifacts import Origin
-from gemma3n_perf.ci.classes import ChipClass
 from gemma3n_perf.ci.gather import Gathered, Job, gather, read_jobs
+from gemma3n_perf.ci.plan import ChipClass
 from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.stats.verdicts import Verdict
 
 COMMIT = "a" * 40
 ORIGIN = Origin("42", COMMIT)
@@ -24,7 +25,7 @@ RECORD = b'{"fusion": "stacked-altup"}'
 
 def manifest(chip_class: str = MAC, **changes: Any) -> bytes:
     """Return what a measuring job says of itself."""
-    told = {
+    tree = {
         "schema": 1,
         "chip_class": chip_class,
         "commit": COMMIT,
@@ -32,7 +33,7 @@ def manifest(chip_class: str = MAC, **changes: Any) -> bytes:
         "run_attempt": 1,
         "fusions": ["stacked-altup"],
     }
-    return json.dumps(told | changes).encode()
+    return json.dumps(tree | changes).encode()
 
 
 def archive(
@@ -53,7 +54,7 @@ def gathered(tmp_path: Path, jobs: tuple[Job, ...] = JOBS) -> Gathered:
     return gather(tmp_path / "in", jobs, CLASSES, ORIGIN, tmp_path / "out")
 
 
-def problems(found: Gathered) -> dict[str | None, tuple[str, str]]:
+def problems(found: Gathered) -> dict[str | None, tuple[Verdict, str]]:
     """Return verdict and text by class."""
     return {one.chip_class: (one.verdict, one.found) for one in found.problems}
 
@@ -64,8 +65,7 @@ def refused(tmp_path: Path) -> str:
     before = sorted(path for path in tmp_path.rglob("*") if "out" not in path.parts)
     found = gathered(tmp_path)
     assert [one.chip_class for one in found.problems] == [MAC]
-    assert found.problems[0].verdict == "invalid"
-    assert found.exit_code == 5
+    assert found.problems[0].verdict is Verdict.INVALID
     assert [path.name for path in (tmp_path / "out").iterdir()] == [GPU]
     assert sorted(path for path in tmp_path.rglob("*") if "out" not in path.parts) == before
     return found.problems[0].found
@@ -77,7 +77,7 @@ def test_evidence_of_every_class_is_laid_out_as_in_baselines(tmp_path: Path, nes
     for name in (MAC, GPU):
         archive(tmp_path / "in" / (f"evidence-{name}-1" if nested else ""), name)
     found = gathered(tmp_path)
-    assert (found.problems, found.exit_code) == ((), 0)
+    assert found.problems == ()
     assert (tmp_path / "out" / MAC / "fusions" / "stacked-altup.json").read_bytes() == RECORD
     assert found.files[GPU] == ("stacked-altup.json",)
 
@@ -100,7 +100,7 @@ def test_what_a_job_that_did_not_succeed_left_behind_does_not_count(tmp_path: Pa
     archive(tmp_path / "in", GPU)
     found = gathered(tmp_path, (JOBS[0], *([job] if job else [])))
     verdict, text = problems(found)[GPU]
-    assert (verdict, found.exit_code) == ("not-measured", 4)
+    assert verdict is Verdict.NOT_MEASURED
     assert said in text
     assert not (tmp_path / "out" / GPU).exists()
 
@@ -120,7 +120,7 @@ def test_a_rerun_that_failed_is_not_saved_by_its_first_attempt(tmp_path: Path) -
     archive(tmp_path / "in", MAC, 1)
     archive(tmp_path / "in", GPU, 1)
     both = (Job(f"measure {MAC}", "completed", "success", 1), Job(f"measure {MAC}", "completed", "failure", 2))
-    assert problems(gathered(tmp_path, (*both, JOBS[1])))[MAC][0] == "not-measured"
+    assert problems(gathered(tmp_path, (*both, JOBS[1])))[MAC][0] is Verdict.NOT_MEASURED
 
 
 def test_two_artifacts_for_one_class_refuse_it(tmp_path: Path) -> None:
@@ -222,8 +222,7 @@ def test_an_artifact_of_no_class_is_named_and_harms_none(tmp_path: Path) -> None
     (tmp_path / "in" / "evidence-|evil-1.zip").write_bytes(b"")
     found = gathered(tmp_path)
     assert sorted(found.files) == [MAC, GPU]
-    assert [one.chip_class for one in found.problems] == [None, None]
-    assert found.exit_code == 5
+    assert [(one.chip_class, one.verdict) for one in found.problems] == [(None, Verdict.INVALID)] * 2
 
 
 def test_jobs_are_read_from_several_pages(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ def started(tmp_path: Path, name: str, event: object, **variables: str) -> subpr
     """Run the hook as a runner does before a job."""
     path = tmp_path / "event.json"
     path.write_text(event if isinstance(event, str) else json.dumps(event))
-    told = {"GITHUB_EVENT_NAME": name, "GITHUB_EVENT_PATH": str(path), "GITHUB_REPOSITORY": OURS} | variables
+    known = {"GITHUB_EVENT_NAME": name, "GITHUB_EVENT_PATH": str(path), "GITHUB_REPOSITORY": OURS} | variables
     return subprocess.run(
-        ["bash", "-e", str(HOOK)], env={"PATH": os.environ["PATH"]} | told, capture_output=True, text=True, check=False
+        ["bash", "-e", str(HOOK)], env={"PATH": os.environ["PATH"]} | known, capture_output=True, text=True, check=False
     )
 
 

@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.ci.artifacts import Origin, named, open_artifact
-from gemma3n_perf.ci.measure import MeasureRequest, measure
-from gemma3n_perf.ci.plan import FUSIONS
-from gemma3n_perf.ci.records import pack
+from gemma3n_perf.ci.measure import MeasureRequest, measure, names_to_measure, pack
 from gemma3n_perf.ci.staging import stage
-from gemma3n_perf.ci.touched import touched
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.git import Repository
+from gemma3n_perf.gate.change import FUSIONS
 from gemma3n_perf.hardware.shell import run_command
 from tests.fakes import CHIP, write_session
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, Scratch
@@ -26,7 +23,7 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "repo")
 
 
-def order(scratch: Scratch, tmp_path: Path) -> MeasureRequest:
+def request_of(scratch: Scratch, tmp_path: Path) -> MeasureRequest:
     """Return what a job was sent to measure."""
     return MeasureRequest(BIG, scratch.commit, "42", 1, scratch.baselines, tmp_path / "out")
 
@@ -50,7 +47,7 @@ def test_evidence_is_sent_with_a_manifest_that_the_last_job_accepts(scratch: Scr
     """Whatever it says: a loss is the gate's business, so pytest's exit code does not matter."""
     import zipfile
 
-    sent = measure(order(scratch, tmp_path), BIG, [ALTUP, GEGLU], writing(scratch), said)
+    sent = measure(request_of(scratch, tmp_path), BIG, [ALTUP, GEGLU], writing(scratch), said)
     assert sorted(path.name for path in sent) == [f"{GEGLU}.json", "manifest.json", f"{ALTUP}.json"]
     packed = tmp_path / f"evidence-{BIG}-1.zip"
     with zipfile.ZipFile(packed, "w") as archive:
@@ -63,14 +60,14 @@ def test_evidence_is_sent_with_a_manifest_that_the_last_job_accepts(scratch: Scr
 def test_a_runner_of_another_class_measures_nothing(scratch: Scratch, tmp_path: Path) -> None:
     """Its label says one thing and its chip another."""
     with pytest.raises(NotComparableError, match="asked for fake-gpu and is fake-other"):
-        measure(order(scratch, tmp_path), "fake-other", [ALTUP], lambda name: 0, said)
+        measure(request_of(scratch, tmp_path), "fake-other", [ALTUP], lambda name: 0, said)
 
 
 def test_evidence_that_was_there_before_is_not_sent_as_new(scratch: Scratch, tmp_path: Path) -> None:
     """pytest failed, and the committed record of another day lies there still."""
     scratch.put(scratch.evidence())
     with pytest.raises(NotMeasuredError, match="only the evidence that was there before"):
-        measure(order(scratch, tmp_path), BIG, [ALTUP], lambda name: 4, said)
+        measure(request_of(scratch, tmp_path), BIG, [ALTUP], lambda name: 4, said)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -83,13 +80,13 @@ def test_a_fusion_without_evidence_is_not_measured(scratch: Scratch, tmp_path: P
         return 4
 
     with pytest.raises(NotMeasuredError, match=f"{ALTUP}: it left no evidence.*{GEGLU}: it left no evidence"):
-        measure(order(scratch, tmp_path), BIG, [ALTUP, GEGLU], pytest_run, said)
+        measure(request_of(scratch, tmp_path), BIG, [ALTUP, GEGLU], pytest_run, said)
     assert done == [ALTUP, GEGLU]
 
 
 def test_evidence_of_another_commit_is_not_sent(scratch: Scratch, tmp_path: Path) -> None:
     """The checkout changed under the measurement."""
-    moved = replace(order(scratch, tmp_path), commit="f" * 40)
+    moved = replace(request_of(scratch, tmp_path), commit="f" * 40)
     with pytest.raises(NotMeasuredError, match="its evidence is of commit"):
         measure(moved, BIG, [ALTUP], writing(scratch), said)
 
@@ -98,19 +95,19 @@ def test_what_an_earlier_job_left_is_not_sent_along(scratch: Scratch, tmp_path: 
     """The folder must be this job's own."""
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="exists"):
-        measure(order(scratch, tmp_path), BIG, [ALTUP], writing(scratch), said)
+        measure(request_of(scratch, tmp_path), BIG, [ALTUP], writing(scratch), said)
 
 
 def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scratch: Scratch) -> None:
     """A shared module touches all that use it; a record its own fusion; a page none."""
-    repository, base = Repository(scratch.root, run_command), scratch.commit
+    here, base = scratch.checkout(), scratch.commit
     scratch.write("docs/page.md", "two")
     scratch.write(str(FUSIONS / "README.md"), "words")
-    assert touched(repository, base, scratch.sources) == ()
+    assert names_to_measure(base, here) == ()
     scratch.write(str(FUSIONS / "kernels.py"), "# changed")
-    assert touched(repository, base, scratch.sources) == (ALTUP,)
+    assert names_to_measure(base, here) == (ALTUP,)
     scratch.put(scratch.evidence(fusion=f"{ALTUP}+{GEGLU}"))
-    assert touched(repository, base, scratch.sources) == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
+    assert names_to_measure(base, here) == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
 
 
 def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch, tmp_path: Path) -> None:

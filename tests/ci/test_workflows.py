@@ -136,8 +136,8 @@ def test_every_script_is_a_command_that_exists_here(path: Path) -> None:
         for line in script.replace("\\\n", " ").splitlines():
             ours = re.search(r"(?:gemma3n-perf|-m gemma3n_perf\.ci) (?P<rest>.*?)\)?$", line)
             if ours:
-                words = re.sub(r'"\$\w+"', "1", ours["rest"]).replace('"', "").split()
-                parser().parse_args(words if "gemma3n-perf " in line else ["ci", *words])
+                argv = re.sub(r'"\$\w+"', "1", ours["rest"]).replace('"', "").split()
+                parser().parse_args(argv if "gemma3n-perf " in line else ["ci", *argv])
             else:
                 first = line.split()[0]
                 assert first in ("make", "gh", "printf") or (ROOT / first).is_file(), line

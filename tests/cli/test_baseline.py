@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.cli import baseline
-from gemma3n_perf.cli.baseline_save import Recorder, save
+from gemma3n_perf.cli.baseline import save
 from gemma3n_perf.errors import NoBaselineError, NotMeasuredError, UsageError
-from gemma3n_perf.store.local import save_session
+from gemma3n_perf.store.session_file import save_session
 from tests.fakes import CHIP, STACK, WORKLOAD, document, write_session
 
 CLASS = CHIP.chip_class
 
 
-def gemma3n_perf_baseline(*words: str) -> tuple[int, str]:
+def gemma3n_perf_baseline(*arguments: str) -> tuple[int, str]:
     """Run one baseline command line; returns exit code and output."""
     parser = argparse.ArgumentParser()
     baseline.add_arguments(parser)
     out = io.StringIO()
-    return baseline.run(parser.parse_args(words), out), out.getvalue()
+    return baseline.run(parser.parse_args(arguments), out), out.getvalue()
 
 
 @pytest.fixture
@@ -104,19 +105,19 @@ def test_a_page_of_nothing_takes_no_page_away(tmp_path: Path) -> None:
 
 def test_page_is_written_and_checked(root: Path, tmp_path: Path) -> None:
     """A fresh page passes its check; a new record, an edit or a stray plot fails it."""
-    words = ("page", "--root", str(root), "--docs", str(tmp_path / "docs"))
-    assert gemma3n_perf_baseline(*words, "--check")[0] == 1
+    arguments = ("page", "--root", str(root), "--docs", str(tmp_path / "docs"))
+    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 1
     assert not (tmp_path / "docs").exists()
-    assert gemma3n_perf_baseline(*words)[0] == 0
-    assert gemma3n_perf_baseline(*words, "--check") == (0, "")
+    assert gemma3n_perf_baseline(*arguments)[0] == 0
+    assert gemma3n_perf_baseline(*arguments, "--check") == (0, "")
     stray = tmp_path / "docs" / "plots" / "baselines-gone.svg"
     stray.write_text("<svg/>")
-    code, text = gemma3n_perf_baseline(*words, "--check")
+    code, text = gemma3n_perf_baseline(*arguments, "--check")
     assert (code, "baselines-gone.svg" in text) == (1, True)
-    assert gemma3n_perf_baseline(*words)[0] == 0
+    assert gemma3n_perf_baseline(*arguments)[0] == 0
     assert not stray.exists()
     write_session(root / CLASS, 6)
-    assert gemma3n_perf_baseline(*words, "--check")[0] == 1
+    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 1
 
 
 class FakePytest:

@@ -1,15 +1,11 @@
 import argparse
 import io
 import random
-from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gemma3n_perf.cli import calibrate
-from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel import validation_record as power
 from gemma3n_perf.errors import NotMeasuredError, UsageError, WorkerFailedError
 from gemma3n_perf.store import noise
@@ -21,11 +17,8 @@ from tests.fakes import CHIP, STACK, WORKLOAD
 def run(arena: Arena, tmp_path: Path, patch: pytest.MonkeyPatch, *arguments: str) -> str:
     """Run the command on a machine whose duels take place in ``arena``."""
 
-    def held(baselines: Any, err: Any) -> AbstractContextManager[dueling.Here]:
-        return partial(opened, machine(arena, tmp_path))()
-
-    patch.setattr(dueling, "machine", held)
-    patch.setattr(calibrate, "chosen", lambda args, here: ((WORKLOAD,), {}))
+    patch.setattr(calibrate, "machine", lambda baselines, err: opened(machine(arena, tmp_path)))
+    patch.setattr(calibrate, "choose_workloads", lambda *given: ((WORKLOAD,), {}))
     parser = argparse.ArgumentParser()
     calibrate.add_arguments(parser)
     out = io.StringIO()
@@ -61,18 +54,18 @@ def test_one_duel_shows_no_spread_between_sessions(tmp_path: Path, monkeypatch: 
 
 
 def campaign(tmp_path: Path, *rounds: tuple[int, float, str, bool], fused: bool = False) -> None:
-    """Record duels: the round, what was planted, the verdict, and whether steps were told."""
+    """Record duels: the round, what was planted, the verdict, and whether steps were reported."""
     rng = random.Random(7)
 
-    def duel(number: int, planted: float, verdict: str, told: bool) -> power.PowerDuel:
+    def duel(number: int, planted: float, verdict: str, reported: bool) -> power.PowerDuel:
         def launch() -> power.PowerLaunch:
             # What a session is off by shows in all of its launches.
             steps = [
                 tuple(tuple(slow * rng.gauss(0.02, 0.0002) for _ in range(5)) for _ in range(10))
                 for slow in (1.0, (1 + planted) * (1 + number / 100))
             ]
-            means = [tuple(sum(block) / 5 for block in arm) for arm in steps]
-            return power.PowerLaunch(4.0, means[0], means[1], tuple(steps) if told else ())
+            baseline_s, candidate_s = (tuple(sum(block) / 5 for block in arm) for arm in steps)
+            return power.PowerLaunch(4.0, baseline_s, candidate_s, tuple(steps) if reported else ())
 
         launches = tuple(launch() for _ in range(6))
         truth = 1 / (1 + planted) - 1
@@ -89,8 +82,8 @@ def recorded(tmp_path: Path) -> str:
     parser = argparse.ArgumentParser()
     calibrate.add_arguments(parser)
     out = io.StringIO()
-    asked = parser.parse_args(["--recorded", CHIP.chip_class, "--baselines", str(tmp_path)])
-    assert calibrate.run(asked, out) == 0
+    arguments = parser.parse_args(["--recorded", CHIP.chip_class, "--baselines", str(tmp_path)])
+    assert calibrate.run(arguments, out) == 0
     return out.getvalue()
 
 
@@ -109,8 +102,8 @@ def test_a_floor_is_read_from_a_campaign(tmp_path: Path) -> None:
     record = noise.read(tmp_path, CHIP.chip_class)
     assert record is not None
     assert [len(duel.log_ratios) for duel in record.duels] == [6, 6]
-    means = [sum(duel.log_ratios) / 6 for duel in record.duels]
-    assert means == pytest.approx([-0.0198, -0.0296], abs=0.003)
+    averages = [sum(duel.log_ratios) / 6 for duel in record.duels]
+    assert averages == pytest.approx([-0.0198, -0.0296], abs=0.003)
     assert record.floor.effect > 0.02
     assert str(record.floor.measured_on) == "2026-07-03"
 

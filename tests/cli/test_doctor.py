@@ -7,6 +7,7 @@ import pytest
 
 from gemma3n_perf.cli import doctor
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.fitness_report import consult
 from tests.hardware.macs import Mac
 from tests.hardware.test_fitness import doctor as doctor_of
 
@@ -14,7 +15,7 @@ from tests.hardware.test_fitness import doctor as doctor_of
 def consulted(mac: Mac, tmp_path: Path, wait_s: float = 0.0, *, as_json: bool = False) -> tuple[int, str]:
     """Return the exit code and what is printed for a recorded Mac."""
     out = io.StringIO()
-    return doctor.consult(doctor_of(mac, tmp_path), "apple-m5-max-40gpu", wait_s, as_json, out), out.getvalue()
+    return consult(doctor_of(mac, tmp_path), wait_s, as_json, out), out.getvalue()
 
 
 def on_battery() -> Mac:
@@ -58,10 +59,10 @@ def test_waiting_says_why_and_how_long(tmp_path: Path) -> None:
 def test_json_is_one_object_with_the_documented_names(tmp_path: Path) -> None:
     """Even after waiting; a change of names must raise the schema's number."""
     code, text = consulted(on_battery(), tmp_path, 20.0, as_json=True)
-    told = json.loads(text)
-    assert (code, told["schema"], told["fit"], told["looks"]) == (4, 1, False, 3)
-    assert set(told) == {"schema", "chip_class", "fit", "looks", "checks", "conditions"}
-    battery = next(one for one in told["checks"] if one["code"] == "battery")
+    printed = json.loads(text)
+    assert (code, printed["schema"], printed["fit"], printed["looks"]) == (4, 1, False, 3)
+    assert set(printed) == {"schema", "chip_class", "fit", "looks", "checks", "conditions"}
+    battery = next(one for one in printed["checks"] if one["code"] == "battery")
     assert battery == {
         "code": "battery",
         "subject": "power adapter",
@@ -86,10 +87,10 @@ def test_the_command_on_this_machine() -> None:
     doctor.add_arguments(parser)
     out = io.StringIO()
     code = doctor.run(parser.parse_args(["--json"]), out)
-    told = json.loads(out.getvalue())
-    unfit = [one for one in told["checks"] if one["state"] == "unfit"]
+    printed = json.loads(out.getvalue())
+    unfit = [one for one in printed["checks"] if one["state"] == "unfit"]
     assert code == (4 if unfit else 0)
-    assert told["fit"] is not bool(unfit)
+    assert printed["fit"] is not bool(unfit)
     assert all(one["remedy"] for one in unfit)
-    states = {one["code"]: one["state"] for one in told["checks"]}
+    states = {one["code"]: one["state"] for one in printed["checks"]}
     assert {"measuring", "foreign-cpu", "build", "memory", "disk", "uptime"} <= set(states)

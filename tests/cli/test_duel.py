@@ -1,14 +1,16 @@
 import argparse
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gemma3n_perf import __main__ as program
-from gemma3n_perf.cli import duel, forge
+from gemma3n_perf.cli import duel
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.machine import open_machine
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import NOW, asked, machine
 from tests.fakes import WORKLOAD
@@ -28,14 +30,14 @@ def test_the_exit_code_is_the_verdicts(tmp_path: Path, candidate: str, code: int
     answer = dueling.duel(asked(candidate=candidate), here, NOW)
     out = io.StringIO()
     assert duel.report_on(answer, here, tmp_path / "d.json", out) == code
-    assert out.getvalue().startswith(store.read(tmp_path / "d.json").verdict)
+    assert out.getvalue().startswith(store.DUELS.read(tmp_path / "d.json").verdict)
 
 
 def test_the_default_workload_is_the_chips_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its checkpoint is forged where it is missing."""
     here, forged = machine(Arena(), tmp_path), list[str]()
-    monkeypatch.setattr(forge, "forge_locked", lambda preset, root: forged.append(preset.name))
-    assert duel.chosen(options("here", "here"), here) == ((WORKLOAD,), {})
+    monkeypatch.setattr(dueling, "ensure_forged", lambda preset, root: forged.append(preset.name))
+    assert dueling.choose_workloads([], None, here) == ((WORKLOAD,), {})
     assert forged == ["nano"]
 
 
@@ -43,11 +45,10 @@ def test_a_checkpoint_that_is_no_preset_needs_its_place(tmp_path: Path) -> None:
     """A name alone says nothing of where the bytes are."""
     here = machine(Arena(), tmp_path)
     (tmp_path / "mine").mkdir()
-    arguments = ("here", "here", "--workload", "mine/text/pp40-tg64")
+    ids, place = ["mine/text/pp40-tg64"], str(tmp_path / "mine")
     with pytest.raises(UsageError, match="no preset"):
-        duel.chosen(options(*arguments), here)
-    place = str(tmp_path / "mine")
-    found = duel.chosen(options(*arguments, "--checkpoint", place), here)
+        dueling.choose_workloads(ids, None, here)
+    found = dueling.choose_workloads(ids, place, here)
     assert found == (("mine/text/pp40-tg64",), {"mine": place})
 
 
@@ -68,19 +69,8 @@ def test_requests_that_cannot_be_carried_out_exit_2(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the command line, before any process is started."""
-    monkeypatch.setattr("gemma3n_perf.hardware.machine.LOCK_PATH", tmp_path / "lock")
-    monkeypatch.setattr("gemma3n_perf.duel.run.measuring_lock", _free)
+    monkeypatch.setattr(dueling, "open_machine", partial(open_machine, lock=tmp_path / "lock"))
     out, err = io.StringIO(), io.StringIO()
     assert program.run(["duel", *arguments], out, err) == 2
     assert said in err.getvalue()
     assert out.getvalue() == ""
-
-
-class _free:  # noqa: N801
-    """Stands in for the machine's lock, which a measurement may hold while tests run."""
-
-    def __enter__(self) -> bool:
-        return True
-
-    def __exit__(self, *error: object) -> None:
-        return None

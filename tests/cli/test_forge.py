@@ -3,6 +3,7 @@ import io
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
@@ -75,13 +76,13 @@ def test_two_that_want_the_same_forge_it_once(tmp_path: Path, monkeypatch: pytes
     forged: list[str] = []
     real = forge.forge
 
-    def counting(preset: Preset, root: Path, **options: object) -> Path:
+    def counting(preset: Preset, root: Path, **options: Any) -> Path:
         forged.append(preset.name)
         time.sleep(0.2)
-        return real(preset, root, progress=lambda written: None)
+        return real(preset, root, **options)
 
     monkeypatch.setattr(forge, "forge", counting)
-    threads = [threading.Thread(target=command.forge_locked, args=(NANO, tmp_path)) for _ in range(2)]
+    threads = [threading.Thread(target=forge.ensure_forged, args=(NANO, tmp_path)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,10 +94,10 @@ def test_two_that_want_the_same_forge_it_once(tmp_path: Path, monkeypatch: pytes
 def test_a_lock_held_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the file to remove."""
 
-    def held(self: filelock.BaseFileLock) -> None:
+    def never(self: filelock.BaseFileLock) -> None:
         raise filelock.Timeout(str(tmp_path / ".nano-v1.lock"))
 
-    monkeypatch.setattr(filelock.FileLock, "__enter__", held)
+    monkeypatch.setattr(filelock.FileLock, "__enter__", never)
     with pytest.raises(MachineBusyError, match="has been forging nano") as caught:
-        command.forge_locked(NANO, tmp_path)
+        forge.ensure_forged(NANO, tmp_path)
     assert ".nano-v1.lock" in str(caught.value.remedy)

@@ -56,7 +56,7 @@ def test_show_says_what_it_replaces_and_what_it_needs() -> None:
         "patching.py",
     ):
         assert part in said
-    assert registry.source_digest("stacked-altup+fused-qkv")[:16] in said
+    assert registry.digest("stacked-altup+fused-qkv")[:16] in said
     assert "MLX_USE_CUDA_GRAPHS=0" in run("show", "cuda-graphs-off")
 
 

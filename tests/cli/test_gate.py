@@ -494,13 +494,14 @@ def test_both_files_say_what_the_terminal_says(scratch: Scratch, run: Gate, tmp_
     scratch.put(scratch.evidence(BIG, effects={ONE: (-0.05, -0.05), TWO: (0.05, 0.05)}))
     done = run("--json", tmp_path / "gate.json", "--markdown", tmp_path / "gate.md")
     tree = json.loads((tmp_path / "gate.json").read_text())
-    assert (tree["answer"], tree["exit_code"], tree["verdicts"]) == ("refused", done.code, ["loss", "not-measured"])
+    assert (tree["result"], tree["exit_code"], tree["verdicts"]) == ("refused", done.code, ["loss", "not-measured"])
     assert [cell["verdict"] for cell in tree["cells"]] == ["loss", "win", "not-measured"]
     assert tree["decisions"][0]["admitted"] is False
     page = (tmp_path / "gate.md").read_text()
     assert page.startswith(f"**{done.first}**\n")
     assert max(len(line) for line in page.splitlines() if line.startswith("|")) <= 90
-    assert f"| {BIG} {ONE} |" in page
+    assert f"| **{BIG}** |" in page
+    assert f"| {ONE} |" in page
 
 
 def test_admission_is_written_only_when_asked_for(scratch: Scratch, run: Gate) -> None:

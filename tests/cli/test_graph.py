@@ -27,8 +27,10 @@ def e4b() -> dict[str, Any]:
 
 
 def test_json_has_the_documented_form(e4b: dict[str, Any]) -> None:
-    """Calls, operations and dtypes by name, nodes, and bytes by part: all counts."""
-    assert list(e4b) == ["calls", "operations", "dtypes", "nodes", "bytes"]
+    """Calls, operations and dtypes by name, nodes, bytes by part, and host work: all counts."""
+    assert list(e4b) == ["calls", "operations", "dtypes", "nodes", "bytes", "host"]
+    assert list(e4b["host"]) == ["python_calls", "mlx_calls", "by_name", "python"]
+    assert e4b["host"]["mlx_calls"] == sum(e4b["host"]["by_name"].values())
     for counts in ("calls", "operations", "dtypes", "bytes"):
         assert e4b[counts]
         assert all(isinstance(name, str) and type(count) is int for name, count in e4b[counts].items())
@@ -41,15 +43,20 @@ def test_e4b_calls_and_bytes(e4b: dict[str, Any]) -> None:
     """The published counts, and 2.52 GB a token."""
     names = ("quantized_matmul", "rms_norm", "rope", "scaled_dot_product_attention")
     assert [e4b["calls"][name] for name in names] == [433, 357, 55, 35]
-    assert e4b["operations"]["QuantizedMatmul"] == 433
+    assert e4b["operations"]["QuantizedMatmul"] == e4b["host"]["by_name"]["mlx.core.quantized_matmul"] == 433
     assert round(e4b["bytes"]["streamed"] / 1e9, 2) == 2.52
 
 
 def test_text_shows_the_same() -> None:
-    """Name, position and nodes first, then a table each, bytes in GB."""
+    """Name, position and nodes first, then host work, then a table each, bytes in GB."""
     found = json.loads(run("nano", "--json"))
     lines = run("nano").splitlines()
     assert lines[0] == f"nano: one decode token at position 44, {found['nodes']} graph nodes"
+    host = found["host"]
+    assert (
+        lines[1]
+        == f"host: {host['python_calls']} Python calls, {host['mlx_calls']} MLX calls (Python {host['python']})"
+    )
     rows = [tuple(line.split()) for line in lines]
     for counts in ("calls", "operations", "dtypes"):
         for name, count in found[counts].items():

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.cli import history, history_measure
-from gemma3n_perf.cli.history_measure import Arena, exported, spread
+from gemma3n_perf.cli import history
 from gemma3n_perf.duel import record as duels
-from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.errors import ArmUnavailableError, BadConditionsError, PerfError, UsageError, WorkerFailedError
-from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.history import asv_files, upstream
-from tests.duel.arena import Arena as Fight
-from tests.duel.arena import noisy
+from tests.duel.arena import Arena, noisy
 from tests.duel.duels import machine, opened
 from tests.fakes import CHIP, STACK, WORKLOAD, measurement
 from tests.history.replay import repository, write
@@ -33,10 +29,11 @@ def places(tmp_path: Path) -> list[object]:
     return ["--repo", tmp_path / "repo", "--baselines", tmp_path / "baselines", "--results", tmp_path / "results"]
 
 
-def arena(tmp_path: Path, fight: Fight, *, raises: PerfError | None = None) -> Arena:
-    """Return a machine of fakes to measure on."""
-    here = machine(fight, tmp_path / "baselines", raises=raises)
-    return Arena(lambda baselines, err: opened(here), dueling.duel)
+def carried_out(tmp_path: Path, arena: Arena, *argv: object, raises: PerfError | None = None) -> tuple[int, str]:
+    """Carry out one action on a machine of fakes; returns its exit code and what it wrote."""
+    out = io.StringIO()
+    here = machine(arena, tmp_path / "baselines", raises=raises)
+    return history.run(parsed(*argv), out, lambda baselines, err: opened(here)), out.getvalue()
 
 
 def stepped(tmp_path: Path, on: Chip = CHIP) -> list[str]:
@@ -69,26 +66,22 @@ def test_import_and_steps_say_what_they_did(tmp_path: Path, places: list[object]
 def test_a_step_is_confirmed_by_a_duel_of_its_commits(tmp_path: Path, places: list[object]) -> None:
     """The record is kept, the exit code is that of a loss, and the step is then confirmed."""
     hashes = stepped(tmp_path)
-    out = io.StringIO()
-    code = history_measure.confirm(
-        parsed("confirm", *places), out, io.StringIO(), arena(tmp_path, Fight(noisy(effect=-0.23)))
-    )
+    code, _ = carried_out(tmp_path, Arena(noisy(effect=-0.23)), "confirm", *places)
     assert code == 1
     path = tmp_path / "baselines" / CHIP.chip_class / "history" / "steps" / f"{hashes[7][:12]}-{hashes[8][:12]}.json"
-    assert duels.read(path).arms == {"baseline": f"ref:{hashes[7]}", "candidate": f"ref:{hashes[8]}"}
+    assert duels.DUELS.read(path).arms == {"baseline": f"ref:{hashes[7]}", "candidate": f"ref:{hashes[8]}"}
     out = io.StringIO()
     history.run(parsed("steps", *places), out)
     assert f"at {hashes[8][:12]}, confirmed" in out.getvalue()
-    again = io.StringIO()
-    assert history_measure.confirm(parsed("confirm", *places), again, io.StringIO(), arena(tmp_path, Fight())) == 0
-    assert "no step" in again.getvalue()
+    code, again = carried_out(tmp_path, Arena(), "confirm", *places)
+    assert code == 0
+    assert "no step" in again
 
 
 def test_a_step_that_a_duel_does_not_find_is_refuted(tmp_path: Path, places: list[object]) -> None:
     """Named by hand, with two commits."""
     hashes = stepped(tmp_path)
-    named = parsed("confirm", hashes[7], hashes[8][:10], *places)
-    assert history_measure.confirm(named, io.StringIO(), io.StringIO(), arena(tmp_path, Fight(noisy()))) == 0
+    assert carried_out(tmp_path, Arena(noisy()), "confirm", hashes[7], hashes[8][:10], *places)[0] == 0
     out = io.StringIO()
     history.run(parsed("steps", *places), out)
     assert "refuted" in out.getvalue()
@@ -99,22 +92,22 @@ def test_commits_that_are_none_are_refused(tmp_path: Path, places: list[object],
     """Before anything is measured."""
     repository(tmp_path / "repo", 2)
     with pytest.raises(UsageError, match="commit"):
-        history_measure.confirm(
-            parsed("confirm", *commits, *places), io.StringIO(), io.StringIO(), arena(tmp_path, Fight())
-        )
+        carried_out(tmp_path, Arena(), "confirm", *commits, *places)
 
 
-def follow(tmp_path: Path, places: list[object], fighting: Arena, *options: object) -> str:
+def follow(
+    tmp_path: Path, places: list[object], arena: Arena, *options: object, raises: PerfError | None = None
+) -> str:
     """Follow releases of mlx and return what was said."""
-    out = io.StringIO()
     argv = ("upstream", "--line", "mlx", "--workload", WORKLOAD, *options, *places)
-    assert history_measure.follow(parsed(*argv), out, io.StringIO(), fighting) == 0
-    return out.getvalue()
+    code, text = carried_out(tmp_path, arena, *argv, raises=raises)
+    assert code == 0
+    return text
 
 
 def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) -> None:
     """A file a version, newest first, and none measured twice."""
-    said = follow(tmp_path, places, arena(tmp_path, Fight(noisy(effect=-0.2))), "--versions", "0.31.0,0.31.2")
+    said = follow(tmp_path, places, Arena(noisy(effect=-0.2)), "--versions", "0.31.0,0.31.2")
     assert said.index("0.31.2") < said.index("0.31.0")
     found, faults = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert faults == ()
@@ -128,14 +121,14 @@ def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) ->
     history.run(parsed("import", *places), out)
     assert "2 results of releases" in out.getvalue()
     assert len(asv_files.result_files(tmp_path / "upstream" / "results")) == 2
-    again = follow(tmp_path, places, arena(tmp_path, Fight()), "--versions", "0.31.0,0.31.2")
+    again = follow(tmp_path, places, Arena(), "--versions", "0.31.0,0.31.2")
     assert again.count("has a record") == 2
 
 
 def test_a_release_that_cannot_be_built_is_a_recorded_result(tmp_path: Path, places: list[object]) -> None:
     """And the next one is tried."""
     raises = ArmUnavailableError("no wheel of mlx==0.30.0")
-    said = follow(tmp_path, places, arena(tmp_path, Fight(), raises=raises), "--versions", "0.30.0,0.30.1")
+    said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", raises=raises)
     assert said.count("not-measured") == 2
     found, _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert [one.failure for one in found] == ["no wheel of mlx==0.30.0"] * 2
@@ -143,50 +136,27 @@ def test_a_release_that_cannot_be_built_is_a_recorded_result(tmp_path: Path, pla
 
 def test_a_release_that_cannot_be_loaded_is_a_recorded_result(tmp_path: Path, places: list[object]) -> None:
     """With the worker's words."""
-    fight = Fight(raises={("candidate", "load"): WorkerFailedError("cannot import mlx_vlm")})
-    follow(tmp_path, places, arena(tmp_path, fight), "--versions", "0.30.0")
+    arena = Arena(raises={("candidate", "load"): WorkerFailedError("cannot import mlx_vlm")})
+    follow(tmp_path, places, arena, "--versions", "0.30.0")
     (found,), _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert "cannot import mlx_vlm" in (found.failure or "")
 
 
 def test_a_bad_moment_is_not_the_releases_fault(tmp_path: Path, places: list[object]) -> None:
     """Nothing is recorded, and it is said how to go on."""
-    fight = Fight(raises={("candidate", "block"): BadConditionsError("a compiler ran beside it")})
-    said = follow(tmp_path, places, arena(tmp_path, fight), "--versions", "0.30.0")
+    arena = Arena(raises={("candidate", "block"): BadConditionsError("a compiler ran beside it")})
+    said = follow(tmp_path, places, arena, "--versions", "0.30.0")
     assert "no record: try again" in said
     assert upstream.read_class(tmp_path / "baselines", CHIP.chip_class) == ((), ())
 
 
 def test_the_time_is_kept(tmp_path: Path, places: list[object]) -> None:
     """No point is started after it is up."""
-    said = follow(tmp_path, places, arena(tmp_path, Fight()), "--versions", "0.30.0,0.30.1", "--time", "-1")
+    said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", "--time", "-1")
     assert "the time is up: 2 left" in said
 
 
 def test_releases_must_be_said(tmp_path: Path, places: list[object]) -> None:
     """From one on, or by name."""
     with pytest.raises(UsageError, match="which releases"):
-        follow(tmp_path, places, arena(tmp_path, Fight()))
-
-
-def test_points_are_spread_with_both_ends() -> None:
-    """Evenly, and all where there are few."""
-    assert spread(["a", "b", "c", "d", "e"], 3) == ["a", "c", "e"]
-    assert spread(["a", "b"], 5) == ["a", "b"]
-    assert spread(["a", "b"], 1) == ["b"]
-    with pytest.raises(UsageError):
-        spread(["a"], 0)
-
-
-def test_a_commit_is_taken_from_a_local_clone(tmp_path: Path) -> None:
-    """As a folder of its tree; one that is not there is named."""
-    clone = tmp_path / "clone"
-    repository(clone, 1)
-    (clone / "setup.py").write_text("")
-    who = ("git", "-C", str(clone), "-c", "user.name=s", "-c", "user.email=s@localhost")
-    run_command((*who, "add", "setup.py"), 60.0)
-    run_command((*who, "commit", "--quiet", "-m", "c"), 60.0)
-    commit = run_command((*who, "rev-parse", "HEAD"), 60.0).out.strip()
-    assert [one.name for one in exported(clone, commit, tmp_path, run_command).iterdir()] == ["setup.py"]
-    with pytest.raises(UsageError, match="has no commit"):
-        exported(tmp_path / "clone", "f" * 40, tmp_path, run_command)
+        follow(tmp_path, places, Arena())

@@ -12,6 +12,7 @@ import pytest
 from gemma3n_perf import __main__ as program
 from gemma3n_perf import errors
 from gemma3n_perf.cli import workloads
+from tests import interrupts
 
 
 def subclasses(kind: type[errors.PerfError]) -> list[type[errors.PerfError]]:
@@ -103,9 +104,8 @@ def test_help_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def started(code: str, *arguments: str) -> subprocess.Popen[str]:
     """Start Python code as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command, pipe = [sys.executable, "-c", code, *arguments], subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=interrupts.heard)
 
 
 def test_the_program_runs_as_a_module(tmp_path: Path) -> None:
@@ -124,9 +124,10 @@ SLOW_FORGE = """
 import sys, time
 from gemma3n_perf import __main__ as program
 from gemma3n_perf.cli import forge
-def slow(chosen, work):
-    return work(lambda written: (print("writing", flush=True), time.sleep(0.2)))
-forge._with_progress = slow
+real = forge.forge.ensure_forged
+def slow(preset, root, note, **options):
+    return real(preset, root, lambda text: (print("writing", flush=True), time.sleep(0.2)), **options)
+forge.forge.ensure_forged = slow
 sys.argv[1:] = ["forge", "nano", "--root", sys.argv[1]]
 program.main()
 """

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from gemma3n_perf import __main__ as cli
-from gemma3n_perf.cli.duel import record
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel import validation_record as store
@@ -25,8 +24,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def opened(baselines: Path | None, err: object) -> Iterator[dueling.Here]:
         yield machine(Arena(noisy(block_sd=0.004)), tmp_path / "baselines")
 
-    monkeypatch.setattr(dueling, "machine", opened)
-    monkeypatch.setattr("gemma3n_perf.cli.validate.chosen", lambda args, here: ((WORKLOAD,), {}))
+    monkeypatch.setattr("gemma3n_perf.cli.validate.machine", opened)
+    monkeypatch.setattr("gemma3n_perf.cli.validate.choose_workloads", lambda *args: ((WORKLOAD,), {}))
     return ["validate", "--baselines", str(tmp_path / "baselines")]
 
 
@@ -106,9 +105,9 @@ def fought(
 ) -> Path:
     """Fight a duel of this tree against itself in an arena, and return its record's file."""
     here = machine(Arena(noisy(block_sd=0.004), seed=seed), tmp_path / "elsewhere")
-    asked = dueling.Asked(baseline, candidate, workloads, 60.0, aa=candidate == baseline)
+    spec = dueling.DuelSpec(baseline, (candidate,), workloads, 60.0, aa=candidate == baseline)
     path = tmp_path / f"duel{seed}.json"
-    duel_store.write(path, record(dueling.duel(asked, here), here))
+    duel_store.DUELS.write(path, dueling.record_of(dueling.duel(spec, here), here.chip))
     return path
 
 
@@ -123,7 +122,7 @@ def test_duels_that_were_fought_alone_are_added(typed: list[str], tmp_path: Path
     kept = store.read(path)
     assert kept is not None
     assert [one.truth for one in kept.duels] == [0.0, pytest.approx(1 / 1.05 - 1)]
-    alone = duel_store.read(files[1])
+    alone = duel_store.DUELS.read(files[1])
     assert kept.duels[1].effect == alone.effect
     assert kept.duels[1].measured_s == pytest.approx(alone.measured_s)
     assert kept.duels[1].launches[0].candidate_s == pytest.approx(alone.duels[0].raw[0].tpot_s("candidate"), abs=1e-8)

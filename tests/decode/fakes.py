@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gemma3n_perf.decode.decoder import DecodeSession
+from gemma3n_perf.decode.decoder import Decoder
 from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
@@ -82,6 +82,11 @@ class FakeDevice:
         if id(token) not in self._ready:
             self._start(token)
         self.clock.now = max(self.clock.now, self._ready[id(token)])
+
+    def synchronize(self) -> None:
+        """Wait for all that was started."""
+        self.log.append(("synchronize", 0))
+        self.clock.now = max(self.clock.now, self._free)
 
     def reset_peak_memory(self) -> None:
         """Count the resets."""
@@ -151,6 +156,10 @@ class FakeEngine:
         self.device.log.append(("rewind", snapshot))
         self.position = snapshot
 
+    def last_logits(self) -> tuple[np.ndarray, str]:
+        """Return logits that tell the position."""
+        return np.full(8, self.position, dtype=np.float32), "float32"
+
     def kv_bytes(self) -> int:
         """Return eight bytes a position."""
         return 8 * self.position
@@ -171,7 +180,7 @@ class FakeEngine:
 
 @dataclass
 class FakeProbe:
-    """Tells one condition after another, and the last one for ever."""
+    """Reports one condition after another, and repeats the last one."""
 
     conditions: list[Conditions] = field(default_factory=lambda: [Conditions()])
     started: int = 0
@@ -188,19 +197,19 @@ class FakeProbe:
         return self.conditions.pop(0) if len(self.conditions) > 1 else self.conditions[0]
 
 
-def fake_session(
+def fake_decoder(
     workload: str = "nano/text/pp40-tg64", *, planted: float = 0.0, tick: float = 0.0, **engine: Any
-) -> tuple[DecodeSession, FakeEngine]:
-    """Return a prepared session over a fake engine, its log emptied."""
+) -> tuple[Decoder, FakeEngine]:
+    """Return a prepared decoder over a fake engine, its log emptied."""
     parsed = Workload.parse(workload)
     clock = FakeClock(tick=tick)
     made = FakeEngine(FakeDevice(clock), **engine)
     prompt = Prompt(np.arange(parsed.shape.prompt, dtype=np.int32))
-    session = DecodeSession(made, parsed, prompt, clock=clock, device=made.device, planted=planted)
-    session.prepare()
+    decoder = Decoder(made, parsed, prompt, clock=clock, device=made.device, planted=planted)
+    decoder.prepare()
     made.device.log.clear()
     made.steps = made.rewinds = 0
-    return session, made
+    return decoder, made
 
 
 @functools.cache

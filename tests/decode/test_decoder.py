@@ -6,7 +6,7 @@ from gemma3n_perf.decode.decoder import MlxDevice
 from gemma3n_perf.errors import InvalidError, NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS
-from tests.decode.fakes import FakeProbe, Log, fake_session, several
+from tests.decode.fakes import FakeProbe, Log, fake_decoder, several
 
 START = 40 + WARM_TOKENS
 
@@ -18,7 +18,7 @@ def only(log: Log, kind: str) -> list[int]:
 
 def test_n_steps_take_n_intervals() -> None:
     """64 steps of 10 ms behind one host step of 1 ms: not 63 intervals, not 65, and no host time in between."""
-    session, engine = fake_session(host_s=0.001, step_s=0.010)
+    session, engine = fake_decoder(host_s=0.001, step_s=0.010)
     run, tokens = session.run(FakeProbe())
     assert run.seconds == pytest.approx(0.001 + 64 * 0.010, abs=1e-9)
     assert run.tokens == len(tokens) == len(run.step_s) == engine.steps == 64
@@ -29,7 +29,7 @@ def test_n_steps_take_n_intervals() -> None:
 
 def test_a_given_number_of_steps_is_taken() -> None:
     """A block of five is five steps, five reads and five intervals."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     run, tokens = session.run(FakeProbe(), steps=5)
     assert run.tokens == len(tokens) == len(run.step_s) == engine.steps == 5
     assert run.seconds == pytest.approx(0.001 + 5 * 0.010, abs=1e-9)
@@ -37,7 +37,7 @@ def test_a_given_number_of_steps_is_taken() -> None:
 
 def test_the_next_step_is_dispatched_before_a_token_is_read() -> None:
     """Pipelined, and never more than one step ahead; the last token is read with nothing behind it."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     session.run(FakeProbe(), steps=6)
     log = engine.device.log
     for position in range(START + 1, START + 6):
@@ -52,7 +52,7 @@ def test_a_built_block_holds_whole_periods(steps: int, period_s: float) -> None:
     """Its first step is built before the clock starts and another after its last: building hides behind computing where
     that takes longer, in a block of one step as in a long one, and takes its own time where it does not."""
     host_s = 0.025 if period_s == 0.025 else 0.001
-    session, engine = fake_session(host_s=host_s, step_s=0.010)
+    session, engine = fake_decoder(host_s=host_s, step_s=0.010)
     run, tokens = session.run(FakeProbe(), steps=steps, built=True)
     assert run.seconds == pytest.approx(steps * period_s, abs=1e-9)
     assert run.tokens == len(tokens) == len(run.step_s) == steps
@@ -64,7 +64,7 @@ def test_a_built_block_holds_whole_periods(steps: int, period_s: float) -> None:
 
 def test_every_run_starts_from_one_position() -> None:
     """Rewound before the first step, every time, also after a prefill in between."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     for _ in range(3):
         session.run(FakeProbe(), steps=7)
     session.time_to_first_token()
@@ -73,7 +73,7 @@ def test_every_run_starts_from_one_position() -> None:
     session.run(FakeProbe(), steps=7)
     assert engine.device.log[:2] == [("rewind", START), ("step", START)]
 
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     seen = [session.run(FakeProbe(), steps=7)[1] for _ in range(3)]
     assert seen[0] == seen[1] == seen[2]
     assert only(engine.device.log, "rewind") == [START] * 3
@@ -82,7 +82,7 @@ def test_every_run_starts_from_one_position() -> None:
 
 def test_the_end_of_sequence_is_ignored() -> None:
     """An engine that says nothing but the end decodes all the same."""
-    session, engine = fake_session(token_at=lambda position: 1)
+    session, engine = fake_decoder(token_at=lambda position: 1)
     run, tokens = session.run(FakeProbe())
     assert tokens == [1] * 64
     assert engine.steps == run.tokens == 64
@@ -92,8 +92,8 @@ def test_the_end_of_sequence_is_ignored() -> None:
 def test_a_planted_slowdown_slows_by_its_fraction(planted: float) -> None:
     """Neither the device's pipelining nor a short block swallows it."""
     for steps in (5, 64):
-        plain = fake_session(tick=1e-6)[0].run(FakeProbe(), steps)[0]
-        slowed = fake_session(tick=1e-6, planted=planted)[0].run(FakeProbe(), steps)[0]
+        plain = fake_decoder(tick=1e-6)[0].run(FakeProbe(), steps)[0]
+        slowed = fake_decoder(tick=1e-6, planted=planted)[0].run(FakeProbe(), steps)[0]
         assert slowed.seconds / plain.seconds == pytest.approx(1 + planted, rel=1e-3)
         assert sum(slowed.step_s) == pytest.approx(slowed.seconds)
         assert slowed.step_s[2] == pytest.approx(plain.step_s[2] * (1 + planted), rel=1e-2)
@@ -101,20 +101,20 @@ def test_a_planted_slowdown_slows_by_its_fraction(planted: float) -> None:
 
 def test_a_planted_slowdown_is_there_at_the_first_token() -> None:
     """Prefill is slowed alike."""
-    plain = fake_session(tick=1e-6)[0].time_to_first_token()
-    slowed = fake_session(tick=1e-6, planted=0.5)[0].time_to_first_token()
+    plain = fake_decoder(tick=1e-6)[0].time_to_first_token()
+    slowed = fake_decoder(tick=1e-6, planted=0.5)[0].time_to_first_token()
     assert slowed / plain == pytest.approx(1.5, rel=1e-3)
 
 
 def test_the_first_token_is_prefill_and_its_read() -> None:
     """Half a second of prefill, to the moment that its token is in hand."""
-    session, _ = fake_session(prefill_s=0.5)
+    session, _ = fake_decoder(prefill_s=0.5)
     assert session.time_to_first_token() == pytest.approx(0.5)
 
 
 def test_conditions_are_those_around_the_run() -> None:
     """The probe runs from before the first step to after the last read, once a run."""
-    session, _ = fake_session()
+    session, _ = fake_decoder()
     probe = FakeProbe([Conditions(load1=1.0), Conditions(load1=2.0)])
     assert session.run(probe)[0].conditions.load1 == 1.0
     assert session.run(probe)[0].conditions.load1 == 2.0
@@ -124,7 +124,7 @@ def test_conditions_are_those_around_the_run() -> None:
 
 def test_tokens_that_change_are_invalid() -> None:
     """Greedy decode that does not repeat itself stops everything, naming the step."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     session.same_tokens(session.run(FakeProbe())[1])
     session.same_tokens(session.run(FakeProbe())[1])
     engine.token_at = lambda position: 5 if position == START + 10 else several(position)
@@ -135,7 +135,7 @@ def test_tokens_that_change_are_invalid() -> None:
 
 def test_a_shorter_run_is_compared_as_far_as_it_goes() -> None:
     """A block of five must repeat the first five tokens of a run."""
-    session, _ = fake_session()
+    session, _ = fake_decoder()
     _, tokens = session.run(FakeProbe())
     session.same_tokens(tokens)
     session.same_tokens(tokens[:5])
@@ -147,7 +147,7 @@ def test_the_token_digest_names_what_decode_alone_gives() -> None:
     """Equal decode, equal digest; one other token among the first, another digest. The prompt's prefill has no say."""
 
     def digest(**engine: Any) -> str:
-        session, _ = fake_session(**engine)
+        session, _ = fake_decoder(**engine)
         session.same_tokens(session.run(FakeProbe())[1])
         return session.token_digest()
 
@@ -157,7 +157,7 @@ def test_the_token_digest_names_what_decode_alone_gives() -> None:
 
 def test_a_prefill_that_differs_is_told() -> None:
     """Every first token is remembered, those of timed prefills too."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     session.time_to_first_token()
     assert session.prefill_reproducible()
     engine.token_at = lambda position: 9
@@ -168,12 +168,12 @@ def test_a_prefill_that_differs_is_told() -> None:
 def test_logits_that_are_not_finite_stop_the_preparation() -> None:
     """A fast NaN is not a result."""
     with pytest.raises(NonFiniteError):
-        fake_session(finite=False)
+        fake_decoder(finite=False)
 
 
 def test_the_position_follows_the_prompt_by_the_warm_tokens() -> None:
     """The look at the logits leaves no position behind."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     assert engine.position == START
     session.run(FakeProbe(), steps=3)
     assert session.kv_bytes() == 8 * (START + 3)
@@ -181,7 +181,7 @@ def test_the_position_follows_the_prompt_by_the_warm_tokens() -> None:
 
 def test_a_bare_loop_starts_where_runs_start() -> None:
     """It gets the position's token and the engine's cache, rewound."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     session.run(FakeProbe())
     engine.cache = ["cache"]
     token, cache = session.bare_start()

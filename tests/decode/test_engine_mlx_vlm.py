@@ -7,7 +7,7 @@ import mlx.core as mx
 import pytest
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import DecodeSession, MlxDevice
+from gemma3n_perf.decode.decoder import Decoder, MlxDevice
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.workload import forge, load
@@ -44,11 +44,11 @@ def decoded(engine: MlxVlmEngine, token: mx.array, steps: int) -> list[int]:
     return found
 
 
-def prepared(nano: Nano, workload: str) -> DecodeSession:
+def prepared(nano: Nano, workload: str) -> Decoder:
     """Return a prepared session over the real model."""
     parsed = Workload.parse(workload)
     asked = prompt.make(parsed, nano[0])
-    session = DecodeSession(MlxVlmEngine(nano[1]), parsed, asked, clock=time.perf_counter, device=MlxDevice())
+    session = Decoder(MlxVlmEngine(nano[1]), parsed, asked, clock=time.perf_counter, device=MlxDevice())
     session.prepare()
     return session
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from gemma3n_perf.decode.runs import RetryPolicy, Rounds
+from gemma3n_perf.decode.runs import RetryPolicy, RunCollector
 from gemma3n_perf.errors import BadConditionsError, InvalidError
 from gemma3n_perf.hardware.types import Conditions, Fault
-from tests.decode.fakes import FakeEngine, FakeProbe, fake_session
+from tests.decode.fakes import FakeEngine, FakeProbe, fake_decoder
 
 GOOD, BUSY, HOT = Conditions(load1=0.1), Conditions(load1=9.0), Conditions(load1=9.0, thermal="serious")
 
@@ -21,13 +21,18 @@ def faults_of(conditions: Conditions) -> tuple[Fault, ...]:
 
 
 def rounds(
-    *conditions: Conditions, wanted: int = 4, retry_policy: RetryPolicy | None = None
-) -> tuple[Rounds, list[float], FakeEngine]:
+    *conditions: Conditions, required: int = 4, retry_policy: RetryPolicy | None = None
+) -> tuple[RunCollector, list[float], FakeEngine]:
     """Return rounds over a fake session, the pauses they take, and the engine."""
-    session, engine = fake_session()
+    session, engine = fake_decoder()
     pauses: list[float] = []
-    made = Rounds(
-        session, FakeProbe(list(conditions)), faults_of, wanted=wanted, sleep=pauses.append, retry_policy=retry_policy
+    made = RunCollector(
+        session,
+        FakeProbe(list(conditions)),
+        faults_of,
+        required=required,
+        sleep=pauses.append,
+        retry_policy=retry_policy,
     )
     return made, pauses, engine
 
@@ -65,7 +70,7 @@ def test_pauses_start_over_with_every_run_and_have_a_ceiling() -> None:
 
 def test_too_many_discards_give_up_with_the_worst_fault() -> None:
     """The error counts every fault, quotes the latest of the commonest and gives its remedy."""
-    made, pauses, _ = rounds(HOT, HOT, BUSY, BUSY, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), wanted=4)
+    made, pauses, _ = rounds(HOT, HOT, BUSY, BUSY, BUSY, Conditions(load1=7.0), Conditions(load1=8.0), required=4)
     with pytest.raises(BadConditionsError) as caught:
         made.take()
     assert caught.value.found == "7 runs were discarded (busy x7, hot x2); last: load is 8.0"
@@ -77,9 +82,9 @@ def test_too_many_discards_give_up_with_the_worst_fault() -> None:
 
 
 def test_patience_is_for_all_runs_together() -> None:
-    """Discards add up over the runs; with ten wanted, eight may be discarded and the ninth is too many."""
-    assert [RetryPolicy().most_discards(wanted) for wanted in (1, 3, 6, 10, 20)] == [6, 6, 6, 8, 16]
-    made, _, _ = rounds(*[BUSY, GOOD] * 8, BUSY, wanted=10)
+    """Discards add up over the runs; with ten required, eight may be discarded and the ninth is too many."""
+    assert [RetryPolicy().most_discards(required) for required in (1, 3, 6, 10, 20)] == [6, 6, 6, 8, 16]
+    made, _, _ = rounds(*[BUSY, GOOD] * 8, BUSY, required=10)
     for _ in range(8):
         made.take()
     with pytest.raises(BadConditionsError, match="9 runs were discarded"):

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.hardware.placement import Placement
 from gemma3n_perf.hardware.types import Conditions, Fault, Stack
+from gemma3n_perf.stats.verdicts import Caution
 from tests.decode.fakes import FakeClock
 from tests.fakes import STACK
 
@@ -21,7 +23,8 @@ LOADED = wire.Loaded("forged:1", "prompt:1", 40, 64, None)
 
 def arm(name: str, text: str = "here", *, planted: float = 0.0, packages: tuple[object, ...] = ("1", "1")) -> ReadyArm:
     """Return an arm that is ready to start."""
-    return ReadyArm(name, text, ("python",), {}, "mlx_vlm", planted, (text, *packages), packages)
+    planted_caution = (Caution("planted", f"{name} {text}: a slowdown was planted", "leave it out"),) if planted else ()
+    return ReadyArm(name, text, ("python",), {}, "mlx_vlm", planted, (text, *packages), packages, planted_caution)
 
 
 ARMS = (arm("baseline"), arm("candidate"))
@@ -38,6 +41,7 @@ class FakeWorker:
     closed: bool = False
     greeted: bool = False
     planted: dict[str, float] = field(default_factory=dict)
+    workload: str = ""
 
     def send(self, request: wire.Request) -> None:
         """Take a request; two blocks at once are never asked for."""
@@ -59,13 +63,16 @@ class FakeWorker:
         if isinstance(request, wire.Block):
             assert self.arena.active == name
             self.arena.active = None
-        self.arena.fail(name, type(request).__name__.lower())
+        if self.workload not in self.arena.spares or isinstance(request, wire.Load):
+            self.arena.fail(name, type(request).__name__.lower())
         match request:
             case wire.Load():
                 self.planted[name] = request.planted
+                self.workload = request.workload
                 return self.arena.loaded.get(name, LOADED)
             case wire.Prepare():
                 self.arena.clock.passes(self.arena.start_s)
+                self.arena.prepared.append((self.launch, name, self.workload))
                 return wire.Prepared(self.arena.tokens.get(name, "tokens:1"))
             case wire.Block(steps):
                 self.arena.blocks.append((self.launch, name))
@@ -74,6 +81,15 @@ class FakeWorker:
                 tpot = sum(told) / len(told) if told else tpot
                 self.arena.clock.passes(steps * tpot)
                 return wire.Timed(steps * tpot, tpot, told)
+            case wire.WholeRun(variant, steps, logits):
+                self.arena.whole_runs.append((self.launch, name, variant))
+                tpot = (self.arena.whole_tpot_s or self.arena.tpot_s)(name, self.launch) * (1 + self.planted[name])
+                several = [one for _ in range(steps) for one in self.arena.steps_s(tpot)]
+                if several and name not in self.arena.silent and not self.arena.whole_tpot_s:
+                    tpot = sum(several) / len(several)
+                self.arena.clock.passes(steps * tpot)
+                np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
+                return wire.Whole(steps * tpot, self.arena.whole_tokens.get(name, (7,) * steps), "float32")
             case _:
                 raise AssertionError(f"unexpected {request}")
 
@@ -85,9 +101,11 @@ class FakeWorker:
 
 @dataclass
 class Arena:
-    """Where fake workers fight. ``contended`` says whether the n-th block (from 0) counts as disturbed, ``used_s`` what
-    the threads of a process have used; ``cores`` keeps where they are held. ``steps_s`` makes the steps of a block that
-    workers tell, all but ``silent`` ones.
+    """Where fake workers are timed. ``contended`` says whether the n-th block (from 0) counts as disturbed.
+
+    ``used_s`` is what the threads of a process have used, ``cores`` where they are pinned.
+    ``steps_s`` makes the steps of a block that workers report, all but ``silent`` ones.
+    ``spares`` are workloads on which nothing is raised.
     """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
@@ -95,6 +113,11 @@ class Arena:
     contended: Callable[[int], bool] = lambda block: False
     raises: dict[tuple[str, str], PerfError] = field(default_factory=dict)
     from_launch: int = 0
+    spares: frozenset[str] = frozenset()
+    whole_tpot_s: Callable[[str, int], float] | None = None
+    whole_tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    whole_runs: list[tuple[int, str, int]] = field(default_factory=list)
     stacks: dict[str, Stack] = field(default_factory=dict)
     loaded: dict[str, wire.Loaded] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
@@ -103,6 +126,7 @@ class Arena:
     clock: FakeClock = field(default_factory=FakeClock)
     workers: list[FakeWorker] = field(default_factory=list)
     blocks: list[tuple[int, str]] = field(default_factory=list)
+    prepared: list[tuple[int, str, str]] = field(default_factory=list)
     active: str | None = None
     slept: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -112,7 +136,7 @@ class Arena:
     silent: frozenset[str] = frozenset()
     cores: dict[int, Set[int]] = field(default_factory=dict)
 
-    def spawn(self, arm: ReadyArm) -> FakeWorker:
+    def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
         """Start a worker."""
         self.workers.append(FakeWorker(self, arm, len(self.workers) // 2))
         return self.workers[-1]

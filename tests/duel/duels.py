@@ -1,4 +1,4 @@
-"""A machine that duels without processes: arms that need no building, fought out in an arena."""
+"""A machine that duels without processes: arms that need no building, whose duels take place in an arena."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -25,20 +25,20 @@ class FakeBuilder:
         self.raises = raises
         self.asked: list[tuple[str, str, bool | None]] = []
 
-    def pair(self, baseline: Arm, candidate: Arm, *, same: bool | None = False) -> tuple[ReadyArm, ReadyArm]:
-        """Return both arms, with what is planted in them."""
-        self.asked.append((baseline.text, candidate.text, same))
+    def build(
+        self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False, group: str = ""
+    ) -> tuple[ReadyArm, ...]:
+        """Return the baseline and its candidates, with what is planted in them."""
+        self.asked += [(baseline.text, one.text, same) for one in candidates]
         if self.raises is not None:
             raise self.raises
-        first, second = slowdowns(baseline, candidate)
-        return arm("baseline", baseline.text, planted=first), arm("candidate", candidate.text, planted=second)
-
-    def field(self, baseline: Arm, candidates: Sequence[Arm], *, room: str = "") -> tuple[ReadyArm, ...]:
-        """Return the baseline and its candidates, each in a room of its own unless one is given."""
-        if self.raises is not None:
-            raise self.raises
-        others = (replace(arm(one.text, one.text, planted=one.plant), room=room) for one in candidates)
-        return (arm("baseline", baseline.text, planted=baseline.plant), *others)
+        alone = len(candidates) == 1
+        first = arm("baseline", baseline.text, planted=slowdowns(baseline, candidates[0])[0])
+        others = [
+            arm("candidate" if alone else f"{number}:{one.text}", one.text, planted=slowdowns(baseline, one)[1])
+            for number, one in enumerate(candidates)
+        ]
+        return (first, *(replace(one, group=group) for one in others))
 
 
 def machine(arena: Arena, baselines: Path, *, stack: Stack = STACK, raises: PerfError | None = None) -> dueling.Here:
@@ -52,7 +52,7 @@ def opened(here: dueling.Here) -> Iterator[dueling.Here]:
     yield here
 
 
-def asked(baseline: str = "here", candidate: str = "ref:x", **changes: Any) -> dueling.Asked:
+def asked(baseline: str = "here", candidate: str = "ref:x", **changes: Any) -> dueling.DuelSpec:
     """Return a duel in words, 60 s on the fakes' workload."""
     options: dict[str, Any] = {"workloads": (WORKLOAD,), "budget_s": 60.0} | changes
-    return dueling.Asked(baseline, candidate, **options)
+    return dueling.DuelSpec(baseline, (candidate,), **options)

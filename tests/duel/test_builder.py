@@ -49,9 +49,9 @@ def _touch(path: Path) -> None:
     path.touch()
 
 
-def pair(made: Builder, baseline: str, candidate: str, same: bool | None = False) -> tuple[ReadyArm, ReadyArm]:
+def pair(made: Builder, baseline: str, candidate: str, same: bool | None = False) -> tuple[ReadyArm, ...]:
     """Build two arms."""
-    return made.pair(parse(baseline), parse(candidate), same=same)
+    return made.build(parse(baseline), [parse(candidate)], same=same)
 
 
 def test_here_runs_this_python_over_this_package(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_an_aa_duel_of_two_arms_is_refused(tmp_path: Path) -> None:
 def test_a_dirty_tree_is_no_commit_and_is_marked(tmp_path: Path) -> None:
     """It differs from the commit it started from, and its result says that it belongs to none."""
     baseline, candidate = pair(builder(tmp_path, dirty=True), "ref:main", "here")
-    assert baseline.notes == ()
-    assert "uncommitted changes" in candidate.notes[0]
+    assert baseline.cautions == ()
+    assert "uncommitted changes" in candidate.cautions[0].found
 
 
 def test_an_unknown_ref_is_refused_before_anything_is_built(tmp_path: Path) -> None:
@@ -146,29 +146,25 @@ def fusions(*, env: bool) -> str:
     return next(name for name in registry.names() if bool(registry.get(name).env) is env)
 
 
-def test_a_fusion_shares_a_process_with_the_unfused_model(tmp_path: Path) -> None:
-    """And so the weights; a knob, which is read at process start, has a process of its own."""
-    name = fusions(env=False)
-    baseline, fused = pair(builder(tmp_path), "here", f"here+fusion:{name}")
-    assert baseline.home == fused.home
-    assert (baseline.fusions, fused.fusions) == ((), (name,))
-    baseline, other = pair(builder(tmp_path), "ref:old", f"here+fusion:{name}")
-    assert baseline.home != other.home
-    same, plain = pair(builder(tmp_path), "here", "here+plant:+2%")
-    assert same.home != plain.home
+def test_arms_have_processes_of_their_own(tmp_path: Path) -> None:
+    """A fusion too: the baseline must not be where its code runs."""
+    for candidate in (f"here+fusion:{fusions(env=False)}", f"here+fusion:{fusions(env=True)}", "here+plant:+2%"):
+        baseline, other = pair(builder(tmp_path), "here", candidate)
+        assert baseline.process != other.process
+        assert baseline.fusions == ()
 
 
-def test_a_field_shares_one_process_unless_it_is_put_apart(tmp_path: Path) -> None:
-    """Candidates are named by their texts, and the baseline is in the room of those that share its weights."""
+def test_several_candidates_are_numbered_and_may_share_a_process(tmp_path: Path) -> None:
+    """They are named by number and text, and the baseline stays apart."""
     name = fusions(env=False)
-    arms = builder(tmp_path).field(parse("here"), [parse(f"here+fusion:{name}"), parse("ref:old")])
-    assert [arm.name for arm in arms] == ["baseline", f"here+fusion:{name}", "ref:old"]
-    assert arms[0].home == arms[1].home != arms[2].home
-    apart = builder(tmp_path).field(parse("here"), [parse("here"), parse("here+plant:+2%")], room="candidates")
-    assert [arm.home for arm in apart] == ["baseline", "candidates", "candidates"]
-    assert [arm.planted for arm in apart] == pytest.approx([0.0, 0.0, 0.02])
+    arms = builder(tmp_path).build(parse("here"), [parse(f"here+fusion:{name}"), parse("ref:old")])
+    assert [arm.name for arm in arms] == ["baseline", f"0:here+fusion:{name}", "1:ref:old"]
+    both = [parse("here"), parse("here+plant:+2%")]
+    grouped = builder(tmp_path).build(parse("here"), both, same=None, group="candidates")
+    assert [arm.process for arm in grouped] == ["baseline", "candidates", "candidates"]
+    assert [arm.planted for arm in grouped] == pytest.approx([0.0, 0.0, 0.02])
     with pytest.raises(UsageError, match="below zero"):
-        builder(tmp_path).field(parse("here"), [parse("here+plant:-2%")])
+        builder(tmp_path).build(parse("here"), [parse("here+plant:-2%"), parse("ref:old")])
 
 
 def test_packages_found_by_a_path_are_found_by_arms_of_this_environment(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
 import pytest
 
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, measure, warm_up
-from gemma3n_perf.duel.startup import started
-from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job
+from gemma3n_perf.duel.startup import Prepared, prepare, started
+from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
 from gemma3n_perf.errors import (
     BadConditionsError,
     InvalidError,
@@ -20,12 +23,19 @@ from tests.duel.arena import ARMS, LOADED, Arena, arm, with_version
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
 PLAN = LaunchPlan(6, 20)
 DROP, TAIL = BlockLayout().drop, BlockLayout().tail
-FIELD = (replace(arm("baseline"), room="one"), replace(arm("1:x"), room="one", planted=0.5), arm("2:y"))
+SEVERAL = (replace(arm("baseline"), group="one"), replace(arm("1:x"), group="one", planted=0.5), arm("2:y"))
+
+
+@contextmanager
+def ready(arms: Sequence[ReadyArm], tools: Tools, job: Job = JOB) -> Iterator[Prepared]:
+    """Start arms and prepare a workload on all of them."""
+    with started(arms, tools) as running:
+        yield prepare(running, job, [arm.name for arm in arms[1:]], tools)
 
 
 def launch(arena: Arena, plan: LaunchPlan = PLAN) -> Launch:
     """Start both arms and measure."""
-    with started(ARMS, JOB, arena.tools) as running:
+    with ready(ARMS, arena.tools) as running:
         found = measure(running, plan, arena.tools, session=0, start_s=1.0)["candidate"]
     assert isinstance(found, Launch)
     return found
@@ -68,7 +78,7 @@ def test_which_arm_is_started_first_is_drawn() -> None:
 def test_both_arms_are_told_to_load_before_either_is_waited_for() -> None:
     """Loading takes the time of the slower arm, not of both."""
     arena = Arena()
-    with started(ARMS, JOB, arena.tools):
+    with ready(ARMS, arena.tools):
         assert [type(worker.asked[0]) for worker in arena.workers] == [wire.Load, wire.Load]
         loads = [worker.asked[0] for worker in arena.workers]
         assert loads[0] == wire.Load("nano/text/pp40-tg64", "nano", "/root", "mlx_vlm", 0.0)
@@ -100,7 +110,7 @@ def test_a_machine_that_is_never_quiet_is_given_up() -> None:
 def test_workers_end_with_their_launch() -> None:
     """Whatever happens inside."""
     arena = Arena(raises={("candidate", "prepare"): OutOfMemoryError("no room")})
-    with pytest.raises(OutOfMemoryError), started(ARMS, JOB, arena.tools):
+    with pytest.raises(OutOfMemoryError), ready(ARMS, arena.tools):
         pass
     assert [worker.closed for worker in arena.workers] == [True, True]
 
@@ -110,31 +120,22 @@ def test_arms_that_do_different_work_are_not_compared(what: str) -> None:
     """The error names what differs."""
     other = msgspec.structs.replace(LOADED, **{what: 7 if what.endswith("tokens") else "other"})
     arena = Arena(loaded={"candidate": other})
-    with pytest.raises(NotComparableError, match=what.replace("_", " ")), started(ARMS, JOB, arena.tools):
+    with pytest.raises(NotComparableError, match=what.replace("_", " ")), ready(ARMS, arena.tools):
         pass
 
 
 def test_other_tokens_on_the_same_versions_are_invalid() -> None:
     """A fast wrong answer is no answer."""
     arena = Arena(tokens={"candidate": "tokens:2"})
-    with pytest.raises(InvalidError, match="different greedy tokens"), started(ARMS, JOB, arena.tools):
+    with pytest.raises(InvalidError, match="different greedy tokens"), ready(ARMS, arena.tools):
         pass
 
 
-def test_other_tokens_on_other_versions_are_noted() -> None:
-    """Versions may round differently; the duel goes on and says so."""
+def test_other_tokens_on_other_versions_are_invalid_too() -> None:
+    """Right programs decode the same tokens, whatever they were built from."""
     arena = Arena(tokens={"candidate": "tokens:2"}, stacks={"candidate": with_version(mlx="0.32.3")})
-    with started(ARMS, JOB, arena.tools) as running:
-        assert "different greedy tokens" in running.notes["candidate"][0]
-        assert running.sides["candidate"].stack.mlx == "0.32.3"
-
-
-def test_other_sources_of_one_version_may_differ_in_tokens() -> None:
-    """A branch of mlx-vlm often still carries the version of its release."""
-    arms = (arm("baseline"), arm("candidate", packages=("1", "~/mlx-vlm")))
-    arena = Arena(tokens={"candidate": "tokens:2"})
-    with started(arms, JOB, arena.tools) as running:
-        assert running.notes["candidate"]
+    with pytest.raises(InvalidError, match="--outputs-may-differ"), ready(ARMS, arena.tools):
+        pass
 
 
 def test_a_worker_of_another_protocol_is_refused() -> None:
@@ -160,7 +161,7 @@ def test_a_worker_of_another_protocol_is_refused() -> None:
 
     with (
         pytest.raises(WorkerFailedError, match="protocol 99"),
-        started(ARMS, JOB, replace(tools, spawn=lambda arm: Old())),
+        ready(ARMS, replace(tools, spawn=lambda arm, shared: Old())),
     ):
         pass
     assert Old.asked == []
@@ -168,32 +169,32 @@ def test_a_worker_of_another_protocol_is_refused() -> None:
 
 def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
     """At least five tokens that count and three hundredths of a second, never more steps than the workload has."""
-    asked: list[tuple[float, float]] = []
+    asked: list[float] = []
 
-    def pairs(pair_s: float, start_s: float) -> int:
-        asked.append((pair_s, start_s))
+    def pairs(pair_s: float) -> int:
+        asked.append(pair_s)
         return 9
 
     for tpot_s, generate, steps in ((0.02, 64, 7), (0.004, 64, DROP + 8 + TAIL), (0.0004, 64, 64), (1.5, 4, 4)):
         arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
-        with started(ARMS, JOB, arena.tools) as running:
-            plan, _ = warm_up(running, arena.tools, generate, None, arena.clock(), pairs)
+        with ready(ARMS, arena.tools) as running:
+            plan, _ = warm_up(running, arena.tools, generate, None, pairs)
         assert plan == LaunchPlan(steps, 9)
-        assert asked[-1][0] == pytest.approx(2 * steps * tpot_s)
+        assert asked[-1] == pytest.approx(2 * steps * tpot_s)
 
 
 def test_a_pace_once_settled_stays() -> None:
     """Launches of one duel are alike."""
     arena = Arena()
-    with started(ARMS, JOB, arena.tools) as running:
-        assert warm_up(running, arena.tools, 64, PLAN, 0.0, lambda pair_s, start_s: 1)[0] is PLAN
+    with ready(ARMS, arena.tools) as running:
+        assert warm_up(running, arena.tools, 64, PLAN, lambda pair_s: 1)[0] is PLAN
 
 
 @pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
 def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) -> None:
     """A commit whose worker knows no tail is timed as it can be, and so is the arm beside it."""
     arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
-    with started(ARMS, JOB, arena.tools) as running:
+    with ready(ARMS, arena.tools) as running:
         measure(running, LaunchPlan(7, 2), arena.tools, session=0, start_s=1.0)
     blocks = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
     assert len(blocks) == 4
@@ -206,9 +207,9 @@ def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) 
 def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -> None:
     """There dispatch takes as long as computing, so nothing is left out; beside an older commit, blocks are longer."""
     arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
-    tools = replace(arena.tools, cut=ON_CPU)
-    with started(ARMS, JOB, tools) as running:
-        plan, _ = warm_up(running, tools, 64, None, 0.0, lambda pair_s, start_s: 1)
+    tools = replace(arena.tools, layout=ON_CPU)
+    with ready(ARMS, tools) as running:
+        plan, _ = warm_up(running, tools, 64, None, lambda pair_s: 1)
         measure(running, plan, tools, session=0, start_s=1.0)
     blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
     assert blocks == {block}
@@ -216,15 +217,15 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
 
 def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:
     """Once warm, and the record of the launch says so; arms of one process have the same cores anyway."""
-    for arms, held in ((ARMS, True), (FIELD[:2], False)):
+    for arms, pinned in ((ARMS, True), (SEVERAL[:2], False)):
         readings = iter(range(100))
         arena = Arena(used_s=lambda pid, n=readings: {10 * pid: next(n)})  # type: ignore[misc]
-        with started(arms, JOB, arena.tools) as running:
-            plan, seen = warm_up(running, arena.tools, 64, PLAN, 0.0, lambda pair_s, start_s: 1)
-            found = measure(running, plan, arena.tools, session=0, start_s=1.0, held=seen)[arms[1].name]
+        with ready(arms, arena.tools) as running:
+            plan, seen = warm_up(running, arena.tools, 64, PLAN, lambda pair_s: 1)
+            found = measure(running, plan, arena.tools, session=0, start_s=1.0, pinned=seen)[arms[1].name]
         assert isinstance(found, Launch)
-        assert found.held is held
-        assert set(map(frozenset, arena.cores.values())) == ({frozenset({1})} if held else set())
+        assert found.pinned is pinned
+        assert set(map(frozenset, arena.cores.values())) == ({frozenset({1})} if pinned else set())
 
 
 def test_short_blocks_share_the_conditions_of_their_stretch() -> None:
@@ -248,7 +249,7 @@ def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:
 def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> None:
     """Each candidate has a launch of its own, with blocks of the baseline that no other candidate was paired with."""
     arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02))
-    with started(FIELD, JOB, arena.tools) as running:
+    with ready(SEVERAL, arena.tools) as running:
         found = measure(running, LaunchPlan(6, 8), arena.tools, session=0, start_s=1.0)
     assert len(arena.workers) == 2
     for name, tpot_s in (("1:x", 0.03), ("2:y", 0.03)):
@@ -265,7 +266,7 @@ def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> No
 def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
     """One fusion that raises costs the others nothing."""
     arena = Arena(raises={("1:x", when): InvalidError("NaN")})
-    with started(FIELD, JOB, arena.tools) as running:
+    with ready(SEVERAL, arena.tools) as running:
         found = measure(running, LaunchPlan(6, 3), arena.tools, session=0, start_s=1.0)
         failed = running.failures.get("1:x") or found["1:x"]
     assert isinstance(failed, InvalidError)
@@ -275,16 +276,25 @@ def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
 def test_a_baseline_that_fails_ends_the_launch() -> None:
     """Nothing can be compared with it."""
     arena = Arena(raises={("baseline", "load"): OutOfMemoryError("none left")})
-    with pytest.raises(OutOfMemoryError), started(FIELD, JOB, arena.tools):
+    with pytest.raises(OutOfMemoryError), ready(SEVERAL, arena.tools):
         pass
 
 
-def test_tokens_may_differ_where_parity_decides() -> None:
-    """A near tie that another order of rounding turns is noted, not refused."""
+def test_outputs_may_differ_where_that_was_asked_for() -> None:
+    """It is a caution then."""
     arena = Arena(tokens={"1:x": "tokens:2"})
-    with started(FIELD, replace(JOB, tokens_may_differ=True), arena.tools) as running:
-        assert "parity" in running.notes["1:x"][0]
-        assert running.notes["2:y"] == ()
-    with started(FIELD, JOB, arena.tools) as running:
+    with ready(SEVERAL, arena.tools, replace(JOB, outputs_may_differ=True)) as running:
+        assert running.cautions["1:x"][0].code == "outputs-differ"
+        assert running.cautions["2:y"] == ()
+    with ready(SEVERAL, arena.tools) as running:
         assert isinstance(running.failures["1:x"], InvalidError)
         assert running.candidates == ("2:y",)
+
+
+def test_candidates_are_measured_in_an_order_drawn_anew() -> None:
+    """None is always the first after the others' blocks."""
+    arena = Arena()
+    with ready(SEVERAL, arena.tools) as running:
+        measure(running, LaunchPlan(6, 12), arena.tools, session=0, start_s=1.0)
+    firsts = [names for _, names in arena.blocks if names != "baseline"][::2]
+    assert set(firsts) == {"1:x", "2:y"}

@@ -2,13 +2,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.duel import worker as wire
-from gemma3n_perf.duel.processes import ProcessWorker
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.processes import ProcessWorker, Spawner
 from gemma3n_perf.errors import NonFiniteError, OutOfMemoryError, UsageError, WorkerFailedError
 from tests.duel.arena import arm
 
@@ -59,7 +60,7 @@ def test_a_hang_is_killed_with_its_last_words() -> None:
     """The process and its children are gone, and the error says what it last said."""
     worker = started("import sys, time\nprint('deep in a kernel', file=sys.stderr, flush=True)\ntime.sleep(60)")
     time.sleep(0.2)
-    with pytest.raises(WorkerFailedError, match=r"did not answer within 0 s and was killed.*deep in a kernel"):
+    with pytest.raises(WorkerFailedError, match=r"did not reply in 0 s and was killed.*deep in a kernel"):
         worker.receive(0.1)
     assert gone(worker._process.pid)
     worker.close()
@@ -119,7 +120,7 @@ def test_closing_ends_a_worker_that_listens_and_one_that_does_not() -> None:
     polite = started(HELLO + "import sys; sys.stdin.readline()")
     polite.receive(5)
     polite.close()
-    assert polite._process.returncode == 0
+    assert polite._process.wait(5) == 0
 
 
 def test_what_cannot_be_started_is_named() -> None:
@@ -135,3 +136,75 @@ def test_last_words_name_nobodys_folders(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(WorkerFailedError, match=r"No such file: ~/\.cache/x"):
         worker.receive(10.0)
     worker.close()
+
+
+@pytest.fixture(scope="module")
+def spawner() -> Iterator[Spawner]:
+    """Return what forks workers."""
+    made = Spawner(forking=True)
+    yield made
+    made.close()
+
+
+def forked(spawner: Spawner, folder: Path, script: str, **environ: str) -> ProcessWorker:
+    """Fork a worker that runs a Python script."""
+    (folder / "worker.py").write_text(script)
+    argv = (sys.executable, "-P", str(folder / "worker.py"))
+    return spawner(replace(arm("candidate", "here+x"), argv=argv, environ=environ, parent="p"), True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked on Linux alone")
+class TestForked:
+    """Workers that are forked from one parent behave as fresh ones do."""
+
+    def test_it_runs_with_its_own_path_environment_and_arguments(self, spawner: Spawner, tmp_path: Path) -> None:
+        """And finds imported what all arms share."""
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "only_here.py").write_text("NAME = 'n'")
+        script = (
+            "import os, sys\nshared = 'mlx.core' in sys.modules and 'gemma3n_perf' not in sys.modules\n"
+            "import only_here\n"
+            'print(\'{"type": "Prepared", "token_digest": "\' + f"{only_here.NAME} {shared} {os.environ[\'KNOB\']} '
+            "{os.getpgid(0) == os.getpid()} {len(sys.argv)}\" + '\"}', flush=True)\n"
+        )
+        worker = forked(spawner, tmp_path, script, KNOB="7", PYTHONPATH=str(tmp_path / "mine"))
+        assert worker.receive(60) == wire.Prepared("n True 7 True 1")
+        worker.close()
+
+    def test_its_exit_code_and_last_output_are_known(self, spawner: Spawner, tmp_path: Path) -> None:
+        """As those of a child."""
+        worker = forked(spawner, tmp_path, "import sys\nprint('oh no', file=sys.stderr)\nsys.exit(3)")
+        with pytest.raises(WorkerFailedError, match=r"exit code 3; its last output: oh no"):
+            worker.receive(60)
+        worker.close()
+
+    def test_a_kill_is_told_as_memory(self, spawner: Spawner, tmp_path: Path) -> None:
+        """Nobody here killed it."""
+        worker = forked(spawner, tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+        with pytest.raises(OutOfMemoryError):
+            worker.receive(60)
+        worker.close()
+
+    def test_a_hang_is_killed(self, spawner: Spawner, tmp_path: Path) -> None:
+        """And leaves nothing behind."""
+        worker = forked(spawner, tmp_path, "import time\ntime.sleep(60)")
+        with pytest.raises(WorkerFailedError, match="did not reply in"):
+            worker.receive(0.2)
+        worker.close()
+
+    def test_arms_of_other_packages_are_started_afresh(self, tmp_path: Path) -> None:
+        """A launch whose arms share no parent forks none of them."""
+        made = Spawner(forking=True)
+        script = HELLO
+        argv = (sys.executable, "-S", "-c", script)
+        worker = made(replace(arm("candidate"), argv=argv), False)
+        assert isinstance(worker.receive(5), wire.Hello)
+        worker.close()
+        made.close()
+
+    def test_a_parent_that_cannot_start_is_named(self, tmp_path: Path) -> None:
+        """With what to do."""
+        made = Spawner(forking=True)
+        with pytest.raises(WorkerFailedError, match="ended or hung"):
+            made(replace(arm("candidate"), argv=("/bin/false", "-P", "x")), True)
+        made.close()

@@ -22,12 +22,12 @@ from tests.fakes import WORKLOAD
 def record(tmp_path: Path) -> store.DuelRecord:
     """Return the record of a duel in which blocks were discarded."""
     here = machine(Arena(noisy(), contended=lambda block: block % 40 == 0), tmp_path)
-    return command.record(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here)
+    return dueling.record_of(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here.chip)
 
 
 def changed(record: store.DuelRecord, edit: Any) -> bytes:
     """Return the record's JSON after ``edit`` has changed it."""
-    tree = json.loads(store.encode(record))
+    tree = json.loads(store.DUELS.encode(record))
     edit(tree)
     return json.dumps(tree).encode()
 
@@ -35,28 +35,28 @@ def changed(record: store.DuelRecord, edit: Any) -> bytes:
 def test_a_record_reads_back_as_it_was(record: store.DuelRecord) -> None:
     """Raw blocks, discarded ones and conditions included."""
     assert record.duels[0].raw[0].discarded
-    assert store.decode(store.encode(record), "x") == record
+    assert store.DUELS.decode(store.DUELS.encode(record), "x") == record
 
 
 def test_a_record_keeps_steps_and_is_judged_by_them(tmp_path: Path) -> None:
     """Read again, they give the same effect, which is not that of the blocks."""
     here = machine(Arena(noisy(), steps_s=stalling()), tmp_path)
-    kept = command.record(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here)
-    again = store.decode(store.encode(kept), "x")
+    kept = dueling.record_of(dueling.duel(asked(candidate="here+plant:+5%"), here, NOW), here.chip)
+    again = store.DUELS.decode(store.DUELS.encode(kept), "x")
     assert again == kept
     found = estimates(again.duels[0].raw)
-    told = judge(found, kept.policy, budget_s=kept.budget_s, budget_spent=kept.duels[0].budget_spent)
-    assert (told.effect, told.low, told.high) == (kept.effect, kept.low, kept.high)
+    judged = judge(found, kept.policy, budget_s=kept.budget_s, budget_spent=kept.duels[0].budget_spent)
+    assert (judged.effect, judged.low, judged.high) == (kept.effect, kept.low, kept.high)
     blocks = [estimate_launch(one.tpot_s("baseline"), one.tpot_s("candidate"), seconds=1) for one in again.duels[0].raw]
     assert abs(blocks[0].log_ratio - found[0].log_ratio) > 1e-4
 
 
 def test_a_record_has_the_documented_fields(record: store.DuelRecord) -> None:
     """The names are a contract: a change of them must raise the schema's number."""
-    tree = json.loads(store.encode(record))
-    wanted = {"verdict", "effect", "low", "high", "measured_s", "launches"}
-    wanted |= {"workload", "arms", "stacks", "chip", "date"}
-    assert wanted <= tree.keys()
+    tree = json.loads(store.DUELS.encode(record))
+    documented = {"verdict", "effect", "low", "high", "measured_s", "launches"}
+    documented |= {"workload", "arms", "stacks", "chip", "date"}
+    assert documented <= tree.keys()
     assert tree["verdict"] == "loss"
     assert tree["low"] <= tree["effect"] <= tree["high"] < 0
     assert tree["launches"] == len(tree["duels"][0]["raw"])
@@ -76,7 +76,7 @@ def test_a_recorded_duel_can_be_judged_again(record: store.DuelRecord) -> None:
 
 def test_each_pair_of_blocks_is_one_line(record: store.DuelRecord) -> None:
     """So that a long record can be read, and grows by lines."""
-    lines = store.encode(record).decode().splitlines()
+    lines = store.DUELS.encode(record).decode().splitlines()
     assert sum('"tpot_s"' in line for line in lines) == sum(
         len(one.pairs) + len(one.discarded) for one in record.duels[0].raw
     )
@@ -93,6 +93,12 @@ def test_each_pair_of_blocks_is_one_line(record: store.DuelRecord) -> None:
         (lambda tree: tree["duels"][0]["raw"][1]["pairs"][0][0].update(tpot_s=0), "launch 2: a block of 0"),
         (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0][0].update(faults=["steal"]), "contended block"),
         (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].reverse(), None),
+        (lambda tree: tree["duels"][0]["raw"][0].update(held=tree["duels"][0]["raw"][0].pop("pinned")), None),
+        (lambda tree: tree.update(invented=1), r"\$\.invented: no such field is known"),
+        (
+            lambda tree: tree["duels"][0]["raw"][1]["pairs"][2][1]["conditions"].update(invented=1),
+            r"raw\[1\]\.pairs\[2\]\[1\]\.conditions\.invented: no such field is known",
+        ),
         (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0][0].update(arm="other"), "pair of one arm"),
     ],
 )
@@ -100,20 +106,20 @@ def test_a_record_that_is_half_right_is_wrong(record: store.DuelRecord, edit: An
     """The error names the file and the place."""
     data = changed(record, edit)
     if found is None:
-        assert store.decode(data, "x")
+        assert store.DUELS.decode(data, "x")
         return
     with pytest.raises(MalformedRecordError, match=rf"(?s)x\.json.*{found}"):
-        store.decode(data, "x.json")
+        store.DUELS.decode(data, "x.json")
 
 
 def test_a_truncated_record_is_named(record: store.DuelRecord, tmp_path: Path) -> None:
     """And so is one that cannot be read."""
     path = tmp_path / "duel.json"
-    path.write_bytes(store.encode(record)[:-40])
+    path.write_bytes(store.DUELS.encode(record)[:-40])
     with pytest.raises(MalformedRecordError, match=r"duel\.json"):
-        store.read(path)
+        store.DUELS.read(path)
     with pytest.raises(MalformedRecordError, match="No such file"):
-        store.read(tmp_path / "missing.json")
+        store.DUELS.read(tmp_path / "missing.json")
 
 
 def test_a_full_disk_leaves_the_old_record(record: store.DuelRecord, tmp_path: Path) -> None:
@@ -127,12 +133,12 @@ def test_a_full_disk_leaves_the_old_record(record: store.DuelRecord, tmp_path: P
             raise OSError(28, "No space left on device")
 
     path = tmp_path / "duel.json"
-    store.write(path, record)
+    store.DUELS.write(path, record)
     before = path.read_bytes()
     with pytest.raises(DiskFullError):
-        store.write(path, record, Full())
+        store.DUELS.write(path, record, Full())
     assert path.read_bytes() == before
-    assert store.read(path) == record
+    assert store.DUELS.read(path) == record
 
 
 def test_a_duel_that_measured_nothing_has_a_record_too(tmp_path: Path) -> None:
@@ -140,10 +146,10 @@ def test_a_duel_that_measured_nothing_has_a_record_too(tmp_path: Path) -> None:
     from gemma3n_perf.errors import WorkerFailedError
 
     here = machine(Arena(raises={("candidate", "load"): WorkerFailedError("it hung")}), tmp_path)
-    answer = dueling.duel(asked(), here, NOW)
+    result = dueling.duel(asked(), here, NOW)
     out = io.StringIO()
-    assert command.report_on(answer, here, tmp_path / "duel.json", out) == 4
-    kept = store.read(tmp_path / "duel.json")
+    assert command.report_on(result, here, tmp_path / "duel.json", out) == 4
+    kept = store.DUELS.read(tmp_path / "duel.json")
     assert (kept.verdict, kept.effect, kept.launches, kept.stacks) == ("not-measured", None, 0, {})
     assert kept.duels[0].judgement.reason == "it hung"
     assert out.getvalue().startswith(f"not-measured: {WORKLOAD}: it hung\n")

@@ -1,12 +1,16 @@
 import datetime as dt
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel import run as dueling
-from gemma3n_perf.duel.launch_plan import LEAST_PAIRS, pace
-from gemma3n_perf.duel.scheduler import ComparisonState, Rules
+from gemma3n_perf.duel.launch_plan import LEAST_PAIRS, launch_pairs
+from gemma3n_perf.duel.scheduler import Rules
 from gemma3n_perf.errors import InvalidError, NonFiniteError, UsageError, WorkerFailedError
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import noise_floor
@@ -17,7 +21,7 @@ from tests.duel.duels import NOW, asked, machine
 from tests.fakes import CHIP, STACK, WORKLOAD
 
 
-def duel(arena: Arena, tmp_path: Path, **changes: object) -> dueling.Answer:
+def duel(arena: Arena, tmp_path: Path, **changes: object) -> dueling.DuelResult:
     """Carry a duel out in an arena."""
     return dueling.duel(asked(**changes), machine(arena, tmp_path), NOW)  # type: ignore[arg-type]
 
@@ -52,12 +56,13 @@ def test_stalls_of_single_steps_do_not_hide_what_was_planted(
 ) -> None:
     """Where workers tell the steps of a block: whole blocks scatter by half of what they take, so that what stalls
     might hide is not called nothing."""
-    found = duel(Arena(noisy(), steps_s=stalling()), tmp_path, candidate=candidate).judgements[WORKLOAD]
+    arena = Arena(noisy(), steps_s=stalling(), whole_tpot_s=noisy(seed=9))
+    found = duel(arena, tmp_path, candidate=candidate).judgements[WORKLOAD]
     assert found.verdict is verdict
     assert found.low is not None
     assert found.high is not None
     assert effect - 0.03 < found.low < found.high < effect + 0.03
-    silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}))
+    silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}), whole_tpot_s=noisy(seed=9))
     assert duel(silent, tmp_path, candidate=candidate).judgements[WORKLOAD].verdict is Verdict.INCONCLUSIVE
 
 
@@ -90,7 +95,7 @@ def test_a_large_effect_stops_early(tmp_path: Path) -> None:
 
 def test_launches_of_nano_measure_three_to_five_seconds(tmp_path: Path) -> None:
     """In blocks of five tokens that count."""
-    launch = duel(Arena(noisy()), tmp_path).fought[WORKLOAD].launches[0]
+    launch = duel(Arena(noisy()), tmp_path).states[WORKLOAD].launches[0]
     assert launch.steps == 7
     assert 3.0 <= launch.seconds <= 5.0
 
@@ -99,7 +104,7 @@ def test_a_slow_workload_has_the_fewest_pairs_and_no_fewer(tmp_path: Path) -> No
     """At 2 s a token a launch of six pairs is as short as it gets."""
     arena = Arena(lambda name, launch: 2.0)
     launch = duel(arena, tmp_path, workloads=("e2b-4bit/text/pp4-tg4",), budget_s=400.0)
-    assert len(launch.fought["e2b-4bit/text/pp4-tg4"].launches[0].pairs) == LEAST_PAIRS
+    assert len(launch.states["e2b-4bit/text/pp4-tg4"].launches[0].pairs) == LEAST_PAIRS
 
 
 def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) -> None:
@@ -114,8 +119,8 @@ def test_a_budget_too_short_names_the_shortest_before_measuring(tmp_path: Path) 
 
 def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
     """Launches shrink until three fit."""
-    assert pace(Policy(), Rules(6.0, 3))(0.24, 5.0) == 8
-    assert pace(Policy(), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
+    assert launch_pairs(Policy(), Rules(6.0, 3))(0.24, 5.0) == 8
+    assert launch_pairs(Policy(), Rules(6.0, 3, sessions=1))(0.24, 0.0) == 8
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
 )
 def test_launches_of_slow_starters_are_longer(budget_s: float, start_s: float, launch_s: float) -> None:
     """So that starts do not take most of the time; an eighth of the budget at most, so that launches are not few."""
-    pairs = pace(Policy(), Rules(budget_s, 3))(0.25, start_s)
+    pairs = launch_pairs(Policy(), Rules(budget_s, 3))(0.25, start_s)
     assert 0.25 * pairs == pytest.approx(launch_s, abs=0.3)
 
 
@@ -159,7 +164,7 @@ def test_the_calibrated_noise_of_the_class_is_used(tmp_path: Path) -> None:
 
 def test_an_unsettled_duel_measures_to_the_end(tmp_path: Path) -> None:
     """Calibration wants every launch, whatever they show."""
-    found = duel(Arena(noisy()), tmp_path, settle=False, budget_s=30.0).fought[WORKLOAD]
+    found = duel(Arena(noisy()), tmp_path, settle=False, budget_s=30.0).states[WORKLOAD]
     assert found.spent
     assert found.seconds > 24.0
 
@@ -167,8 +172,8 @@ def test_an_unsettled_duel_measures_to_the_end(tmp_path: Path) -> None:
 def test_cautions_tell_plants_and_other_tokens(tmp_path: Path) -> None:
     """What makes an answer no plain answer stands beside it."""
     arena = Arena(noisy(), tokens={"candidate": "t2"}, stacks={"candidate": with_version(mlx="0.32.3")})
-    found = duel(arena, tmp_path, candidate="mlx==0.32.3+plant:+2%").judgements[WORKLOAD]
-    assert {"planted", "tokens-differ", "noise-missing"} <= {caution.code for caution in found.cautions}
+    found = duel(arena, tmp_path, candidate="mlx==0.32.3+plant:+2%", outputs_may_differ=True).judgements[WORKLOAD]
+    assert {"planted", "outputs-differ", "noise-missing"} <= {caution.code for caution in found.cautions}
 
 
 def test_a_workload_twice_is_refused(tmp_path: Path) -> None:
@@ -177,39 +182,97 @@ def test_a_workload_twice_is_refused(tmp_path: Path) -> None:
         duel(Arena(), tmp_path, workloads=(WORKLOAD, WORKLOAD))
 
 
-def field(arena: Arena, tmp_path: Path, **changes: object) -> dict[tuple[str, str], tuple[ComparisonState, Judgement]]:
-    """Contest two candidates against here."""
-    options: dict[str, object] = {"names": ("ref:x", "ref:y"), "workloads": (WORKLOAD,), "budget_s": 60.0} | changes
-    return dueling.contested(dueling.Field("here", **options), machine(arena, tmp_path), NOW.date())  # type: ignore[arg-type]
+def several(arena: Arena, tmp_path: Path, **changes: object) -> dict[str, Judgement]:
+    """Compare two candidates with here; judgements by candidate."""
+    options: dict[str, object] = {
+        "candidates": ("ref:x", "ref:y"),
+        "workloads": (WORKLOAD,),
+        "budget_s": 60.0,
+    } | changes
+    result = dueling.duel(dueling.DuelSpec("here", **({"budget_s": 60.0} | options)), machine(arena, tmp_path), NOW)  # type: ignore[arg-type]
+    return {name: one.judgement for (_, name), one in result.comparisons.items()}
 
 
 def test_candidates_of_a_field_are_judged_each_for_itself(tmp_path: Path) -> None:
     """One is faster, one is not, through the same launches; the decided one stops first."""
     times = {"0:ref:x": 0.0185}
-    found = field(Arena(lambda name, launch: times.get(name, 0.02)), tmp_path)
-    judged = {name: one[1] for (_, name), one in found.items()}
+    judged = several(Arena(lambda name, launch: times.get(name, 0.02)), tmp_path)
     assert {name: one.verdict for name, one in judged.items()} == {"0:ref:x": "win", "1:ref:y": "no-change"}
     assert judged["0:ref:x"].effect == pytest.approx(0.02 / 0.0185 - 1)
 
 
 def test_a_candidate_that_cannot_be_measured_leaves_the_rest_of_the_field(tmp_path: Path) -> None:
     """Its error is its own judgement."""
-    found = field(Arena(raises={("1:ref:y", "prepare"): NonFiniteError("12 logits are NaN")}), tmp_path)
-    verdicts = {name: (one[1].verdict, one[1].reason) for (_, name), one in found.items()}
-    assert verdicts["1:ref:y"] == (Verdict.INVALID, "12 logits are NaN")
-    assert verdicts["0:ref:x"][0] is Verdict.NO_CHANGE
+    judged = several(Arena(raises={("1:ref:y", "prepare"): NonFiniteError("12 logits are NaN")}), tmp_path)
+    assert (judged["1:ref:y"].verdict, judged["1:ref:y"].reason) == (Verdict.INVALID, "12 logits are NaN")
+    assert judged["0:ref:x"].verdict is Verdict.NO_CHANGE
 
 
 def test_workloads_of_a_candidate_are_one_family_whatever_the_field_holds(tmp_path: Path) -> None:
     """A candidate's interval does not depend on who else took part."""
-    alone = field(Arena(noisy()), tmp_path, names=("ref:x",), settle=False, budget_s=20.0)
-    both = field(Arena(noisy()), tmp_path, settle=False, budget_s=20.0)
-    assert next(iter(alone.values()))[1].level == next(iter(both.values()))[1].level
+    alone = several(Arena(noisy()), tmp_path, candidates=("ref:x",), settle=False, budget_s=20.0)
+    both = several(Arena(noisy()), tmp_path, settle=False, budget_s=20.0)
+    assert alone["candidate"].level == both["0:ref:x"].level
 
 
-def test_a_field_in_one_room_has_two_processes(tmp_path: Path) -> None:
-    """All candidates share one, beside the baseline's."""
-    arena = Arena()
-    field(arena, tmp_path, together=True, budget_s=20.0)
-    starts = {id(worker): worker.arm.home for worker in arena.workers[:2]}
-    assert sorted(starts.values()) == ["baseline", "candidates"]
+def test_blocks_that_whole_runs_do_not_bear_out_are_invalid(tmp_path: Path) -> None:
+    """A program that remembers what it computed is fast in blocks that repeat, and nowhere else."""
+    arena = Arena(noisy(effect=0.09), whole_tpot_s=noisy(effect=0.0, seed=11))
+    found = duel(arena, tmp_path).judgements[WORKLOAD]
+    assert found.verdict is Verdict.INVALID
+    assert "whole runs" in found.reason
+    honest = Arena(noisy(effect=0.09), whole_tpot_s=noisy(effect=0.09, seed=11))
+    assert duel(honest, tmp_path).judgements[WORKLOAD].verdict is Verdict.WIN
+
+
+def test_every_launch_has_another_prompt_and_one_whole_run_of_each_arm(tmp_path: Path) -> None:
+    """Nothing that was kept from one launch, or from the blocks, is of use."""
+    arena = Arena(noisy())
+    duel(arena, tmp_path)
+    launches = len(arena.workers) // 2
+    assert sorted(arena.whole_runs) == sorted(
+        (launch, name, 2 * launch + 1) for launch in range(launches) for name in ("baseline", "candidate")
+    )
+    loads = [one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)]
+    assert loads == [2 * launch for launch in range(launches) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"whole_tokens": {"candidate": (7,) * 9 + (8,) * 23}}, "from step 10 of a whole run"),
+        ({"logits": {"candidate": np.ones(8, dtype=np.float32) * 1.01}}, "lie 1 % apart"),
+        ({"logits": {"candidate": np.full(8, np.nan, dtype=np.float32)}}, "not finite"),
+    ],
+)
+def test_a_whole_run_that_says_something_else_is_invalid(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """Tokens and logits are those of the run that was timed; where they may differ, it is a caution."""
+    found = duel(Arena(noisy(), **changes), tmp_path).judgements[WORKLOAD]
+    assert found.verdict is Verdict.INVALID
+    assert said in found.reason
+    found = duel(Arena(noisy(), **changes), tmp_path, outputs_may_differ=True).judgements[WORKLOAD]
+    assert found.verdict is not Verdict.INVALID
+    assert any(said in caution.found for caution in found.cautions if caution.code == "outputs-differ")
+
+
+def test_beside_an_older_worker_there_is_no_whole_run(tmp_path: Path) -> None:
+    """Use the oldest worker's feature set for all arms."""
+    arena = Arena(noisy(), protocols={"baseline": 4})
+    assert duel(arena, tmp_path).judgements[WORKLOAD].verdict is Verdict.NO_CHANGE
+    assert arena.whole_runs == []
+    assert {one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)} == {0}
+
+
+@pytest.mark.parametrize(("memory", "shared"), [(8 * 2**30, False), (2_000, True)])
+def test_one_process_is_shared_only_where_memory_forces_it(tmp_path: Path, memory: int, shared: bool) -> None:
+    """And then the record says so."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(bytes(1_000))
+    here = machine(Arena(noisy()), tmp_path)
+    here = replace(here, chip=replace(here.chip, memory_bytes=memory))
+    spec = asked(workloads=("mine/text/pp40-tg64",), sources={"mine": str(folder)})
+    result = dueling.duel(spec, here, NOW)
+    assert ({arm.process for arm in result.arms} == {"shared"}) is shared
+    (judged,) = result.judgements.values()
+    assert ("shared-process" in {caution.code for caution in judged.cautions}) is shared

@@ -1,27 +1,26 @@
-from collections.abc import Mapping
-
 import pytest
 
-from gemma3n_perf.duel.scheduler import ComparisonState, Rules, fight
+from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, Settled, States, measure_all
 from gemma3n_perf.duel.tools import Job
-from gemma3n_perf.errors import UsageError, WorkerFailedError
-from tests.duel.arena import ARMS, Arena
+from gemma3n_perf.errors import InvalidError, UsageError, WorkerFailedError
+from tests.duel.arena import ARMS, Arena, arm
 
-TEXT, LONG = "nano/text/pp40-tg64", "nano/text/pp140-tg64"
+TEXT, LONG, OTHER = "nano/text/pp40-tg64", "nano/text/pp140-tg64", "e2b-4bit/text/pp40-tg64"
 RULES = Rules(budget_s=20.0, min_launches=3, cooldown_s=30.0)
 
 
-def never(state: Mapping[str, ComparisonState]) -> frozenset[str]:
+def never(states: States) -> frozenset[ComparisonKey]:
     """Nothing is ever shown."""
     return frozenset()
 
 
 def run(
-    arena: Arena, *workloads: str, rules: Rules = RULES, look: object = never, pairs: int = 10
+    arena: Arena, *workloads: str, rules: Rules = RULES, settled: Settled = never, pairs: int = 10
 ) -> dict[str, ComparisonState]:
-    """Fight over workloads in launches of ``pairs`` pairs: 2.8 s each at 20 ms a token."""
-    jobs = [Job(name, "nano", "/root") for name in workloads or (TEXT,)]
-    return fight(jobs, ARMS, arena.tools, rules, look=look, pairs=lambda pair_s, start_s: pairs)  # type: ignore[arg-type]
+    """Measure workloads in launches of ``pairs`` pairs: 2.8 s each at 20 ms a token."""
+    jobs = [Job(name, name.split("/")[0], "/root") for name in workloads or (TEXT,)]
+    found = measure_all(jobs, ARMS, arena.tools, rules, settled=settled, pairs=lambda pair_s, start_s: pairs)
+    return {workload: one for (workload, _), one in found.items()}
 
 
 def test_launches_go_on_until_the_budget_holds_no_other() -> None:
@@ -44,7 +43,7 @@ def test_every_launch_has_fresh_processes() -> None:
 
 def test_a_settled_workload_stops() -> None:
     """Not before the fewest launches, and without its budget spent."""
-    found = run(Arena(), look=lambda state: frozenset(state))[TEXT]
+    found = run(Arena(), settled=frozenset)[TEXT]
     assert len(found.launches) == 3
     assert not found.spent
 
@@ -55,33 +54,59 @@ def test_the_fewest_launches_are_taken_even_over_budget() -> None:
     assert len(found.launches) == 3
 
 
-def test_workloads_take_turns_and_stop_one_by_one() -> None:
-    """One that is settled leaves the others their launches."""
+def test_a_launch_measures_all_workloads_of_a_checkpoint() -> None:
+    """Each arm is started once for them; one that is settled leaves the others their launches."""
     arena = Arena()
-    found = run(arena, TEXT, LONG, look=lambda state: frozenset([TEXT]))
+    found = run(arena, TEXT, LONG, settled=lambda states: frozenset([(TEXT, "candidate")]))
     assert (len(found[TEXT].launches), len(found[LONG].launches)) == (3, 7)
-    order = [worker.asked[0].workload for worker in arena.workers[::2]]  # type: ignore[union-attr]
-    assert order[:6] == [TEXT, LONG] * 3
+    assert len(arena.workers) == 14
+    assert [workload for launch, name, workload in arena.prepared if name == "baseline"][:8] == [TEXT, LONG] * 3 + [
+        LONG
+    ] * 2
+
+
+def test_checkpoints_take_turns() -> None:
+    """Two checkpoints are never in one process."""
+    arena = Arena()
+    run(arena, TEXT, OTHER, rules=Rules(9.0, 3))
+    order = [worker.asked[0].source for worker in arena.workers[::2]]  # type: ignore[union-attr]
+    assert order == ["nano", "e2b-4bit"] * 3
 
 
 def test_a_failure_ends_its_workload_and_no_other() -> None:
-    """What was measured before stays."""
-    arena = Arena(raises={("candidate", "block"): WorkerFailedError("it hung")}, from_launch=4)
+    """What was measured before stays, and the launch goes on with the next workload."""
+    error = InvalidError("another token")
+    arena = Arena(raises={("candidate", "prepare"): error}, from_launch=2, spares=frozenset({LONG}))
     found = run(arena, TEXT, LONG)
-    assert found[TEXT].failure is not None
-    assert "it hung" in str(found[LONG].failure)
-    assert len(found[TEXT].launches) == 2
+    assert found[TEXT].failure is error
+    assert (len(found[TEXT].launches), len(found[LONG].launches)) == (2, 7)
+
+
+def test_a_process_that_is_gone_leaves_the_other_workloads_the_next_launch() -> None:
+    """They are not blamed for it."""
+    error = WorkerFailedError("it ended")
+    arena = Arena(raises={("candidate", "prepare"): error}, from_launch=2, spares=frozenset({LONG}))
+    found = run(arena, TEXT, LONG)
+    assert found[TEXT].failure is error
+    assert (found[LONG].failure, len(found[LONG].launches)) == (None, 7)
+    assert len(arena.workers) == 16
+
+
+def test_arms_that_do_not_start_end_all_their_workloads() -> None:
+    """There is nothing to measure."""
+    arena = Arena(raises={("candidate", "hello"): WorkerFailedError("no Python")})
+    assert {str(one.failure) for one in run(arena, TEXT, LONG).values()} == {"no Python"}
 
 
 def test_a_budget_too_short_is_refused_before_measuring() -> None:
-    """The pace is settled after the warm-up, and its refusal ends all."""
+    """The plan is made after the warm-up, and its refusal ends all."""
 
     def refuse(pair_s: float, start_s: float) -> int:
         raise UsageError("too short")
 
     arena = Arena()
     with pytest.raises(UsageError, match="too short"):
-        fight([Job(TEXT, "nano", "/root")], ARMS, arena.tools, RULES, look=never, pairs=refuse)
+        measure_all([Job(TEXT, "nano", "/root")], ARMS, arena.tools, RULES, settled=never, pairs=refuse)
     assert arena.probed == 0
     assert all(worker.closed for worker in arena.workers)
 
@@ -92,7 +117,7 @@ def test_sessions_share_the_budget_with_rests_between() -> None:
     found = run(arena, rules=Rules(28.0, 3, sessions=2))[TEXT]
     assert [launch.session for launch in found.launches] == [0] * 5 + [1] * 5
     assert arena.slept == [30.0]
-    found = run(Arena(), rules=Rules(28.0, 3, sessions=2), look=lambda state: frozenset(state))[TEXT]
+    found = run(Arena(), rules=Rules(28.0, 3, sessions=2), settled=frozenset)[TEXT]
     assert [launch.session for launch in found.launches] == [0] * 3 + [1] * 3
 
 
@@ -110,3 +135,15 @@ def test_rules_that_cannot_be_carried_out_are_refused() -> None:
         Rules(0.0, 3)
     with pytest.raises(UsageError):
         Rules(60.0, 3, sessions=0)
+
+
+def test_candidates_that_memory_does_not_hold_at_once_take_turns() -> None:
+    """Each launch has as many as fit, and all have their launches in the end."""
+    arena = Arena()
+    arms = (ARMS[0], *(arm(f"{number}:x") for number in range(3)))
+    rules = Rules(9.0, 3, most_candidates=2)
+    found = measure_all([Job(TEXT, "nano", "/root")], arms, arena.tools, rules, settled=never, pairs=lambda *_: 10)
+    assert [len(one.launches) for one in found.values()] == [3, 3, 3]
+    greeted = [worker.arm.name for worker in arena.workers]
+    assert len(greeted) == greeted.count("baseline") + 9
+    assert greeted.count("baseline") == 5

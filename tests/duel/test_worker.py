@@ -1,42 +1,45 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from gemma3n_perf.duel import worker as wire
-from gemma3n_perf.errors import NonFiniteError
-from tests.decode.fakes import fake_session
+from gemma3n_perf.decode.prompt import Prompt
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel import worker
+from gemma3n_perf.errors import InvalidError, NonFiniteError
+from tests.decode.fakes import fake_decoder
 
+PROMPT = Prompt(np.arange(40, dtype=np.int32))
 LOADED = wire.Loaded("forged:1", "prompt:1", 40, 64, None)
 
 
-class Sessions:
-    """Decode sessions over a fake engine."""
+class FakeLoader:
+    """Hands out one decoder over a fake engine."""
 
     def __init__(self, **engine: Any) -> None:
-        self.session, self.engine = fake_session(**engine)
+        self.decoder, self.engine = fake_decoder(**engine)
+        self.guard: Callable[[], None] = lambda: None
 
-    def load(self, request: wire.Load) -> tuple[wire.Loaded, Any]:
-        """Hand out the session."""
+    def load(self, request: wire.Load) -> tuple[wire.Loaded, worker.Model]:
+        """Hand out the model."""
         if request.source == "missing":
             raise RuntimeError("[malloc] Unable to allocate 9 bytes")
-        return LOADED, self.session
-
-    def protocol(self) -> int:
-        """Speak the newest."""
-        return wire.PROTOCOL
+        return LOADED, worker.Model(self.decoder, lambda variant: PROMPT, lambda: self.guard(), request.planted)
 
     def stack(self) -> dict[str, Any]:
         """Return a stack of one field."""
         return {"mlx": "1"}
 
 
-def talk(sessions: wire.Sessions, *requests: wire.Request | bytes) -> list[wire.Reply]:
+def talk(loader: worker.Loader, *requests: wire.Request | bytes) -> list[wire.Reply]:
     """Return the answers to a conversation."""
     lines = [one if isinstance(one, bytes) else msgspec.json.encode(one) for one in requests]
     replies: list[wire.Reply] = []
-    wire.serve(lines, replies.append, sessions)
+    worker.serve(lines, replies.append, loader)
     return replies
 
 
@@ -47,7 +50,7 @@ def load(source: str = "nano") -> wire.Load:
 
 def test_a_worker_says_hello_loads_prepares_and_times() -> None:
     """Every request has one answer, in order, and Quit ends it."""
-    replies = talk(Sessions(), load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Quit(), wire.Block(7, 1, 1))
+    replies = talk(FakeLoader(), load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Quit(), wire.Block(7, 1, 1))
     assert [type(one) for one in replies] == [wire.Hello, wire.Loaded, wire.Prepared, wire.Timed]
     assert replies[0] == wire.Hello(wire.PROTOCOL, replies[0].pid, {"mlx": "1"})  # type: ignore[union-attr]
 
@@ -56,7 +59,7 @@ def test_a_worker_says_hello_loads_prepares_and_times() -> None:
 def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
     """What is left takes the slower of host and device, as decode does for ever; the ends take more and less."""
     whole, inner = (
-        talk(Sessions(host_s=host_s, step_s=step_s), load(), wire.Block(7, ends, ends))[-1] for ends in (0, 1)
+        talk(FakeLoader(host_s=host_s, step_s=step_s), load(), wire.Block(7, ends, ends))[-1] for ends in (0, 1)
     )
     assert isinstance(whole, wire.Timed)
     assert isinstance(inner, wire.Timed)
@@ -68,8 +71,8 @@ def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
 
 def test_the_steps_that_count_are_told_where_they_are_several() -> None:
     """Each by itself; their mean is the block's time per token."""
-    sessions = Sessions(host_s=0.001, step_s=0.004)
-    several, single = talk(sessions, load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Block(3, 1, 1))[-2:]
+    loader = FakeLoader(host_s=0.001, step_s=0.004)
+    several, single = talk(loader, load(), wire.Prepare(), wire.Block(7, 1, 1), wire.Block(3, 1, 1))[-2:]
     assert isinstance(several, wire.Timed)
     assert isinstance(single, wire.Timed)
     assert len(several.step_s) == 5
@@ -79,26 +82,26 @@ def test_the_steps_that_count_are_told_where_they_are_several() -> None:
 
 def test_every_block_starts_from_the_same_position() -> None:
     """The KV cache is rewound before each."""
-    sessions = Sessions()
-    talk(sessions, load(), *[wire.Block(4, 1, 1)] * 3)
-    assert sessions.engine.rewinds == 3
-    assert sessions.engine.steps == 12
+    loader = FakeLoader()
+    talk(loader, load(), *[wire.Block(4, 1, 1)] * 3)
+    assert loader.engine.rewinds == 3
+    assert loader.engine.steps == 12
 
 
 def test_tokens_that_change_between_blocks_are_invalid() -> None:
     """A rerun that decodes other tokens is told by its named error, and the worker lives on."""
-    sessions = Sessions()
-    talk(sessions, load(), wire.Block(4, 1, 1))
-    sessions.engine.token_at = lambda position: position
-    replies = talk(sessions, load(), wire.Block(4, 1, 1), wire.Block(4, 1, 1))
+    loader = FakeLoader()
+    talk(loader, load(), wire.Block(4, 1, 1))
+    loader.engine.token_at = lambda position: position
+    replies = talk(loader, load(), wire.Block(4, 1, 1), wire.Block(4, 1, 1))
     assert [one.kind for one in replies if isinstance(one, wire.Failed)] == ["InvalidError", "InvalidError"]
 
 
 def test_a_named_error_keeps_its_parts() -> None:
     """Kind, fact, expectation and remedy travel to the other side."""
-    replies = talk(Sessions(finite=True), load(), wire.Prepare())
+    replies = talk(FakeLoader(finite=True), load(), wire.Prepare())
     assert isinstance(replies[-1], wire.Prepared)
-    broken = Sessions()
+    broken = FakeLoader()
     broken.engine.finite = False
     assert talk(broken, load(), wire.Prepare())[-1] == wire.Failed(
         "NonFiniteError", "1 of 8 logits are NaN or infinite"
@@ -109,7 +112,7 @@ def test_a_named_error_keeps_its_parts() -> None:
 
 def test_a_failed_allocation_is_out_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
     """MLX has no type of its own for it; its words decide, and the traceback goes to standard error."""
-    failed = talk(Sessions(), load("missing"))[-1]
+    failed = talk(FakeLoader(), load("missing"))[-1]
     assert isinstance(failed, wire.Failed)
     assert failed.kind == "OutOfMemoryError"
     assert "Traceback" in capsys.readouterr().err
@@ -117,7 +120,7 @@ def test_a_failed_allocation_is_out_of_memory(capsys: pytest.CaptureFixture[str]
 
 def test_what_is_no_request_is_answered_too() -> None:
     """A line that does not parse, and a block before anything is loaded, are failures and no crash."""
-    replies = talk(Sessions(), b"{}", b"nonsense", wire.Block(4, 1, 1), load())
+    replies = talk(FakeLoader(), b"{}", b"nonsense", wire.Block(4, 1, 1), load())
     assert [type(one).__name__ for one in replies] == ["Hello", "Failed", "Failed", "Failed", "Loaded"]
 
 
@@ -125,3 +128,39 @@ def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
     sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
     assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", "built": False}
+
+
+def test_a_whole_run_is_timed_from_end_to_end(tmp_path: Path) -> None:
+    """Every step of it, with the logits of the last one beside it."""
+    loader = FakeLoader(host_s=0.001, step_s=0.010)
+    whole = talk(loader, load(), wire.Prepare(), wire.WholeRun(3, 16, str(tmp_path / "logits.npy")))[-1]
+    assert isinstance(whole, wire.Whole)
+    assert whole.seconds == pytest.approx(16 * 0.010, rel=0.05)
+    assert len(whole.tokens) == 16
+    assert whole.dtype == "float32"
+    assert np.load(tmp_path / "logits.npy").tolist() == [40.0 + 1 + 16] * 8
+
+
+def test_a_fusion_that_replaced_the_clock_is_invalid() -> None:
+    """Whatever its times are."""
+    loader = FakeLoader()
+
+    def replaced() -> None:
+        raise InvalidError("time.perf_counter was replaced")
+
+    loader.guard = replaced
+    failed = talk(loader, load(), wire.Prepare(), wire.Block(4, 1, 1))[-1]
+    assert isinstance(failed, wire.Failed)
+    assert (failed.kind, failed.found) == ("InvalidError", "time.perf_counter was replaced")
+
+
+def test_the_real_loader_gives_a_model_of_nano(nano_root: Path) -> None:
+    """Variants are other prompts; what differs in nothing else shares its weights."""
+    loader = worker.MlxVlmLoader()
+    request = msgspec.structs.replace(load(), root=str(nano_root), workload="nano/text/pp40-tg4")
+    first, model = loader.load(request)
+    other, second = loader.load(msgspec.structs.replace(request, variant=1))
+    assert first.checkpoint_digest == other.checkpoint_digest
+    assert first.prompt_digest != other.prompt_digest
+    assert model.decoder is not second.decoder
+    assert loader.load(msgspec.structs.replace(request, planted=0.1))[1].decoder is model.decoder

@@ -3,12 +3,15 @@
 from functools import cache
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.fusions import parity, registry, stepwise
+from gemma3n_perf.fusions.parity_rules import Parity, judge
 from gemma3n_perf.fusions.sharing import share
+from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.workload.presets import PRESETS
 
 POSITION = 44
@@ -28,6 +31,16 @@ def complaints(name: str) -> tuple[str, ...]:
     return fusion.graph.check(_unfused(), after)
 
 
+def compared(model: Any, fusion: Fusion, *, steps: int = parity.STEPS, sharp: float = parity.SHARP) -> Parity:
+    """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
+    mx.eval(model.language_model.parameters())
+    twin = share(model)
+    before, active = parity.parameters(twin), parity.settled_bytes()
+    fusion.apply(twin)
+    changed = parity.changed(before, parity.parameters(twin))
+    return parity.parity(model, twin, weights_changed=changed, active_before=active, steps=steps, sharp=sharp)
+
+
 def worst_ratio(model: Any, name: str) -> float:
     """The largest difference in units of what rounding allows, over steps at both edges."""
     twin = share(model)
@@ -40,7 +53,7 @@ def worst_of(model: Any, twin: Any, starts: tuple[int, ...] = EDGES, steps: int 
     worst = 0.0
     for start in starts:
         found = list(stepwise.walk(model, twin, start, steps, parity.PERTURBATION))
-        judged = parity.judge(
+        judged = judge(
             found, [], starts=starts, perturbation=parity.PERTURBATION, own_type="float32", weights_changed=(),
             unfused_moved=0.0, memory_ratio=1.0, leaked_bytes=0,
         )  # fmt: skip
@@ -53,9 +66,9 @@ def assert_leaves_others_alone(model: Any, name: str) -> None:
     before = stepwise.logits(model, 5, stepwise.filled(model, 20))
     kinds = {type(module) for module in model.language_model.modules()}
     twin = share(model)
-    held = parity.parameters(twin)
+    shared = parity.parameters(twin)
     registry.get(name).apply(twin)
-    assert parity.changed(held, parity.parameters(twin)) == ()
+    assert parity.changed(shared, parity.parameters(twin)) == ()
     stepwise.logits(twin, 5, stepwise.filled(twin, 20))
     assert {type(module) for module in model.language_model.modules()} == kinds
     np.testing.assert_array_equal(stepwise.logits(model, 5, stepwise.filled(model, 20)), before)

@@ -37,11 +37,11 @@ class Emulator:
             threadgroup: tuple[int, int, int], output_shapes: list[tuple[int, ...]], output_dtypes: list[Any],
         ) -> list[mx.array]:  # fmt: skip
             self.calls[name] = self.calls.get(name, 0) + 1
-            held = [np.ascontiguousarray(np.array(array)) for array in inputs]
+            copies = [np.ascontiguousarray(np.array(array)) for array in inputs]
             results = [np.full(shape, np.nan, np.float32) for shape in output_shapes]
-            text = _program(header, source, input_names, inputs, output_names, output_dtypes, template, held)
+            text = _program(header, source, input_names, inputs, output_names, output_dtypes, template, copies)
             library = self._library(text)
-            pointers = (ctypes.c_void_p * (len(held) + len(results)))(*[a.ctypes.data for a in (*held, *results)])
+            pointers = (ctypes.c_void_p * (len(copies) + len(results)))(*[a.ctypes.data for a in (*copies, *results)])
             library.run(pointers, -(-grid[0] // threadgroup[0]), threadgroup[0])
             return [mx.array(result) for result in results]
 
@@ -76,14 +76,14 @@ def _compile(source: Path, target: Path) -> None:
 
 def _program(
     header: str, source: str, names: list[str], inputs: list[mx.array], outputs: list[str], types: list[Any],
-    template: list[tuple[str, Any]], held: list[Any],
+    template: list[tuple[str, Any]], copies: list[Any],
 ) -> str:  # fmt: skip
     lines = ['#include "emulator.h"', header, "static void** given;", "static void kernel() {"]
     for index, (label, array) in enumerate(zip(names, inputs, strict=True)):
         kind = _TYPES[array.dtype]
         lines.append(f"  const {kind}* {label} = (const {kind}*)given[{index}];")
         if f"{label}_strides" in source:
-            strides = ", ".join(str(s // held[index].itemsize) for s in held[index].strides)
+            strides = ", ".join(str(s // copies[index].itemsize) for s in copies[index].strides)
             lines.append(f"  long {label}_strides[] = {{{strides}}};")
     for index, (label, dtype) in enumerate(zip(outputs, types, strict=True)):
         lines.append(f"  {_TYPES[dtype]}* {label} = ({_TYPES[dtype]}*)given[{len(names) + index}];")

@@ -73,7 +73,7 @@ def test_without_cuda_nothing_is_applied(nano_model: Any) -> None:
     """On a CPU the kernels' fusions leave the model as it is."""
     twin = share(nano_model)
     for part in (*PARTS, cuda_step):
-        part.apply(twin)
+        part.FUSION.apply(twin)
     assert (logits(twin, 5, filled(twin, 8)) == logits(nano_model, 5, filled(nano_model, 8))).all()
     assert type(twin.language_model) is type(nano_model.language_model)
 

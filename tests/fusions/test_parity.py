@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from gemma3n_perf.fusions import parity, registry
-from gemma3n_perf.fusions import patching as patching
-from gemma3n_perf.fusions.parity import Parity
+from gemma3n_perf.fusions import parity, patching, registry
+from gemma3n_perf.fusions.parity_rules import Parity, judge
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
 from gemma3n_perf.fusions.types import Declared, Fusion
+from tests.fusions import check
 
 LOGITS = np.array([3.0, 1.0, 0.5, -2.0], np.float32)
 RESPONSE = 1e-4
@@ -31,7 +31,7 @@ def judged(*steps: Step, own: Any = (), **changes: Any) -> Parity:
         "starts": (120,), "perturbation": parity.PERTURBATION, "own_type": "bfloat16", "weights_changed": (),
         "unfused_moved": 0.0, "memory_ratio": 1.0, "leaked_bytes": 0,
     }  # fmt: skip
-    return parity.judge(list(steps), list(own), **figures | changes)
+    return judge(list(steps), list(own), **figures | changes)
 
 
 def fusion(apply: Callable[[Any], None]) -> Fusion:
@@ -131,7 +131,7 @@ def test_the_steps_cross_growth_and_window(window: int, expected: tuple[int, ...
 
 def test_a_real_fusion_passes(nano_model: Any) -> None:
     """With figures to show for it."""
-    found = parity.check(nano_model, registry.get("stacked-altup"))
+    found = check.compared(nano_model, registry.get("stacked-altup"))
     assert found.passed, found.reasons
     assert found.steps == 64 + 6
     assert found.fused_error > 0
@@ -148,21 +148,23 @@ def test_one_that_is_right_for_a_step_alone_fails(nano_model: Any, spoils: Calla
         for layer in model.language_model.model.layers:
             patching.wrap(layer.mlp, "__call__", lambda original, x: mx.zeros_like(x) if spoils(x) else original(x))
 
-    found = parity.check(nano_model, fusion(apply), steps=2)
+    found = check.compared(nano_model, fusion(apply), steps=2)
     assert not found.passed
     assert any("a logit is off by" in reason for reason in found.reasons), found.reasons
 
 
 def test_a_fast_nan_fails(nano_model: Any) -> None:
     """It never passes, whatever it is compared with."""
-    found = parity.check(nano_model, attention(lambda position, out: out * float("nan")), steps=2)
+    found = check.compared(nano_model, attention(lambda position, out: out * float("nan")), steps=2)
     assert found.not_finite
     assert not found.passed
 
 
 def test_one_wrong_only_beyond_the_window_fails(nano_model: Any) -> None:
     """A cache that turns over wrongly is right for the first 128 tokens of nano."""
-    found = parity.check(nano_model, attention(lambda position, out: damaged(out) if position > 128 else out), steps=16)
+    found = check.compared(
+        nano_model, attention(lambda position, out: damaged(out) if position > 128 else out), steps=16
+    )
     assert not found.passed
     assert found.worst_position > 128
 
@@ -174,7 +176,7 @@ def test_one_that_writes_weights_fails(nano_model: Any) -> None:
         norm = model.language_model.model.norm
         norm.weight = norm.weight + 1e-6
 
-    found = parity.check(nano_model, fusion(apply), steps=2)
+    found = check.compared(nano_model, fusion(apply), steps=2)
     assert found.weights_changed == ("model.norm.weight",)
 
 
@@ -186,7 +188,7 @@ def test_one_that_keeps_what_it_computed_fails(nano_model: Any) -> None:
         kept.append(out + 0)
         return out
 
-    found = parity.check(nano_model, attention(hoard), steps=4)
+    found = check.compared(nano_model, attention(hoard), steps=4)
     assert found.leaked_bytes > 0
     assert not found.passed
 
@@ -200,7 +202,7 @@ def test_one_that_copies_the_weights_fails(nano_model: Any) -> None:
         copies.extend(a + 0 for a in parity.parameters(model).values() if a.dtype == mx.uint32)
         mx.eval(copies)
 
-    found = parity.check(nano_model, fusion(apply), steps=2)
+    found = check.compared(nano_model, fusion(apply), steps=2)
     assert found.memory_ratio > 1.5
     assert not found.passed
 
@@ -209,7 +211,7 @@ def test_another_type_is_compared_in_float32_and_in_its_own(nano_model: Any) -> 
     """bf16 rounding drowns a small fault; the float32 twin, fused alike, shows it."""
     rounded = share(nano_model)
     rounded.language_model.set_dtype(mx.bfloat16)
-    wrong = parity.check(rounded, attention(lambda position, out: damaged(out)), steps=4)
+    wrong = check.compared(rounded, attention(lambda position, out: damaged(out)), steps=4)
     assert (wrong.own_type, wrong.own_steps) == ("bfloat16", 4)
     assert wrong.own_error < 1.5 * wrong.unfused_own_error
     assert wrong.worst_ratio > 1
@@ -217,8 +219,8 @@ def test_another_type_is_compared_in_float32_and_in_its_own(nano_model: Any) -> 
 
 def test_a_model_too_sharp_to_compare_is_softened_first(nano_model: Any) -> None:
     """Where a rounding moves everything, softer norms show a fault again; the fusion sees other weights, and agrees."""
-    right = parity.check(nano_model, registry.get("stacked-altup"), steps=2, sharp=0.0)
-    wrong = parity.check(nano_model, attention(lambda position, out: damaged(out)), steps=2, sharp=0.0)
+    right = check.compared(nano_model, registry.get("stacked-altup"), steps=2, sharp=0.0)
+    wrong = check.compared(nano_model, attention(lambda position, out: damaged(out)), steps=2, sharp=0.0)
     assert (right.softened, wrong.softened) == (True, True)
     assert right.passed, right.reasons
     assert wrong.worst_ratio > 1

@@ -32,10 +32,11 @@ def call(made: Precompiled, width: int = 8) -> list[mx.array]:
 def ran(log: list[dict[str, Any]]) -> Any:
     """Return a stand-in for MLX's launcher that writes into ``log``."""
 
-    def run(**asked: Any) -> list[mx.array]:
-        log.append(asked)
+    def run(**launch: Any) -> list[mx.array]:
+        log.append(launch)
         return [
-            mx.zeros(shape, dtype) for shape, dtype in zip(asked["output_shapes"], asked["output_dtypes"], strict=True)
+            mx.zeros(shape, dtype)
+            for shape, dtype in zip(launch["output_shapes"], launch["output_dtypes"], strict=True)
         ]
 
     return run

@@ -17,9 +17,9 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS, Checkout
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
-from gemma3n_perf.gate.git import Repository
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
 from gemma3n_perf.gate.rule import judge_session
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.types import Chip, Conditions, Stack
 from gemma3n_perf.stats.judge import judge

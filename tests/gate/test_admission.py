@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate import admission as gating
-from gemma3n_perf.gate import policy_file as gate_policy_file
-from gemma3n_perf.gate.change import FUSIONS, Touched, touched
-from gemma3n_perf.gate.git import Repository, changed_files_text
+from gemma3n_perf.gate import policy_file
+from gemma3n_perf.gate.admission import AdmissionResult, admit, gate
+from gemma3n_perf.gate.change import FUSIONS, touched
+from gemma3n_perf.hardware.git import Repository, changed_files_text
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch, edited
@@ -28,13 +28,12 @@ def repository(scratch: Scratch) -> Repository:
     return Repository(scratch.root, run_command)
 
 
-def ruled(scratch: Scratch, *evidence: Path, base: str | None = None) -> gating.AdmissionResult:
+def ruled(scratch: Scratch, *evidence: Path, base: str | None = None) -> AdmissionResult:
     """Rule on a scratch repository."""
     here = scratch.checkout()
-    policy = gate_policy_file.read(scratch.baselines / gate_policy_file.NAME)
-    return gating.gate(
-        gating.AdmissionRequest(evidence, base), here, policy, touched(base, here) if base else Touched()
-    )
+    policy = policy_file.read(scratch.baselines / policy_file.NAME)
+    change = touched(base, here.repository, here.baselines) if base else None
+    return gate(here, policy, change, evidence)
 
 
 def test_changes_are_committed_changed_and_new_files(scratch: Scratch, repository: Repository) -> None:
@@ -82,7 +81,7 @@ def test_outside_git_nothing_is_guessed(tmp_path: Path) -> None:
     outside = Repository(tmp_path, run_command)
     with pytest.raises(UsageError):
         outside.changed("main")
-    assert not outside.holds("1" * 40)
+    assert not outside.is_ancestor("1" * 40)
 
 
 def test_history_holds_ancestors_alone(scratch: Scratch, repository: Repository) -> None:
@@ -91,9 +90,9 @@ def test_history_holds_ancestors_alone(scratch: Scratch, repository: Repository)
     side = scratch.save("side")
     scratch.git("checkout", "--quiet", "main")
     here = scratch.save("main")
-    assert repository.holds(here)
-    assert repository.holds(scratch.commit)
-    assert not repository.holds(side)
+    assert repository.is_ancestor(here)
+    assert repository.is_ancestor(scratch.commit)
+    assert not repository.is_ancestor(side)
 
 
 def test_files_outside_the_checkout_have_not_changed(scratch: Scratch, repository: Repository, tmp_path: Path) -> None:
@@ -122,33 +121,33 @@ def test_modules_in_folders_of_the_fusions_count(scratch: Scratch) -> None:
 def test_a_module_that_no_fusion_uses_touches_none(scratch: Scratch) -> None:
     """The registry itself is not a source of any; nothing is refused for it."""
     scratch.write(str(FUSIONS / "registry.py"), "# changed")
-    answer = ruled(scratch, base="main")
-    assert (answer.ruling, answer.exit_code) == (None, 0)
+    result = ruled(scratch, base="main")
+    assert (result.ruling, result.exit_code) == (None, 0)
 
 
 def test_a_removed_fusion_is_noted(scratch: Scratch) -> None:
     """There is nothing left to measure."""
     (scratch.root / FUSIONS / "compiled_geglu.py").unlink()
     del scratch.sources.modules[GEGLU]
-    answer = ruled(scratch, base="main")
-    assert answer.exit_code == 0
-    assert any("compiled_geglu.py is no longer there" in note for note in answer.notes)
+    result = ruled(scratch, base="main")
+    assert result.exit_code == 0
+    assert any("compiled_geglu.py is no longer there" in note for note in result.notes)
 
 
 def test_a_changed_policy_is_noted(scratch: Scratch) -> None:
     """A reviewer should see who moved the goal."""
     policy = scratch.baselines / "policy.toml"
     policy.write_text(policy.read_text().replace("0.005", "0.004"))
-    answer = ruled(scratch, base="main")
-    assert answer.notes == ("this change also edits the gate's policy",)
+    result = ruled(scratch, base="main")
+    assert result.notes == ("this change also edits the gate's policy",)
 
 
 def test_an_admission_edited_by_hand_is_judged(scratch: Scratch) -> None:
     """What it claims needs evidence like anything else."""
     admitted.write(scratch.baselines, BIG, (ALTUP, GEGLU))
-    answer = ruled(scratch, base="main")
-    assert answer.exit_code == 4
-    assert answer.names == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
+    result = ruled(scratch, base="main")
+    assert result.exit_code == 4
+    assert result.names == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
 
 
 def test_removed_evidence_is_missed(scratch: Scratch) -> None:
@@ -188,8 +187,8 @@ def test_nothing_is_written_where_nothing_was_admitted(scratch: Scratch) -> None
     """And a refused fusion leaves the admission as it was."""
     path = scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))[0]
     edited(path, lambda tree: tree.update(verdict="loss"))
-    answer = ruled(scratch)
-    assert gating.admit(answer, scratch.baselines) == ()
+    result = ruled(scratch)
+    assert admit(result, scratch.baselines) == ()
     assert not (path.parent / "admitted.json").exists()
 
 
@@ -200,7 +199,7 @@ def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:
         "import argparse, datetime as dt, sys; from pathlib import Path\n"
         "from gemma3n_perf.cli import gate\n"
         "from gemma3n_perf.gate.change import Checkout\n"
-        "from gemma3n_perf.gate.git import Repository; from gemma3n_perf.hardware.shell import run_command\n"
+        "from gemma3n_perf.hardware.git import Repository; from gemma3n_perf.hardware.shell import run_command\n"
         "root = Path(sys.argv[1]); ask = lambda: sys.exit('the fusions were imported')\n"
         "gate.checkout = lambda baselines: Checkout(\n"
         "    Repository(root, run_command), root / 'baselines', ask, dt.date(2026, 7, 1))\n"
@@ -217,7 +216,7 @@ def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:
 
 def test_the_committed_policy_is_one() -> None:
     """It reads, and every class it requires is asked for workloads and has a runner."""
-    policy = gate_policy_file.read(CHECKOUT / "baselines" / gate_policy_file.NAME)
+    policy = policy_file.read(CHECKOUT / "baselines" / policy_file.NAME)
     assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m17s1-2c"}
     assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64",)
     assert all("self-hosted" in policy.classes[name].runner for name in policy.required)

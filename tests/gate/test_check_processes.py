@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import PerfError
-from gemma3n_perf.gate.check_processes import CheckProcesses, at_once
+from gemma3n_perf.gate.checks import CheckProcesses, at_once
 from gemma3n_perf.gate.facts import Checked
 from gemma3n_perf.gate.session import CheckSpec
 from tests.decode import fakes
@@ -16,9 +16,9 @@ from tests.fakes import CHIP
 WORKLOAD = "nano/text/pp40-tg64"
 
 
-def answered(script: str, *wanted: CheckSpec, limit_s: float = 60.0) -> list[Checked]:
+def checked(script: str, *specs: CheckSpec, limit_s: float = 60.0) -> list[Checked]:
     """Check with a process that runs ``script``."""
-    return CheckProcesses(CHIP, Path(), argv=(sys.executable, "-c", script), limit_s=limit_s)(wanted)
+    return CheckProcesses(CHIP, Path(), argv=(sys.executable, "-c", script), limit_s=limit_s)(specs)
 
 
 def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -39,7 +39,7 @@ def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.Te
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended its process with SIGSEGV"),
         (
             "import sys; sys.exit('no such kernel')",
-            "ended its process with exit code 1; its last words: no such kernel",
+            "ended its process with exit code 1; its last output: no such kernel",
         ),
         ("print('[{]')", "answered what is no record"),
         ("import time; time.sleep(60)", "did not end within 0.5 s"),
@@ -47,9 +47,9 @@ def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.Te
 )
 def test_a_fusion_that_breaks_its_process_has_its_answer(script: str, said: str) -> None:
     """For each of its checkpoints, and nobody else's."""
-    wanted = (CheckSpec("a", True, WORKLOAD), CheckSpec("a", True, "e2b-4bit/text/pp320-tg64"))
+    specs = (CheckSpec("a", True, WORKLOAD), CheckSpec("a", True, "e2b-4bit/text/pp320-tg64"))
     limit_s = 0.5 if "sleep" in script else 60.0
-    found = answered(script, *wanted, limit_s=limit_s)
+    found = checked(script, *specs, limit_s=limit_s)
     assert [one.checkpoint for one in found] == ["nano", "e2b-4bit"]
     assert all(said in str(one.failure) for one in found), found
 
@@ -63,14 +63,14 @@ def test_a_checkpoint_at_fault_is_no_fusions_failure(tmp_path: Path) -> None:
 
 def test_last_words_name_nobodys_folders() -> None:
     """They are kept in records, which are committed."""
-    (found,) = answered(f"import sys; sys.exit({str(Path.home() / 'secret.py')!r})", CheckSpec("a", True, WORKLOAD))
+    (found,) = checked(f"import sys; sys.exit({str(Path.home() / 'secret.py')!r})", CheckSpec("a", True, WORKLOAD))
     assert str(found.failure).endswith("~/secret.py")
 
 
 @pytest.mark.parametrize(
-    ("cores", "gigabytes", "room"), [(2, 25, 1), (16, 85, 5), (16, 150, 5), (32, 85, 5), (12, 24, 1), (8, None, 1)]
+    ("cores", "gigabytes", "processes"), [(2, 25, 1), (16, 85, 5), (16, 150, 5), (32, 85, 5), (12, 24, 1), (8, None, 1)]
 )
-def test_as_many_at_once_as_there_is_room_for(cores: int, gigabytes: int | None, room: int) -> None:
+def test_as_many_at_once_as_there_is_room_for(cores: int, gigabytes: int | None, processes: int) -> None:
     """Cores and the device's memory both bound it, and there is always room for one."""
     chip = replace(CHIP, memory_bytes=None if gigabytes is None else gigabytes * 10**9)
-    assert at_once(chip, cores) == room
+    assert at_once(chip, cores) == processes

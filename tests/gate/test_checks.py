@@ -12,16 +12,16 @@ import pytest
 
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.duel import run as dueling
-from gemma3n_perf.duel.fusion_duels import measuring
+from gemma3n_perf.duel.processes import Spawner
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.fusions.registered import Registered
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import KNOB, Checks
+from gemma3n_perf.gate.checks import KNOB, Checks, outputs
+from gemma3n_perf.gate.duels import measuring
 from gemma3n_perf.gate.facts import Checked, Parity
-from gemma3n_perf.gate.run import outputs
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, EvidenceSpec, gather
 from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.machine import Machine
 from tests.decode import fakes
 
 NAME = "compiled-geglu"
@@ -44,15 +44,9 @@ def compare(plain: Any, fused: Any) -> Parity:
     return Parity(largest < 1e-2, True, f"logits differ by {largest:.3g}", {"largest": largest})
 
 
-class Planted(Registered):
-    """The registry, with one fusion replaced by what a test plants."""
-
-    def __init__(self, fusion: Fusion) -> None:
-        self.planted = fusion
-
-    def fusion(self, name: str) -> Fusion:
-        """Return the planted fusion for its name."""
-        return self.planted if name == self.planted.name else super().fusion(name)
+def planted(fusion: Fusion) -> Callable[[str], Fusion]:
+    """Return the registry, with one fusion replaced by what a test plants."""
+    return lambda name: fusion if name == fusion.name else registry.get(name)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,7 @@ def checked(checks: Checks, after: Apply = lambda model: None, **changes: Any) -
         real.apply(model)
         after(model)
 
-    checks.registered = Planted(replace(real, **({"apply": apply} | changes)))
+    checks.fusion = planted(replace(real, **({"apply": apply} | changes)))
     return checks([CheckSpec(NAME, True, WORKLOAD)])[0]
 
 
@@ -179,7 +173,7 @@ def test_changed_weights_are_seen_and_the_next_check_has_its_own(checks: Checks)
 def test_off_is_checked_by_the_graph_alone(checks: Checks) -> None:
     """Where ``enabled`` says no, what it lets through changes nothing."""
     real = registry.get(NAME)
-    checks.registered = Planted(replace(real, enabled=lambda chip: False))
+    checks.fusion = planted(replace(real, enabled=lambda chip: False))
     (found,) = checks([CheckSpec(NAME, False, WORKLOAD)])
     assert found.dispatch is not None
     assert (found.dispatch.changed, found.dispatch.complaints) == ({}, ())
@@ -201,10 +195,10 @@ def test_a_knob_is_told_by_its_variables(checks: Checks) -> None:
 
 def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
     """Checks, duels in processes of their own and a record that reads back, in one short session."""
-    here = dueling.here(tmp_path)
+    here = dueling.here(tmp_path, Machine.detect(), Spawner())
     here = replace(here, root=root, tools=replace(here.tools, faults_of=_no_faults, rng=random.Random(1)))
     dependencies = Dependencies(
-        chip=here.chip, stack=here.stack, sources=Registered(), check=Checks(here.chip, root, outputs),
+        chip=here.chip, stack=here.stack, sources=registry, check=Checks(here.chip, root, outputs),
         measure=measuring(here, cooldown_s=0.0), now=lambda: dt.datetime(2026, 7, 1, tzinfo=dt.UTC),
     )  # fmt: skip
     (record,) = gather(EvidenceSpec((NAME,), (WORKLOAD,), 8.0, sessions=1), dependencies)
@@ -216,7 +210,7 @@ def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
     assert kept.stacks["baseline"].mlx == kept.stacks["candidate"].mlx
     assert kept.checked[0].parity is not None
     assert kept.checked[0].parity.passed
-    assert kept.sources == registry.source_digest(NAME)
+    assert kept.sources == registry.digest(NAME)
 
 
 def _no_faults(conditions: Any) -> tuple[Any, ...]:

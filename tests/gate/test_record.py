@@ -45,8 +45,8 @@ def test_a_record_has_the_documented_fields(record: Evidence) -> None:
     """The names are a contract: a change of them must raise the schema's number."""
     tree = json.loads(store.encode(record))
     assert tree["schema"] == 1
-    wanted = {"fusion", "verdict", "reason", "enabled", "sources", "commit", "dirty", "date", "chip", "stacks"}
-    assert tree.keys() == wanted | {"schema", "checked", "workloads", "notes", "content_digest"}
+    expected = {"fusion", "verdict", "reason", "enabled", "sources", "commit", "dirty", "date", "chip", "stacks"}
+    assert tree.keys() == expected | {"schema", "checked", "workloads", "notes", "content_digest"}
     one = tree["workloads"][0]
     assert one.keys() == {"workload", "judgement", "per_session", "budget_s", "raw", "spent"}
     assert len(one["per_session"]) == 2

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate.change import parts
 from gemma3n_perf.gate.facts import Checked, Dispatch, EvidenceFacts, Objection, Parity, Ruling, WorkloadFacts
 from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
-from gemma3n_perf.gate.rule import best, judge_session, parts, rule
+from gemma3n_perf.gate.rule import best, judge_session, rule
 from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import noise_floor
@@ -25,7 +26,7 @@ def duel(
     """Return a duel of sessions with such effects, in log units."""
     rng = random.Random(seed)
     launches = [
-        LaunchEstimate(effect + rng.gauss(0.0, sd), 6.0, 0.001, 20, session)
+        LaunchEstimate(effect + rng.gauss(0.0, sd), 6.0, 0.001, session)
         for session, effect in enumerate(effects)
         for _ in range(each)
     ]
@@ -53,7 +54,7 @@ def ruled(*evidence: EvidenceFacts, policy: GatePolicy = POLICY) -> Ruling:
     return rule(list(dict.fromkeys(one.fusion for one in evidence)), evidence, policy, today=TODAY)
 
 
-def words(ruling: Ruling) -> list[str]:
+def table(ruling: Ruling) -> list[str]:
     """The table's verdicts."""
     return [cell.word for cell in ruling.cells]
 
@@ -79,7 +80,7 @@ def test_a_win_everywhere_enters() -> None:
 def test_one_class_that_does_not_win_refuses(effects: tuple[float, ...], word: str, code: int) -> None:
     """By its own verdict and exit code."""
     found = ruled(facts(), facts("f", B, duel(effects)))
-    assert (words(found), found.exit_code) == (["win", word], code)
+    assert (table(found), found.exit_code) == (["win", word], code)
     assert not found.decisions[0].wins
 
 
@@ -105,7 +106,7 @@ def test_the_most_severe_refusal_decides(verdicts: str, code: int) -> None:
 
 def test_all_cells_are_one_family() -> None:
     """What is shown alone need not be shown among many: Holm over every cell of the run."""
-    scattered = [LaunchEstimate(0.03 + offset, 6.0, 0.001, 20, n) for n in (0, 1) for offset in (-0.009, 0.0, 0.009)]
+    scattered = [LaunchEstimate(0.03 + offset, 6.0, 0.001, n) for n in (0, 1) for offset in (-0.009, 0.0, 0.009)]
     thin = facts("f", A, WorkloadFacts(WORK, tuple(scattered), 60.0))
     policy = replace(POLICY, required=(A,))
     noise = [facts(f"g{i}", A, duel((0.0, 0.0), each=3, sd=0.02, seed=i)) for i in range(60)]
@@ -146,7 +147,7 @@ def test_a_broken_off_duel_is_not_judged_by_what_it_had() -> None:
     """It has the verdict it broke off with."""
     lost = replace(duel((0.05, 0.05)), failure=Objection(Verdict.INVALID, "tokens differ", "mend it"))
     found = ruled(facts(), facts("f", B, lost))
-    assert (words(found), found.exit_code) == (["win", "invalid"], 5)
+    assert (table(found), found.exit_code) == (["win", "invalid"], 5)
 
 
 def test_every_objection_is_stated_and_the_worst_decides() -> None:
@@ -256,3 +257,16 @@ def test_a_class_needs_workloads() -> None:
     for workloads in ((), (WORK, WORK), ("nano",)):
         with pytest.raises(UsageError):
             ClassPolicy(workloads)
+
+
+def test_a_class_is_won_by_what_is_required_there_alone() -> None:
+    """A workload that nobody requires makes no composition the better one, however fast it is there."""
+    extra = "nano/text/pp140-tg64"
+    policy = replace(POLICY, required=(A,))
+    plain = facts("f", A, duel((0.05, 0.05)))
+    padded = facts("g", A, duel((0.03, 0.03), seed=2), duel((0.5, 0.5), extra, seed=3))
+    found = ruled(plain, padded, policy=policy)
+    assert found.admitted
+    wins = {one.fusion: one.wins[A] for one in found.decisions}
+    assert wins["g"] == pytest.approx(0.03, abs=0.01)
+    assert best(found, A) == "f"

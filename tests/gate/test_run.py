@@ -13,11 +13,11 @@ from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.fusions.parity_rules import judge
 from gemma3n_perf.fusions.stepwise import Step
-from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import Checks
+from gemma3n_perf.gate.checks import Checks, facts
 from gemma3n_perf.gate.facts import Parity
-from gemma3n_perf.gate.run import Request, facts, run, usual
+from gemma3n_perf.gate.run import run, usual
 from tests.decode import fakes
 from tests.duel.arena import Arena
 from tests.duel.duels import machine as arena_machine
@@ -39,7 +39,7 @@ def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dueling.He
     return replace(arena_machine(arena, tmp_path), root=fakes.nano_root(tmp_path_factory.getbasetemp()))
 
 
-def gathered(here: dueling.Here, baselines: Path, *names: str, **asked: Any) -> list[store.Evidence]:
+def gathered(here: dueling.Here, baselines: Path, *names: str, **options: Any) -> list[store.Evidence]:
     """Run a session there and read its records back."""
 
     @contextmanager
@@ -47,7 +47,7 @@ def gathered(here: dueling.Here, baselines: Path, *names: str, **asked: Any) -> 
         yield here
 
     check = Checks(here.chip, here.root, same)
-    kept = run(Request(names, **asked), baselines, sys.stderr, check=check, machine=opened, aside=baselines / "aside")
+    kept = run(names, baselines, sys.stderr, check=check, machine=opened, aside=baselines / "aside", **options)
     assert [path.name for _, path in kept] == [f"{name}.json" for name in names]
     return [store.read(path) for _, path in kept]
 
@@ -106,7 +106,7 @@ def test_the_policys_workloads_are_the_usual_ones(here: dueling.Here, tmp_path: 
     """And elsewhere what suits the chip, one text for each checkpoint."""
     path = tmp_path / "policy.toml"
     path.write_text(POLICY.replace(SMALL, CHIP.chip_class))
-    assert usual(gate_policy_file.read(path), here) == (WORKLOAD,)
+    assert usual(policy_file.read(path), here) == (WORKLOAD,)
     assert usual(None, here) == (WORKLOAD,)
     gpu = replace(here, chip=replace(CHIP, vendor="nvidia"))
     assert usual(None, gpu) == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")
@@ -134,7 +134,7 @@ def test_parity_is_told_to_the_gate(fused: float, passed: bool, finite: bool, sa
         steps, [], starts=(500,), perturbation=2.0**-20, own_type="float32", weights_changed=(), unfused_moved=0.0,
         memory_ratio=1.0, leaked_bytes=0,
     )  # fmt: skip
-    told = facts(found)
-    assert (told.passed, told.finite) == (passed, finite)
-    assert said in told.reason
-    assert list(told.figures["starts"]) == [500]
+    parity = facts(found)
+    assert (parity.passed, parity.finite) == (passed, finite)
+    assert said in parity.reason
+    assert list(parity.figures["starts"]) == [500]

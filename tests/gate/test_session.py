@@ -11,10 +11,10 @@ from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
-from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, EvidenceSpec, FusionDuel, Keep, expand, gather, refusal
 from gemma3n_perf.hardware.types import Chip
-from gemma3n_perf.stats.verdicts import not_measured
+from gemma3n_perf.stats.verdicts import Caution, not_measured
 from tests.fakes import STACK
 from tests.gate.evidence_files import ALTUP, BIG, BUDGET_S, GEGLU, ONE, TWO, FakeSources, Scratch, checked, workload
 
@@ -29,17 +29,16 @@ class Bench:
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
     effects: dict[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
     duelled: list[str] = field(default_factory=list)
-    asked: list[tuple[str, bool, str]] = field(default_factory=list)
+    checked: list[tuple[str, bool, str]] = field(default_factory=list)
 
-    def check(self, wanted: Sequence[CheckSpec]) -> list[Checked]:
-        """Return what is told of each fusion; where it is off, an unchanged graph."""
-        self.asked += [(one.fusion, one.enabled, one.workload) for one in wanted]
-        return [self.answer(one) for one in wanted]
+    def check(self, specs: Sequence[CheckSpec]) -> list[Checked]:
+        """Return what is reported of each fusion; where it is off, an unchanged graph."""
+        self.checked += [(one.fusion, one.enabled, one.workload) for one in specs]
+        return [self.found(one) for one in specs]
 
-    def answer(self, one: CheckSpec) -> Checked:
-        """Return what is told of one fusion on one checkpoint."""
-        checkpoint = one.workload.split("/")[0]
-        made = checked(checkpoint) if one.enabled else Checked(checkpoint, Dispatch((9, 9)))
+    def found(self, one: CheckSpec) -> Checked:
+        """Return what is reported of one fusion on one checkpoint."""
+        made = checked(one.checkpoint) if one.enabled else Checked(one.checkpoint, Dispatch((9, 9)))
         return replace(made, **self.checks.get(one.fusion, {}))
 
     def measure(
@@ -52,7 +51,7 @@ class Bench:
         for name in names:
             for one in workloads:
                 made = workload(one, self.effects.get((name, one), (0.05, 0.05)))
-                found[name, one] = FusionDuel(made.judgement, made.per_session, made.raw, notes=("tokens differ",))
+                found[name, one] = FusionDuel(made, cautions=(Caution("other", "tokens differ", ""),))
         return found
 
     def gather(self, *names: str) -> tuple[Evidence, ...]:
@@ -118,11 +117,11 @@ def test_every_kind_of_unsound_is_invalid(bench: Bench, checks: dict[str, Any]) 
 
 def test_a_knob_that_changes_tokens_is_invalid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no models to compare, so its duel's note decides; a fusion's tokens are for its parity to judge."""
-    (said,) = same_tokens(("a", "b"), (STACK, STACK), ((), ()), may_differ=True)
+    (caution,) = same_tokens(("a", "b"), may_differ=True)
     measure = bench.measure
 
-    def differing(*asked: Any) -> Mapping[tuple[str, str], FusionDuel]:
-        return {key: replace(one, notes=(said,)) for key, one in measure(*asked).items()}
+    def differing(*args: Any) -> Mapping[tuple[str, str], FusionDuel]:
+        return {key: replace(one, cautions=(caution,)) for key, one in measure(*args).items()}
 
     monkeypatch.setattr(bench, "measure", differing)
     assert bench.gather(ALTUP)[0].verdict == "win"
@@ -137,7 +136,7 @@ def test_off_is_proved_without_a_duel(bench: Bench) -> None:
     """The graph is looked at, nothing is timed, and the session does not fail."""
     bench.sources.off[ALTUP] = (BIG,)
     (record,) = bench.gather(ALTUP)
-    assert bench.asked == [(ALTUP, False, ONE), (ALTUP, False, TWO)]
+    assert bench.checked == [(ALTUP, False, ONE), (ALTUP, False, TWO)]
     assert (record.enabled, record.workloads, bench.duelled) == (False, (), [])
     assert "the decode graph is unchanged" in record.reason
     assert refusal(record) is None
@@ -173,7 +172,9 @@ def test_a_duel_that_broke_off_is_not_measured(bench: Bench, monkeypatch: pytest
         bench,
         "measure",
         lambda names, workloads, sessions, budget_s, keep: {
-            (name, one): FusionDuel(not_measured("the worker hung"), (), ()) for name in names for one in workloads
+            (name, one): FusionDuel(WorkloadEvidence(one, not_measured("the worker hung"), (), budget_s, ()))
+            for name in names
+            for one in workloads
         },
     )
     (record,) = bench.gather(ALTUP)
@@ -186,7 +187,7 @@ def test_unknown_and_repeated_names_are_refused(bench: Bench) -> None:
     for names in ((), (ALTUP, ALTUP), ("no-such",)):
         with pytest.raises(UsageError):
             bench.gather(*names)
-    assert bench.asked == []
+    assert bench.checked == []
 
 
 def test_all_is_every_fusion_once(bench: Bench) -> None:

@@ -58,10 +58,10 @@ class Mac(Machine):
         }
 
     def _run(self, argv: object) -> str | None:
-        answer = super()._run(argv)
-        if argv == ("ps", *PS.split()[1:]) and self.asked[PS] > 1 and self.while_watched is not None:
+        output = super()._run(argv)
+        if argv == ("ps", *PS.split()[1:]) and self.requests[PS] > 1 and self.while_watched is not None:
             return self.while_watched
-        return answer
+        return output
 
 
 def busy(name: str, seconds: float, pid: int = 900, parent: int = 1) -> str:

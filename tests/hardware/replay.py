@@ -32,16 +32,16 @@ class ReplayedNvml:
     NVMLError = NVMLError
     NVMLLibraryMismatchError = NVMLLibraryMismatchError
 
-    def __init__(self, answers: dict[str, Any]) -> None:
-        self.answers = dict(answers)
+    def __init__(self, results: dict[str, Any]) -> None:
+        self.results = dict(results)
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
             key = " ".join([name, *(str(argument) for argument in arguments if isinstance(argument, int))])
-            answer = self.answers.get(key, {"error": 3})
-            if isinstance(answer, dict) and "error" in answer:
-                raise NVMLLibraryMismatchError if answer["error"] == "mismatch" else NVMLError(answer["error"])
-            return _objects(answer)
+            result = self.results.get(key, {"error": 3})
+            if isinstance(result, dict) and "error" in result:
+                raise NVMLLibraryMismatchError if result["error"] == "mismatch" else NVMLError(result["error"])
+            return _objects(result)
 
         return call
 
@@ -58,7 +58,7 @@ class Machine:
         self.commands: dict[str, str | None] = dict(self.document["commands"])
         self.files: dict[str, str | None] = dict(self.document["files"])
         self.nvml = None if self.document["nvml"] is None else ReplayedNvml(self.document["nvml"])
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.cpus = cpus
         self.time_s = 1000.0
         self.total_s = 5000.0
@@ -99,7 +99,7 @@ class Machine:
 
     def _run(self, argv: Any) -> str | None:
         command = " ".join(argv)
-        self.asked[command] += 1
+        self.requests[command] += 1
         return self.commands.get(command)
 
 
@@ -114,9 +114,9 @@ def without(name: str, *commands: str) -> System:
     return replace(system, run=lambda argv: None if " ".join(argv).startswith(commands) else system.run(argv))
 
 
-def _objects(answer: Any) -> Any:
-    if isinstance(answer, dict):
-        return SimpleNamespace(**answer)
-    if isinstance(answer, list):
-        return [_objects(item) for item in answer]
-    return answer
+def _objects(result: Any) -> Any:
+    if isinstance(result, dict):
+        return SimpleNamespace(**result)
+    if isinstance(result, list):
+        return [_objects(item) for item in result]
+    return result

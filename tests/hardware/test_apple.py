@@ -8,10 +8,10 @@ from gemma3n_perf.hardware.system import System
 from tests.hardware.replay import Machine, recorded, without
 
 
-def answering(command: str, answer: str | None, name: str = "m5-max") -> System:
+def answering(command: str, output: str | None, name: str = "m5-max") -> System:
     """Return a recorded Mac on which one command answers otherwise."""
     machine = Machine(name)
-    machine.commands[command] = answer
+    machine.commands[command] = output
     return machine.system
 
 
@@ -56,11 +56,11 @@ def test_gpu_cores_are_read_from_the_registry_where_system_profiler_fails() -> N
     assert detect(without("m1-ultra-48", "system_profiler")).gpu_cores == 48
 
 
-@pytest.mark.parametrize("answer", [None, "", "not json", "[]", '{"SPDisplaysDataType": [{"sppci_cores": "many"}]}'])
-def test_unreadable_gpu_cores_are_said_so_in_the_class(answer: str | None) -> None:
+@pytest.mark.parametrize("output", [None, "", "not json", "[]", '{"SPDisplaysDataType": [{"sppci_cores": "many"}]}'])
+def test_unreadable_gpu_cores_are_said_so_in_the_class(output: str | None) -> None:
     """Where neither command tells, the 48 and the 64 core part are not taken for one known class."""
     machine = Machine("m1-ultra-48")
-    machine.commands |= {"system_profiler SPDisplaysDataType -json": answer, "ioreg -r -d 1 -c AGXAccelerator": None}
+    machine.commands |= {"system_profiler SPDisplaysDataType -json": output, "ioreg -r -d 1 -c AGXAccelerator": None}
     assert detect(machine.system).chip_class == "apple-m1-ultra-gpu-unknown"
 
 
@@ -70,8 +70,8 @@ def test_unreadable_gpu_cores_are_said_so_in_the_class(answer: str | None) -> No
 )
 def test_thermal_pressure_is_named_as_macos_names_it(level: str, expected: str) -> None:
     """The notification wins over pmset, which reports nothing on Apple silicon while the chip throttles."""
-    told = f"com.apple.system.thermalpressurelevel {level}\n"
-    assert apple.thermal(answering("notifyutil -g com.apple.system.thermalpressurelevel", told)) == expected
+    reported = f"com.apple.system.thermalpressurelevel {level}\n"
+    assert apple.thermal(answering("notifyutil -g com.apple.system.thermalpressurelevel", reported)) == expected
 
 
 NOTHING_RECORDED = (

@@ -17,7 +17,7 @@ LIMITS = Limits.for_cores(2)
 
 def sampled(machine: Machine, seconds: float = 1.0, **used: float) -> Conditions:
     """Return the conditions of an interval in which the CPUs were used so."""
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.passes(seconds, **used)
     return probe.stop()
@@ -73,7 +73,7 @@ def test_the_daemons_of_an_idle_machine_are_no_fault(cores: int) -> None:
 def test_a_child_started_during_the_run_is_ours() -> None:
     """Its whole CPU time fell into the run."""
     machine = Machine("epyc-masked")
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.passes(1.0, own=0.5, foreign=0.9)
     machine.processes[101] = 0.9
@@ -83,7 +83,7 @@ def test_a_child_started_during_the_run_is_ours() -> None:
 def test_counters_that_stand_still_tell_nothing() -> None:
     """Sandboxes serve constant CPU counters; all cores busy must not be read out of them."""
     machine = Machine("epyc-masked")
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.time_s += 1.0
     conditions = probe.stop()
@@ -108,7 +108,7 @@ def test_a_platform_without_steal_leaves_it_unknown() -> None:
 def test_memory_pressure_is_the_share_of_the_run_spent_waiting() -> None:
     """Linux counts microseconds of stalls since boot."""
     machine = Machine("epyc-masked")
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.passes(2.0)
     machine.files["/proc/pressure/memory"] = "some avg10=9.00 avg60=1.00 avg300=0.00 total=500000\nfull total=1\n"
@@ -148,7 +148,7 @@ def test_a_processor_slowed_by_heat_during_the_run_is_throttled() -> None:
     machine = Machine("epyc-9b45")
     counter = "/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count"
     machine.files[counter] = "7\n"
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.passes(1.0)
     machine.files[counter] = "9\n"
@@ -181,39 +181,39 @@ def test_a_mac_in_trouble_tells_all_of_it() -> None:
 def test_the_slow_commands_of_macos_run_once_in_five_seconds() -> None:
     """Blocks of 60 ms must not pay 80 ms each; a change is seen after five seconds at the latest."""
     machine = Machine("m4-pro")
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     for _ in range(40):
         probe.start()
         machine.passes(0.1)
         probe.stop()
-    assert machine.asked["pmset -g batt"] == 1
+    assert machine.requests["pmset -g batt"] == 1
     machine.commands["pmset -g batt"] = "Now drawing from 'Battery Power'\n"
     probe.start()
     machine.passes(2.0)
     assert probe.stop().power_source == "battery"
-    assert machine.asked["pmset -g batt"] == 2
+    assert machine.requests["pmset -g batt"] == 2
 
 
 def test_no_command_runs_between_start_and_stop_of_the_clock() -> None:
     """The first reading of the slow commands happens before the interval begins."""
     machine = Machine("m4-pro")
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
-    assert machine.asked["pmset -g batt"] == 1
+    assert machine.requests["pmset -g batt"] == 1
 
 
 def test_a_gpu_held_down_by_heat_and_shared_with_another_process() -> None:
     """Both are faults; the power cap and the idle clock are only recorded."""
     machine = Machine("h200")
     assert machine.nvml is not None
-    answers: dict[str, Any] = machine.nvml.answers
-    answers["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": ROOT_PID}, {"pid": 7}]
-    answers["nvmlDeviceGetCurrentClocksEventReasons"] = 0x1 | 0x4
+    results: dict[str, Any] = machine.nvml.results
+    results["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": ROOT_PID}, {"pid": 7}]
+    results["nvmlDeviceGetCurrentClocksEventReasons"] = 0x1 | 0x4
     machine.alive = {7: 7}
-    probe = ConditionProbe.on(machine.system, ROOT_PID)
+    probe = ConditionProbe(machine.system, ROOT_PID)
     probe.start()
     machine.passes(1.0)
-    answers["nvmlDeviceGetViolationStatus 1"] = {"violationTime": 1_000_000}
+    results["nvmlDeviceGetViolationStatus 1"] = {"violationTime": 1_000_000}
     conditions = probe.stop()
     assert conditions.throttle_reasons == ("gpu-idle", "sw-power-cap", "thermal-violation")
     assert (conditions.gpu_clock_hz, conditions.gpu_temperature_c, conditions.gpu_processes) == (345e6, 28, 1)
@@ -244,7 +244,7 @@ def test_a_value_at_the_limit_still_counts() -> None:
 
 def test_stop_without_start_is_refused() -> None:
     """A second stop would describe an interval nobody began."""
-    probe = ConditionProbe.on(Machine("epyc-9b45").system, ROOT_PID)
+    probe = ConditionProbe(Machine("epyc-9b45").system, ROOT_PID)
     probe.start()
     probe.stop()
     with pytest.raises(RuntimeError, match="without start"):
@@ -259,7 +259,7 @@ def test_a_busy_process_outside_the_tree_is_foreign_on_this_machine() -> None:
         deadline = time.monotonic() + 20
         while (cpu_seconds(busy.pid) or 0.0) < 0.1 and time.monotonic() < deadline:
             time.sleep(0.01)
-        probe = ConditionProbe.on(this_machine(), quiet.pid)
+        probe = ConditionProbe(this_machine(), quiet.pid)
         probe.start()
         time.sleep(0.4)
         conditions = probe.stop()

@@ -14,7 +14,7 @@ from gemma3n_perf.hardware.fitness import SAMPLE_S, Check, Doctor, Fitness, Need
 from gemma3n_perf.hardware.system import System, this_machine
 from tests.hardware.macs import PS, QUIET, Mac, busy
 from tests.hardware.replay import ROOT_PID, Machine
-from tests.hardware.test_machine import holder
+from tests.hardware.test_lock import holder
 
 FOLDER = Path("/checkpoints")
 THERMAL = "notifyutil -g com.apple.system.thermalpressurelevel"
@@ -88,7 +88,7 @@ def test_a_mac_at_rest_is_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "answer", "code"),
+    ("command", "output", "code"),
     [
         ("pmset -g batt", "Now drawing from 'Battery Power'\n", "battery"),
         ("pmset -g", "Currently in use:\n powermode            1\n", "low-power-mode"),
@@ -101,10 +101,10 @@ def test_a_mac_at_rest_is_fit(tmp_path: Path) -> None:
         ("vm_stat", "(page size of 16384 bytes)\nPages free:    60000.\n", "memory"),
     ],
 )
-def test_a_mac_in_trouble_is_unfit_with_a_remedy(tmp_path: Path, command: str, answer: str, code: str) -> None:
+def test_a_mac_in_trouble_is_unfit_with_a_remedy(tmp_path: Path, command: str, output: str, code: str) -> None:
     """Each by what macOS tells of it."""
     mac = Mac()
-    mac.commands[command] = answer
+    mac.commands[command] = output
     found = doctor(mac, tmp_path).examine()
     assert unfit(found) == [code]
     assert check(found, code).remedy
@@ -217,8 +217,8 @@ def test_a_gpu_that_others_use_or_that_is_held_down_is_unfit(tmp_path: Path) -> 
     """NVML names both."""
     machine = linux("h100")
     assert machine.nvml is not None
-    machine.nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": 7}]
-    machine.nvml.answers["nvmlDeviceGetCurrentClocksEventReasons"] = 0x40
+    machine.nvml.results["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": 7}]
+    machine.nvml.results["nvmlDeviceGetCurrentClocksEventReasons"] = 0x40
     machine.alive = {7: 7}
     assert unfit(doctor(machine, tmp_path).examine()) == ["throttled", "gpu-processes"]
 
@@ -227,16 +227,16 @@ def test_waiting_backs_off_until_the_machine_is_fit(tmp_path: Path) -> None:
     """5 s, then 10 s, then 20 s; each pause is told with its reason."""
     mac = Mac()
     mac.commands["pmset -g batt"] = "Now drawing from 'Battery Power'\n"
-    told: list[tuple[list[str], float]] = []
+    pauses: list[tuple[list[str], float]] = []
 
     def tell(found: Fitness, pause_s: float) -> None:
-        told.append((unfit(found), pause_s))
-        if len(told) == 3:
+        pauses.append((unfit(found), pause_s))
+        if len(pauses) == 3:
             mac.commands["pmset -g batt"] = "Now drawing from 'AC Power'\n"
 
     found = doctor(mac, tmp_path).wait(600.0, tell)
     assert found.fit
-    assert told == [(["battery"], 5.0), (["battery"], 10.0), (["battery"], 20.0)]
+    assert pauses == [(["battery"], 5.0), (["battery"], 10.0), (["battery"], 20.0)]
 
 
 def test_waiting_ends_and_says_so(tmp_path: Path) -> None:

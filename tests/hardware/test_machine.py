@@ -1,240 +1,53 @@
-import os
-import subprocess
-import sys
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gemma3n_perf.errors import MachineBusyError, NotMeasuredError
-from gemma3n_perf.hardware import machine
-from gemma3n_perf.hardware.machine import keep_awake, measuring_lock, read_holder
-
-TAKE = """
-import sys
-from pathlib import Path
 from gemma3n_perf.errors import MachineBusyError
-from gemma3n_perf.hardware.machine import measuring_lock
-try:
-    with measuring_lock(Path(sys.argv[1])) as taken:
-        print("taken" if taken else "ancestor's", flush=True)
-        sys.stdin.readline()
-except MachineBusyError:
-    print("busy", flush=True)
-"""
-# A process that is not our descendant in the eyes of the lock: its parent ends at once.
-ORPHAN = "import os, sys\nif os.fork() == 0:\n    exec(sys.argv.pop(1))\n    os._exit(0)\n"
+from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.lock import read_holder
+from gemma3n_perf.hardware.machine import open_machine
+from gemma3n_perf.hardware.types import Conditions
+from tests.hardware.test_lock import holder
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the lock is for this test."""
-    return tmp_path / "measuring.lock"
+class Terminal(io.StringIO):
+    """A stream that shows progress."""
+
+    def isatty(self) -> bool:
+        """Say that it is a terminal."""
+        return True
 
 
 @contextmanager
-def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run another process that holds the lock."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", TAKE, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "taken\n"
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def awake() -> Iterator[str]:
+    """Keep nothing awake."""
+    yield "kept awake by nobody"
 
 
-def test_the_lock_is_taken_named_and_given_back(path: Path) -> None:
-    """While held the file names us; afterwards it names nobody and can be taken again."""
-    for _ in range(2):
-        with measuring_lock(path) as taken:
-            assert taken
-            found = read_holder(path)
-            assert found is not None
-            assert found.pid == os.getpid()
-        assert read_holder(path) is None
-
-
-def test_every_user_may_open_the_lock_whatever_the_umask(path: Path) -> None:
-    """Two users of one machine exclude each other."""
-    umask = os.umask(0o077)
-    try:
-        with measuring_lock(path):
-            assert path.stat().st_mode & 0o777 == 0o666
-    finally:
-        os.umask(umask)
-
-
-def test_a_second_measurement_is_refused_naming_the_first(path: Path) -> None:
-    """The message tells process, user, time and command, and what to do."""
-    with holder(path) as process:
-        with pytest.raises(MachineBusyError) as refused, measuring_lock(path):
-            pass
-        held = read_holder(path)
-    assert held is not None
-    message = str(refused.value)
-    assert f"process {process.pid} of {held.user}, since 20" in message
-    assert "python" in message.splitlines()[0]
-    assert "wait for it to end" in message
-    assert refused.value.exit_code == 4
-
-
-def test_a_lock_outlives_no_crash(path: Path) -> None:
-    """The kernel drops the lock of a killed process, and its stale name keeps nobody out."""
-    with holder(path) as process:
-        process.kill()
-        process.wait()
+def test_an_open_machine_is_locked_awake_and_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What measuring needs is at hand while the lock is held; the line of progress is wiped at the end."""
+    monkeypatch.setattr(machine, "keep_awake", awake)
+    err, path = Terminal(), tmp_path / "lock"
+    with open_machine(err, lock=path) as opened:
         assert read_holder(path) is not None
-        with measuring_lock(path) as taken:
-            assert taken
+        assert "kept awake by nobody" in err.getvalue()
+        assert opened.chip == detect()
+        opened.probe.start()
+        assert isinstance(opened.probe.stop(), Conditions)
+        assert [fault.code for fault in opened.faults_of(Conditions(steal=1.0))] == ["steal"]
+        opened.note("a run")
+        assert "a run" in err.getvalue()
+    assert read_holder(path) is None
+    assert err.getvalue().endswith("\r")
 
 
-def test_a_waiting_measurement_takes_the_lock_when_it_is_free(path: Path) -> None:
-    """The wait ends as soon as the holder does, on a clock that is passed in."""
-    now = [0.0]
-    with holder(path) as process:
-
-        def sleep(seconds: float) -> None:
-            now[0] += seconds
-            if now[0] >= 3:
-                process.kill()
-                process.wait()
-
-        with measuring_lock(path, wait_s=10, clock=lambda: now[0], sleep=sleep) as taken:
-            assert taken
-    assert now[0] == 3
-
-
-def test_a_wait_that_is_over_is_refused(path: Path) -> None:
-    """Waiting has an end."""
-    now = [0.0]
-    with (
-        holder(path),
-        pytest.raises(MachineBusyError),
-        measuring_lock(path, wait_s=5, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s)),
-    ):
+def test_a_machine_that_is_measured_is_not_opened(tmp_path: Path) -> None:
+    """Nothing is shown, and nothing kept awake."""
+    err, path = Terminal(), tmp_path / "lock"
+    with holder(path), pytest.raises(MachineBusyError), open_machine(err, lock=path):
         pass
-    assert now[0] == 5
-
-
-def test_workers_do_not_need_the_lock_their_ancestor_holds(path: Path) -> None:
-    """Nested use in one process and in a child goes on, and leaves the lock with its holder."""
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with measuring_lock(path):
-        with measuring_lock(path) as again:
-            assert not again
-        worker = subprocess.run(
-            [sys.executable, "-c", TAKE, str(path)], input="\n", capture_output=True, text=True, env=environ, check=True
-        )
-        assert worker.stdout == "ancestor's\n"
-        orphan = subprocess.run(
-            [sys.executable, "-c", ORPHAN, TAKE, str(path)],
-            input="\n",
-            capture_output=True,
-            text=True,
-            env=environ,
-            check=True,
-        )
-        assert orphan.stdout == "busy\n"
-        held = read_holder(path)
-        assert held is not None
-        assert held.pid == os.getpid()
-
-
-def test_a_failed_measurement_gives_the_lock_back(path: Path) -> None:
-    """Ctrl-C included."""
-    with pytest.raises(KeyboardInterrupt), measuring_lock(path):
-        raise KeyboardInterrupt
-    with measuring_lock(path) as taken:
-        assert taken
-
-
-def test_a_link_in_the_locks_place_is_not_followed(path: Path, tmp_path: Path) -> None:
-    """In a folder that everybody may write to, a link could point at somebody's file."""
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    path.symlink_to(victim)
-    with pytest.raises(NotMeasuredError, match=r"cannot be used.*\n.*\n.*rm ") as refused, measuring_lock(path):
-        pass
-    assert not isinstance(refused.value, MachineBusyError)
-    assert victim.read_text() == "precious"
-
-
-def test_a_holder_that_cannot_be_read_is_another_process(path: Path) -> None:
-    """The lock counts, not the name in it."""
-    with holder(path):
-        for content in (b"", b"not json", b'{"pid": "many"}', b"\xff"):
-            path.write_bytes(content)
-            with pytest.raises(MachineBusyError, match="being measured by another process"), measuring_lock(path):
-                pass
-
-
-class Mode:
-    """Stands in for wakepy's mode."""
-
-    method = None
-
-    def __init__(self, active: bool, entering: str = "", leaving: str = "") -> None:
-        self.active = active
-        self.entering, self.leaving = entering, leaving
-        self.left = False
-
-    def __enter__(self) -> "Mode":
-        if self.entering:
-            raise RuntimeError(self.entering)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.left = True
-        if self.leaving:
-            raise RuntimeError(self.leaving)
-
-
-def awake(mode: Any) -> str:
-    """Return what keep_awake says it achieved."""
-    with keep_awake(lambda: mode) as status:
-        assert not mode.left
-    return status
-
-
-def test_keep_awake_tells_what_it_achieved() -> None:
-    """Being refused is an answer, not a failure; what was begun is ended."""
-    kept, refused = Mode(active=True), Mode(active=False)
-    assert awake(kept) == "kept awake by wakepy"
-    assert awake(refused).startswith("not kept awake: neither caffeinate")
-    assert kept.left
-    assert refused.left
-
-
-def test_keep_awake_never_fails_a_measurement() -> None:
-    """Neither on the way in nor on the way out."""
-    assert awake(Mode(active=True, entering="no bus")) == "not kept awake: no bus"
-    assert awake(Mode(active=True, leaving="lost bus")) == "kept awake by wakepy"
-
-
-def test_keep_awake_hides_no_error_of_the_measurement() -> None:
-    """What the measurement raised comes out, even where letting go fails."""
-    mode: Any = Mode(active=True, leaving="lost bus")
-    with pytest.raises(ValueError, match="measured"), keep_awake(lambda: mode):
-        raise ValueError("measured")
-    assert mode.left
-
-
-def test_keep_awake_on_this_machine_says_something() -> None:
-    """With the real keeper, whatever this machine has to offer."""
-    with keep_awake() as status:
-        assert "kept awake" in status
-
-
-def test_the_lock_is_one_place_for_all_users() -> None:
-    """TMPDIR is each user's own on macOS."""
-    assert Path("/tmp/gemma3n-perf.lock") == machine.LOCK_PATH
+    assert err.getvalue() == ""

@@ -10,11 +10,11 @@ from tests.hardware.replay import ROOT_PID, Machine, recorded
 OWN = frozenset({ROOT_PID})
 
 
-def h100(**answers: Any) -> tuple[Machine, Gpu]:
+def h100(**results: Any) -> tuple[Machine, Gpu]:
     """Return a recorded H100 on which some NVML calls answer otherwise."""
     machine = Machine("h100")
     assert machine.nvml is not None
-    machine.nvml.answers |= answers
+    machine.nvml.results |= results
     gpu = Gpu.find(machine.system, machine.system.accelerator().info)
     assert gpu is not None
     return machine, gpu
@@ -73,7 +73,7 @@ def test_old_bindings_answer_in_bytes() -> None:
     """Name and driver are the same."""
     machine, _ = h100()
     assert machine.nvml is not None
-    machine.nvml.answers |= {"nvmlDeviceGetName": b"NVIDIA H100 PCIe", "nvmlSystemGetDriverVersion": b"580.1"}
+    machine.nvml.results |= {"nvmlDeviceGetName": b"NVIDIA H100 PCIe", "nvmlSystemGetDriverVersion": b"580.1"}
     assert detect(machine.system).chip_class == "nvidia-h100-pcie"
     assert nvidia.driver(machine.system) == "580.1 (CUDA 13.0)"
 
@@ -82,14 +82,14 @@ def test_an_unknown_device_is_not_found() -> None:
     """Neither UUID nor PCI bus matches any of NVML's."""
     machine, _ = h100()
     assert machine.nvml is not None
-    machine.nvml.answers |= {"nvmlDeviceGetHandleByUUID": {"error": 6}, "nvmlDeviceGetHandleByPciBusId": {"error": 6}}
+    machine.nvml.results |= {"nvmlDeviceGetHandleByUUID": {"error": 6}, "nvmlDeviceGetHandleByPciBusId": {"error": 6}}
     assert Gpu.find(machine.system, machine.system.accelerator().info) is None
 
 
 def test_a_sample_of_an_idle_board() -> None:
     """Clocks are in hertz; idling is a reason like any other in the record."""
     machine, gpu = h100()
-    sample = gpu.sample(gpu.held_down_ns(), OWN, machine.system)
+    sample = gpu.sample(gpu.throttled_ns(), OWN, machine.system)
     assert (sample.clock_hz, sample.temperature_c, sample.reasons) == (345e6, 28, ("gpu-idle",))
     assert sample.other_processes == 0
 
@@ -104,11 +104,11 @@ def test_every_reason_in_the_mask_is_named() -> None:
 def test_heat_during_the_run_is_seen_after_it_has_passed() -> None:
     """The counter of held-down time grew, though the mask of the moment is clear."""
     machine, gpu = h100(nvmlDeviceGetCurrentClocksEventReasons=0)
-    before = gpu.held_down_ns()
+    before = gpu.throttled_ns()
     assert machine.nvml is not None
-    machine.nvml.answers["nvmlDeviceGetViolationStatus 1"] = {"referenceTime": 0, "violationTime": 5_000_000}
+    machine.nvml.results["nvmlDeviceGetViolationStatus 1"] = {"referenceTime": 0, "violationTime": 5_000_000}
     assert gpu.sample(before, OWN, machine.system).reasons == ("thermal-violation",)
-    assert gpu.sample(gpu.held_down_ns(), OWN, machine.system).reasons == ()
+    assert gpu.sample(gpu.throttled_ns(), OWN, machine.system).reasons == ()
 
 
 def test_a_driver_that_knows_only_throttle_reasons_is_asked_for_those() -> None:
@@ -123,7 +123,7 @@ def test_a_driver_that_tells_no_reasons_leaves_them_unknown() -> None:
     """Unknown is not the same as none."""
     machine, gpu = h100()
     assert machine.nvml is not None
-    machine.nvml.answers = {}
+    machine.nvml.results = {}
     sample = gpu.sample({}, OWN, machine.system)
     assert (sample.reasons, sample.clock_hz, sample.temperature_c, sample.other_processes) == (None,) * 4
 

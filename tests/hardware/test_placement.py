@@ -11,29 +11,29 @@ from gemma3n_perf.hardware.placement import Placement, thread_times
 
 
 class Threads:
-    """Threads of processes: what each has used, and the cores they are held on."""
+    """Threads of processes: what each has used, and the cores they are pinned to."""
 
     def __init__(self, *used: dict[int, dict[int, float]], gone: Set[int] = frozenset()) -> None:
         self.readings = list(used)
         self.gone = gone
-        self.held: dict[int, Set[int]] = {}
+        self.pinned: dict[int, Set[int]] = {}
 
     def times(self, pid: int) -> dict[int, float]:
         """Return the present reading of a process."""
         return self.readings[0][pid]
 
-    def hold(self, thread: int, cores: Set[int]) -> None:
-        """Keep where a thread is held; one that is gone cannot be."""
+    def pin(self, thread: int, cores: Set[int]) -> None:
+        """Keep where a thread is pinned; one that is gone cannot be."""
         if thread in self.gone:
             raise ProcessLookupError(thread)
-        self.held[thread] = cores
+        self.pinned[thread] = cores
 
     def placed(self, *pids: int, cores: tuple[int, ...] = (0, 1)) -> bool:
-        """Watch, work, hold."""
-        placement = Placement(self.times, self.hold, cores)
+        """Watch, work, pin."""
+        placement = Placement(self.times, self.pin, cores)
         placement.watch(pids)
         self.readings.pop(0)
-        return placement.hold()
+        return placement.pin()
 
 
 def test_the_busiest_threads_of_all_processes_share_a_core() -> None:
@@ -43,14 +43,14 @@ def test_the_busiest_threads_of_all_processes_share_a_core() -> None:
         {1: {10: 5.1, 11: 0.9, 12: 0.0}, 2: {20: 9.1, 21: 0.9, 22: 0.3}},
     )
     assert threads.placed(1, 2)
-    assert threads.held == {11: {1}, 10: {0}, 21: {1}, 22: {0}, 20: {1}}
+    assert threads.pinned == {11: {1}, 10: {0}, 21: {1}, 22: {0}, 20: {1}}
 
 
 def test_a_single_process_is_left_alone() -> None:
     """Its arms share its threads."""
     threads = Threads({1: {10: 0.0}}, {1: {10: 1.0}})
     assert not threads.placed(1)
-    assert threads.held == {}
+    assert threads.pinned == {}
 
 
 def test_it_says_where_not_every_process_is_held() -> None:
@@ -72,7 +72,7 @@ def test_real_threads_are_held() -> None:
         deadline = time.monotonic() + 20
         while not all(sum(thread_times(one.pid).values()) > 0.2 for one in spinning) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert placement.hold()
+        assert placement.pin()
         assert [psutil.Process(one.pid).cpu_affinity() for one in spinning] == [[max(before)]] * 2
     finally:
         for one in spinning:

@@ -24,22 +24,22 @@ def test_the_tree_holds_children_and_grandchildren() -> None:
         assert processes.tree(child.pid) == {child.pid, grandchild}
         if sys.platform == "linux":
             # What kernels without a list of children have to go by.
-            assert processes.scan()[child.pid] == [grandchild]
-            assert child.pid in processes.scan()[os.getpid()]
+            assert processes.scanned_tree(child.pid) == {child.pid, grandchild}
+            assert {child.pid, grandchild} <= processes.scanned_tree(os.getpid())
     finally:
         child.communicate(b"\n")
     assert processes.tree(child.pid) == {child.pid}
 
 
 def test_cpu_seconds_are_those_of_the_process() -> None:
-    """They agree with what Python tells of itself, finer than the kernel's ticks."""
-    before, told_before = processes.cpu_seconds(os.getpid()), time.process_time()
-    while time.process_time() < told_before + 0.05:
+    """They agree with what Python reports of itself, finer than the kernel's ticks."""
+    before, reported_before = processes.cpu_seconds(os.getpid()), time.process_time()
+    while time.process_time() < reported_before + 0.05:
         sum(range(1000))
-    after, told = processes.cpu_seconds(os.getpid()), time.process_time()
+    after, reported = processes.cpu_seconds(os.getpid()), time.process_time()
     assert before is not None
     assert after is not None
-    assert abs((after - before) - (told - told_before)) < 0.005
+    assert abs((after - before) - (reported - reported_before)) < 0.005
 
 
 def test_a_reaped_childs_time_stays_with_its_parent() -> None:

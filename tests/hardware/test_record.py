@@ -13,7 +13,7 @@ def recording(machine: Machine) -> dict[str, Any]:
     """Record a machine while it is detected and sampled."""
     recorder = Recorder(machine.system)
     detect(recorder.system)
-    probe = ConditionProbe.on(recorder.system, ROOT_PID)
+    probe = ConditionProbe(recorder.system, ROOT_PID)
     probe.start()
     machine.passes(1.0)
     probe.stop()
@@ -30,19 +30,18 @@ def test_a_recording_replays_to_the_same_machine(name: str) -> None:
     replayed.document = document
     replayed.commands, replayed.files = document["commands"], document["files"]
     if replayed.nvml is not None:
-        replayed.nvml.answers = document["nvml"]
+        replayed.nvml.results = document["nvml"]
     assert detect(replayed.system) == detect(machine.system)
 
 
 def test_what_names_one_machine_is_left_out() -> None:
-    """Serial numbers, UUIDs, process ids, container ids and git's answers do not belong into a repository."""
+    """Serial numbers, UUIDs, process ids and container ids do not belong into a repository."""
     machine = Machine("h100")
     assert machine.nvml is not None
     machine.document["accelerator"]["info"]["uuid"] = "GPU-39d52d8d-06f2-1986-31e4-9e01ffdafda3"
-    machine.nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": ROOT_PID, "usedGpuMemory": 5}]
+    machine.nvml.results["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": ROOT_PID, "usedGpuMemory": 5}]
     machine.files["/proc/self/cgroup"] = "0::/docker/0123456789abcdef0123456789abcdef\n"
     machine.commands |= {
-        "git status": "secret",
         "pmset -g batt": " -InternalBattery-0 (id=4653155)\t100%; charged\n",
         "ioreg": '"IOPlatformUUID" = "ABC-DEF"\n"gpu-core-count" = 8\n',
         "system_profiler": json.dumps(
@@ -51,14 +50,14 @@ def test_what_names_one_machine_is_left_out() -> None:
     }
     recorder = Recorder(machine.system)
     detect(recorder.system)
-    probe = ConditionProbe.on(recorder.system, ROOT_PID)
+    probe = ConditionProbe(recorder.system, ROOT_PID)
     probe.start()
     probe.stop()
-    for command in (["git", "status"], ["pmset", "-g", "batt"], ["ioreg"], ["system_profiler"]):
+    for command in (["pmset", "-g", "batt"], ["ioreg"], ["system_profiler"]):
         recorder.system.run(command)
     recorder.system.read("/proc/self/cgroup")
     text = json.dumps(recorder.document("here"))
-    for secret in ("39d52d8d", str(ROOT_PID) + ",", "0123456789abcdef", "secret", "4653155", "ABC-DEF", "fd626d62"):
+    for secret in ("39d52d8d", str(ROOT_PID) + ",", "0123456789abcdef", "4653155", "ABC-DEF", "fd626d62"):
         assert secret not in text
     assert "gpu-core-count" in text
     assert "sppci_cores" in text

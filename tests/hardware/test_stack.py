@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.hardware.stack import current_stack, suite_checkout
-from gemma3n_perf.hardware.system import run_command
 from tests.hardware.replay import Machine, recorded
 
 VERSIONS = {"mlx": "0.32.4", "mlx-vlm": "0.7.10", "mlx-metal": "0.32.4", "numpy": "2.4.6"}
@@ -30,9 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def commit_of(repo: Path | None) -> tuple[str | None, bool | None]:
     """Return commit and dirty flag as the stack tells them."""
-    machine = Machine("epyc-9b45")
-    machine._run = run_command  # type: ignore[method-assign]
-    stack = current_stack(repo, system=machine.system, environ={}, version=VERSIONS.get)
+    stack = current_stack(repo, system=recorded("epyc-9b45"), environ={}, version=VERSIONS.get)
     return stack.commit, stack.dirty
 
 

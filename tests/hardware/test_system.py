@@ -3,21 +3,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gemma3n_perf.hardware.system import mlx_accelerator, read_text, run_command, this_machine
+from gemma3n_perf.hardware.system import mlx_accelerator, output_of, read_text, this_machine
 
 
 def test_a_command_that_fails_is_missing_or_is_unknown_gives_nothing() -> None:
     """A reading that cannot be had is None, not an error."""
-    assert run_command([sys.executable, "-c", "print('yes')"]) == "yes\n"
-    assert run_command([sys.executable, "-c", "print('no'); raise SystemExit(1)"]) is None
-    assert run_command(["no-such-command-anywhere"]) is None
+    assert output_of([sys.executable, "-c", "print('yes')"]) == "yes\n"
+    assert output_of([sys.executable, "-c", "print('no'); raise SystemExit(1)"]) is None
+    assert output_of(["no-such-command-anywhere"]) is None
 
 
 def test_commands_do_not_see_the_repository_of_a_git_hook() -> None:
     """Under a hook, GIT_DIR names another repository than the one asked about."""
     shows = "import os; print('GIT_DIR' in os.environ, 'KEPT' in os.environ)"
     command = [sys.executable, "-c", shows]
-    asks = f"from gemma3n_perf.hardware.system import run_command\nprint(run_command({command!r}))"
+    asks = f"from gemma3n_perf.hardware.system import output_of\nprint(output_of({command!r}))"
     environ = os.environ | {"GIT_DIR": "/elsewhere", "KEPT": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", asks], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from asv.step_detect import detect_steps
 
-from gemma3n_perf.history.detect import steps
+from gemma3n_perf.history.detect import changes
 
 SERIES, POINTS, FLOOR = 200, 30, 0.005
 SCATTERS = (0.005, 0.01, 0.02, 0.03)
@@ -45,7 +45,7 @@ def by_asv(listed: Sequence[Sequence[float]]) -> list[list[int]]:
 
 def by_us(listed: Sequence[Sequence[float]]) -> list[list[int]]:
     """Return the places of our steps."""
-    return [[step.after for step in steps(one, floor=FLOOR)] for one in listed]
+    return [[step.after for step in changes(one, floor=FLOOR)] for one in listed]
 
 
 def by_otava(python: str) -> Detect:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,20 +8,19 @@ from asv.results import Results
 
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.history import asv_files
-from gemma3n_perf.history.asv_files import RATE, TIME, Entry, ResultFile, Value, read_result, write_result
+from gemma3n_perf.history.asv_files import RATE, TIME, read_result, write_result
+from gemma3n_perf.history.results import ResultFile, Value
 from tests.fakes import CHIP, COMMIT
 
 NANO, LONG = "nano/text/pp40-tg64", "nano/text/pp140-tg64"
-AXES = asv_files.machine(CHIP)
+AXES = asv_files.machine_axes(CHIP)
 FILE = ResultFile(
     CHIP.chip_class,
     COMMIT,
     1_700_000_000_000,
     AXES,
-    {
-        TIME: Entry({NANO: Value(0.01, (0.009, 0.01, 0.011), 0.008, 0.012), LONG: Value(None)}, 1_700_000_000_123),
-        RATE: Entry({NANO: Value(100.0, (111.1, 100.0, 90.9))}),
-    },
+    {NANO: Value(0.01, (0.009, 0.01, 0.011), 0.008, 0.012), LONG: Value(None)},
+    1_700_000_000_123,
 )
 
 
@@ -45,7 +45,7 @@ def test_asv_reads_what_is_written(tmp_path: Path) -> None:
     assert found.get_result_samples(TIME, params)[0] == [0.009, 0.01, 0.011]
     stats = found.get_result_stats(TIME, params)[0]
     assert (stats["ci_99_a"], stats["ci_99_b"]) == (0.008, 0.012)
-    assert math.isinf(found.get_result_stats(RATE, [[repr(NANO)]])[0]["ci_99_b"])
+    assert found.get_result_stats(RATE, [[repr(NANO)]])[0]["ci_99_b"] == 125.0
     assert found.params == AXES
 
 
@@ -62,7 +62,7 @@ def test_what_asv_writes_is_read(tmp_path: Path) -> None:
     made.add_result(benchmark, Ran, record_samples=True)
     made.save(str(tmp_path))
     (path,) = asv_files.result_files(tmp_path)
-    found = read_result(path).entries[TIME].values[NANO]
+    found = read_result(path).times[NANO]
     assert found.result == pytest.approx(0.02)
     assert found.samples == (0.03, 0.01, 0.02)
 
@@ -74,8 +74,25 @@ def test_benchmarks_of_others_survive(tmp_path: Path) -> None:
     data["results"]["decode.track_old_name"] = [[1.0], [["'x'"]], "7"]
     path.write_text(json.dumps(data))
     again = read_result(write_result(tmp_path, read_result(path)))
-    columns, row = again.others["decode.track_old_name"]
-    assert dict(zip(columns, row, strict=False)) == {"result": [1.0], "params": [["'x'"]], "version": "7"}
+    assert again.others["decode.track_old_name"] == {"result": [1.0], "params": [["'x'"]], "version": "7"}
+
+
+def test_an_unbounded_interval_stays_unbounded(tmp_path: Path) -> None:
+    """In time and in throughput: asv then cannot tell."""
+    one = replace(FILE, times={NANO: Value(0.01, (0.01,))})
+    found = Results.load(str(write_result(tmp_path, one)), machine_name=CHIP.chip_class)
+    for name in (TIME, RATE):
+        stats = found.get_result_stats(name, [[repr(NANO)]])[0]
+        assert (stats["ci_99_a"], stats["ci_99_b"]) == (-math.inf, math.inf)
+
+
+def test_throughput_that_stands_alone_is_read(tmp_path: Path) -> None:
+    """As asv stores it where only that benchmark was run."""
+    path = write_result(tmp_path, FILE)
+    data = json.loads(path.read_bytes())
+    del data["results"][TIME]
+    path.write_text(json.dumps(data))
+    assert read_result(path).times[NANO].result == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +108,8 @@ def test_benchmarks_of_others_survive(tmp_path: Path) -> None:
         asv_files.encode_result(FILE).replace(b'"stats_q_25"', b'"something"'),
         asv_files.encode_result(FILE).replace(b'"params":{', b'"params":[],"x":{', 1),
         asv_files.encode_result(FILE).replace(COMMIT.encode(), b"HEAD"),
+        asv_files.encode_result(FILE).replace(b'"1"', b'"2"', 1),
+        asv_files.encode_result(FILE).replace(b"[100.0,null]", b"[0.0,null]"),
     ],
 )
 def test_half_a_file_is_named_and_left(tmp_path: Path, data: bytes) -> None:

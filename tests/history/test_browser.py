@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history.building import build_site
-from gemma3n_perf.history.site_docs import write_documents
-from gemma3n_perf.history.site_page import STYLE
+from gemma3n_perf.history.pages import STYLE, write_documents
 from tests.history.replay import CPU
 from tests.history.test_building import a_history
 
@@ -118,7 +117,7 @@ def test_a_phone_shows_no_sideways_scrolling(browser: Browser, address: str) -> 
 def test_documents_fit_a_phone_too(browser: Browser, tmp_path: Path) -> None:
     """All of this repository's own, whose tables are wide."""
     pages = write_documents(Path(__file__).parents[2] / "docs", tmp_path)
-    (tmp_path / "site.css").write_text(STYLE)
+    shutil.copyfile(STYLE, tmp_path / STYLE.name)
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     widths = {}

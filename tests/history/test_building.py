@@ -11,21 +11,27 @@ from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.gate.facts import Cell
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import publishing, upstream
-from gemma3n_perf.history.building import Built, Places, build_site
-from gemma3n_perf.history.site import Evidence
+from gemma3n_perf.history.building import Places, build_site
+from gemma3n_perf.history.evidence import Evidence
+from gemma3n_perf.history.site import Site
 from gemma3n_perf.history.upstream import Blocks, Point
 from gemma3n_perf.stats.verdicts import Verdict
-from tests.fakes import STACK
-from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write_history
+from tests.fakes import STACK, measurement
+from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write, write_history
 
+GONE = "f" * 40
 WON = Cell("stacked", CPU, "nano/text/pp40-tg64", Verdict.WIN, "shown", effect=0.05, low=0.04, high=0.06)
 
 
 def a_history(folder: Path) -> Places:
-    """Write 14 commits with a slowdown at the eighth, two releases, evidence, a profile and a broken session."""
+    """Write 14 commits with a slowdown at the eighth, two releases, evidence and a profile.
+
+    And what is to be left out: half a session, and one of a commit that is gone.
+    """
     hashes = repository(folder / "repo", 14)
     baselines = folder / "baselines"
     write_history(baselines, CPU, hashes, at=7, factor=1.3, seed=1)
+    write(baselines / CPU, 0, measurement(), replace(STACK, commit=GONE), chip(CPU))
     (baselines / CPU / "9998_0123456789ab.json").write_text("{")
     shutil.copytree(ROOT / "published", baselines / "published")
     (baselines / CPU / "fusions").mkdir()
@@ -54,13 +60,13 @@ def evidence_of(baselines: Path) -> Evidence:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Built]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Site]:
     """Build one site."""
     places = a_history(tmp_path_factory.mktemp("site"))
     return places, build_site(places, run_command, evidence=[evidence_of(places.baselines)], faults=["bad.json: torn"])
 
 
-def test_the_first_page_leads_everywhere(built: tuple[Places, Built]) -> None:
+def test_the_first_page_leads_everywhere(built: tuple[Places, Site]) -> None:
     """Every address on every page of ours is a file of the site."""
     places, _ = built
     for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
@@ -89,7 +95,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_pages_are_well_formed(built: tuple[Places, Built]) -> None:
+def test_pages_are_well_formed(built: tuple[Places, Site]) -> None:
     """With one first heading, a language and a way past the navigation."""
     places, _ = built
     for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
@@ -102,7 +108,7 @@ def test_pages_are_well_formed(built: tuple[Places, Built]) -> None:
         assert 'class="skip"' in text
 
 
-def test_no_page_loads_anything_from_outside(built: tuple[Places, Built]) -> None:
+def test_no_page_loads_anything_from_outside(built: tuple[Places, Site]) -> None:
     """Neither ours nor asv's: no script, style or picture with an address of its own."""
     places, _ = built
     for page in places.site.rglob("*.html"):
@@ -110,7 +116,7 @@ def test_no_page_loads_anything_from_outside(built: tuple[Places, Built]) -> Non
     assert "@import" not in (places.site / "site.css").read_text()
 
 
-def test_every_plot_says_what_it_shows(built: tuple[Places, Built]) -> None:
+def test_every_plot_says_what_it_shows(built: tuple[Places, Site]) -> None:
     """A title and a description for those who do not see it; the numbers in a table."""
     text = (built[0].site / "index.html").read_text()
     plots = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
@@ -123,11 +129,11 @@ def test_every_plot_says_what_it_shows(built: tuple[Places, Built]) -> None:
     assert text.count("<table>") >= 3
 
 
-def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[Places, Built]) -> None:
+def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[Places, Site]) -> None:
     """Where asv's pages read them, with the time before and after; tok/s is none."""
     places, found = built
     (series,) = found.series
-    (step,) = series.found
+    (step,) = series.steps
     text = (places.site / "index.html").read_text()
     assert "suspected" in text
     assert f"history confirm {step.before[:12]} {step.after[:12]}" in text
@@ -141,7 +147,7 @@ def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[P
     assert jump[3] / jump[2] == pytest.approx(1.3, rel=0.1)
 
 
-def test_releases_are_shown_with_their_failures(built: tuple[Places, Built]) -> None:
+def test_releases_are_shown_with_their_failures(built: tuple[Places, Site]) -> None:
     """On our page and on asv's, where a failure is a missing value."""
     places, _ = built
     text = (places.site / "index.html").read_text()
@@ -152,16 +158,18 @@ def test_releases_are_shown_with_their_failures(built: tuple[Places, Built]) -> 
     assert set(index["tags"]) == {"mlx-0.30.0", "mlx-0.31.0"}
 
 
-def test_what_was_left_out_is_said(built: tuple[Places, Built]) -> None:
+def test_what_was_left_out_is_said(built: tuple[Places, Site]) -> None:
     """On the page and to who built it."""
     places, found = built
     assert any("9998_0123456789ab.json" in note for note in found.notes)
     text = (places.site / "index.html").read_text()
     assert "9998_0123456789ab.json" in text
+    assert f"commit {GONE[:12]} is not in this repository" in text
+    assert not list((places.site / "asv").rglob(f"{GONE[:8]}*"))
     assert "bad.json: torn" in text
 
 
-def test_evidence_and_documents_are_linked(built: tuple[Places, Built]) -> None:
+def test_evidence_and_documents_are_linked(built: tuple[Places, Site]) -> None:
     """With the verdict, and a copy of the file; links to files that are not on the site are words."""
     places, _ = built
     text = (places.site / "index.html").read_text()
@@ -189,8 +197,8 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no site of this suite"):
         build_site(places, run_command)
     (site / "precious.txt").unlink()
-    assert build_site(places, run_command).points == 0
-    assert build_site(places, run_command).points == 0
+    assert build_site(places, run_command).series == ()
+    assert build_site(places, run_command).series == ()
     assert "No baseline is committed yet" in (site / "index.html").read_text()
 
 

@@ -3,7 +3,7 @@ from statistics import median
 
 import pytest
 
-from gemma3n_perf.history.detect import scatter, steps
+from gemma3n_perf.history.detect import changes, scatter
 from tests.history.replay import CPU, GPU, noise
 
 FLOOR = 0.005
@@ -17,7 +17,7 @@ def level(seed: int, commits: int, sd: float, factor: float = 1.0) -> list[float
 
 def test_a_slowdown_is_one_step_at_its_commit() -> None:
     """5 % in 30 commits at 1 % scatter, and its size is told."""
-    (found,) = steps(level(1, 30, 0.01, 1.05), floor=FLOOR)
+    (found,) = changes(level(1, 30, 0.01, 1.05), floor=FLOOR)
     assert found.after == 15
     assert found.slower
     assert found.effect == pytest.approx(1 / 1.05 - 1, abs=0.01)
@@ -26,7 +26,7 @@ def test_a_slowdown_is_one_step_at_its_commit() -> None:
 
 def test_a_speed_up_is_a_step_and_no_regression() -> None:
     """Time went down, so throughput went up."""
-    (found,) = steps(level(2, 30, 0.01, 1 / 1.05), floor=FLOOR)
+    (found,) = changes(level(2, 30, 0.01, 1 / 1.05), floor=FLOOR)
     assert not found.slower
     assert found.effect > 0.03
 
@@ -34,7 +34,7 @@ def test_a_speed_up_is_a_step_and_no_regression() -> None:
 @pytest.mark.parametrize(("commits", "sd"), [(30, 0.005), (30, 0.03), (200, 0.01)])
 def test_identical_code_shows_no_step(commits: int, sd: float) -> None:
     """In 50 histories of normal noise, at most one."""
-    assert sum(bool(steps(level(seed, commits, sd), floor=FLOOR)) for seed in range(50)) <= 1
+    assert sum(bool(changes(level(seed, commits, sd), floor=FLOOR)) for seed in range(50)) <= 1
 
 
 @pytest.mark.parametrize("chip_class", [CPU, GPU])
@@ -44,7 +44,7 @@ def test_recorded_noise_shows_no_step(chip_class: str) -> None:
     for seed in range(40):
         rng = random.Random(seed)
         histories.append([0.02 * median(noise(chip_class, rng)) for _ in range(30)])
-    assert sum(bool(steps(one, floor=FLOOR)) for one in histories) <= 1
+    assert sum(bool(changes(one, floor=FLOOR)) for one in histories) <= 1
 
 
 @pytest.mark.parametrize(("chip_class", "found", "near"), [(CPU, 0.95, 0.9), (GPU, 0.8, 0.65)])
@@ -54,8 +54,8 @@ def test_how_often_a_slowdown_is_found_in_recorded_noise(chip_class: str, found:
     for seed in range(40):
         rng = random.Random(seed)
         listed = [0.02 * (1.05 if place >= 15 else 1.0) * median(noise(chip_class, rng)) for place in range(30)]
-        slower = [step for step in steps(listed, floor=FLOOR) if step.slower]
-        assert len(slower) == len(steps(listed, floor=FLOOR))
+        slower = [step for step in changes(listed, floor=FLOOR) if step.slower]
+        assert len(slower) == len(changes(listed, floor=FLOOR))
         hits += len(slower) == 1
         close += len(slower) == 1 and abs(slower[0].after - 15) <= 1
     assert hits >= 40 * found
@@ -65,21 +65,21 @@ def test_how_often_a_slowdown_is_found_in_recorded_noise(chip_class: str, found:
 def test_the_noise_floor_is_respected() -> None:
     """A clear step of 2 % is none on a class whose sessions differ by 3 %."""
     history = level(3, 60, 0.002, 1.02)
-    assert len(steps(history, floor=FLOOR)) == 1
-    assert steps(history, floor=0.03) == ()
+    assert len(changes(history, floor=FLOOR)) == 1
+    assert changes(history, floor=0.03) == ()
 
 
 def test_a_series_quieter_than_its_class_is_not_believed() -> None:
     """What calibration says of launches is the least scatter that is assumed."""
     history = level(4, 16, 0.0005, 1.01)
-    assert steps(history, floor=FLOOR)
-    assert steps(history, floor=FLOOR, least_scatter=0.02) == ()
+    assert changes(history, floor=FLOOR)
+    assert changes(history, floor=FLOOR, least_scatter=0.02) == ()
 
 
 def test_too_few_points_say_nothing() -> None:
     """Nor does a constant series have a step."""
-    assert steps([0.01, 0.02, 0.02], floor=FLOOR) == ()
-    assert steps([0.01] * 30, floor=FLOOR) == ()
+    assert changes([0.01, 0.02, 0.02], floor=FLOOR) == ()
+    assert changes([0.01] * 30, floor=FLOOR) == ()
 
 
 def test_scatter_hardly_sees_a_step_and_sees_tails() -> None:

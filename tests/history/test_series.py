@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import staging
-from gemma3n_perf.history.confirmations import Confirmed
-from gemma3n_perf.history.importing import gather, import_sessions
-from gemma3n_perf.history.repository import commits
-from gemma3n_perf.history.series import Found, Series, series
+from gemma3n_perf.history.collecting import collect, commits
+from gemma3n_perf.history.results import ResultFile
+from gemma3n_perf.history.series import Confirmation, Series, Step, series
 from gemma3n_perf.stats.spread import noise_floor
 from tests.history.replay import CPU, GPU, WORKLOADS, repository, write_history
 
@@ -18,14 +16,18 @@ SEEDS = {CPU: 3, GPU: 1}
 """Of one history each. How often any is found, and where: ``test_detect``."""
 
 
+def results(tmp_path: Path, chip_class: str = CPU) -> tuple[ResultFile, ...]:
+    """Return the results of a history that was written."""
+    known = commits(tmp_path / "repo", run_command)
+    return collect(tmp_path / "results", [tmp_path / "baselines" / chip_class], known.dates).results
+
+
 def history(tmp_path: Path, factor: float, chip_class: str, *, at: int = 15) -> tuple[list[str], Series]:
     """Return 30 commits and the one series of a history in which commit ``at`` changes time by ``factor``."""
     hashes = repository(tmp_path / "repo", 30)
     write_history(tmp_path / "baselines", chip_class, hashes, at=at, factor=factor, seed=SEEDS[chip_class])
-    known = commits(tmp_path / "repo", run_command)
-    import_sessions(tmp_path / "results", gather([tmp_path / "baselines" / chip_class]), known.dates)
-    staged = staging.read_all(tmp_path / "results")
-    (found,) = series(staged.files, known.line, noise={}, confirmed={})
+    line = commits(tmp_path / "repo", run_command).line
+    (found,) = series(results(tmp_path, chip_class), line, noise={}, confirmed={})
     return hashes, found
 
 
@@ -34,9 +36,9 @@ def test_a_planted_slowdown_is_one_regression_at_its_commit(tmp_path: Path, chip
     """5 % from commit 15 of 30 on, in the recorded noise of either class: exactly one, there."""
     hashes, found = history(tmp_path, 1.05, chip_class)
     assert (found.chip_class, found.workload, len(found.points)) == (chip_class, WORKLOADS[chip_class], 30)
-    (one,) = found.found
+    (one,) = found.steps
     assert (one.before, one.after) == (hashes[14], hashes[15])
-    assert one.step.slower
+    assert one.change.slower
     assert one.standing == "suspected"
 
 
@@ -44,20 +46,20 @@ def test_a_planted_slowdown_is_one_regression_at_its_commit(tmp_path: Path, chip
 def test_a_planted_speed_up_is_no_regression(tmp_path: Path, chip_class: str) -> None:
     """It is a step the other way."""
     _, found = history(tmp_path, 1 / 1.05, chip_class)
-    assert len(found.found) == 1
-    assert not found.found[0].step.slower
+    assert len(found.steps) == 1
+    assert not found.steps[0].change.slower
 
 
 @pytest.mark.parametrize("chip_class", [CPU, GPU])
 def test_an_unchanged_history_shows_nothing(tmp_path: Path, chip_class: str) -> None:
     """30 commits of one code."""
-    assert history(tmp_path, 1.0, chip_class)[1].found == ()
+    assert history(tmp_path, 1.0, chip_class)[1].steps == ()
 
 
 def test_order_is_that_of_parents(tmp_path: Path) -> None:
     """Files arrive in any order, and dates may lie."""
     hashes, _ = history(tmp_path, 1.0, CPU)
-    files = [replace(one, date=9) for one in staging.read_all(tmp_path / "results").files]
+    files = [replace(one, date=9) for one in results(tmp_path)]
     random.Random(1).shuffle(files)
     (found,) = series(files, hashes, noise={}, confirmed={})
     assert [point.commit for point in found.points] == hashes
@@ -66,7 +68,7 @@ def test_order_is_that_of_parents(tmp_path: Path) -> None:
 def test_commits_that_are_not_in_the_line_are_left_out(tmp_path: Path) -> None:
     """As after a rebase."""
     hashes, _ = history(tmp_path, 1.0, CPU)
-    (found,) = series(staging.read_all(tmp_path / "results").files, hashes[5:], noise={}, confirmed={})
+    (found,) = series(results(tmp_path), hashes[5:], noise={}, confirmed={})
     assert [point.commit for point in found.points] == hashes[5:]
 
 
@@ -75,8 +77,8 @@ def test_the_noise_floor_of_the_class_hides_what_it_could_have_made(tmp_path: Pa
     hashes, _ = history(tmp_path, 1.05, CPU)
     floor = noise_floor([[0.04, 0.05], [-0.04, -0.05], [0.05, 0.04]], dt.date(2026, 7, 1))
     assert floor.effect > 0.05
-    files = staging.read_all(tmp_path / "results").files
-    assert series(files, hashes, noise={CPU: floor}, confirmed={})[0].found == ()
+    files = results(tmp_path)
+    assert series(files, hashes, noise={CPU: floor}, confirmed={})[0].steps == ()
 
 
 @pytest.mark.parametrize(
@@ -87,16 +89,16 @@ def test_the_noise_floor_of_the_class_hides_what_it_could_have_made(tmp_path: Pa
 def test_a_duel_decides_where_a_step_stands(tmp_path: Path, verdict: str, standing: str) -> None:
     """Only a duel that found a loss confirms a regression."""
     hashes, found = history(tmp_path, 1.05, CPU)
-    (step,) = found.found
-    said = Confirmed(CPU, found.workload, step.before, step.after, verdict, -0.05, -0.06, -0.04, "2026-07-01")
-    files = staging.read_all(tmp_path / "results").files
+    (step,) = found.steps
+    said = Confirmation(verdict, -0.05, -0.06, -0.04, "2026-07-01")
+    files = results(tmp_path)
     key = (CPU, found.workload, step.before, step.after)
-    assert series(files, hashes, noise={}, confirmed={key: said})[0].found[0].standing == standing
+    assert series(files, hashes, noise={}, confirmed={key: said})[0].steps[0].standing == standing
 
 
 def test_a_speed_up_is_confirmed_by_a_win(tmp_path: Path) -> None:
     """And by nothing else."""
     _, found = history(tmp_path, 1 / 1.05, CPU)
-    (step,) = found.found
-    said = Confirmed(CPU, found.workload, step.before, step.after, "win", 0.05, 0.04, 0.06, "2026-07-01")
-    assert Found(step.step, step.before, step.after, said).standing == "confirmed"
+    (step,) = found.steps
+    said = Confirmation("win", 0.05, 0.04, 0.06, "2026-07-01")
+    assert Step(step.change, step.before, step.after, said).standing == "confirmed"

@@ -5,8 +5,8 @@ import pytest
 
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import release_days, upstream
-from gemma3n_perf.history.release_line import Release, build
+from gemma3n_perf.history import upstream
+from gemma3n_perf.history.releases import build, day
 from gemma3n_perf.history.upstream import Blocks, Point
 from tests.fakes import CHIP, STACK, WORKLOAD
 
@@ -33,9 +33,9 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_times_are_anchored_to_todays() -> None:
     """A release 20 % slower than today's 20 ms takes 25 ms; a failure has no value; the order is the versions'."""
-    series = upstream.placed([POINT, FAILED], upstream.order([POINT, FAILED]))
+    series = upstream.placed([POINT, FAILED])
     failed, slow = series["mlx", WORKLOAD]
-    assert (failed.version, failed.value.result) == ("0.30.0", None)
+    assert (failed.point.version, failed.value.result) == ("0.30.0", None)
     assert slow.value.result == pytest.approx(0.025)
     assert slow.value.low == pytest.approx(0.020 / 0.82)
     assert slow.value.high == pytest.approx(0.020 / 0.78)
@@ -45,14 +45,14 @@ def test_times_are_anchored_to_todays() -> None:
 def test_an_older_anchor_is_chained_through_its_own_point() -> None:
     """0.30.0 was half as fast as 0.31.0, which is a fifth slower than today's."""
     older = replace(POINT, version="0.30.0", anchor=OLD, effect=-0.5, low=-0.5, high=-0.5, date="2026-05-01T10:00:00")
-    first, _ = upstream.placed([POINT, older], upstream.order([POINT, older]))["mlx", WORKLOAD]
+    first, _ = upstream.placed([POINT, older])["mlx", WORKLOAD]
     assert first.value.result == pytest.approx(0.020 / (0.8 * 0.5))
 
 
 def test_a_point_that_nothing_links_is_left_out() -> None:
     """Better a gap than a made-up value."""
     stranger = replace(POINT, version="0.29.0", anchor=replace(STACK, mlx="0.30.5"), date="2026-05-01T10:00:00")
-    assert [one.version for one in upstream.placed([POINT, stranger], {})["mlx", WORKLOAD]] == ["0.31.0"]
+    assert [one.point.version for one in upstream.placed([POINT, stranger])["mlx", WORKLOAD]] == ["0.31.0"]
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,14 @@ def test_versions_are_ordered_by_number() -> None:
 
 def test_days_of_releases_are_the_tags() -> None:
     """An unknown one has none."""
-    assert release_days.day("mlx", "0.31.0") == "2026-02-27"
-    assert release_days.day("mlx", "99.0") is None
+    assert day("mlx", "0.31.0") == "2026-02-27"
+    assert day("mlx", "99.0") is None
 
 
-LINES = {"mlx": [Release("0.30.0", "2025-11-19"), Release("0.31.0"), Release("0.32.0", "2025-01-01")],
-         "mlx-vlm": [Release("0.6.0", "2026-06-01")]}  # fmt: skip
+LINES: dict[str, dict[str, str | None]] = {
+    "mlx": {"0.30.0": "2025-11-19", "0.31.0": None, "0.32.0": "2025-01-01"},
+    "mlx-vlm": {"0.6.0": "2026-06-01"},
+}
 
 
 def test_releases_become_the_same_commits_everywhere(tmp_path: Path) -> None:
@@ -107,13 +109,13 @@ def test_releases_become_the_same_commits_everywhere(tmp_path: Path) -> None:
     assert made == build(tmp_path / "b" / "c", LINES, run_command)
     listed = run_command(("git", "-C", str(tmp_path / "a"), "log", "--reverse", "--format=%H %s", "mlx"), 60.0).out
     assert [line.split(maxsplit=1)[1] for line in listed.splitlines()] == ["mlx 0.30.0", "mlx 0.31.0", "mlx 0.32.0"]
-    assert [line.split()[0] for line in listed.splitlines()] == [made["mlx", one.version][0] for one in LINES["mlx"]]
+    assert [line.split()[0] for line in listed.splitlines()] == [made["mlx", version][0] for version in LINES["mlx"]]
 
 
 def test_days_that_run_backwards_do_not_turn_the_order(tmp_path: Path) -> None:
     """Nor does one that nobody knows."""
     made = build(tmp_path / "a", LINES, run_command)
-    dates = [made["mlx", one.version][1] for one in LINES["mlx"]]
+    dates = [made["mlx", version][1] for version in LINES["mlx"]]
     assert dates == sorted(dates)
     assert len(set(dates)) == 3
 

@@ -3,7 +3,7 @@
 import argparse
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -11,7 +11,8 @@ from gemma3n_perf.cli import profile as command
 from gemma3n_perf.errors import NotComparableError, UsageError
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.profile import record as store
-from gemma3n_perf.profile.collecting import asked_for
+from gemma3n_perf.profile import session
+from gemma3n_perf.profile.collecting import is_named
 from gemma3n_perf.profile.types import PARTS
 from tests import fakes
 from tests.decode import fakes as decode_fakes
@@ -28,6 +29,12 @@ def parsed(*options: str) -> argparse.Namespace:
     return parser.parse_args(list(options))
 
 
+def profiled(here: Any, out: TextIO, *options: str) -> int:
+    """Profile the fakes' workload; returns the exit code."""
+    args = parsed("--workload", fakes.WORKLOAD, *options)
+    return command.profile(args, session.parse_parts(args.parts), here, out)
+
+
 @pytest.fixture
 def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a machine that has nano and an empty baselines folder."""
@@ -39,27 +46,27 @@ def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wire made-up tools and the shortest pace."""
-    monkeypatch.setattr(command, "tools", lambda here, workload, sources: tools())
-    monkeypatch.setattr(command, "time_plan", lambda vendor, checkpoint, **options: SHORT)
+    """Wire made-up tools and the shortest plan."""
+    monkeypatch.setattr(session, "tools", lambda here, workload, sources: tools())
+    monkeypatch.setattr(session, "time_plan", lambda vendor, checkpoint, **options: SHORT)
 
 
 def test_parts_are_named_or_all() -> None:
     """In their own order, whatever order they were named in; an unknown one is refused with the known."""
-    assert command.parse_parts(None) == PARTS
-    assert command.parse_parts("trace, floor") == ("floor", "trace")
+    assert session.parse_parts(None) == PARTS
+    assert session.parse_parts("trace, floor") == ("floor", "trace")
     with pytest.raises(UsageError, match="sorcery") as caught:
-        command.parse_parts("split,sorcery")
+        session.parse_parts("split,sorcery")
     assert "histogram" in str(caught.value)
     with pytest.raises(UsageError, match="no part"):
-        command.parse_parts(",")
+        session.parse_parts(",")
 
 
 def test_parts_measured_one_at_a_time_make_one_profile(here: Any) -> None:
     """Each call adds to the class's record."""
     out = io.StringIO()
     for part in ("histogram", "trace"):
-        assert command.profile(parsed("--workload", fakes.WORKLOAD), (part,), here, out) == 0
+        assert profiled(here, out, "--parts", part) == 0
     stored = store.read_class(here.baselines, fakes.CHIP.chip_class)
     assert stored is not None
     assert set(stored.workloads[0].taken) == {"histogram", "trace"}
@@ -69,8 +76,8 @@ def test_parts_measured_one_at_a_time_make_one_profile(here: Any) -> None:
 
 def test_a_part_that_could_not_be_measured_is_exit_code_4(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are stored with its reason beside them."""
-    monkeypatch.setattr(command, "tools", lambda here, workload, sources: tools(thread_times=None))
-    code = command.profile(parsed("--workload", fakes.WORKLOAD), ("histogram", "trace"), here, io.StringIO())
+    monkeypatch.setattr(session, "tools", lambda here, workload, sources: tools(thread_times=None))
+    code = profiled(here, io.StringIO(), "--parts", "histogram,trace")
     stored = store.read_class(here.baselines, fakes.CHIP.chip_class)
     assert code == 4
     assert stored is not None
@@ -81,14 +88,13 @@ def test_a_part_that_could_not_be_measured_is_exit_code_4(here: Any, monkeypatch
 def test_a_record_of_another_stack_is_refused_before_measuring(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And --fresh takes its place."""
     other = profile(stack=Stack("3.11.7", "Linux 6.1", "0.33.0", "0.7.10", "cpu"))
-    path = store.write(store.profile_path(here.baselines, fakes.CHIP.chip_class), other)
+    path = store.PROFILES.write(store.profile_path(here.baselines, fakes.CHIP.chip_class), other)
     before = path.read_bytes()
     with pytest.raises(NotComparableError, match=r"mlx \(0\.33\.0"):
-        command.profile(parsed("--workload", fakes.WORKLOAD), ("histogram",), here, io.StringIO())
+        profiled(here, io.StringIO(), "--parts", "histogram")
     assert path.read_bytes() == before
-    options = parsed("--workload", fakes.WORKLOAD, "--fresh")
-    assert command.profile(options, ("histogram",), here, io.StringIO()) == 0
-    stored = store.read(path)
+    assert profiled(here, io.StringIO(), "--parts", "histogram", "--fresh") == 0
+    stored = store.PROFILES.find(path)
     assert stored is not None
     assert stored.stack == fakes.STACK
 
@@ -96,23 +102,22 @@ def test_a_record_of_another_stack_is_refused_before_measuring(here: Any, monkey
 def test_a_file_of_its_own_leaves_the_baselines_alone(here: Any, tmp_path: Path) -> None:
     """As for trying things out."""
     path = tmp_path / "mine.json"
-    options = parsed("--workload", fakes.WORKLOAD, "--json", str(path))
-    assert command.profile(options, ("histogram",), here, io.StringIO()) == 0
-    assert store.read(path) is not None
+    assert profiled(here, io.StringIO(), "--parts", "histogram", "--json", str(path)) == 0
+    assert store.PROFILES.find(path) is not None
     assert not (here.baselines / fakes.CHIP.chip_class).exists()
 
 
 def test_a_knob_that_is_not_understood_is_refused_before_measuring(here: Any) -> None:
     """Nothing is stored."""
     with pytest.raises(UsageError, match="setting"):
-        command.profile(parsed("--workload", fakes.WORKLOAD, "--knob", "x"), ("sweep",), here, io.StringIO())
+        profiled(here, io.StringIO(), "--parts", "sweep", "--knob", "x")
     assert not here.baselines.exists()
 
 
 def test_pages_are_written_checked_and_kept_current(tmp_path: Path) -> None:
     """Without measuring; a page that nobody generates any more goes."""
     baselines, docs = tmp_path / "baselines", tmp_path / "docs"
-    store.write(store.profile_path(baselines, fakes.CHIP.chip_class), profile(whole()))
+    store.PROFILES.write(store.profile_path(baselines, fakes.CHIP.chip_class), profile(whole()))
     (docs / "profiles").mkdir(parents=True)
     (docs / "profiles" / "gone.md").write_text("old")
     out = io.StringIO()
@@ -138,4 +143,4 @@ def test_pages_are_written_checked_and_kept_current(tmp_path: Path) -> None:
 )
 def test_pytest_collects_it_only_where_it_is_named(keyword: str, arguments: list[str], collected: bool) -> None:
     """An ordinary session stays as long as it was."""
-    assert asked_for(keyword, arguments) is collected
+    assert is_named(keyword, arguments) is collected

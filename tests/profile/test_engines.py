@@ -8,7 +8,8 @@ import pytest
 
 from gemma3n_perf.errors import ArmUnavailableError, InvalidError
 from gemma3n_perf.profile import engines
-from gemma3n_perf.profile.engines import clocked, said
+from gemma3n_perf.profile.engines import clocked, message
+from gemma3n_perf.profile.rounds import Rounds
 from gemma3n_perf.profile.types import EngineResult
 from tests.decode.fakes import FakeClock
 
@@ -21,7 +22,7 @@ class Fake:
     def __init__(self, name: str, clock: FakeClock, tpot: float, *, odd_from: int = 99, breaks_at: int = 10**6) -> None:
         self.name, self.version = name, "1.0"
         self.refuses: Exception | None = None
-        self.asked: list[tuple[int, int]] = []
+        self.requests: list[tuple[int, int]] = []
         self._clock, self._tpot, self._odd_from, self._left = clock, tpot, odd_from, breaks_at
 
     def load(self) -> None:
@@ -31,7 +32,7 @@ class Fake:
 
     def stream(self, ids: Sequence[int], count: int) -> Iterator[int]:
         """Prefill for a second, then decode."""
-        self.asked.append((len(ids), count))
+        self.requests.append((len(ids), count))
         self._clock.passes(1.0)
         for index in range(count):
             self._clock.passes(self._tpot)
@@ -62,7 +63,8 @@ class Program:
 
 def measured(clock: FakeClock, *fakes: Fake, programs: Sequence[Program] = ()) -> dict[str, EngineResult]:
     """Measure six rounds of eight tokens after a prompt of twenty."""
-    found = engines.measure(fakes, programs, list(range(20)), tokens=8, clock=clock, rounds=6, rng=random.Random(1))
+    rounds = Rounds(6, random.Random(1))
+    found = engines.measure(fakes, programs, list(range(20)), rounds, tokens=8, clock=clock)
     assert (found.prompt_tokens, found.tokens) == (20, 8)
     return {one.engine: one for one in found.results}
 
@@ -98,7 +100,7 @@ def test_other_tokens_are_said_with_their_place() -> None:
     odd = Fake("odd", clock, 0.01, odd_from=4)
     found = measured(clock, Fake("loop", clock, 0.01), odd)
     assert found["odd"].first_difference == 5
-    assert odd.asked[0] == (engines.CANARY_PROMPT, engines.CANARY_TOKENS)
+    assert odd.requests[0] == (engines.CANARY_PROMPT, engines.CANARY_TOKENS)
 
 
 def test_what_cannot_load_is_a_result_with_its_own_words() -> None:
@@ -142,5 +144,5 @@ def test_a_program_that_times_itself_has_no_tokens_and_no_pair() -> None:
 
 def test_long_words_are_cut() -> None:
     """A missing-parameter message lists hundreds of names."""
-    assert len(said(ValueError("x" * 5_000))) == engines.MOST_SAID
-    assert said(ValueError()) == "ValueError"
+    assert len(message(ValueError("x" * 5_000))) == engines.LONGEST_MESSAGE
+    assert message(ValueError()) == "ValueError"

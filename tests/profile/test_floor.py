@@ -10,6 +10,7 @@ import pytest
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.profile import floor
 from gemma3n_perf.profile.products import expected_calls
+from gemma3n_perf.profile.rounds import Rounds
 from gemma3n_perf.workload import skeleton
 from gemma3n_perf.workload.load import Checkpoint
 from gemma3n_perf.workload.presets import PRESETS
@@ -44,7 +45,7 @@ def test_a_floor_is_measured_beside_the_decode_it_bounds(nano: tuple[Checkpoint,
     setting = floor.Setting(
         model, checkpoint.config, checkpoint.bytes["streamed"], decode=lambda: 0.5, copy_bandwidth=lambda: 1e9, tokens=1
     )
-    found = floor.measure(setting, time.perf_counter, rounds=6, rng=random.Random(1))
+    found = floor.measure(setting, time.perf_counter, Rounds(6, random.Random(1)))
     assert found.products == expected_calls(checkpoint.config)["quantized_matmul"] == 80
     assert found.streamed_bytes == checkpoint.bytes["streamed"]
     assert 0 < found.dispatch_s.low <= found.chain_s.high

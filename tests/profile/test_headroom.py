@@ -43,7 +43,7 @@ def m1_ultra(tpot_s: float, build_s: float, chain_s: float, knob: tuple[float, f
         tpot_s=about(tpot_s, 0.01), host_s=about(build_s, 0.1), exposed=Estimate(0.04, 0.0, 0.08, 6),
         bound=DEVICE_BOUND, build_s=about(build_s, 0.1), chain_s=about(chain_s, 0.02),
         views=PUBLISHED_VIEWS, glue=PUBLISHED_GLUE, swept=True,
-        knobs=(Tried("MLX_MAX_OPS_PER_BUFFER=1000", *knob, "#345, sections 4 and 6"),),
+        knobs=(Tried("MLX_MAX_OPS_PER_BUFFER=1000", *knob),),
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -100,14 +100,14 @@ def test_a_device_with_gaps_is_not_called_until_something_was_tried() -> None:
 @pytest.mark.parametrize(("low", "high", "justified"), [(-0.034, 0.036, NO), (0.06, 0.08, YES), (0.01, 0.09, UNKNOWN)])
 def test_what_was_measured_outweighs_what_could_be(low: float, high: float, justified: str) -> None:
     """A fusion's own duel settles what the device's gaps left open, either way, if it is clear itself."""
-    tried = Tried("stacked-altup", low, high, "a duel")
+    tried = Tried("stacked-altup", low, high)
     assert headroom.decide(device_bound(fusions=(tried,))).justified == justified
 
 
 def test_a_knob_takes_what_a_fusion_would_have_won() -> None:
     """A setting that wins 12 % leaves less than 5 % of what removing glue could win, so it comes first."""
     without = headroom.decide(device_bound())
-    knob = Tried("MLX_MAX_OPS_PER_BUFFER=1000", 0.12, 0.13, "a duel")
+    knob = Tried("MLX_MAX_OPS_PER_BUFFER=1000", 0.12, 0.13)
     found = headroom.decide(device_bound(knobs=(knob,)))
     assert (without.justified, found.justified) == (UNKNOWN, NO)
     assert "set it and profile again" in found.reason
@@ -116,7 +116,7 @@ def test_a_knob_takes_what_a_fusion_would_have_won() -> None:
 
 def test_a_knob_does_not_hide_a_host_that_is_waited_for() -> None:
     """What a setting leaves over is still far above what a fusion must be worth."""
-    found = headroom.decide(host_bound(knobs=(Tried("MLX_USE_CUDA_GRAPHS=0", 0.06, 0.08, "a duel"),)))
+    found = headroom.decide(host_bound(knobs=(Tried("MLX_USE_CUDA_GRAPHS=0", 0.06, 0.08),)))
     assert found.justified == YES
     assert "beyond what MLX_USE_CUDA_GRAPHS=0 gives" in found.reason
 
@@ -125,7 +125,7 @@ def test_a_knob_that_leaves_little_comes_before_a_fusion_on_a_host_bound_chip_to
     """Where a setting wins more than the host's views and glue cost, nothing is left for a fusion."""
     slow = host_bound(views=0.05, glue=0.02)
     assert headroom.decide(slow).justified == UNKNOWN
-    assert headroom.decide(replace(slow, knobs=(Tried("MLX_A=1", 0.2, 0.3, "a duel"),))).justified == NO
+    assert headroom.decide(replace(slow, knobs=(Tried("MLX_A=1", 0.2, 0.3),))).justified == NO
 
 
 def test_without_the_experiment_nothing_is_said() -> None:
@@ -162,8 +162,8 @@ def test_the_published_m1_ultra_is_a_no_because_of_the_knob(checkpoint: str, sum
 def test_the_fusions_measured_on_the_m1_ultra_say_no_as_well() -> None:
     """Together +3.6 %, another one -3.4 to -1.1 %: even without the knob none is worth it."""
     tried = (
-        Tried("MLP bridge, compiled gelu_topk, stacked AltUp", 0.036, 0.036, "#345"),
-        Tried("QK norm + RoPE", -0.034, -0.011, "#345"),
+        Tried("MLP bridge, compiled gelu_topk, stacked AltUp", 0.036, 0.036),
+        Tried("QK norm + RoPE", -0.034, -0.011),
     )
     summary = m1_ultra(1 / 62.9, 0.00109, 0.00617, (0.0, 0.0), knobs=(), fusions=tried)
     assert headroom.decide(summary).justified == NO
@@ -174,7 +174,7 @@ def test_the_published_m5_max_is_a_no_by_what_was_tried() -> None:
     summary = Summary(
         tpot_s=about(1 / 112.2, 0.01), host_s=about(0.001, 0.2), exposed=Estimate(0.04, 0.0, 0.1, 6),
         bound=DEVICE_BOUND, build_s=about(0.001, 0.2), views=PUBLISHED_VIEWS, glue=PUBLISHED_GLUE, swept=True,
-        fusions=(Tried("the same three, first", -0.063, -0.063, "#358"), Tried("then", 0.003, 0.008, "#358")),
+        fusions=(Tried("the same three, first", -0.063, -0.063), Tried("then", 0.003, 0.008)),
     )  # fmt: skip
     found = headroom.decide(summary)
     assert found.justified == NO
@@ -187,7 +187,7 @@ def test_a_profile_is_summed_up_as_it_was_measured() -> None:
         split=split(0.007, 0.02, 0.001, 0.95, HOST_BOUND), floor=floor(0.0036, 2.5e12), histogram=histogram(),
         trace=trace(0.006), sweep=sweep(),
     )  # fmt: skip
-    found = headroom.summarise(one, [Tried("x", 0.0, 0.01, "evidence")])
+    found = headroom.summarise(one, [Tried("x", 0.0, 0.01)])
     assert (found.views, found.glue) == (0.4, 0.11)
     assert found.stream_s is not None
     assert found.stream_s.low == pytest.approx(0.001 / 1.05)

@@ -2,11 +2,16 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+import pytest
+
+from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.profile import page as profile_page
 from gemma3n_perf.profile import report as profile_text
+from gemma3n_perf.profile.page import tried
 from gemma3n_perf.profile.types import Knob
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, TWO, Scratch
 from tests.profile.made import contexts, floor, profile, split, sweep, trace, whole, workload
 
 PAGE = PurePosixPath("profiles/cpu-fake-2c.md")
@@ -14,20 +19,20 @@ PAGE = PurePosixPath("profiles/cpu-fake-2c.md")
 
 def text(*workloads: object) -> str:
     """Build and return the page."""
-    return profile_page.build([profile(*workloads)])[PAGE].decode()  # type: ignore[arg-type]
+    return profile_page.build(profile(*workloads))[PAGE].decode()  # type: ignore[arg-type]
 
 
 def test_the_answer_comes_first_with_its_reason() -> None:
     """A reviewer reads one line."""
     page = text()
     assert page.index("Is a fusion justified?") < page.index("Pipeline split")
-    answer = next(line for line in page.splitlines() if line.startswith("| `nano/text/pp40-tg64` |"))
-    assert "**unknown**" in answer or "**yes**" in answer or "**no**" in answer
+    line = next(one for one in page.splitlines() if one.startswith("| `nano/text/pp40-tg64` |"))
+    assert "**unknown**" in line or "**yes**" in line or "**no**" in line
 
 
 def test_every_part_has_its_section_and_its_plot() -> None:
     """And every plot that the page shows is among the files."""
-    files = profile_page.build([profile()])
+    files = profile_page.build(profile())
     page = files[PAGE].decode()
     for title in ("Pipeline split", "Streaming floor", "Operations", "KV length", "Knobs", "Engines", "Not measured"):
         assert f"### {title}" in page or f"### Text, image and {title}" in page
@@ -40,7 +45,7 @@ def test_every_part_has_its_section_and_its_plot() -> None:
 
 def test_plots_are_svg_without_a_background_and_the_same_each_time() -> None:
     """Readable on light and dark pages, and comparable byte by byte."""
-    first, second = (profile_page.build([profile()]) for _ in range(2))
+    first, second = (profile_page.build(profile()) for _ in range(2))
     assert first == second
     for path, data in first.items():
         if path.suffix == ".svg":
@@ -106,7 +111,7 @@ def test_parts_of_several_commits_are_pointed_out() -> None:
 
 def test_no_plot_is_drawn_of_knobs_that_were_not_measured() -> None:
     """An empty plot would look like no effect."""
-    files = profile_page.build([profile(workload(sweep=sweep(Knob("MLX_A=1", "not-measured", "crashed"))))])
+    files = profile_page.build(profile(workload(sweep=sweep(Knob("MLX_A=1", "not-measured", "crashed")))))
     assert not any("sweep" in path.name for path in files)
 
 
@@ -114,5 +119,31 @@ def test_the_terminal_shows_the_same_answer() -> None:
     """In a few lines, reasons included."""
     said = profile_text.render(whole())
     assert said.splitlines()[0].startswith("nano/text/pp40-tg64: fusion justified: ")
-    for words in ("host-bound", "433 products", "MLX_A=1: win: +11.0 % [+10.0, +12.0]", "not measured: trace"):
-        assert words in said
+    for text in ("host-bound", "433 products", "MLX_A=1: win: +11.0 % [+10.0, +12.0]", "not measured: trace"):
+        assert text in said
+
+
+def test_fusions_with_sound_evidence_are_what_was_tried(tmp_path: Path) -> None:
+    """By workload, with the interval; what was invalid or off is no evidence of what a fusion can win."""
+    scratch = Scratch(tmp_path / "repo")
+    scratch.put(
+        scratch.evidence(),
+        replace(scratch.evidence(fusion=GEGLU), verdict="invalid"),
+        scratch.evidence(fusion=f"{ALTUP}+{GEGLU}", effects={ONE: (0.1, 0.1)}),
+    )
+    found = tried(scratch.baselines, BIG)
+    assert {workload: [one.name for one in each] for workload, each in found.items()} == {
+        ONE: [f"{ALTUP}+{GEGLU}", ALTUP],
+        TWO: [ALTUP],
+    }
+    assert found[TWO][0].low < 0.05 < found[TWO][0].high
+    assert tried(scratch.baselines, "another-class") == {}
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    """No page is made from half of the evidence."""
+    scratch = Scratch(tmp_path / "repo")
+    path = scratch.put(scratch.evidence())[0]
+    path.write_text(path.read_text()[:-50])
+    with pytest.raises(MalformedRecordError, match=path.name):
+        tried(scratch.baselines, BIG)

@@ -18,7 +18,7 @@ from tests.profile.made import histogram, profile, split, trace, whole, workload
 def test_a_profile_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     """Every part, typed, in the class's own file."""
     made = profile()
-    path = profiles.write(profiles.profile_path(tmp_path, CHIP.chip_class), made)
+    path = profiles.PROFILES.write(profiles.profile_path(tmp_path, CHIP.chip_class), made)
     assert path == tmp_path / CHIP.chip_class / "profile.json"
     assert profiles.read_class(tmp_path, CHIP.chip_class) == made
     assert profiles.read_all(tmp_path) == (made,)
@@ -87,22 +87,22 @@ def test_another_checkpoint_or_chip_is_refused() -> None:
 def test_a_damaged_profile_is_named_and_left_alone(tmp_path: Path, place: str, value: Any, said: str) -> None:
     """The place and the fault are said; nothing is overwritten."""
     path = tmp_path / "profile.json"
-    damaged = edited(profiles.encode(profile()), place, value)
+    damaged = edited(profiles.PROFILES.encode(profile()), place, value)
     path.write_bytes(damaged)
     with pytest.raises(MalformedRecordError, match=said):
-        profiles.read(path)
+        profiles.PROFILES.find(path)
     assert path.read_bytes() == damaged
 
 
 def test_text_that_is_no_json_or_of_another_class_is_refused(tmp_path: Path) -> None:
     """Truncated files and misplaced ones."""
     path = profiles.profile_path(tmp_path, "cpu-other")
-    profiles.write(path, profile())
+    profiles.PROFILES.write(path, profile())
     with pytest.raises(NotComparableError, match="cpu-fake-2c"):
         profiles.read_class(tmp_path, "cpu-other")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(MalformedRecordError):
-        profiles.read(path)
+        profiles.PROFILES.find(path)
 
 
 class FullDisk(Disk):
@@ -115,15 +115,15 @@ class FullDisk(Disk):
 
 def test_a_full_disk_leaves_the_last_profile(tmp_path: Path) -> None:
     """Whole or not at all."""
-    path = profiles.write(tmp_path / "profile.json", profile())
+    path = profiles.PROFILES.write(tmp_path / "profile.json", profile())
     before = path.read_bytes()
     with pytest.raises(DiskFullError):
-        profiles.write(path, profile(workload(split=split(0.1, 0.1, 0.1, 0.5, "mixed"))), FullDisk())
+        profiles.PROFILES.write(path, profile(workload(split=split(0.1, 0.1, 0.1, 0.5, "mixed"))), FullDisk())
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["profile.json"]
 
 
 def test_a_whole_profile_is_json_that_others_can_read() -> None:
     """Plain objects, indented, base units."""
-    tree = json.loads(profiles.encode(profile(whole())))
+    tree = json.loads(profiles.PROFILES.encode(profile(whole())))
     assert tree["workloads"][0]["split"]["pipelined"]["tpot_s"]["value"] == pytest.approx(0.02801)

@@ -13,13 +13,14 @@ from gemma3n_perf.decode.decoder import MlxDevice
 from gemma3n_perf.errors import CheckpointMissingError, InvalidError, NotMeasuredError
 from gemma3n_perf.hardware.shell import Done
 from gemma3n_perf.hardware.types import Conditions, Fault
+from gemma3n_perf.profile.rounds import TimePlan, time_plan, until
 from gemma3n_perf.profile.run import Profiler, ProfileRequest, Tools
 from gemma3n_perf.profile.sweeps import Setting
-from gemma3n_perf.profile.time_plan import TimePlan, time_plan, until
 from gemma3n_perf.profile.types import PARTS, WorkloadProfile
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.workload.workload import Workload
 from tests.decode import fakes
+from tests.fakes import STACK
 
 SHORT = TimePlan(6, 2, 3, (4, 12), 1.0, None, dict.fromkeys(PARTS, 0.0))
 
@@ -45,17 +46,17 @@ def tools(notes: list[str] | None = None, **changes: Any) -> Tools:
     made = Tools(
         clock=time.perf_counter, device=MlxDevice(), probe=fakes.FakeProbe(), faults_of=lambda conditions: (),
         run=lambda argv, timeout_s: Done(127, "", "no such program"), compete=compete, reads=lambda name: True,
-        environ={}, today=lambda: "2026-11-22T10:00:00+00:00", rng=random.Random(1),
-        note=(notes if notes is not None else []).append, thread_times=thread_times, own_thread=lambda: 1,
+        today=lambda: "2026-11-22T10:00:00+00:00", rng=random.Random(1),
+        note=(notes if notes is not None else []).append, thread_times=thread_times, own_thread=1,
     )  # fmt: skip
     return replace(made, **changes)
 
 
 def request(root: Path, *parts: str, **changes: Any) -> ProfileRequest:
-    """Ask for parts of nano, at the shortest pace."""
+    """Ask for parts of nano, by the shortest plan."""
     made = ProfileRequest(
-        Workload.parse("nano/text/pp4-tg4"), "nano", root, parts or PARTS, SHORT, "cpu", "cpu",
-        commit="c" * 40, dirty=False, settings=(Setting.parse("MLX_A=1"),),
+        Workload.parse("nano/text/pp4-tg4"), "nano", root, parts or PARTS, SHORT,
+        replace(STACK, backend="cpu", commit="c" * 40, dirty=False, knobs={}), (Setting.parse("MLX_A=1"),),
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -132,7 +133,7 @@ def test_conditions_go_with_each_part(root: Path) -> None:
 
 def test_metal_gives_no_number_and_says_how_to_look(root: Path) -> None:
     """A Mac without --metal-capture."""
-    found = Profiler(request(root, "trace", backend="metal"), tools()).measure()
+    found = Profiler(request(root, "trace", stack=replace(STACK, backend="metal")), tools()).measure()
     assert found.missing[0].part == "trace"
     assert "--metal-capture" in (found.missing[0].remedy or "")
 

@@ -1,15 +1,15 @@
 """The pipeline split on an engine whose host and device take known times."""
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.profile import split
+from gemma3n_perf.profile.rounds import Rounds
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate, Split
-from tests.decode.fakes import FakeEngine, fake_session
+from tests.decode.fakes import FakeEngine, fake_decoder
 
 TICK = 4e-6
 """What a look at the clock takes, so that spinning ends."""
@@ -17,20 +17,9 @@ TICK = 4e-6
 NEAR = 1e-4
 
 
-@dataclass
-class Staged:
-    """Takes a fake engine's step in stages: building logits is the step, and the token is the logits'."""
-
-    engine: FakeEngine
-
-    def logits(self, token: Any) -> Any:
-        """Build a step."""
-        return self.engine.step(token)
-
-
 def timer(tokens: int = 8, dispatch_s: float = 0.0, **engine: Any) -> tuple[split.SplitTimer, FakeEngine]:
-    """Return a timer over a fake session; each dispatch takes the host ``dispatch_s``."""
-    session, made = fake_session(tick=TICK, **engine)
+    """Return a timer over a fake decoder; each dispatch takes the host ``dispatch_s``. A token is its own logits."""
+    session, made = fake_decoder(tick=TICK, **engine)
     device = made.device
     plain = device.dispatch
 
@@ -39,12 +28,12 @@ def timer(tokens: int = 8, dispatch_s: float = 0.0, **engine: Any) -> tuple[spli
         plain(token)
 
     device.dispatch = slow  # type: ignore[method-assign]
-    return split.SplitTimer(session, Staged(made), device, device.clock, lambda logits: logits, tokens), made
+    return split.SplitTimer(session, made.step, lambda logits: logits, device, device.clock, tokens), made
 
 
 def measured(**options: Any) -> Split:
     """Measure six rounds."""
-    return split.measure(timer(**options)[0], rounds=6, rng=random.Random(3))
+    return split.measure(timer(**options)[0], Rounds(6, random.Random(3)))
 
 
 def test_a_busy_device_hides_the_host() -> None:
@@ -72,7 +61,7 @@ def test_a_busy_host_is_the_critical_path() -> None:
 
 def test_a_long_dispatch_that_waits_for_the_device_is_not_the_hosts() -> None:
     """As on Apple parts, where dispatching blocks on the device: its name says host, the experiment says device."""
-    session, made = fake_session(tick=TICK, host_s=0.001, step_s=0.010)
+    session, made = fake_decoder(tick=TICK, host_s=0.001, step_s=0.010)
     device = made.device
     plain = device.dispatch
 
@@ -81,8 +70,8 @@ def test_a_long_dispatch_that_waits_for_the_device_is_not_the_hosts() -> None:
         plain(token)
 
     device.dispatch = blocking  # type: ignore[method-assign]
-    timed = split.SplitTimer(session, Staged(made), device, device.clock, lambda logits: logits, 8)
-    found = split.measure(timed, rounds=6, rng=random.Random(3))
+    timed = split.SplitTimer(session, made.step, lambda logits: logits, device, device.clock, 8)
+    found = split.measure(timed, Rounds(6, random.Random(3)))
     assert found.pipelined.dispatch_s.value > 0.5 * found.pipelined.tpot_s.value
     assert found.bound == DEVICE_BOUND
 

@@ -18,25 +18,25 @@ def judged(verdict: Verdict, low: float, high: float) -> Judgement:
     return Judgement(verdict, "a reason", effect=(low + high) / 2, low=low, high=high, launches=4)
 
 
-class Ring:
+class Duels:
     """Duels by a table of effects; an arm that is not in it brings the whole duel down."""
 
     def __init__(self, table: Mapping[str, Judgement]) -> None:
-        self.table, self.asked = table, list[tuple[str, ...]]()
+        self.table, self.requests = table, list[tuple[str, ...]]()
 
     def __call__(self, arms: Sequence[str]) -> Mapping[str, Judgement]:
         """Judge all, or fail."""
-        self.asked.append(tuple(arms))
+        self.requests.append(tuple(arms))
         lost = [arm for arm in arms if arm not in self.table]
         if lost:
             raise WorkerFailedError(f"the worker of {lost[0]} crashed")
         return {arm: self.table[arm] for arm in arms}
 
 
-def measured(ring: Ring, *texts: str, present: Mapping[str, str] | None = None) -> dict[str, Knob]:
+def measured(duels: Duels, *texts: str, present: Mapping[str, str] | None = None) -> dict[str, Knob]:
     """Measure; MLX reads what begins with MLX_KNOWN."""
     settings = [Setting.parse(text) for text in texts]
-    found = sweeps.measure(settings, ring, reads=lambda name: name.startswith("MLX_KNOWN"), present=present or {})
+    found = sweeps.measure(settings, duels, reads=lambda name: name.startswith("MLX_KNOWN"), present=present or {})
     return {one.setting: one for one in found.knobs}
 
 
@@ -54,9 +54,9 @@ def test_only_a_win_is_suggested_and_the_surest_of_them() -> None:
 def test_all_settings_go_through_the_same_duels() -> None:
     """One field for all of them, each as an arm of this environment with the variables set."""
     first, both = "here+env:MLX_KNOWN=1", "here+env:MLX_KNOWN=1+env:MLX_KNOWN_TOO=2"
-    ring = Ring({first: judged(Verdict.WIN, 0.1, 0.2), both: judged(Verdict.LOSS, -0.2, -0.1)})
-    found = measured(ring, "MLX_KNOWN=1", "MLX_KNOWN=1+MLX_KNOWN_TOO=2")
-    assert ring.asked == [(first, both)]
+    duels = Duels({first: judged(Verdict.WIN, 0.1, 0.2), both: judged(Verdict.LOSS, -0.2, -0.1)})
+    found = measured(duels, "MLX_KNOWN=1", "MLX_KNOWN=1+MLX_KNOWN_TOO=2")
+    assert duels.requests == [(first, both)]
     assert parse(both).env == (("MLX_KNOWN", "1"), ("MLX_KNOWN_TOO", "2"))
     assert found["MLX_KNOWN=1"].verdict == "win"
     assert (found["MLX_KNOWN=1+MLX_KNOWN_TOO=2"].low, found["MLX_KNOWN=1"].launches) == (-0.2, 4)
@@ -65,26 +65,26 @@ def test_all_settings_go_through_the_same_duels() -> None:
 def test_a_value_that_crashes_costs_only_itself() -> None:
     """Where the duel of all fails, each is tried by itself, and the one that fails again says why."""
     good = "here+env:MLX_KNOWN=1"
-    ring = Ring({good: judged(Verdict.NO_CHANGE, -0.001, 0.001)})
-    found = measured(ring, "MLX_KNOWN=1", "MLX_KNOWN_BAD=0")
+    duels = Duels({good: judged(Verdict.NO_CHANGE, -0.001, 0.001)})
+    found = measured(duels, "MLX_KNOWN=1", "MLX_KNOWN_BAD=0")
     assert found["MLX_KNOWN=1"].verdict == "no-change"
     assert found["MLX_KNOWN_BAD=0"].verdict == "not-measured"
     assert "crashed" in found["MLX_KNOWN_BAD=0"].reason
-    assert len(ring.asked) == 3
+    assert len(duels.requests) == 3
 
 
 def test_a_variable_that_mlx_never_reads_is_no_setting() -> None:
     """It would duel as no change, which says that a knob makes no difference: there is no knob."""
-    ring = Ring({})
-    found = measured(ring, "MLX_MISSPELT=1", "MLX_KNOWN=1+OTHER=2")
+    duels = Duels({})
+    found = measured(duels, "MLX_MISSPELT=1", "MLX_KNOWN=1+OTHER=2")
     assert [one.verdict for one in found.values()] == ["not-measured"] * 2
     assert "does not read MLX_MISSPELT" in found["MLX_MISSPELT=1"].reason
-    assert ring.asked == []
+    assert duels.requests == []
 
 
 def test_a_variable_that_is_set_already_is_not_judged_against_the_default() -> None:
     """Both arms would have it."""
-    found = measured(Ring({}), "MLX_KNOWN=1", present={"MLX_KNOWN": "5"})
+    found = measured(Duels({}), "MLX_KNOWN=1", present={"MLX_KNOWN": "5"})
     assert "set already" in found["MLX_KNOWN=1"].reason
 
 

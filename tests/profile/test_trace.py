@@ -1,8 +1,11 @@
 """Device time: CUPTI's records joined, its process and what takes its place, a CPU's thread times."""
 
+import ctypes
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,13 +13,12 @@ import pytest
 from gemma3n_perf.errors import NotMeasuredError
 from gemma3n_perf.hardware.shell import Done, run_command
 from gemma3n_perf.profile import cupti, trace
-from gemma3n_perf.profile.cupti import CONCURRENT_KERNEL, MEMCPY, Activity, busy
-from gemma3n_perf.profile.trace_worker import Recorded, TraceRequest
+from gemma3n_perf.profile.cupti import CONCURRENT_KERNEL, MEMCPY, Activity, Recorded, TraceRequest, busy
 from gemma3n_perf.profile.types import Trace
 from tests.decode.fakes import FakeClock
 from tests.profile.made import about
 
-ORDER = TraceRequest("nano/text/pp40-tg64", "nano", "/nowhere", 6, 8)
+REQUEST = TraceRequest("nano/text/pp40-tg64", "nano", "/nowhere", 6, 8)
 
 
 def activity(start: int, end: int, kind: int = CONCURRENT_KERNEL) -> Activity:
@@ -47,17 +49,15 @@ def test_the_library_is_looked_for_in_nvidias_packages_first(tmp_path: Path) -> 
     for name in ("nvidia/cu13/lib/libcupti.so.13", "nvidia/cuda_cupti/lib/libcupti.so.12"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    assert [Path(path).name for path in cupti.candidates([str(tmp_path)])] == ["libcupti.so.13", "libcupti.so.12"]
-    assert cupti.candidates([str(tmp_path / "empty")]) == []
+    assert [Path(path).name for path in cupti.packaged([str(tmp_path)])] == ["libcupti.so.13", "libcupti.so.12"]
+    assert cupti.packaged([str(tmp_path / "empty")]) == []
 
 
 def test_a_worker_without_cupti_says_so_and_does_not_crash() -> None:
     """The real worker in a process of its own, on a machine that may have no GPU: its answer is words or numbers."""
     folder = Path(cupti.__file__).parents[2]
-    code = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); from gemma3n_perf.profile import trace_worker as w; w.main()"
-    )
-    done = run_command((sys.executable, "-P", "-c", code, msgspec.json.encode(ORDER).decode()), 60.0)
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from gemma3n_perf.profile.cupti import main; main()"
+    done = run_command((sys.executable, "-P", "-c", code, msgspec.json.encode(REQUEST).decode()), 60.0)
     found = msgspec.json.decode(done.out.splitlines()[-1].encode(), type=Recorded)
     assert found.error is not None
     assert "CUPTI" in found.error or "forged" in found.error
@@ -70,15 +70,15 @@ class Shell:
         self.done = done
 
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Done:
-        """Check the order that is handed over."""
-        assert msgspec.json.decode(argv[-1].encode(), type=TraceRequest) == ORDER
+        """Check the request that is handed over."""
+        assert msgspec.json.decode(argv[-1].encode(), type=TraceRequest) == REQUEST
         return self.done
 
 
 def test_a_workers_records_become_seconds_per_token() -> None:
     """Six blocks of eight tokens; what libraries printed before the answer is not read."""
     made = Recorded((0.040,) * 6, (0.048,) * 6, (16_000,) * 6)
-    found = trace.by_cupti(ORDER, Shell(Done(0, "warning: x\n" + msgspec.json.encode(made).decode() + "\n", "")))
+    found = trace.by_cupti(REQUEST, Shell(Done(0, "warning: x\n" + msgspec.json.encode(made).decode() + "\n", "")))
     assert found.source == trace.CUPTI
     assert found.busy_s is not None
     assert found.span_s is not None
@@ -97,7 +97,7 @@ def test_a_workers_records_become_seconds_per_token() -> None:
 def test_a_worker_that_fails_is_a_reason(done: Done, said: str) -> None:
     """It may crash, be killed or be refused by the driver: each is told, none is a traceback."""
     with pytest.raises(NotMeasuredError, match=said):
-        trace.by_cupti(ORDER, Shell(done))
+        trace.by_cupti(REQUEST, Shell(done))
 
 
 def test_nvml_takes_the_place_of_cupti_and_says_why() -> None:
@@ -111,8 +111,7 @@ def test_nvml_takes_the_place_of_cupti_and_says_why() -> None:
     def refused(why: str) -> Trace:
         raise NotMeasuredError("no CUPTI library")
 
-    decoder = trace.Decoder(8, run)
-    found = trace.best([refused, lambda why: trace.by_nvml(decoder, lambda: 25.0, clock, why)])
+    found = trace.best([refused, lambda why: trace.by_nvml(run, lambda: 25.0, clock, why)])
     assert found.source == trace.NVML
     assert found.busy_s is not None
     assert found.busy_s.value == pytest.approx(0.005)
@@ -122,8 +121,8 @@ def test_nvml_takes_the_place_of_cupti_and_says_why() -> None:
 def test_without_a_counter_every_reason_is_given() -> None:
     """The part is then not measured, with all that was tried."""
 
-    def refused(words: str) -> Trace:
-        raise NotMeasuredError(f"first said {words!r}")
+    def refused(why: str) -> Trace:
+        raise NotMeasuredError(f"first said {why!r}")
 
     def gone(why: str) -> Trace:
         raise OSError("no driver")
@@ -143,11 +142,11 @@ def test_a_cpus_device_is_the_busiest_thread_besides_the_hosts() -> None:
             times[thread] += seconds
         return 0.05
 
-    found = trace.by_threads(trace.Decoder(8, run), lambda: dict(times), own=1)
+    found = trace.by_threads(run, 8, lambda: dict(times), own=1)
     assert found.busy_s is not None
     assert found.busy_s.value == pytest.approx(0.05)
     with pytest.raises(NotMeasuredError, match="no thread"):
-        trace.by_threads(trace.Decoder(8, lambda: 0.05), lambda: {1: 5.0, 2: 0.0}, own=1)
+        trace.by_threads(lambda: 0.05, 8, lambda: {1: 5.0, 2: 0.0}, own=1)
 
 
 def test_gaps_are_what_busy_leaves_of_a_token() -> None:
@@ -160,3 +159,59 @@ def test_gaps_are_what_busy_leaves_of_a_token() -> None:
     assert none is not None
     assert none.value == 0.0
     assert trace.gaps(Trace("Metal capture", None), about(0.02)) is None
+
+
+class Library:
+    """Stands in for libcupti: fills the buffer that it is given with ``records``, or refuses every call."""
+
+    def __init__(self, records: Sequence[Activity], code: int = 0) -> None:
+        self.records, self.code = records, code
+        self.cuptiActivityGetNextRecord = self.Next()
+        self.cuptiActivityRegisterCallbacks = self.register
+        self.cuptiActivityEnable = lambda kind: code
+        self.cuptiActivityFlushAll = self.flush
+
+    class Next:
+        """Hands out one record of 64 bytes after the other."""
+
+        argtypes: Any = None
+
+        def __init__(self) -> None:
+            self.at = 0
+
+        def __call__(self, buffer: int, valid: int, record: Any) -> int:
+            """Point ``record`` at the next one."""
+            if self.at >= valid:
+                return 1
+            ctypes.cast(record, ctypes.POINTER(ctypes.c_void_p))[0] = buffer + self.at
+            self.at += 64
+            return 0
+
+    def register(self, requested: Any, completed: Any) -> int:
+        """Keep them."""
+        self.callbacks = requested, completed
+        return self.code
+
+    def flush(self, flag: int) -> int:
+        """Ask for a buffer, fill it and hand it back."""
+        buffer, size, most = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+        self.callbacks[0](ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(most))
+        data = b"".join(struct.pack("<I12xQQ32x", *one) for one in self.records)
+        assert len(data) <= size.value
+        ctypes.memmove(buffer.value or 0, data, len(data))
+        self.callbacks[1](None, 0, buffer.value, size.value, len(data))
+        return self.code
+
+
+def test_the_records_of_a_buffer_are_read() -> None:
+    """Kind, start and end by their places; another kind of record has no times to read."""
+    kernel, copy, other = Activity(CONCURRENT_KERNEL, 5, 9), Activity(MEMCPY, 10, 11), Activity(4, 1, 2)
+    found = cupti.Cupti(Library([kernel, other, copy]))
+    assert found.collect() == [kernel, copy]
+
+
+def test_a_driver_that_refuses_is_named_with_a_remedy() -> None:
+    """Profiling may be for administrators alone."""
+    with pytest.raises(NotMeasuredError, match="error 35") as caught:
+        cupti.Cupti(Library([], code=35))
+    assert "ERR_NVGPUCTRPERM" in str(caught.value)

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.hardware.machine import measuring_lock
+from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.machine import open_machine
 from gemma3n_perf.hardware.types import Conditions, Fault
-from gemma3n_perf.pytest_plugin import machine as pytest_machine
-from gemma3n_perf.store import local
+from gemma3n_perf.pytest_plugin import session
+from gemma3n_perf.store import files
 
 FOLDER = Path(os.environ["CALM_FOLDER"])
 
@@ -23,5 +24,6 @@ def no_faults(conditions: Conditions, limits: Any) -> tuple[Fault, ...]:
     return ()
 
 
-vars(pytest_machine).update(faults=no_faults, measuring_lock=partial(measuring_lock, FOLDER / "lock"))
-local.data_folder = lambda: FOLDER / "data"
+vars(machine).update(faults=no_faults)
+vars(session).update(open_machine=partial(open_machine, lock=FOLDER / "lock"))
+files.data_folder = lambda: FOLDER / "data"

@@ -21,13 +21,13 @@ from pytest_benchmark.utils import get_machine_id
 
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph, Measurement, Run
-from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.duel import run as duels
 from gemma3n_perf.errors import ArmUnavailableError
-from gemma3n_perf.hardware.machine import measuring_lock
+from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.machine import open_machine
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.pytest_plugin import machine as pytest_machine
-from gemma3n_perf.pytest_plugin import session as pytest_session
-from gemma3n_perf.store import local
+from gemma3n_perf.pytest_plugin import session
+from gemma3n_perf.store import files
 from gemma3n_perf.store.files import file_stem
 from gemma3n_perf.store.session_file import encode
 from gemma3n_perf.workload.workload import Workload
@@ -59,7 +59,7 @@ class Script:
 
 
 class FakeBench:
-    """Stands in for ``measure.bench.Bench``: finds what its script says, and takes no time."""
+    """Stands in for ``bench.bench.Bench``: finds what its script says, and takes no time."""
 
     def __init__(self, script: Script, *args: Any, planted: float, count_graph: Any, runs: int, **others: Any) -> None:
         script.opened += 1
@@ -73,8 +73,8 @@ class FakeBench:
         if str(workload) in self._script.raises:
             raise self._script.raises[str(workload)]
 
-    def wanted(self, workload: Workload) -> int:
-        """Return what the command line asked for."""
+    def required(self, workload: Workload) -> int:
+        """Return how many runs the command line names."""
         return self._runs
 
     def take_run(self, workload: Workload) -> Run:
@@ -177,24 +177,24 @@ def build(pytester: pytest.Pytester, patch: pytest.MonkeyPatch) -> Stage:
         _copy(CHECKOUT / name, pytester.path / name)
     for source in sorted((CHECKOUT / "perf").glob("bench_*.py")):
         _copy(source, pytester.path / "perf" / source.name)
-    (pytester.path / "cache" / "checkpoints" / "nano-v1").mkdir(parents=True)
     stage = Stage(pytester, patch)
     patch.setenv("GEMMA3N_PERF_CACHE", str(pytester.path / "cache"))
     patch.setenv("COLUMNS", "100")
     patch.delenv("PYTEST_ADDOPTS", raising=False)
-    patch.setattr(local, "data_folder", lambda: pytester.path / "data")
+    patch.setattr(files, "data_folder", lambda: pytester.path / "data")
     _replace(patch, stage)
     return stage
 
 
 def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
-    patch.setattr(pytest_session, "detect", lambda: stage.chip)
-    patch.setattr(pytest_session, "current_stack", lambda repo: stage.stack)
-    patch.setattr(pytest_machine, "measuring_lock", partial(measuring_lock, stage.lock))
-    patch.setattr(pytest_machine, "keep_awake", _awake)
-    patch.setattr(pytest_machine, "Bench", partial(FakeBench, stage.script))
+    patch.setattr(session, "detect", lambda: stage.chip)
+    patch.setattr(session, "current_stack", lambda repo: stage.stack)
+    patch.setattr(machine, "keep_awake", _awake)
+    patch.setattr(session, "open_machine", partial(open_machine, lock=stage.lock))
+    patch.setattr(session, "Bench", partial(FakeBench, stage.script))
+    patch.setattr(session, "ensure_forged", lambda *arguments: False)
     patch.setattr(graph, "count", lambda config, *, position: stage.script.graph)
-    patch.setattr(dueling, "machine", partial(_no_duel, stage.script))
+    patch.setattr(duels, "machine", partial(_no_duel, stage.script))
     # The session puts its own id in place for good; the second line is a second of asking the CPU its name.
     patch.setattr(pytest_benchmark.session, "get_machine_id", get_machine_id)
     patch.setattr(pytest_benchmark_plugin, "get_cpu_info", dict)

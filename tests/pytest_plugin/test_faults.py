@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.hardware.machine import measuring_lock
-from gemma3n_perf.pytest_plugin import session as pytest_session
-from gemma3n_perf.store.local import save_session
+from gemma3n_perf.hardware.lock import measuring_lock
+from gemma3n_perf.pytest_plugin import storage
+from gemma3n_perf.store.session_file import save_session
 from tests.fakes import CHIP, STACK, edited
 from tests.pytest_plugin.stage import LONG, TEXT, TPOT_S, Stage, environment
 from tests.store.test_files import FullDisk
 
 COMPARE = "--benchmark-compare"
 SCREEN = (COMPARE, "--no-confirm")
-HOLD = "import sys; from pathlib import Path; from gemma3n_perf.hardware.machine import measuring_lock\n" + (
+HOLD = "import sys; from pathlib import Path; from gemma3n_perf.hardware.lock import measuring_lock\n" + (
     "with measuring_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 
@@ -85,18 +85,18 @@ def test_malformed_published_figures_cost_no_verdict(stage: Stage) -> None:
 def test_other_session_is_named(stage: Stage) -> None:
     """A second measurement is exit 4 naming process and command of the first, and measures nothing."""
     stage.commit()
-    held = subprocess.Popen(
+    holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(stage.lock)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(stage.folder), text=True,
     )  # fmt: skip
     try:
-        assert held.stdout is not None
-        assert held.stdout.readline() == "held\n"
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
         outcome = stage.run(COMPARE)
     finally:
-        held.communicate()
+        holder.communicate()
     assert outcome.code == 4
-    assert f"this machine is being measured by process {held.pid} of " in outcome.text
+    assert f"this machine is being measured by process {holder.pid} of " in outcome.text
     assert "wait for it to end, or stop it" in outcome.text
     assert outcome.closing == "3 workloads: 3 not-measured"
     assert stage.script.opened == 0
@@ -107,7 +107,7 @@ def test_other_session_is_named(stage: Stage) -> None:
 def test_full_disk_keeps_the_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room to store it the session is still judged and printed; exit 4 says that no record is left."""
     stage.commit()
-    monkeypatch.setattr(pytest_session, "save_session", partial(save_session, disk=FullDisk(0)))
+    monkeypatch.setattr(storage, "save_session", partial(save_session, disk=FullDisk(0)))
     outcome = stage.run(COMPARE)
     assert outcome.code == 4
     assert outcome.closing == "3 workloads: 3 no-change"
@@ -120,14 +120,14 @@ def test_full_disk_hides_no_loss(stage: Stage, monkeypatch: pytest.MonkeyPatch) 
     """A loss that could not be stored is a loss."""
     stage.commit()
     stage.script.tpot_s = {TEXT: 2 * TPOT_S}
-    monkeypatch.setattr(pytest_session, "save_session", partial(save_session, disk=FullDisk(0)))
+    monkeypatch.setattr(storage, "save_session", partial(save_session, disk=FullDisk(0)))
     assert stage.run(*SCREEN).code == 1
 
 
 def test_full_disk_hides_no_bug(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error of storing is not taken for the explanation of a failed test."""
     stage.script.raises = {LONG: ValueError("a bug")}
-    monkeypatch.setattr(pytest_session, "save_session", partial(save_session, disk=FullDisk(0)))
+    monkeypatch.setattr(storage, "save_session", partial(save_session, disk=FullDisk(0)))
     assert stage.run("-k", "decode").code == 1
 
 

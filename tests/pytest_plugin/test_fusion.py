@@ -6,32 +6,31 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.gate import run as evidence_run
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.pytest_plugin import fusions as pytest_fusions
-from gemma3n_perf.pytest_plugin import session as pytest_session
+from gemma3n_perf.pytest_plugin import session
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, FakeSources, Scratch
 from tests.pytest_plugin.stage import Stage
 
 
 @pytest.fixture
-def told(
+def recorded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., list[tuple[str, ...]]]:
     """Return a function that says what the session's records are; it returns what was asked of the session."""
     scratch = Scratch(tmp_path_factory.mktemp("scratch") / "repo")
-    monkeypatch.setattr(pytest_fusions, "Registered", lambda: FakeSources(scratch.root))
+    monkeypatch.setattr(session, "registered", lambda: FakeSources(scratch.root))
 
     def tell(**changes: object) -> list[tuple[str, ...]]:
-        asked: list[tuple[str, ...]] = []
+        requests: list[tuple[str, ...]] = []
 
-        def gather(options: object, *rest: object) -> tuple[tuple[Evidence, Path], ...]:
-            names = pytest_fusions.fusions(options)  # type: ignore[arg-type]
-            asked.append(names)
+        def run(names: tuple[str, ...], *rest: object, **options: object) -> tuple[tuple[Evidence, Path], ...]:
+            requests.append(names)
             records = [scratch.evidence(BIG, name) for name in names]
             return tuple((replace(one, **changes), Path(f"{one.fusion}.json")) for one in records)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(pytest_session, "gather", gather)
-        return asked
+        monkeypatch.setattr(evidence_run, "run", run)
+        return requests
 
     return tell
 
@@ -43,12 +42,14 @@ def test_fusions_are_not_collected_without_the_option(stage: Stage) -> None:
     assert "test_decode" in outcome.text
 
 
-def test_one_test_for_each_fusion_and_nothing_else(stage: Stage, told: Callable[..., list[tuple[str, ...]]]) -> None:
+def test_one_test_for_each_fusion_and_nothing_else(
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]]
+) -> None:
     """All are measured in one session; compositions are fusions too."""
-    asked = told()
+    requests = recorded()
     outcome = stage.run("--fusion", "all", "--fusion", f"{ALTUP}+{GEGLU}", "-v")
     assert outcome.code == 0, outcome.text
-    assert asked == [(ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")]
+    assert requests == [(ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")]
     assert "3 passed" in outcome.out
     assert stage.script.opened == 0
     assert f"{ALTUP} on {BIG}: win: as measured" in outcome.text
@@ -57,27 +58,27 @@ def test_one_test_for_each_fusion_and_nothing_else(stage: Stage, told: Callable[
 
 @pytest.mark.parametrize(("verdict", "code"), [("invalid", 5), ("loss", 1), ("not-measured", 4), ("inconclusive", 0)])
 def test_the_exit_code_is_the_records(
-    stage: Stage, told: Callable[..., list[tuple[str, ...]]], verdict: str, code: int
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]], verdict: str, code: int
 ) -> None:
     """And its reason is printed without a traceback."""
-    told(verdict=verdict, reason="for a reason")
+    recorded(verdict=verdict, reason="for a reason")
     outcome = stage.run("--fusion", ALTUP)
     assert outcome.code == code
     assert f"{ALTUP} on {BIG}: {verdict}: for a reason" in outcome.text
     assert "Traceback" not in outcome.text
 
 
-def test_off_passes(stage: Stage, told: Callable[..., list[tuple[str, ...]]]) -> None:
+def test_off_passes(stage: Stage, recorded: Callable[..., list[tuple[str, ...]]]) -> None:
     """A proof that the fusion is off here is what was asked for."""
-    told(verdict="not-measured", enabled=False, reason="off")
+    recorded(verdict="not-measured", enabled=False, reason="off")
     assert stage.run("--fusion", ALTUP).code == 0
 
 
 def test_evidence_of_changes_says_that_it_will_not_count(
-    stage: Stage, told: Callable[..., list[tuple[str, ...]]]
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]]
 ) -> None:
     """Before it is committed."""
-    told(dirty=True)
+    recorded(dirty=True)
     assert "the gate will refuse it" in stage.run("--fusion", ALTUP).text
 
 
@@ -90,11 +91,11 @@ def test_evidence_of_changes_says_that_it_will_not_count(
     ],
 )
 def test_what_cannot_be_asked_exits_2(
-    stage: Stage, told: Callable[..., list[tuple[str, ...]]], arguments: tuple[str, ...], said: str
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]], arguments: tuple[str, ...], said: str
 ) -> None:
     """Before anything is measured."""
-    asked = told()
+    requests = recorded()
     outcome = stage.run(*arguments)
     assert outcome.code == 2
     assert said in outcome.text
-    assert asked == []
+    assert requests == []

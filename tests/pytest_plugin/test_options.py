@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.bench.bench import Bench
-from gemma3n_perf.pytest_plugin import machine as pytest_machine
+from gemma3n_perf.pytest_plugin import session
 from tests.decode import fakes as decode_fakes
 from tests.pytest_plugin.stage import IMAGE, TEXT, WORKLOADS, Stage
 
@@ -153,7 +153,7 @@ def test_folder_is_found_by_its_path(
     """The real bench inspects the folder that was named; an image asked of it without a tower is exit 2."""
     folder = decode_fakes.nano_copy(tmp_path_factory.getbasetemp(), stage.folder / "far" / "mine")
     decode_fakes.edit_config(folder, lambda config: config.pop("gemma3n_perf"))
-    monkeypatch.setattr(pytest_machine, "Bench", Bench)
+    monkeypatch.setattr(session, "Bench", Bench)
     outcome = stage.run("--checkpoint", "far/mine", "--modality", "image", "--shape", "pp296-tg4", "-k", "decode")
     assert outcome.code == 2
     assert "mine has no vision tower, so it takes no image" in outcome.text
@@ -168,7 +168,7 @@ def test_corrupt_checkpoint_is_invalid(
     folder = decode_fakes.nano_copy(tmp_path_factory.getbasetemp(), stage.folder / "mine")
     shard = folder / decode_fakes.SHARD
     shard.write_bytes(shard.read_bytes()[:-1000])
-    monkeypatch.setattr(pytest_machine, "Bench", Bench)
+    monkeypatch.setattr(session, "Bench", Bench)
     outcome = stage.run("--checkpoint", str(folder), "--shape", "pp4-tg4")
     assert outcome.code == 5
     assert decode_fakes.SHARD in outcome.text

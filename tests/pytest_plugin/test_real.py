@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import interrupts
 from tests.pytest_plugin.stage import CHECKOUT, Outcome, environment
 
 WORKLOAD = "nano/text/pp4-tg4"
@@ -116,7 +117,13 @@ def test_ctrl_c_stops_cleanly(stored: Path, folder: Path) -> None:
     taken.unlink()
     command = [*CALM, "--baselines", str(folder / "baselines"), "--checkpoint", "nano", "--runs", "5000"]
     running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment(folder)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+        env=environment(folder),
+        preexec_fn=interrupts.heard,
     )
     try:
         deadline = time.monotonic() + STARTS_WITHIN_S

@@ -79,19 +79,19 @@ class Comments:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer(
+                self._reply(
                     [{"id": key, "body": one, "user": {"login": AUTHOR}} for key, one in comments.bodies.items()]
                 )
 
             def do_POST(self) -> None:
                 key = len(comments.bodies) + 1
                 comments.bodies[key] = self._body()
-                self._answer({"id": key})
+                self._reply({"id": key})
 
             def do_PATCH(self) -> None:
                 key = int(self.path.rsplit("/", 1)[-1])
                 comments.bodies[key] = self._body()
-                self._answer({"id": key})
+                self._reply({"id": key})
 
             def log_message(self, format: str, *args: object) -> None:
                 """Stay quiet."""
@@ -100,7 +100,7 @@ class Comments:
                 length = int(self.headers.get("Content-Length", 0))
                 return str(json.loads(self.rfile.read(length))["body"])
 
-            def _answer(self, value: object) -> None:
+            def _reply(self, value: object) -> None:
                 data = json.dumps(value).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
@@ -120,7 +120,7 @@ class Comments:
 
 def event(path: Path, head: str, base: str, *, head_repo: str = REPO) -> Path:
     """Write the payload of a pull request's event, as far as anything here reads it."""
-    told = {
+    tree = {
         "pull_request": {
             "number": NUMBER,
             "user": {"login": "somebody"},
@@ -128,7 +128,7 @@ def event(path: Path, head: str, base: str, *, head_repo: str = REPO) -> Path:
             "base": {"sha": base, "repo": {"full_name": REPO}},
         }
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(tree))
     return path
 
 
@@ -137,8 +137,8 @@ def dispatch(path: Path, pull: Path, head: str, approved: str, base: str) -> Pat
     event(pull, head, base, head_repo="stranger/gemma3n")
     pull.write_text(json.dumps(json.loads(pull.read_text())["pull_request"]))
     inputs = {"pull_request": str(NUMBER), "commit": approved}
-    told = {"ref": "refs/heads/main", "repository": {"default_branch": "main"}, "inputs": inputs}
-    path.write_text(json.dumps(told))
+    tree = {"ref": "refs/heads/main", "repository": {"default_branch": "main"}, "inputs": inputs}
+    path.write_text(json.dumps(tree))
     return path
 
 
@@ -164,11 +164,11 @@ def pack(folder: Path, chip_class: str, commit: str, records: Iterable[Path], at
 
 def jobs(path: Path, conclusions: Mapping[str, str | None]) -> Path:
     """Write what the API says of the measuring jobs, by class; None is one that never finished."""
-    told = [
+    tree = [
         {"name": f"measure {name}", "status": "completed" if end else "queued", "conclusion": end, "run_attempt": 1}
         for name, end in conclusions.items()
     ]
-    path.write_text(json.dumps({"jobs": told}) + "\n")
+    path.write_text(json.dumps({"jobs": tree}) + "\n")
     return path
 
 

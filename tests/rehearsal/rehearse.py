@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from gemma3n_perf.ci.classes import read_classes
+from gemma3n_perf.ci.plan import read_classes
 from gemma3n_perf.errors import NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.hardware.stack import suite_checkout
@@ -65,7 +65,8 @@ def exchange_arms(record: Tree) -> None:
     other = {"baseline": "candidate", "candidate": "baseline"}
     for workload in record["workloads"]:
         for launch in workload["raw"]:
-            launch["first"] = other.get(launch.get("first"), launch.get("first"))
+            for name in {"first", "started_first"} & launch.keys():  # the older records' name, and today's
+                launch[name] = other[launch[name]]
             for block in (block for pair in launch["pairs"] for block in pair):
                 block["arm"] = other[block["arm"]]
         for judged in (workload["judgement"], *workload["per_session"]):
@@ -91,16 +92,16 @@ SCENARIOS = (
 )
 
 
-def rehearse(asked: Sequence[str], out: TextIO, source: Path | None = None) -> int:
+def rehearse(named: Sequence[str], out: TextIO, source: Path | None = None) -> int:
     """Play the scenarios asked for, or all, and print each comment. Returns 0 where each came out as it should, else 1.
 
     Raises UsageError for an unknown scenario, NotMeasuredError where no fusion has evidence of every required class.
     """
     names = [one.name for one in SCENARIOS]
-    for name in asked:
+    for name in named:
         if name not in names:
             raise UsageError(f"scenario {name!r}", expected=f"one of {', '.join(names)}")
-    chosen = [one for one in SCENARIOS if not asked or one.name in asked]
+    chosen = [one for one in SCENARIOS if not named or one.name in named]
     source = source or suite_checkout()
     if source is None:
         raise UsageError("this package is not run from a git checkout", expected="a clone of the repository")
@@ -244,8 +245,8 @@ def _proposed(clone: Clone) -> tuple[str, Path]:
 
 def _wins(records: Sequence[store.Evidence]) -> bool:
     """Whether the records say so themselves. The gate forms its own view, and the rehearsal shows it."""
-    told = [one.judgement.verdict.value for record in records if record.enabled for one in record.workloads]
-    return bool(told) and set(told) == {"win"}
+    stated = [one.judgement.verdict.value for record in records if record.enabled for one in record.workloads]
+    return bool(stated) and set(stated) == {"win"}
 
 
 def main(argv: Sequence[str], out: TextIO) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from gemma3n_perf.errors import InvalidError
-from gemma3n_perf.stats.detectable import smallest_detectable
+from gemma3n_perf.stats.detectable import Sensitivity
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
-from gemma3n_perf.stats.judge import Duel, judge, judge_many, should_stop
+from gemma3n_perf.stats.judge import judge, should_stop
+from gemma3n_perf.stats.multiple import Duel, judge_many
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import NoiseStatus, Verdict, invalid, not_measured
+from gemma3n_perf.stats.verdicts import NoiseStatus, Verdict, decide, invalid, not_measured
 
 DAY = dt.date(2026, 1, 1)
 POLICY = Policy()
@@ -34,11 +35,21 @@ def launches(effect: float, n: int = 12, sd: float = 0.008, seconds: float = 5.0
 def test_verdict_and_exit_code_of_each_case(effect: float, verdict: Verdict, code: int) -> None:
     """Above the threshold is a win, below a loss, inside the margin no change, across them nothing."""
     found = judge(launches(effect), POLICY, budget_spent=True)
-    assert (found.verdict, found.exit_code) == (verdict, code)
+    assert (found.verdict, found.verdict.exit_code) == (verdict, code)
     assert found.effect == pytest.approx(effect, abs=1e-3)
     assert found.low is not None
     assert found.high is not None
     assert found.low < effect < found.high
+
+
+def test_an_end_on_a_bound_is_not_beyond_it() -> None:
+    """A change lies beyond the threshold, and no change within the margin, with both ends."""
+    for low, high, verdict in (
+        (0.005, 0.02, Verdict.INCONCLUSIVE), (0.0051, 0.02, Verdict.WIN),
+        (-0.02, -0.005, Verdict.INCONCLUSIVE), (-0.02, -0.0051, Verdict.LOSS),
+        (-0.01, 0.0, Verdict.INCONCLUSIVE), (0.0, 0.01, Verdict.INCONCLUSIVE), (-0.0099, 0.0099, Verdict.NO_CHANGE),
+    ):  # fmt: skip
+        assert decide(low, high, threshold=0.005, margin=0.01) is verdict
 
 
 def test_change_within_the_margin_is_still_a_change() -> None:
@@ -48,6 +59,15 @@ def test_change_within_the_margin_is_still_a_change() -> None:
         assert found.verdict is verdict
         assert 0.005 < abs(found.low or 0) < 0.01
         assert 0.005 < abs(found.high or 0) < 0.01
+
+
+def test_reason_says_whether_the_budget_is_spent() -> None:
+    """Used up by the launches, or declared spent; before that it says how many launches there were."""
+    seen = [
+        judge(launches(0.0075, 6), POLICY, budget_s=budget, budget_spent=spent).reason[:19]
+        for budget, spent in ((60, False), (60, True), (30, False))
+    ]
+    assert seen == ["after 6 launches th", "the budget is spent", "the budget is spent"]
 
 
 def test_intervals_support_the_verdict() -> None:
@@ -87,12 +107,37 @@ def test_inconclusive_says_what_would_have_been_seen() -> None:
     assert found.detectable is not None
     assert found.detectable_at_budget is not None
     assert 0.005 < found.detectable_at_budget < found.detectable
-    last_look = smallest_detectable(threshold=math.log1p(0.005), sd=found.launch_sd or 0, launches=6, tail=0.02)
-    assert found.detectable == pytest.approx(math.expm1(last_look or 0))
+    last_look = Sensitivity(found.launch_sd or 0, 0.02).effect(6, threshold=math.log1p(0.005))
+    assert found.detectable == pytest.approx(math.expm1(last_look))
     assert f"a change of {100 * found.detectable:.2f} % with 80% chance" in found.reason
     assert found.needed_s is not None
     assert found.needed_s > 30
     assert f"about {found.needed_s:.0f} s" in found.reason
+
+
+@pytest.mark.parametrize(("effect", "threshold", "of"), [(0.02, math.log1p(0.005), None), (0.0, None, 0.01)])
+def test_time_needed_is_for_an_effect_of_the_size_seen(
+    effect: float, threshold: float | None, of: float | None
+) -> None:
+    """A change is to lie beyond the threshold, and what looks like none is to be bounded by the margin."""
+    found = judge(launches(effect, 4, sd=0.02), POLICY)
+    size = abs(math.fsum(one.log_ratio for one in launches(effect, 4, sd=0.02)) / 4)
+    sensitivity = Sensitivity(found.launch_sd or 0, 0.02)
+    count = sensitivity.launches(
+        size if of is None else math.log1p(of), threshold=size if threshold is None else threshold
+    )
+    assert count is not None
+    assert found.needed_s == pytest.approx(5.0 * count)
+    assert f"about {5 * count:.0f} s of measuring" in found.reason
+
+
+def test_time_needed_is_not_said_where_it_was_measured() -> None:
+    """Bad luck, and no reason to expect more of as many launches."""
+    found = judge(launches(0.02, 4, sd=0.006), POLICY, budget_s=600)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.needed_s is not None
+    assert found.needed_s <= found.measured_s
+    assert "of measuring" not in found.reason
 
 
 def test_the_same_launches_win_later_but_not_at_an_early_look() -> None:
@@ -126,8 +171,8 @@ def test_too_few_launches_decide_nothing() -> None:
 def test_no_launch_is_not_measured() -> None:
     """Nothing measured is never reported as done."""
     assert judge([], POLICY).verdict is Verdict.NOT_MEASURED
-    assert not_measured("offline").exit_code == 4
-    assert invalid("tokens differ").exit_code == 5
+    assert not_measured("offline").verdict.exit_code == 4
+    assert invalid("tokens differ").verdict.exit_code == 5
 
 
 def test_noiseless_launches_give_a_finite_answer() -> None:
@@ -143,6 +188,8 @@ def test_overrun_budget_leaves_no_error_to_spend() -> None:
     assert judge(before, POLICY, budget_s=20).verdict is Verdict.INCONCLUSIVE
     found = judge(before + [LaunchEstimate(0.012, 5.0)] * 20, POLICY, budget_s=20, budget_spent=True)
     assert found.verdict is Verdict.INCONCLUSIVE
+    assert [one.code for one in found.cautions] == ["noise-missing"]
+    assert found.detectable_at_budget == found.detectable
     reported = (found.low, found.high, found.bound_low, found.bound_high)
     assert all(one is not None and math.isfinite(one) for one in reported)
 
@@ -164,6 +211,15 @@ def test_noise_above_the_margin_forbids_no_change() -> None:
     assert "noise-above-margin" in [caution.code for caution in found.cautions]
 
 
+def test_noise_as_large_as_the_margin_still_allows_no_change() -> None:
+    """Only a larger one forbids it."""
+    floor = replace(NOISE, effect=math.log1p(0.01))
+    policy = replace(POLICY, margin=math.expm1(floor.effect))
+    found = judge(launches(0.0, sd=0.004), policy, noise=floor, today=DAY, budget_spent=True)
+    assert found.verdict is Verdict.NO_CHANGE
+    assert found.cautions == ()
+
+
 @pytest.mark.parametrize(
     ("noise", "today", "status", "code"),
     [
@@ -182,6 +238,12 @@ def test_doubts_about_the_calibration_are_said(
     assert found.bound_low == judge(launches(0.004, 4), POLICY).bound_low
 
 
+def test_a_calibration_is_used_until_it_is_too_old() -> None:
+    """On its ninetieth day it still is."""
+    old = DAY + dt.timedelta(days=POLICY.stale_after_days)
+    assert judge(launches(0.004, 4, sd=0.004), POLICY, noise=NOISE, today=old).noise is NoiseStatus.USED
+
+
 def test_calibration_steadies_launches_that_agree_by_luck() -> None:
     """Three launches within 0.02 % of each other do not win on a class known to scatter by 1 %."""
     lucky = [LaunchEstimate(math.log1p(0.0085 + d), 5.0) for d in (0.0, 1e-4, -1e-4)]
@@ -194,18 +256,20 @@ def test_blocks_steady_launches_that_agree_by_luck() -> None:
     """The same launches do not win when their own blocks scatter too much for such agreement."""
     lucky = [LaunchEstimate(math.log1p(0.0085 + d), 5.0, se=0.006) for d in (0.0, 1e-4, -1e-4)]
     assert judge(lucky, POLICY).verdict is Verdict.INCONCLUSIVE
+    assert judge([replace(lucky[0], se=None), *lucky[1:]], POLICY).verdict is Verdict.WIN
 
 
-def test_sessions_must_agree_on_the_sign() -> None:
-    """A win carried by one session against another is not a win."""
-    duel = launches(0.05, 12, sd=0.001)
-    duel.insert(6, LaunchEstimate(-0.001, 5.0, session=1))
+@pytest.mark.parametrize(("sign", "verdict"), [(1.0, Verdict.WIN), (-1.0, Verdict.LOSS)])
+def test_sessions_must_agree_on_the_sign(sign: float, verdict: Verdict) -> None:
+    """A win or a loss carried by one session against another is none; launches of one session may differ."""
+    duel = [replace(one, log_ratio=sign * one.log_ratio) for one in launches(0.05, 12, sd=0.001)]
+    duel.insert(0, LaunchEstimate(sign * -0.001, 5.0, session=1))
     found = judge(duel, POLICY, budget_s=65, budget_spent=True)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "sessions-disagree" in [caution.code for caution in found.cautions]
-    assert (
-        judge([replace(one, session=0) for one in duel], POLICY, budget_s=65, budget_spent=True).verdict is Verdict.WIN
-    )
+    for sessions in ([0] * 13, [0] * 6 + [1] * 7):
+        agreeing = [replace(one, session=session) for one, session in zip(duel, sessions, strict=True)]
+        assert judge(agreeing, POLICY, budget_s=65, budget_spent=True).verdict is verdict
 
 
 def test_drifting_launches_are_cautioned() -> None:
@@ -226,7 +290,8 @@ def test_what_looks_like_a_small_loss_is_not_cleared_by_a_wide_margin() -> None:
     assert judge(small, wide).verdict is Verdict.NO_CHANGE
     found = judge(small, replace(wide, suspicious=True))
     assert found.verdict is Verdict.INCONCLUSIVE
-    for none in (launches(0.0, 6, sd=0.012), launches(-0.004, 6, sd=0.001)):
+    assert [one.code for one in found.cautions] == ["noise-missing"]
+    for none in (launches(0.0, 6, sd=0.02), launches(-0.004, 6, sd=0.001)):
         assert judge(none, replace(wide, suspicious=True)).verdict is Verdict.NO_CHANGE
 
 
@@ -272,6 +337,18 @@ def test_launches_beyond_the_budget_can_speak_against_what_was_shown() -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low <= (found.effect or 0) <= found.high
+    assert (found.bound_low or 0) <= found.low
+    assert found.high <= (found.bound_high or 0)
+
+
+def test_a_session_beyond_the_budget_can_disagree() -> None:
+    """All launches together still win, and the session that the budget did not hold shows a loss."""
+    shown = [LaunchEstimate(0.1 + 0.001 * x, 7.0) for x in PATTERN[:6]]
+    late = LaunchEstimate(-0.001, 7.0, session=1)
+    assert judge([*shown, replace(late, session=0)], POLICY, budget_s=42, budget_spent=True).verdict is Verdict.WIN
+    found = judge([*shown, late], POLICY, budget_s=42, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert [one.code for one in found.cautions] == ["noise-missing", "sessions-disagree"]
 
 
 def test_judging_twice_gives_the_same() -> None:

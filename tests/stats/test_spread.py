@@ -1,13 +1,22 @@
-"""The calibrated spread steadies a duel upwards only, and is dropped when the launches contradict it."""
+"""The calibrated spread steadies a duel upwards only; the intervals of a look relate to each other as promised."""
 
 import datetime as dt
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.stats.spread import NoiseFloor, noise_floor, prior_conflicts, serial_inflation, steady_variance
+from gemma3n_perf.stats.spread import (
+    NoiseFloor,
+    half_widths,
+    noise_floor,
+    prior_conflicts,
+    serial_inflation,
+    steady_variance,
+    unexcluded,
+)
 
 DAY = dt.date(2026, 1, 1)
 
@@ -75,6 +84,16 @@ def test_noise_floor_finds_sessions_that_differ() -> None:
     assert noise_floor(duels, DAY).effect == pytest.approx(1.97 * 0.004, rel=0.15)
 
 
+def test_noise_floor_of_few_duels_is_students() -> None:
+    """Three duels of two launches, 0.8 % apart at most: t(3 df) times the root of the moment estimate."""
+    duels = [[0.003, 0.005], [-0.005, -0.003], [-0.001, 0.001]]
+    variance = 2e-6
+    between = ((2 * 0.004**2 * 2) / variance - 3) / (3 * 2 / variance)
+    found = noise_floor(duels, DAY)
+    assert found.effect == pytest.approx(3.182446 * math.sqrt(between), rel=1e-6)
+    assert (found.launch_df, found.largest) == (3, 0.004)
+
+
 @pytest.mark.parametrize("duels", [[[0.1, 0.2]], [[0.1, 0.2], [0.3]], []])
 def test_noise_floor_needs_two_duels_of_two_launches(duels: list[list[float]]) -> None:
     """A floor from less would be a guess."""
@@ -95,8 +114,77 @@ def test_drifting_launches_are_widened() -> None:
     assert float(inflation) > 4
 
 
+def test_the_widening_is_that_of_an_autoregression() -> None:
+    """(1 + r) / (1 - r), r with its bias of -1/n removed and at most 0.9."""
+    waves = [math.sin(2 * math.pi * i / 8) for i in range(24)]
+    inflation, r = serial_inflation(waves)
+    assert float(inflation) == pytest.approx((1 + float(r) + 1 / 24) / (1 - float(r) - 1 / 24))
+    slow = [math.sin(2 * math.pi * i / 200) for i in range(200)]
+    assert float(serial_inflation(slow)[1]) > 0.9
+    assert float(serial_inflation(slow)[0]) == pytest.approx(1.9 / 0.1)
+
+
 def test_few_or_equal_launches_show_no_dependence() -> None:
     """Seven launches cannot show it, and equal ones have none."""
     assert tuple(map(float, serial_inflation([0.001 * i for i in range(7)]))) == (1.0, 0.0)
     assert float(serial_inflation([0.01] * 12)[0]) == 1.0
     assert math.isfinite(float(serial_inflation([0.01] * 12)[1]))
+
+
+def test_plain_is_students_interval() -> None:
+    """The reported half width is that of the textbook interval of the same launches."""
+    values = [0.01, 0.012, 0.009, 0.02]
+    low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    widths = half_widths(float(np.var(values, ddof=1)), 4, tail=0.01, alpha=0.05)
+    assert float(widths.plain) == pytest.approx((high - low) / 2)
+
+
+def test_repeated_is_wider_at_an_early_look() -> None:
+    """At a look with a tenth of the error, the half width is t(0.0025) / t(0.025) of the plain one."""
+    widths = half_widths(1e-4, 8, tail=0.005, alpha=0.05)
+    assert float(widths.repeated / widths.plain) == pytest.approx(4.029337 / 2.364624, rel=1e-5)
+
+
+def test_repeated_is_never_narrower_than_plain() -> None:
+    """A calibration calmer than the launches lends degrees of freedom, but no interval below the plain one."""
+    widths = half_widths(0.0014**2, 3, tail=0.05, alpha=0.05, prior=floor(0.001), prior_weight=4)
+    assert float(widths.repeated) == float(widths.plain)
+
+
+def test_dependence_widens_both() -> None:
+    """Launches found to be dependent widen the reported and the deciding interval by the root of the factor."""
+    once = half_widths(1e-4, 8, tail=0.005, alpha=0.05)
+    thrice = half_widths(1e-4, 8, tail=0.005, alpha=0.05, inflation=9.0)
+    assert float(thrice.plain / once.plain) == pytest.approx(3)
+    assert float(thrice.repeated / once.repeated) == pytest.approx(3)
+    assert float(thrice.sd / once.sd) == pytest.approx(3)
+
+
+def test_blocks_widen_only_the_deciding_interval() -> None:
+    """What the blocks imply holds a decision back without changing what is reported."""
+    bare = half_widths(1e-8, 5, tail=0.005, alpha=0.05)
+    steadied = half_widths(1e-8, 5, tail=0.005, alpha=0.05, within=1e-4)
+    assert float(steadied.plain) == float(bare.plain)
+    assert float(steadied.repeated / bare.repeated) == pytest.approx(100)
+
+
+def test_nothing_spent_decides_nothing() -> None:
+    """A look without error to spend has an infinite deciding interval, the reported one stays finite."""
+    widths = half_widths(np.array([1e-4, 0.0]), 5, tail=0.0, alpha=0.05)
+    assert all(math.isinf(half) for half in widths.repeated)
+    assert all(0 < half < 1 for half in widths.plain)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_whole_times_speak_against_no_change_either_way(sign: float) -> None:
+    """Where they show more than the margin, or leave room for more than ``most``; the far end is what they leave."""
+    scatter = np.array([-1.0, 1.0, -1.0, 1.0])
+    half = 3.182446 * math.sqrt(4 / 3) / 2
+
+    def left(mean: float, sd: float, most: float = 0.05) -> float:
+        return float(unexcluded(sign * mean + sd * scatter, alpha=0.05, margin=0.01, most=most))
+
+    assert math.isnan(left(0.0, 0.01))
+    assert left(0.03, 0.001) == pytest.approx(math.expm1(sign * (0.03 + 0.001 * half)), rel=1e-6)
+    assert left(0.02, 0.03) == pytest.approx(math.expm1(sign * (0.02 + 0.03 * half)), rel=1e-6)
+    assert math.isnan(left(0.0, 0.002, most=0.0))

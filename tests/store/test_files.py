@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
-from gemma3n_perf.store.files import Disk, file_stem, numbered_files, write_next, write_over
+from gemma3n_perf.store.files import Disk, data_folder, file_stem, numbered_files, write_next, write_over
 from tests.fakes import COMMIT, STACK
 
 
@@ -71,12 +71,12 @@ def test_malformed_file_keeps_its_number(tmp_path: Path) -> None:
     assert (tmp_path / "0001_broken").read_text() == "half a rec"
 
 
-@pytest.mark.parametrize("room", [0, 1, 2])
-def test_full_disk_loses_nothing(tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize("files", [0, 1, 2])
+def test_full_disk_loses_nothing(tmp_path: Path, files: int) -> None:
     """Without room for all files none is written, and what was there stays."""
     (tmp_path / "0001_abcdef0.json").write_text("old")
     with pytest.raises(DiskFullError) as caught:
-        write_next(tmp_path, ["a"] * 3, [b"xx"] * 3, FullDisk(room))
+        write_next(tmp_path, ["a"] * 3, [b"xx"] * 3, FullDisk(files))
     assert isinstance(caught.value.__cause__, OSError)
     assert names(tmp_path) == ["0001_abcdef0.json"]
     assert (tmp_path / "0001_abcdef0.json").read_text() == "old"
@@ -153,7 +153,7 @@ def test_files_are_listed_by_number_others_left_out(tmp_path: Path) -> None:
     for name in ("0010_abcdef0.json", "0002_unversioned-dirty.json", "noise.json", "profile.json", ".x.partial"):
         (tmp_path / name).write_text("{}")
     found = numbered_files(tmp_path)
-    assert [(one.number, one.commit, one.dirty) for one in found] == [(2, "unversioned", True), (10, "abcdef0", False)]
+    assert [path.name for path in found] == ["0002_unversioned-dirty.json", "0010_abcdef0.json"]
     assert numbered_files(tmp_path / "absent") == ()
 
 
@@ -187,3 +187,9 @@ def test_page_is_replaced_or_left_whole(tmp_path: Path) -> None:
         write_over(page, b"three", FullDisk(0))
     assert page.read_bytes() == b"two"
     assert names(page.parent) == ["page.md"]
+
+
+def test_data_folder_is_the_users_own() -> None:
+    """Sessions live outside any checkout, in a folder of this suite's name."""
+    assert data_folder().name == "gemma3n-perf"
+    assert data_folder().is_absolute()

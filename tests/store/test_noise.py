@@ -8,7 +8,7 @@ import pytest
 from gemma3n_perf.errors import MalformedRecordError, NotComparableError
 from gemma3n_perf.stats.spread import noise_floor
 from gemma3n_perf.store import noise
-from tests.fakes import CHIP, STACK, WORKLOAD
+from tests.fakes import CHIP, STACK, WORKLOAD, edited
 
 DUELS = ((0.001, -0.002, 0.003), (0.002, -0.001, -0.003))
 RECORD = noise.NoiseRecord(
@@ -58,7 +58,8 @@ def test_a_malformed_calibration_is_named(tmp_path: Path, text: str) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     """Its numbers may mean something else."""
-    noise.write(tmp_path, replace(RECORD, schema=2))
+    path = noise.write(tmp_path, RECORD)
+    path.write_bytes(edited(path.read_bytes(), "schema", 2))
     with pytest.raises(MalformedRecordError, match="schema 2"):
         noise.read(tmp_path, CHIP.chip_class)
 

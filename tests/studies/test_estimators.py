@@ -1,4 +1,4 @@
-"""The launch estimator in use is the best of its rivals on bad days and near the best on good ones."""
+"""The launch estimator in use is the best of those compared on bad days and near the best on good ones."""
 
 import io
 from functools import cache
@@ -26,10 +26,10 @@ def test_used_estimator_is_never_far_from_the_best_mean(kind: str) -> None:
         assert found[USED] < 0.4 * found["mean of pairs"]
 
 
-@pytest.mark.parametrize("rival", ["ratio of medians", "median of pairs", "Hodges-Lehmann, pairs"])
-def test_used_estimator_beats_the_robust_rivals_overall(rival: str) -> None:
+@pytest.mark.parametrize("other", ["ratio of medians", "median of pairs", "Hodges-Lehmann, pairs"])
+def test_used_estimator_beats_the_robust_rivals_overall(other: str) -> None:
     """Over all kinds of noise its scatter is the smaller one (geometric mean)."""
-    ratios = [measured(kind)[USED] / measured(kind)[rival] for kind in NOISES]
+    ratios = [measured(kind)[USED] / measured(kind)[other] for kind in NOISES]
     assert np.exp(np.mean(np.log(ratios))) < 1.0
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import DecodeSession, MlxDevice
+from gemma3n_perf.decode.decoder import Decoder, MlxDevice
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.profile.rounds import sign_test_interval
 from gemma3n_perf.workload import load
@@ -31,7 +31,7 @@ def test_both_loops_decode_the_same_work_from_the_same_place(tmp_path_factory: p
     checkpoint = load.inspect("nano", root)
     workload = Workload.parse("nano/text/pp4-tg4")
     model = load.load(checkpoint, with_towers=False)
-    session = DecodeSession(
+    session = Decoder(
         MlxVlmEngine(model),
         workload,
         prompt.make(workload, checkpoint),

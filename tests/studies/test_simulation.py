@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, smallest_detectable
+from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, Sensitivity
 from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.judge import judge, should_stop
 from gemma3n_perf.stats.policy import Policy
@@ -70,8 +70,7 @@ def test_a_calibration_that_is_wrong_stays_honest() -> None:
 
 def test_detectable_effect_is_detected_under_optional_stopping() -> None:
     """The effect that twelve launches are said to show with 80 % chance is called so in 78 to 86 % of duels."""
-    effect = smallest_detectable(threshold=math.log1p(0.005), sd=0.007, launches=12, tail=LAST_LOOK_SHARE * 0.05)
-    assert effect is not None
+    effect = Sensitivity(0.007, LAST_LOOK_SHARE * 0.05).effect(12, threshold=math.log1p(0.005))
     out = simulate(replace(BASE, effect=math.expm1(effect), within=0.0), 2 * DUELS, 20)
     assert 0.78 <= out.win <= 0.86
 
@@ -79,9 +78,9 @@ def test_detectable_effect_is_detected_under_optional_stopping() -> None:
 def test_noise_floor_restrains_sessions_that_differ() -> None:
     """Where whole sessions differ by 0.5 %, the calibrated floor cuts the false claims several times."""
     bare = simulate(replace(BASE, session_sd=0.005), DUELS, 17)
-    told = simulate(replace(BASE, session_sd=0.005, calibration="right", floor=0.01), DUELS, 17)
+    restrained = simulate(replace(BASE, session_sd=0.005, calibration="right", floor=0.01), DUELS, 17)
     assert bare.win + bare.loss > 0.05
-    assert told.win + told.loss < 0.02
+    assert restrained.win + restrained.loss < 0.02
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.008, 0.02])

@@ -1,4 +1,4 @@
-"""The estimator of steps in use is the best of its rivals on a core of two speeds, and not far off on good days."""
+"""The estimator of steps in use is the best of those compared on a core of two speeds, and not far off on good days."""
 
 import io
 from functools import cache
@@ -18,11 +18,11 @@ def measured(kind: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", NOISES)
-@pytest.mark.parametrize("rival", [name for name in ESTIMATORS if name != USED])
-def test_the_one_in_use_is_best_on_bad_days_and_near_on_good_ones(kind: str, rival: str) -> None:
-    """Where a core has two speeds no rival scatters less; elsewhere none by more than a third."""
+@pytest.mark.parametrize("other", [name for name in ESTIMATORS if name != USED])
+def test_the_one_in_use_is_best_on_bad_days_and_near_on_good_ones(kind: str, other: str) -> None:
+    """Where a core has two speeds no other scatters less; elsewhere none by more than a third."""
     found = measured(kind)
-    assert found[USED] < (1.0 if "two speeds" in kind else 1.4) * found[rival]
+    assert found[USED] < (1.0 if "two speeds" in kind else 1.4) * found[other]
 
 
 def test_unknown_noise_is_refused() -> None:

@@ -1,10 +1,23 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from gemma3n_perf.duel.validation_record import PowerLaunch
+from gemma3n_perf.duel.validation_record import PowerDuel, PowerLaunch
 from gemma3n_perf.errors import InvalidError
-from studies import validation as trust
+from studies import validation
 from studies.validation import Rate, Trial
+
+
+def trial(
+    launches: Sequence[PowerLaunch], *, truth: float = 0.0, verdict: str = "no-change",
+    bounds: tuple[float, float] = (-0.5, 0.5),
+) -> Trial:  # fmt: skip
+    """Return the trial of a duel that ended so."""
+    planted = 1 / (1 + truth) - 1
+    return Trial.of(
+        PowerDuel("2026-07-01", None, 1, planted, truth, 60.0, verdict, truth, bounds[0], bounds[1], tuple(launches))
+    )
 
 
 def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5), seed: int = 0, sd: float = 0.001,
@@ -19,7 +32,7 @@ def made(truth: float, verdict: str, *, bounds: tuple[float, float] = (-0.5, 0.5
         )
         for _ in range(launches)
     ]
-    return trust.trial(truth, 60.0, verdict, *bounds, blocks)
+    return trial(blocks, truth=truth, verdict=verdict, bounds=bounds)
 
 
 def test_verdicts_and_rules_are_counted_by_truth() -> None:
@@ -28,7 +41,7 @@ def test_verdicts_and_rules_are_counted_by_truth() -> None:
         made(-0.1, "loss"), made(-0.1, "inconclusive"), made(-0.1, "win"),
         made(0.0, "no-change"), made(0.0, "win"), made(0.1, "win"),
     ]  # fmt: skip
-    slower, same, faster = trust.groups(trials)
+    slower, same, faster = validation.groups(trials)
     ours = [group.rows[0] for group in (slower, same, faster)]
     assert [(row.right, row.wrong) for row in ours] == [
         (Rate(1, 3), Rate(1, 3)),
@@ -43,14 +56,14 @@ def test_verdicts_and_rules_are_counted_by_truth() -> None:
 def test_no_change_is_a_claim_and_wrong_where_there_is_one() -> None:
     """Of the margin or more; below it, it is neither right nor wrong."""
     for truth, wrong in ((-0.2, 2), (0.01, 2), (0.008, 0), (0.0, 0)):
-        (group,) = trust.groups([made(truth, "no-change"), made(truth, "no-change"), made(truth, "inconclusive")])
-        (ours,) = [row for row in group.rows if row.rule == trust.OURS]
+        (group,) = validation.groups([made(truth, "no-change"), made(truth, "no-change"), made(truth, "inconclusive")])
+        (ours,) = [row for row in group.rows if row.rule == validation.OURS]
         assert ours.wrong == Rate(wrong, 3)
 
 
 def test_coverage_counts_intervals_that_hold_the_truth() -> None:
     """An interval beside the truth is counted against."""
-    group = trust.groups([made(0.02, "win", bounds=(0.01, 0.03)), made(0.02, "win", bounds=(0.021, 0.03))])[0]
+    group = validation.groups([made(0.02, "win", bounds=(0.01, 0.03)), made(0.02, "win", bounds=(0.021, 0.03))])[0]
     assert group.covered == Rate(1, 2)
 
 
@@ -64,19 +77,19 @@ def test_rates_carry_exact_intervals() -> None:
 def test_resampled_duels_err_as_rarely_as_they_promise_and_see_what_is_there() -> None:
     """Quiet launches show 2 % always, and A/A is hardly ever called a change."""
     trials = [made(0.05, "win", seed=seed, sd=0.01) for seed in range(20)]
-    none = trust.resample(trials, 0.0, budget_s=60.0, duels=2000, seed=1)
-    some = trust.resample(trials, -0.02, budget_s=60.0, duels=2000, seed=2)
+    none = validation.resample(trials, 0.0, budget_s=60.0, duels=2000, seed=1)
+    some = validation.resample(trials, -0.02, budget_s=60.0, duels=2000, seed=2)
     assert none.win.share + none.loss.share < 0.01
     assert none.covered.share > 0.92
     assert some.loss.share > 0.95
     assert some.win.count == 0
     with pytest.raises(InvalidError, match="to draw from"):
-        trust.resample(trials[:2], 0.0, budget_s=60.0, duels=10, seed=1)
+        validation.resample(trials[:2], 0.0, budget_s=60.0, duels=10, seed=1)
 
 
 def test_the_scatter_about_the_truth_is_told() -> None:
     """It is that of the launches, whatever was planted."""
-    scatter, shown = trust.spread(
+    scatter, shown = validation.spread(
         [made(truth, "win", seed=seed, sd=0.02) for seed, truth in enumerate((0.0, 0.1) * 20)]
     )
     assert scatter == pytest.approx(0.02 * np.sqrt(2 / 20), rel=0.2)
@@ -84,17 +97,17 @@ def test_the_scatter_about_the_truth_is_told() -> None:
 
 
 def test_a_trial_reads_steps_where_they_were_told() -> None:
-    """Slow steps that one arm met in one launch move the peers' samples, and not what the judge reads; met in each
+    """Slow steps that one arm met in one launch move other tools' samples, and not what the judge reads; met in each
     launch, they are the arm's own."""
     calm, spoiled = (0.02,) * 5, (0.02, 0.02, 0.12, 0.02, 0.02)
     steps = ((calm,) * 6, (calm, calm, spoiled, calm, spoiled, calm))
     base, cand = (tuple(sum(block) / 5 for block in arm) for arm in steps)
     disturbed = PowerLaunch(3.0, base, cand, steps)
     quiet = PowerLaunch(3.0, base, base, (steps[0], steps[0]))
-    found = trust.trial(0.0, 60.0, "no-change", -0.01, 0.01, [disturbed, quiet, quiet])
+    found = trial([disturbed, quiet, quiet])
     assert found.launches[0].log_ratio == pytest.approx(0.0, abs=1e-12)
     assert found.samples[1][0] > 1.3 * found.samples[0][0]
-    found = trust.trial(0.0, 60.0, "loss", -0.3, -0.2, [disturbed] * 12)
+    found = trial([disturbed] * 12)
     assert found.launches[0].log_ratio == pytest.approx(-np.log(found.samples[1][0] / found.samples[0][0]))
 
 
@@ -110,18 +123,18 @@ def stepwise(seed: int, truth: float = 0.0) -> PowerLaunch:
 
 def test_ways_to_read_steps_are_held_against_the_truth() -> None:
     """Of the launches that told their steps, and of no others."""
-    launches = [(stepwise(seed, 0.02), 0.02) for seed in range(10)]
-    count, errors = trust.step_errors([*launches, (PowerLaunch(4.0, (0.02, 0.02), (0.01, 0.01)), 0.0)])
+    launches = trial([stepwise(seed, 0.02) for seed in range(10)], truth=0.02)
+    count, errors = validation.step_errors([launches, trial([PowerLaunch(4.0, (0.02, 0.02), (0.01, 0.01))])])
     assert count == 10
     assert errors["aligned (used)"] < min(0.01, errors["mean of pairs"], errors["median, pairs side by side"])
-    assert trust.step_errors([]) == (0, {})
+    assert validation.step_errors([]) == (0, {})
 
 
 def test_duels_are_resampled_from_launches_that_were_read_as_they_are_now() -> None:
     """Where some told their steps, the others are not mixed in."""
     old, new = made(0.0, "no-change", launches=40), [stepwise(seed) for seed in range(6)]
-    mixed = [old, trust.trial(0.0, 60.0, "inconclusive", -0.01, 0.01, new)]
-    assert len(trust.drawn_from([old])) == 40
-    assert len(trust.drawn_from(mixed)) == 6
+    mixed = [old, trial(new)]
+    assert len(validation.drawn_from([old])) == 40
+    assert len(validation.drawn_from(mixed)) == 6
     with pytest.raises(InvalidError, match="6 launches to draw from"):
-        trust.resample(mixed, 0.0, budget_s=60.0, duels=10, seed=1)
+        validation.resample(mixed, 0.0, budget_s=60.0, duels=10, seed=1)

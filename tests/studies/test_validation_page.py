@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from gemma3n_perf.duel.validation_record import PowerDuel, PowerHead, PowerLaunch
+from gemma3n_perf.duel.validation_record import PowerDuel, PowerHead, PowerLaunch, PowerRecord
 from studies import validation_page
 from tests.fakes import CHIP, STACK, WORKLOAD
 
@@ -23,8 +23,9 @@ def duel(planted: float, verdict: str, number: int) -> PowerDuel:
 
 def build(duels: Sequence[PowerDuel]) -> dict[PurePosixPath, bytes]:
     """Return the page of one campaign."""
-    head = PowerHead(1, CHIP, WORKLOAD, STACK)
-    return validation_page.build([validation_page.Campaign(head, tuple(duels), validation_page.trials(duels))])
+    return validation_page.build(
+        validation_page.campaigns(PowerRecord(PowerHead(1, CHIP, WORKLOAD, STACK), tuple(duels)))
+    )
 
 
 def test_the_page_counts_every_verdict_and_says_the_same_twice() -> None:
@@ -47,18 +48,18 @@ def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
 
     def launch() -> PowerLaunch:
         base, cand = (tuple(tuple(rng.gauss(0.02, 0.0002) for _ in range(3)) for _ in range(8)) for _ in range(2))
-        means = [tuple(sum(block) / 3 for block in arm) for arm in (base, cand)]
-        return PowerLaunch(4.0, means[0], means[1], (base, cand))
+        averages = [tuple(sum(block) / 3 for block in arm) for arm in (base, cand)]
+        return PowerLaunch(4.0, averages[0], averages[1], (base, cand))
 
     one = replace(duel(0.0, "no-change", 1), launches=tuple(launch() for _ in range(4)))
     page = build([one])[validation_page.PAGE].decode()
-    assert "Of 4 launches of this class the steps were told." in page
+    assert "Of 4 launches of this class the steps were recorded." in page
     assert "| aligned (used) | 0." in page
     assert "| ratio of whole times | 0." in page
     assert ". Launches scatter about the truth" in page
     both = [one, duel(0.0, "no-change", 2)]
     page = build(both)[validation_page.PAGE].decode()
-    assert "The 4 launches whose steps were told (of 14; the others were read another way) scatter about" in page
+    assert "The 4 launches whose steps were recorded (of 14; the others were read another way) scatter about" in page
     plain = [duel(0.0, "no-change", 1)]
     assert "steps" not in build(plain)[validation_page.PAGE].decode()
 

@@ -3,15 +3,18 @@
 The same records give the same bytes, so a check can tell whether the page is current.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from gemma3n_perf.report import describe, plots
-from gemma3n_perf.report import rows as show
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from gemma3n_perf.hardware.types import Conditions
+from gemma3n_perf.report import describe, plots, units
 from gemma3n_perf.report.markdown import table
 from gemma3n_perf.store.published import Publication
-from gemma3n_perf.store.summary import WorkloadSummary, conditions_of, summarise
-from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.store.types import Baseline, WorkloadSummary, summarise
 
 PAGE = PurePosixPath("baselines.md")
 PLOTS = PurePosixPath("plots")
@@ -41,7 +44,7 @@ def build(baselines: Sequence[Baseline], publications: Sequence[Publication]) ->
     for baseline in baselines:
         summaries = [summarise(baseline, workload) for workload in baseline.workloads]
         plot = PLOTS / f"baselines-{baseline.chip.chip_class}.svg"
-        files[plot] = plots.session_spread(
+        files[plot] = _spread(
             f"{baseline.chip.chip_class}: {describe.sessions(len(baseline.sessions))}",
             {one.workload: one.sessions_tokps for one in summaries},
         )
@@ -57,12 +60,15 @@ def build(baselines: Sequence[Baseline], publications: Sequence[Publication]) ->
 def _section(baseline: Baseline, summaries: Sequence[WorkloadSummary], plot: PurePosixPath) -> str:
     measured = [one for session in baseline.sessions for one in session.measurements]
     engines = ", ".join(dict.fromkeys(one.engine for one in summaries))
+    faults = Counter(fault for one in measured for run in one.discarded for fault in run.faults)
+    discarded = ", ".join(f"{count} for {code}" for code, count in sorted(faults.items()))
     facts = [
         f"- chip: {describe.chip(baseline.chip)}",
         f"- stack: {describe.stack(baseline.stack)}; engine {engines}",
         f"- commit: `{describe.commit(baseline.stack)}`, {describe.sessions(len(baseline.sessions))}, "
         f"recorded {describe.dates(baseline)}",
-        f"- conditions: {describe.conditions(conditions_of(measured))}",
+        f"- conditions: {conditions(run.conditions for one in measured for run in one.runs)}. Runs that count: "
+        f"{sum(len(one.runs) for one in measured)}; discarded: {discarded or 'none'}.",
     ]
     facts += [f"- `{one.workload}`: {one.soft_tokens}" for one in summaries if one.soft_tokens]
     name = baseline.chip.chip_class
@@ -75,18 +81,52 @@ def _section(baseline: Baseline, summaries: Sequence[WorkloadSummary], plot: Pur
     return "\n\n".join(parts) + "\n"
 
 
+def conditions(states: Iterable[Conditions]) -> str:
+    """Return how the machine fared, in words; ``unknown`` stands for what the platform does not tell."""
+    seen = list(states)
+    reasons = {reason for one in seen for reason in one.throttle_reasons or ()}
+    throttling = any(one.throttle_reasons is not None for one in seen)
+    parts = [
+        f"load {_range(one.load1 for one in seen)}",
+        f"steal {_range((one.steal for one in seen), _share)}",
+        f"other processes {_range((one.foreign_cpu for one in seen), _share)} of all cores",
+        f"thermal state {_listed(one.thermal for one in seen)}",
+        f"power {_listed(one.power_source for one in seen)}",
+        f"GPU clock {_range((one.gpu_clock_hz for one in seen), lambda hertz: str(round(hertz / 1e6)))} MHz",
+        f"GPU {_range((one.gpu_temperature_c for one in seen), '{:.0f}'.format)} °C",
+        f"throttling {(', '.join(sorted(reasons)) or 'none') if throttling else 'unknown'}",
+    ]
+    return "; ".join(part for part in parts if not part.startswith("GPU") or "unknown" not in part)
+
+
+def _share(fraction: float) -> str:
+    return units.percent(fraction, 1)
+
+
+def _range(values: Iterable[float | None], shown: Callable[[float], str] = "{:.1f}".format) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "unknown"
+    low, high = shown(min(known)), shown(max(known))
+    return low if low == high else f"{low} to {high}"
+
+
+def _listed(values: Iterable[str | None]) -> str:
+    return ", ".join(sorted({value for value in values if value is not None})) or "unknown"
+
+
 def _cells(one: WorkloadSummary) -> list[str]:
     runs = f"{one.runs}, {one.discarded} discarded" if one.discarded else f"{one.runs}"
     return [
         f"`{one.workload}`",
-        show.tokps(one.tokps),
-        show.percent(one.spread, 2),
-        show.percent(one.within, 2),
-        show.seconds(one.tpot_s),
-        show.seconds(one.ttft_s),
-        show.size(one.peak_memory_bytes),
-        show.size(one.kv_bytes),
-        show.size(one.streamed_bytes),
+        units.tokps(one.tokps),
+        units.percent(one.spread, 2),
+        units.percent(one.within, 2),
+        units.seconds(one.tpot_s),
+        units.seconds(one.ttft_s),
+        units.size(one.peak_memory_bytes),
+        units.size(one.kv_bytes),
+        units.size(one.streamed_bytes),
         str(len(one.sessions_tokps)),
         runs,
     ]
@@ -119,3 +159,29 @@ def _published(publications: Sequence[Publication]) -> str:
         )
         parts.append(table(header, cells, left=set(header) - {"tok/s"}))
     return "\n\n".join(parts) + "\n"
+
+
+def _spread(title: str, throughputs: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw every session's throughput as a dot, in percent of its workload's median; one line a workload.
+
+    ``throughputs`` maps a workload id to tok/s of its sessions, at least one each.
+    """
+    with mpl.rc_context(plots.STYLE):
+        height = 1.3 + 0.42 * len(throughputs)
+        figure = Figure(figsize=(8, height))
+        axes = figure.add_axes((0.33, 0.75 / height, 0.63, (height - 1.2) / height))
+        for index, (workload, values) in enumerate(throughputs.items()):
+            ordered = sorted(values)
+            middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+            offsets = [100 * (value / middle - 1) for value in values]
+            colour = plots.ACCENTS[index % len(plots.ACCENTS)]
+            axes.hlines(index, min(offsets), max(offsets), color=colour, linewidth=1.5, alpha=0.5)
+            axes.plot(offsets, [index] * len(offsets), "o", color=colour, markersize=6, alpha=0.75, label=workload)
+        axes.axvline(0, color=plots.INK, linewidth=0.8)
+        axes.set_yticks(range(len(throughputs)), list(throughputs))
+        axes.set_ylim(len(throughputs) - 0.5, -0.5)
+        reach = max(1.0, *(abs(value) for value in axes.get_xlim()))
+        axes.set_xlim(-reach, reach)
+        axes.set_xlabel("throughput of each session, % from the workload's median")
+        figure.text(0.02, 1 - 0.3 / height, title, fontsize=12, va="center")
+    return plots.svg(figure)

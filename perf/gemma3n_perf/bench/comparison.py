@@ -1,22 +1,21 @@
 """Today's session against a stored baseline: what may be compared, what differs exactly, and the screen's verdict.
 
-Opinion: before any timing is judged, everything that must be equal is looked at. A difference that no
-statistics can excuse (tokens, checkpoint bytes, shape) is invalid; one that explains a timing (graph, stack)
-is said first.
+Opinion: exact figures come before any timing. A difference that no statistics can excuse (tokens, checkpoint bytes,
+shape) is invalid; one that explains a timing (graph, stack) is said first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gemma3n_perf.decode.graph import difference
-from gemma3n_perf.decode.types import Measurement
-from gemma3n_perf.errors import NotComparableError
+from gemma3n_perf.decode.types import Graph, Measurement
+from gemma3n_perf.errors import CountsChangedError, NotComparableError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.policy import Policy
-from gemma3n_perf.stats.screen import Spread, pooled_spread
-from gemma3n_perf.stats.screening import judge_screen
-from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, claims, closes, invalid
+from gemma3n_perf.stats.screen import Spread, judge_screen, pooled_spread
+from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid
+from gemma3n_perf.store.files import SHORT_COMMIT
 from gemma3n_perf.store.types import Baseline
 
 PEAK_TOLERANCE = 0.10
@@ -68,7 +67,7 @@ def compare(
             spread=spread,
         )
 
-    judgements = dict(step_down(judged, policy.alpha, one_workload, claims, closes))
+    judgements = dict(step_down(judged, policy.alpha, one_workload))
     judgements |= {name: invalid(fault) for name, fault in unfit.items()}
     judgements |= {name: one_workload(name, policy.alpha) for name in pairs if name not in judgements}
     return tuple(
@@ -136,7 +135,7 @@ def tripwires(today: Measurement, then: Measurement) -> tuple[str, ...]:
     """Every exact figure that differs, as ``name: before -> after``."""
     found = []
     if today.graph is not None and then.graph is not None:
-        found = [f"{name}: {old} -> {new}" for name, (old, new) in difference(then.graph, today.graph).items()]
+        found = graph_changes(then.graph, today.graph)
     for name in ("streamed_bytes", "kv_bytes"):
         if getattr(today, name) != getattr(then, name):
             found.append(f"{name}: {getattr(then, name)} -> {getattr(today, name)}")
@@ -144,3 +143,18 @@ def tripwires(today: Measurement, then: Measurement) -> tuple[str, ...]:
     if before and abs(after / before - 1) > PEAK_TOLERANCE:
         found.append(f"peak_memory_bytes: {before} -> {after}")
     return tuple(found)
+
+
+def graph_changes(before: Graph, after: Graph) -> list[str]:
+    """Every count of a decode step that differs, as ``kind.name: before -> after``."""
+    return [f"{name}: {old} -> {new}" for name, (old, new) in difference(before, after).items()]
+
+
+def require_none(workload: str, changed: Sequence[str], then: Stack, now: Stack, *, strict: bool) -> None:
+    """Raise CountsChangedError for exact figures that ``changed`` on the same mlx; ``strict``: on any."""
+    if changed and (strict or same_mlx(then, now)):
+        raise CountsChangedError(
+            f"{workload}: exact counts changed: {'; '.join(changed)}",
+            expected=f"what the baseline of {(then.commit or 'unknown')[:SHORT_COMMIT]} recorded",
+            remedy="if the change is intended, record a new baseline: gemma3n-perf baseline save",
+        )

@@ -1,6 +1,6 @@
 """Confirming a suspicion: today's code against the baseline's own stack and commit, rebuilt beside it, in a duel.
 
-Opinion: the screen compares across days and may suspect; only a duel may accuse.
+The screen compares across days and may suspect; only a duel may accuse.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from gemma3n_perf.bench.comparison import Compared
-from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.duel import run as duels
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.errors import ArmUnavailableError, PerfError
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.policy import Policy
-from gemma3n_perf.stats.screening import suspects
+from gemma3n_perf.stats.screen import suspects
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
 
 BUDGET_S = 60.0
@@ -25,39 +25,15 @@ UNCONFIRMED = "a suspicion of the screen, not put to a duel: --no-confirm was gi
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmation:
-    """The duels of all suspects: a judgement each, and the arm that stood for the baseline.
+class ScreenOutcome:
+    """A comparison after its suspicions were put to a duel. ``notes`` are by workload.
 
-    ``accused`` says that the screen called them losses, and did not only leave them open.
+    ``unresolved`` says that one of them could be neither proved nor cleared.
     """
 
-    against: str
-    judgements: Mapping[str, Judgement] = field(default_factory=dict)
-    accused: bool = True
-
-    def note(self, workload: str) -> str:
-        """Say what became of a suspicion, in one line."""
-        found = self.judgements[workload]
-        seen = f"{interval(found)} against {self.against}, {found.launches} launches"
-        refuted = "not confirmed: a duel says" if self.accused else "a duel says"
-        match found.verdict:
-            case Verdict.LOSS:
-                return f"confirmed by a duel: {seen}"
-            case Verdict.NOT_MEASURED | Verdict.INVALID:
-                return f"not confirmed, for the duel gave no answer: {found.verdict}: {found.reason}"
-            case Verdict.NO_CHANGE:
-                return f"{refuted} no change of {100 * (found.margin or 0.0):.1f} % or more, {seen}"
-            case _:
-                return f"{refuted} {found.verdict}, {seen}"
-
-    def applied(self, compared: Compared) -> Compared:
-        """Give a suspect the verdict of its duel; the change shown beside it stays the screen's."""
-        name = compared.measurement.workload
-        if name not in self.judgements:
-            return compared
-        found = self.judgements[name]
-        judgement = replace(compared.judgement, verdict=found.verdict, reason=self.note(name))
-        return replace(compared, judgement=judgement, cautions=(*compared.cautions, *found.cautions))
+    compared: tuple[Compared, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    unresolved: bool = False
 
 
 def baseline_arm(then: Stack, now: Stack) -> str:
@@ -84,55 +60,10 @@ def baseline_arm(then: Stack, now: Stack) -> str:
     return "+".join(parts)
 
 
-def confirm(
-    workloads: Sequence[str],
-    then: Stack,
-    machine: dueling.Here,
-    *,
-    planted: float = 0.0,
-    budget_s: float = BUDGET_S,
-    sources: Mapping[str, str] | None = None,
-    policy: Policy | None = None,
-) -> Confirmation:
-    """Duel ``here``, with the session's planted slowdown, against the stack of a baseline, over suspected workloads.
-
-    Never raises for what makes a duel impossible: its judgements are then not-measured, with the reason. The caller
-    holds the measuring lock.
-    """
-    candidate = f"here+plant:+{100 * planted:.10g}%" if planted else "here"
-    against = f"ref:{then.commit or 'unknown'}"
-    try:
-        against = baseline_arm(then, machine.stack)
-        asked = dueling.Asked(
-            against, candidate, tuple(workloads), budget_s, aa=None, sources=sources or {}, policy=policy or Policy()
-        )
-        return Confirmation(_short(against), dueling.duel(asked, machine).judgements)
-    except PerfError as error:
-        return impossible(workloads, error, _short(against))
-
-
-def impossible(workloads: Sequence[str], error: PerfError, against: str = "the baseline") -> Confirmation:
-    """Return what is left to say where no duel can take place: not-measured, with the reason."""
-    reason = f"{error.found}; {error.remedy}" if error.remedy else error.found
-    return Confirmation(against, dict.fromkeys(workloads, not_measured(reason)))
-
-
-@dataclass(frozen=True, slots=True)
-class ScreenOutcome:
-    """A comparison after its suspicions were looked into. ``notes`` are by workload.
-
-    ``unanswered`` says that one of them could be neither proved nor cleared.
-    """
-
-    compared: tuple[Compared, ...]
-    notes: Mapping[str, str] = field(default_factory=dict)
-    unanswered: bool = False
-
-
-def look_into(
+def settle(
     compared: tuple[Compared, ...],
-    then: Stack | None,
-    open_machine: Callable[[], AbstractContextManager[dueling.Here]],
+    then: Stack,
+    open_machine: Callable[[], AbstractContextManager[duels.Here]],
     *,
     enabled: bool = True,
     planted: float = 0.0,
@@ -140,42 +71,77 @@ def look_into(
 ) -> ScreenOutcome:
     """Let a duel decide every loss of the screen, and the likeliest of what it left open too wide.
 
-    One unsettled workload a session bounds the time: where one slowed, others did, and the worst shows it best. With
-    ``enabled`` False, only say that no duel decided.
+    The duel is of ``here``, with the session's ``planted`` slowdown, against the stack of the baseline, ``then``. One
+    unsettled workload a session bounds the time: where one slowed, others did, and the worst shows it best. With
+    ``enabled`` False, only say that no duel decided. What makes a duel impossible is a judgement, and not raised.
     """
-    policy = Policy()
-    names = [one.measurement.workload for one in compared if one.judgement.verdict is Verdict.LOSS]
-    losses = bool(names)
-    if not losses and enabled:
-        names = _likeliest(compared, policy)
-    if not names or then is None:
-        return ScreenOutcome(compared)
+    losses = [one.measurement.workload for one in compared if one.judgement.verdict is Verdict.LOSS]
     if not enabled:
-        return ScreenOutcome(compared, dict.fromkeys(names, UNCONFIRMED))
-    seen = [one.judgement.effect or 0.0 for one in compared if one.measurement.workload in names]
-    # A suspicion of 15 % is refuted by showing that nothing near it happened; that takes seconds, not minutes.
-    margin = max(policy.margin, -max(seen) / 3) if losses else LARGEST_MARGIN
-    policy = replace(policy, margin=min(LARGEST_MARGIN, margin), suspicious=True)
+        return ScreenOutcome(compared, dict.fromkeys(losses, UNCONFIRMED))
+    policy = Policy()
+    names = losses or _likeliest(compared, policy)
+    if not names:
+        return ScreenOutcome(compared)
+    margin = LARGEST_MARGIN
+    if losses:
+        # A suspicion of 15 % is refuted by showing that nothing near it happened; that takes seconds, not minutes.
+        slightest = max(one.judgement.effect or 0.0 for one in compared if one.measurement.workload in losses)
+        margin = min(LARGEST_MARGIN, max(policy.margin, -slightest / 3))
+    against = ""
     try:
         with open_machine() as machine:
-            budget_s = BUDGET_S if losses else OPEN_BUDGET_S
-            found = confirm(names, then, machine, planted=planted, budget_s=budget_s, sources=sources, policy=policy)
+            against = baseline_arm(then, machine.stack)
+            spec = duels.DuelSpec(
+                against,
+                (f"here+plant:+{100 * planted:.10g}%" if planted else "here",),
+                tuple(names),
+                BUDGET_S if losses else OPEN_BUDGET_S,
+                aa=None,
+                sources=sources or {},
+                policy=replace(policy, margin=margin, suspicious=True),
+            )
+            judgements = duels.duel(spec, machine).judgements
     except PerfError as error:
-        found = impossible(names, error)
-    found = replace(found, accused=losses)
-    unanswered = any(found.judgements[name].verdict is Verdict.NOT_MEASURED for name in names)
-    notes = {name: found.note(name) for name in names}
-    if unanswered and not losses:
+        reason = f"{error.found}; {error.remedy}" if error.remedy else error.found
+        judgements = dict.fromkeys(names, not_measured(reason))
+    notes = {name: _note(judgements[name], _short(against), accused=bool(losses)) for name in names}
+    unresolved = any(judgements[name].verdict is Verdict.NOT_MEASURED for name in names)
+    if unresolved and not losses:
         return ScreenOutcome(compared, notes)  # the screen did not accuse, so its own verdict stands
-    return ScreenOutcome(tuple(found.applied(one) for one in compared), notes, unanswered)
+    return ScreenOutcome(tuple(_settled(one, judgements, notes) for one in compared), notes, unresolved)
 
 
-def _likeliest(compared: tuple[Compared, ...], policy: Policy) -> list[str]:
+def _note(found: Judgement, against: str, *, accused: bool) -> str:
+    """What became of a suspicion, in one line; ``accused``: the screen had called it a loss."""
+    seen = f"{interval(found)} against {against}, {found.launches} launches"
+    refuted = "not confirmed: a duel says" if accused else "a duel says"
+    match found.verdict:
+        case Verdict.LOSS:
+            return f"confirmed by a duel: {seen}"
+        case Verdict.NOT_MEASURED | Verdict.INVALID:
+            return f"not confirmed, for the duel gave no answer: {found.verdict}: {found.reason}"
+        case Verdict.NO_CHANGE:
+            return f"{refuted} no change of {100 * (found.margin or 0.0):.1f} % or more, {seen}"
+        case _:
+            return f"{refuted} {found.verdict}, {seen}"
+
+
+def _settled(compared: Compared, judgements: Mapping[str, Judgement], notes: Mapping[str, str]) -> Compared:
+    """Give a suspect the verdict of its duel; the change shown beside it stays the screen's."""
+    name = compared.measurement.workload
+    if name not in judgements:
+        return compared
+    found = judgements[name]
+    judgement = replace(compared.judgement, verdict=found.verdict, reason=notes[name])
+    return replace(compared, judgement=judgement, cautions=(*compared.cautions, *found.cautions))
+
+
+def _likeliest(compared: Sequence[Compared], policy: Policy) -> list[str]:
     suspected = {one.measurement.workload: suspects(one.judgement, policy) for one in compared}
     known = {name: z for name, z in suspected.items() if z is not None}
     return [min(known, key=lambda name: known[name])] if known else []
 
 
 def _short(arm: str) -> str:
-    head, *rest = arm.split("+")
-    return "+".join([head[:16] if head.startswith("ref:") else head, *rest])
+    baseline, *changes = arm.split("+")
+    return "+".join([baseline[:16] if baseline.startswith("ref:") else baseline, *changes])

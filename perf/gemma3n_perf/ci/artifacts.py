@@ -1,6 +1,6 @@
 """Artifacts of measuring jobs, opened as what they are: files that a stranger may have made.
 
-Opinion: an archive is never unpacked. Each entry that has a right to be there is read by its name, up to a limit, and
+An archive is never unpacked. Each entry that has a right to be there is read by its name, up to a limit, and
 written under a name of our own; everything else refuses the whole archive.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.ci.classes import CLASS_NAME
+from gemma3n_perf.ci.plan import CLASS_NAME
 from gemma3n_perf.errors import InvalidError
 
 MAX_ARCHIVE = 32 * 2**20
@@ -120,8 +120,8 @@ def _check_origin(manifest: Manifest, artifact: Artifact, origin: Origin, files:
     if manifest.chip_class != artifact.chip_class:
         raise _refused(f"evidence of {manifest.chip_class[:80]!r} in its place", f"evidence of {artifact.chip_class}")
     if manifest.run_id != origin.run_id or manifest.run_attempt != artifact.attempt:
-        told = f"run {manifest.run_id[:20]!r}, attempt {manifest.run_attempt}"
-        raise _refused(f"evidence from another run: {told}", f"run {origin.run_id}, attempt {artifact.attempt}")
+        other = f"run {manifest.run_id[:20]!r}, attempt {manifest.run_attempt}"
+        raise _refused(f"evidence from another run: {other}", f"run {origin.run_id}, attempt {artifact.attempt}")
     if manifest.commit != origin.commit:
         raise _refused(f"evidence of commit {manifest.commit[:12]!r}", f"evidence of {origin.commit[:12]}")
     if files != {f"{name}.json" for name in manifest.fusions}:

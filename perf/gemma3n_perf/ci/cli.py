@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.ci import answer, comment, event
-from gemma3n_perf.ci.classes import matrix, read_classes
-from gemma3n_perf.ci.plan import Plan, State, plan, read_plan, write_outputs
+from gemma3n_perf.ci import comment, event
+from gemma3n_perf.ci.plan import Plan, State, matrix, plan, read_classes, read_plan, write_outputs
 from gemma3n_perf.ci.post import Api, post, read_comment
 from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfError, UsageError
-from gemma3n_perf.gate.git import Repository
+from gemma3n_perf.gate.change import checkout, touched
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 
 HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix"
@@ -84,17 +84,16 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             stage(args.candidate, found.pull.head, found.pull.base, run_command)
             return 0
         case "answer":
-            return _answer(args, out)
+            return _comment(args, out)
         case "post":
             api = Api(args.api, os.environ.get("GITHUB_TOKEN", ""))
             out.write(post(read_comment(args.comment), args.repo, args.number, api.ask) + "\n")
             return 0
         case _:
-            from gemma3n_perf.ci.records import pack
-            from gemma3n_perf.cli.gate import checkout
+            from gemma3n_perf.ci.measure import pack
             from gemma3n_perf.hardware.chip import detect
 
-            for path in pack(detect().chip_class, checkout(None).baselines, args.out):
+            for path in pack(detect().chip_class, checkout().baselines, args.out):
                 out.write(f"{path}\n")
             return 0
 
@@ -111,15 +110,15 @@ def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         return error.exit_code
 
 
-def _file(parser: argparse.ArgumentParser, name: str, told: str | None = None, metavar: str = "FILE") -> None:
+def _file(parser: argparse.ArgumentParser, name: str, text: str | None = None, metavar: str = "FILE") -> None:
     required = {"required": True} if name.startswith("-") else {}
-    parser.add_argument(name, type=Path, metavar=metavar, help=told, **required)  # type: ignore[arg-type]
+    parser.add_argument(name, type=Path, metavar=metavar, help=text, **required)  # type: ignore[arg-type]
 
 
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
     pull = event.read(args.event_name, args.event, args.pull)
-    changed = Repository(args.candidate, run_command).changed(pull.base)
-    found = plan(pull, changed, read_classes(args.policy))
+    change = touched(pull.base, Repository(args.candidate), args.candidate / "baselines")
+    found = plan(pull, change, read_classes(args.policy))
     if args.outputs is not None:
         write_outputs(found, args.outputs)
     out.write(f"{found.state}: {found.reason}\n")
@@ -129,21 +128,20 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _measure(args: argparse.Namespace, out: TextIO) -> int:
-    from gemma3n_perf.ci.measure import MeasureRequest, measure
-    from gemma3n_perf.ci.touched import touched
-    from gemma3n_perf.cli import doctor
-    from gemma3n_perf.cli.gate import checkout
-    from gemma3n_perf.hardware.fitness import Needs
+    from gemma3n_perf.ci.measure import MeasureRequest, measure, names_to_measure
+    from gemma3n_perf.hardware.chip import detect
+    from gemma3n_perf.hardware.fitness import Doctor, Needs
+    from gemma3n_perf.hardware.fitness_report import consult
+    from gemma3n_perf.workload.presets import checkpoints_root
 
-    here = checkout(None)
-    looking = doctor.here(Needs())
-    if doctor.consult(looking.doctor, looking.chip_class, args.wait, False, out):
+    here, chip_class = checkout(), detect().chip_class
+    if consult(Doctor.here(checkpoints_root(), Needs()), args.wait, False, out):
         raise BadConditionsError(
-            f"{looking.chip_class}: not fit to measure after {args.wait:.0f} s of waiting",
+            f"{chip_class}: not fit to measure after {args.wait:.0f} s of waiting",
             expected="a machine that gemma3n-perf doctor finds fit",
             remedy="see above what it found",
         )
-    names = touched(here.repository, args.base, here.sources())
+    names = names_to_measure(args.base, here)
     out.write(f"to measure: {', '.join(names) or 'nothing'}\n")
     budget = ("--time-budget", args.time_budget) if args.time_budget else ()
 
@@ -152,19 +150,18 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
         argv = (sys.executable, "-m", "pytest", "perf/", "--fusion", name, *budget)
         return subprocess.run(argv, cwd=here.repository.root, check=False).returncode
 
-    order = MeasureRequest(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
-    for path in measure(order, looking.chip_class, names, pytest, lambda text: print(text, file=out)):
+    request = MeasureRequest(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
+    for path in measure(request, chip_class, names, pytest, lambda text: print(text, file=out)):
         out.write(f"{path.name}\n")
     return 0
 
 
-def _answer(args: argparse.Namespace, out: TextIO) -> int:
+def _comment(args: argparse.Namespace, out: TextIO) -> int:
     try:
-        found = _answered(args, read_plan(args.plan))
+        found = _judged(args, read_plan(args.plan))
     except PerfError as error:
         # A pull request is told why nothing came of it, whatever went wrong.
-        code = 4 if isinstance(error, MalformedRecordError) else error.exit_code
-        found = answer.GateResult(comment.not_planned(str(error)), code)
+        found = comment.unplanned(error, 4 if isinstance(error, MalformedRecordError) else error.exit_code)
     args.comment.write_text(found.text, encoding="utf-8")
     if args.summary is not None:
         with args.summary.open("a", encoding="utf-8") as file:
@@ -173,22 +170,15 @@ def _answer(args: argparse.Namespace, out: TextIO) -> int:
     return found.exit_code
 
 
-def _answered(args: argparse.Namespace, made: Plan) -> answer.GateResult:
+def _judged(args: argparse.Namespace, made: Plan) -> comment.Comment:
     links = dict(_link(text) for text in args.link)
     if made.state is not State.MEASURE:
-        return answer.short(made, links)
-    paths = {name: getattr(args, name) for name in ("artifacts", "jobs", "policy", "out")}
-    for name, path in paths.items():
-        if path is None:
+        return comment.unmeasured(made, links)
+    for name in ("artifacts", "jobs", "policy", "out"):
+        if getattr(args, name) is None:
             raise UsageError(f"--{name} is missing", expected="what the measuring jobs left")
-
-    def gate(argv: Sequence[str]) -> int:
-        from gemma3n_perf import __main__ as command
-
-        return command.run(["gate", *argv], sys.stderr, sys.stderr)
-
-    asked = answer.Run(args.artifacts, args.jobs, args.policy.absolute(), args.run_id, args.out.absolute(), links)
-    return answer.full(made, asked, gate)
+    run = comment.Run(args.artifacts, args.jobs, args.policy.absolute(), args.run_id, args.out.absolute(), links)
+    return comment.judged(made, run, checkout(), sys.stderr)
 
 
 def _link(text: str) -> tuple[str, str]:

@@ -1,167 +1,114 @@
-"""The answer in a pull request: the verdict first, then a narrow table, then what to do. Made for a phone.
+"""The last job of the gate: artifacts in, one result out, as a comment, a summary and an exit code.
 
-Opinion: every word in it that a pull request's author could have written is shown as text and does nothing: no link,
-no mention, no picture, no markup.
+The comment is made for a phone: the verdict first, then a narrow table, then what to do. Where nothing was measured,
+writing it needs nothing but Python itself.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
-from gemma3n_perf.ci.plan import Plan, State
+from gemma3n_perf.ci.plan import Plan, State, read_classes
 from gemma3n_perf.ci.post import MARKER
-from gemma3n_perf.stats.messages import percent
+from gemma3n_perf.errors import NotMeasuredError, PerfError
+from gemma3n_perf.gate import policy_file
+from gemma3n_perf.gate.change import Checkout, touched
+from gemma3n_perf.report.markdown import plain
 
-MAX_ROWS = 40
-MAX_STEPS = 8
-_TEXT = 300
-# A colon before anything but a space could make a link, an underscore at the edge of a word emphasis.
-_PLAIN = re.compile(r":(?!\s|$)|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|[^0-9A-Za-z \u00a0-\uffff,;.:_+%'\"()/=-]")
-_MEND = {"loss": "keep it off where it loses, or make it faster", "no-change": "leave it out, or keep it off there"}
-_LOUD = ("win", "loss", "invalid")
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Whether a fusion's output and path were right on one class, over all its checkpoints; None is unknown."""
-
-    fusion: str
-    chip_class: str
-    parity: bool | None
-    dispatch: bool | None
+if TYPE_CHECKING:
+    from gemma3n_perf.gate.admission import AdmissionResult
+    from gemma3n_perf.gate.facts import Objection
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """A class that brought no evidence, and what to do."""
+class Run:
+    """One run of the workflow: ``folder`` holds the artifacts, ``jobs`` what the API says of its jobs.
 
-    chip_class: str | None
-    verdict: str
-    found: str
-    remedy: str
+    ``policy`` is the trusted one. Evidence and the gate's JSON are written under ``out``.
+    """
 
-
-def plain(text: str, limit: int = _TEXT) -> str:
-    """Return ``text`` on one line, with every character that could mean something to Markdown as an entity."""
-    line = " ".join(text.split())
-    line = line if len(line) <= limit else f"{line[: limit - 3]}..."
-    shown = _PLAIN.sub(lambda match: f"&#{ord(match[0])};", line)
-    return re.sub(r"(?i)www\.", lambda match: f"{match[0][:-1]}&#46;", shown)
+    folder: Path
+    jobs: Path
+    policy: Path
+    run_id: str
+    out: Path
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
-def without_measurement(plan: Plan, links: Mapping[str, str] | None = None) -> str:
-    """Return the comment for a change with nothing to gate, or one that may not be measured yet."""
-    head = "nothing to gate" if plan.state is State.NOTHING else "not-measured: waiting for approval"
-    parts = [f"{MARKER}\n### {head}", f"{plain(plan.reason)}."]
-    if plan.remedy:
-        parts.append(f"Next: {plain(plan.remedy)}")
-    return _joined(parts, plan, links)
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """The comment's text, and the exit code of the job that must pass."""
+
+    text: str
+    exit_code: int
 
 
-def not_planned(found: str) -> str:
+def unplanned(error: PerfError, exit_code: int) -> Comment:
     """Return the comment for a change that could not even be planned, as with a policy file that has a typo."""
-    return f"{MARKER}\n### not-measured: the gate could not be prepared\n\n{plain(found)}\n"
+    head = "not-measured: the gate could not be prepared"
+    return Comment(f"{MARKER}\n### {head}\n\n{plain(str(error))}\n", exit_code)
 
 
-def answered(
-    gate: Mapping[str, Any],
+def unmeasured(plan: Plan, links: Mapping[str, str]) -> Comment:
+    """Return the comment for a change with nothing to gate, exit 0, or one that may not be measured yet, exit 4."""
+    nothing = plan.state is State.NOTHING
+    parts = [f"{plain(plan.reason)}.", *([f"Next: {plain(plan.remedy)}"] if plan.remedy else [])]
+    head = "nothing to gate" if nothing else "not-measured: waiting for approval"
+    return Comment(_joined(head, parts, plan, links), 0 if nothing else NotMeasuredError.exit_code)
+
+
+def judged(plan: Plan, run: Run, here: Checkout, log: TextIO) -> Comment:
+    """Gather the evidence, put it to the gate and return what it says; ``log`` takes what a terminal would show.
+
+    Raises what ``gather.read_jobs`` and the policy's reader raise, NotMeasuredError where the gate cannot judge.
+    """
+    from gemma3n_perf.ci.artifacts import Origin
+    from gemma3n_perf.ci.gather import gather, read_jobs
+    from gemma3n_perf.gate import admission, report
+    from gemma3n_perf.stats.verdicts import Verdict
+    from gemma3n_perf.store.files import write_over
+
+    classes, evidence = read_classes(run.policy), run.out / "evidence"
+    found = gather(run.folder, read_jobs(run.jobs), classes, Origin(run.run_id, plan.pull.head), evidence)
+    evidence.mkdir(parents=True, exist_ok=True)
+    change = touched(plan.pull.base, here.repository, here.baselines)
+    try:
+        result = admission.gate(here, policy_file.read(run.policy), change, (evidence,))
+    except PerfError as error:
+        raise NotMeasuredError(
+            f"gemma3n-perf gate gave no result (exit code {error.exit_code}): {error.found}",
+            expected=error.expected or "evidence and a policy that can be read",
+            remedy=error.remedy or "see what it says in this job's log",
+        ) from error
+    write_over(run.out / "gate.json", report.as_json(result.ruling, result.notes))
+    report.write(result.ruling, result.notes, log)
+    required = {one.name for one in classes if one.required}
+    missing = [one for one in found.problems if one.chip_class in required or one.verdict is Verdict.INVALID]
+    codes = {result.exit_code, *(one.verdict.exit_code for one in missing)}
+    # The gate's own order: invalid, loss, not measured, inconclusive.
+    return Comment(rendered(result, plan, missing, run.links), min(codes, key=(5, 1, 4, 3, 0).index))
+
+
+def rendered(
+    result: "AdmissionResult",
     plan: Plan,
-    shown: Sequence[Shown] = (),
-    missing: Sequence[Missing] = (),
+    missing: Sequence["Objection"] = (),
     links: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the comment for the answer of ``gemma3n-perf gate --json``."""
-    parts = [f"{MARKER}\n### {plain(closing(gate, missing))}"]
-    for decision in gate["decisions"]:
-        cells = [cell for cell in gate["cells"] if cell["fusion"] == decision["fusion"]]
-        title = f"{plain(decision['fusion'])}: {'admitted' if decision['admitted'] else 'refused'}"
-        parts.append(f"**{title}**\n\n{_table(cells, shown)}")
-    steps = _steps(gate, missing)
-    if steps:
-        parts.append("**Next**\n\n" + "\n".join(steps))
-    parts += [f"Note: {plain(note)}" for note in gate.get("notes", ())[:MAX_STEPS]]
-    return _joined(parts, plan, links)
+    """Return the comment for the gate's result; ``missing`` are objections to classes that brought no evidence."""
+    from gemma3n_perf.gate import report
+
+    parts = report.markdown(result.ruling, result.notes, facts=result.facts, missing=missing)
+    return _joined(plain(report.closing(result.ruling, missing)), parts, plan, links or {})
 
 
-def closing(gate: Mapping[str, Any], missing: Sequence[Missing] = ()) -> str:
-    """Say in one line how it ended."""
-    if gate["answer"] == "nothing-to-gate" and not missing:
-        return "nothing to gate"
-    entered = [one["fusion"] for one in gate["decisions"] if one["admitted"]]
-    refused = [one["fusion"] for one in gate["decisions"] if not one["admitted"]]
-    words = list(dict.fromkeys([*gate["verdicts"], *(one.verdict for one in missing)]))
-    if not words:
-        return f"admitted: {', '.join(entered)}"
-    text = f"refused: {', '.join(words)}" + (f" ({', '.join(refused)})" if refused else "")
-    return f"{text}; admitted: {', '.join(entered)}" if entered and refused else text
-
-
-def _table(cells: Sequence[Mapping[str, Any]], shown: Sequence[Shown]) -> str:
-    lines = ["| workload | effect [95 %] | verdict |", "| :--- | ---: | :--- |"]
-    before = None
-    for cell in cells[:MAX_ROWS]:
-        if cell["chip_class"] != before:
-            before = cell["chip_class"]
-            lines.append(f"| **{plain(before)}**{_right(cell, shown)} | | |")
-        word = plain(str(cell["verdict"] or "off, proved"))
-        lines.append(f"| {plain(cell['workload'])} | {_effect(cell)} | {f'**{word}**' if word in _LOUD else word} |")
-    if len(cells) > MAX_ROWS:
-        lines.append(f"| and {len(cells) - MAX_ROWS} more, in the run | | |")
-    return "\n".join(lines)
-
-
-def _right(cell: Mapping[str, Any], shown: Sequence[Shown]) -> str:
-    for one in shown:
-        if (one.fusion, one.chip_class) == (cell["fusion"], cell["chip_class"]):
-            return f" parity {_word(one.parity)}, dispatch {_word(one.dispatch)}"
-    return ""
-
-
-def _word(right: bool | None) -> str:
-    return "unknown" if right is None else "ok" if right else "**wrong**"
-
-
-def _effect(cell: Mapping[str, Any]) -> str:
-    effect, low, high = (cell.get(name) for name in ("effect", "low", "high"))
-    if effect is None:
-        return "-"
-    if low is None or high is None:
-        return percent(effect)
-    return f"{percent(effect)} [{', '.join(percent(value).removesuffix(' %') for value in (low, high))}]"
-
-
-def _steps(gate: Mapping[str, Any], missing: Sequence[Missing]) -> list[str]:
-    found = []
-    for one in missing:
-        where = "" if one.chip_class is None else f"{plain(one.chip_class)}: "
-        found.append(f"- {where}{one.verdict}: {_told(one.found, one.remedy)}")
-    absent = tuple(f" on {one.chip_class}: there is no evidence" for one in missing)
-    shown: dict[str, int] = {}
-    for decision in gate["decisions"]:
-        for one in decision["reasons"]:
-            if not one["remedy"]:
-                shown[one["verdict"]] = shown.get(one["verdict"], 0) + 1
-            elif not any(text in one["found"] for text in absent):
-                found.append(f"- {one['verdict']}: {_told(one['found'], one['remedy'])}")
-    for verdict, count in shown.items():
-        # The table says where; on a phone, saying it again pushes the rest out of sight.
-        found.append(f"- {plain(verdict)}, {count} in the table. Next: {_MEND.get(verdict, 'see the run')}")
-    found = list(dict.fromkeys(found))
-    more = len(found) - MAX_STEPS
-    return found[:MAX_STEPS] + ([f"- and {more} more, in the run"] if more > 0 else [])
-
-
-def _told(found: str, remedy: str) -> str:
-    return f"{plain(found)}. Next: {plain(remedy)}" if remedy else plain(found)
-
-
-def _joined(parts: Sequence[str], plan: Plan, links: Mapping[str, str] | None) -> str:
-    found = list(parts)
+def _joined(head: str, parts: Sequence[str], plan: Plan, links: Mapping[str, str]) -> str:
+    found = [f"{MARKER}\n### {head}", *parts]
     if plan.harness:
         names = ", ".join(plain(name, 80) for name in plan.harness[:3])
         more = f" and {len(plan.harness) - 3} more" if len(plan.harness) > 3 else ""
         found.append(f"This change also edits what measures or judges ({names}{more}): read that first.")
-    linked = [f"[{name}]({url})" for name, url in (links or {}).items()]
+    linked = [f"[{name}]({url})" for name, url in links.items()]
     found.append(" · ".join([f"commit {plain(plan.pull.head[:12])}", *linked]))
     return "\n\n".join(found) + "\n"

@@ -1,6 +1,6 @@
-"""Who asks for a measurement of what: a workflow's event, read as the untrusted text that parts of it are.
+"""Which pull request is to be measured: a workflow's event, read as the untrusted text that parts of it are.
 
-Opinion: an approval is of one commit. A fork is measured only where a maintainer dispatched the workflow from the
+An approval is of one commit. A fork is measured only where a maintainer dispatched the workflow from the
 default branch and named that commit; a label could stay while the commit under it changes.
 """
 
@@ -72,17 +72,17 @@ def read(event_name: str, event: Path, pull: Path | None = None) -> Pull:
     return found
 
 
-def _pull(told: dict[str, Any], approved: str | None) -> Pull:
-    head, base = _at(told, "head", dict), _at(told, "base", dict)
+def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
+    head, base = _at(tree, "head", dict), _at(tree, "base", dict)
     # A fork that was deleted leaves null here; no name is no name of ours.
     head_repo = head.get("repo") or {}
     found = Pull(
-        number=_at(told, "number", int),
+        number=_at(tree, "number", int),
         head=_at(head, "sha", str),
         base=_at(base, "sha", str),
         head_repo=str(head_repo.get("full_name") or "a deleted fork"),
         base_repo=_at(_at(base, "repo", dict), "full_name", str),
-        author=str((told.get("user") or {}).get("login") or ""),
+        author=str((tree.get("user") or {}).get("login") or ""),
         approved=approved,
     )
     if not (_COMMIT.fullmatch(found.head) and _COMMIT.fullmatch(found.base) and _NAME.fullmatch(found.base_repo)):
@@ -92,16 +92,16 @@ def _pull(told: dict[str, Any], approved: str | None) -> Pull:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        tree = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise MalformedRecordError(f"{path.name}: {error}", expected="a JSON object from GitHub") from error
-    if not isinstance(told, dict):
+    if not isinstance(tree, dict):
         raise MalformedRecordError(f"{path.name} holds no object", expected="a JSON object from GitHub")
-    return told
+    return tree
 
 
-def _at(told: dict[str, Any], name: str, kind: type[T]) -> T:
-    value = told.get(name)
+def _at(tree: dict[str, Any], name: str, kind: type[T]) -> T:
+    value = tree.get(name)
     if not isinstance(value, kind):
         raise MalformedRecordError(f"the event has no {name}", expected=f"{name} as GitHub sends it")
     return value

@@ -1,6 +1,6 @@
 """Evidence of all chip classes in one folder, and of each class that is not there, why.
 
-Opinion: the job decides whether there is evidence, the artifact only what it is. An artifact that a cancelled, failed
+The job decides whether there is evidence, the artifact only what it is. An artifact that a cancelled, failed
 or vanished job left behind, in this attempt or an earlier one, counts for nothing.
 """
 
@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 
 from gemma3n_perf.ci.artifacts import Artifact, Origin, named, open_artifact
-from gemma3n_perf.ci.classes import ChipClass
+from gemma3n_perf.ci.plan import ChipClass
 from gemma3n_perf.errors import InvalidError, MalformedRecordError
+from gemma3n_perf.gate.facts import Objection
+from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.files import write_over
 
 JOB = "measure "
@@ -21,7 +23,7 @@ JOB = "measure "
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The last attempt of a job, as GitHub's API tells it."""
+    """The last attempt of a job, as GitHub's API reports it."""
 
     name: str
     status: str | None = None
@@ -30,27 +32,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a class brought no evidence, not-measured or invalid. Without a ``chip_class`` it is a stray artifact."""
-
-    chip_class: str | None
-    verdict: str
-    found: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was put together: the classes with evidence and their files, and every problem."""
+    """What was put together: the classes with evidence and their files, and why the others brought none.
+
+    A problem without a chip class is a stray artifact.
+    """
 
     files: Mapping[str, tuple[str, ...]]
-    problems: tuple[Problem, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0 with evidence of every class, 5 where something is not to be trusted, else 4."""
-        verdicts = {one.verdict for one in self.problems}
-        return 5 if "invalid" in verdicts else 4 if verdicts else 0
+    problems: tuple[Objection, ...]
 
 
 def read_jobs(path: Path) -> tuple[Job, ...]:
@@ -78,7 +67,7 @@ def gather(folder: Path, jobs: Sequence[Job], classes: Iterable[ChipClass], orig
     The layout there is that of ``baselines/``: ``<chip class>/fusions/<name>.json``.
     """
     names = [one.name for one in classes]
-    problems: list[Problem] = []
+    problems: list[Objection] = []
     artifacts: dict[str, list[Artifact]] = {name: [] for name in names}
     for path in sorted([*folder.glob("*.zip"), *folder.glob("*/*.zip")]):
         try:
@@ -105,23 +94,25 @@ def gather(folder: Path, jobs: Sequence[Job], classes: Iterable[ChipClass], orig
     return Gathered(files, tuple(problems))
 
 
-def _absent(name: str, jobs: Sequence[Job]) -> Problem | None:
-    told = [job for job in jobs if job.name == f"{JOB}{name}"]
-    last = max(told, key=lambda job: job.run_attempt, default=None)
-    if last is not None and last.conclusion == "success":
-        return None
-    how = {
-        "cancelled": ("its job was cancelled", "run it again"),
-        "failure": ("its job measured nothing", "see the job's log; it says what its machine lacked"),
-        "timed_out": ("its job ran out of time", "look at the machine, then run it again"),
-        "skipped": ("its job was skipped", "run it again"),
-    }
+_ENDS = {
+    "cancelled": ("its job was cancelled", "run it again"),
+    "failure": ("its job measured nothing", "see the job's log; it says what its machine lacked"),
+    "timed_out": ("its job ran out of time", "look at the machine, then run it again"),
+    "skipped": ("its job was skipped", "run it again"),
+}
+_VANISHED = ("its job never finished: the runner vanished or none took it", "look at the runner, then run it again")
+
+
+def _absent(name: str, jobs: Sequence[Job]) -> Objection | None:
+    own = [job for job in jobs if job.name == f"{JOB}{name}"]
+    last = max(own, key=lambda job: job.run_attempt, default=None)
     if last is None:
         found, remedy = "no job of this class ran", "look at the runner, then run the workflow again"
+    elif last.conclusion == "success":
+        return None
     else:
-        lost = ("its job never finished: the runner vanished or none took it", "look at the runner, then run it again")
-        found, remedy = how.get(last.conclusion or "", lost)
-    return Problem(name, "not-measured", found, remedy)
+        found, remedy = _ENDS.get(last.conclusion or "", _VANISHED)
+    return Objection(Verdict.NOT_MEASURED, found, remedy, name)
 
 
 def _newest(name: str, found: Sequence[Artifact]) -> Artifact:
@@ -142,6 +133,6 @@ def _newest(name: str, found: Sequence[Artifact]) -> Artifact:
     return last[0]
 
 
-def _problem(chip_class: str | None, error: InvalidError) -> Problem:
+def _problem(chip_class: str | None, error: InvalidError) -> Objection:
     found = f"{error.found} (expected: {error.expected})" if error.expected else error.found
-    return Problem(chip_class, "invalid", found, error.remedy or "run the workflow again")
+    return Objection(Verdict.INVALID, found, error.remedy or "run the workflow again", chip_class)

@@ -1,7 +1,7 @@
-"""What a measuring machine does for one pull request: is it fit, is it the right one, and then every touched fusion.
+"""What a measuring machine does: for a pull request, every touched fusion; every night, sending all that it recorded.
 
-Opinion: measuring succeeds when there is evidence, whatever that says. A loss is the gate's business; a red job here
-means that a machine needs a person.
+Measuring succeeds when there is evidence, whatever that says. A loss is the gate's business; a red job here means that
+a machine needs a person.
 """
 
 import shutil
@@ -13,8 +13,11 @@ import msgspec
 
 from gemma3n_perf.ci.artifacts import MANIFEST, Manifest
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.gate.change import Checkout, parts, touched, touched_names
 from gemma3n_perf.gate.record import path_of, read
-from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.files import local_folder, write_over
+
+NOISE = "noise.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,44 +32,51 @@ class MeasureRequest:
     out: Path
 
 
+def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
+    """Return what the gate will ask evidence of, as far as it exists. Raises as ``gate.change`` does."""
+    sources = here.sources()
+    names = touched_names(touched(base, here.repository, here.baselines), here, sources)
+    return tuple(name for name in names if set(parts(name)) <= set(sources.names()))
+
+
 def measure(
-    order: MeasureRequest, here: str, names: Sequence[str], pytest: Callable[[str], int], say: Callable[[str], None]
+    request: MeasureRequest, here: str, names: Sequence[str], pytest: Callable[[str], int], say: Callable[[str], None]
 ) -> tuple[Path, ...]:
-    """Measure ``names`` on this machine of class ``here`` and put their evidence into ``order.out``, with a manifest.
+    """Measure ``names`` on this machine of class ``here``; put their evidence into ``request.out``, with a manifest.
 
     ``pytest`` measures one fusion and returns pytest's exit code. Raises NotComparableError on a machine of another
     class, UsageError where ``out`` exists, NotMeasuredError where a fusion brought no fresh evidence of this commit.
     """
-    if here != order.chip_class:
+    if here != request.chip_class:
         raise NotComparableError(
-            f"this runner was asked for {order.chip_class} and is {here}",
+            f"this runner was asked for {request.chip_class} and is {here}",
             expected="a runner whose label is its chip class",
             remedy="correct its labels: gemma3n-perf chip names the class, docs/runners.md the way",
         )
-    if order.out.exists():
+    if request.out.exists():
         raise UsageError(
-            f"{order.out} exists", expected="a folder of this job alone", remedy="remove it, or name another"
+            f"{request.out} exists", expected="a folder of this job alone", remedy="remove it, or name another"
         )
     missing, paths = [], []
     for name in names:
-        kept = path_of(order.baselines, here, name)
+        kept = path_of(request.baselines, here, name)
         before = kept.read_bytes() if kept.is_file() else None
         code = pytest(name)
         say(f"{name}: pytest ended with {code}")
-        why = _not_fresh(kept, before, order.commit)
+        why = _not_fresh(kept, before, request.commit)
         if why is not None:
             missing.append(f"{name}: {why} (pytest ended with {code})")
             continue
-        order.out.mkdir(parents=True, exist_ok=True)
-        paths.append(order.out / f"{name}.json")
+        request.out.mkdir(parents=True, exist_ok=True)
+        paths.append(request.out / f"{name}.json")
         shutil.copyfile(kept, paths[-1])
     if missing:
         raise NotMeasuredError(
             "; ".join(missing), expected="evidence of every touched fusion", remedy="see what pytest says above"
         )
-    manifest = Manifest(1, here, order.commit, order.run_id, order.run_attempt, tuple(names))
-    write_over(order.out / MANIFEST, msgspec.json.encode(manifest))
-    return (*paths, order.out / MANIFEST)
+    manifest = Manifest(1, here, request.commit, request.run_id, request.run_attempt, tuple(names))
+    write_over(request.out / MANIFEST, msgspec.json.encode(manifest))
+    return (*paths, request.out / MANIFEST)
 
 
 def _not_fresh(path: Path, before: bytes | None, commit: str) -> str | None:
@@ -80,3 +90,26 @@ def _not_fresh(path: Path, before: bytes | None, commit: str) -> str | None:
     except PerfError as error:
         return error.found
     return None if found.commit == commit else f"its evidence is of commit {(found.commit or 'unknown')[:12]}"
+
+
+def pack(chip_class: str, baselines: Path, out: Path, data: Path | None = None) -> tuple[Path, ...]:
+    """Copy this machine's sessions of ``chip_class``, and its noise floor, into ``out``; returns what is there.
+
+    The layout is that of the user's data folder: ``sessions/<chip class>/``. All are sent every night, so no job needs
+    a token that can write; promotion into ``baselines/`` is a person's commit. Raises NotMeasuredError with no session.
+    """
+    sessions = sorted(local_folder(chip_class, data).glob("[0-9]*.json"))
+    if not sessions:
+        raise NotMeasuredError(
+            f"this machine has no session of {chip_class}",
+            expected="what gemma3n-perf baseline save records",
+            remedy="see the log of the step that measures",
+        )
+    copies = {out / "sessions" / chip_class / path.name: path for path in sessions}
+    noise = baselines / chip_class / NOISE
+    if noise.is_file():
+        copies[out / "noise" / chip_class / NOISE] = noise
+    for target, source in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return tuple(copies)

@@ -1,25 +1,39 @@
 """What a pull request is in for: a measurement on every chip class, nothing at all, or a refusal. Decided in seconds.
 
-Opinion: the rules and the list of machines are those of the branch the change wants to enter, never the change's own.
-Only Python itself is used, so that a change of documentation waits for no installation.
+The rules and the list of machines are those of the branch the change wants to enter, never the change's own. Only
+Python itself is used, so that a change of documentation waits for no installation.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from gemma3n_perf.ci.classes import ChipClass, matrix
 from gemma3n_perf.ci.event import UPDATERS, Pull
-from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.gate import policy_file
+from gemma3n_perf.gate.change import Touched
 
-FUSIONS = PurePosixPath("perf/gemma3n_perf/fusions")
-BASELINES = PurePosixPath("baselines")
 # What a change must not both bring and be measured by without somebody noticing.
 HARNESS = ("perf/", "baselines/policy.toml", ".github/", ".ci/", "Makefile", "requirements", "pyproject.toml")
 OWN, FORK = "measure", "measure-fork"
 """The environments of measuring jobs. The second has required reviewers: docs/runners.md."""
+
+# A label becomes part of a workflow, a class of a file's name: neither may hold anything that means something there.
+CLASS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,78}[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChipClass:
+    """A class that is measured: the labels of its runners, and whether the gate cannot do without it."""
+
+    name: str
+    runner: tuple[str, ...]
+    required: bool
 
 
 class State(StrEnum):
@@ -61,27 +75,29 @@ class Plan:
         }
 
 
-def plan(pull: Pull, changed: Sequence[str], classes: Sequence[ChipClass]) -> Plan:
-    """Decide what happens to a pull request that changes these paths.
+def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
+    """Decide what happens to a pull request with this change.
 
     Whether there is anything to measure comes first: a fork that corrects a page needs nobody's approval.
     """
-    touched = [path for path in changed if touches_fusion(path)]
-    harness = tuple(path for path in changed if path.startswith(HARNESS) and not touches_fusion(path))
-    if not touched:
-        count = f"{len(changed)} changed file{'' if len(changed) == 1 else 's'}"
-        reason = f"no fusion and no evidence for one among {count}"
-        return Plan(State.NOTHING, pull, reason, harness=harness)
+    gated = set(change.files)
+    harness = tuple(path for path in change.changed if path.startswith(HARNESS) and path not in gated)
+
+    def refused(reason: str, first: str) -> Plan:
+        remedy = f"{first} gh workflow run gate.yml -f pull_request={pull.number} -f commit={pull.head}"
+        return Plan(State.REFUSED, pull, reason, remedy, harness=harness)
+
+    if not gated:
+        count = f"{len(change.changed)} changed file{'' if len(change.changed) == 1 else 's'}"
+        return Plan(State.NOTHING, pull, f"no fusion and no evidence for one among {count}", harness=harness)
     if pull.approved is not None and pull.approved != pull.head:
         reason = f"{pull.approved[:12]} was approved, and the pull request is now at {pull.head[:12]}"
-        return Plan(State.REFUSED, pull, reason, _dispatch(pull, "look at the new commit, then"), harness=harness)
+        return refused(reason, "look at the new commit, then")
     if pull.foreign and pull.approved is None:
         who = f"{pull.author}'s dependencies" if pull.author in UPDATERS else f"the fork {pull.head_repo}"
         reason = f"code of {who} runs on no measuring machine before a maintainer approves this very commit"
-        return Plan(
-            State.REFUSED, pull, reason, _dispatch(pull, "a maintainer reads the change, then"), harness=harness
-        )
-    names = list(dict.fromkeys(PurePosixPath(path).name for path in touched))
+        return refused(reason, "a maintainer reads the change, then")
+    names = list(dict.fromkeys(Path(path).name for path in change.changed if path in gated))
     reason = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
     return Plan(State.MEASURE, pull, reason, classes=tuple(classes), harness=harness)
 
@@ -89,10 +105,10 @@ def plan(pull: Pull, changed: Sequence[str], classes: Sequence[ChipClass]) -> Pl
 def read_plan(text: str) -> Plan:
     """Return the plan that ``outputs`` wrote. Raises MalformedRecordError for anything else."""
     try:
-        told = json.loads(text)
-        classes = tuple(ChipClass(one["name"], tuple(one["runner"]), one["required"]) for one in told["classes"])
+        tree = json.loads(text)
+        classes = tuple(ChipClass(one["name"], tuple(one["runner"]), one["required"]) for one in tree["classes"])
         return Plan(
-            State(told["state"]), Pull(**told["pull"]), told["reason"], told["remedy"], classes, tuple(told["harness"])
+            State(tree["state"]), Pull(**tree["pull"]), tree["reason"], tree["remedy"], classes, tuple(tree["harness"])
         )
     except (ValueError, TypeError, KeyError) as error:
         raise MalformedRecordError(
@@ -100,20 +116,43 @@ def read_plan(text: str) -> Plan:
         ) from error
 
 
-def touches_fusion(path: str) -> bool:
-    """Whether a path is code of the fusions or evidence for one. Documentation beside them is neither."""
-    one = PurePosixPath(path)
-    if one.is_relative_to(FUSIONS):
-        return one.suffix == ".py"
-    return one.is_relative_to(BASELINES) and one.parent.name == "fusions" and one.suffix == ".json"
-
-
 def write_outputs(found: Plan, path: Path) -> None:
     """Append the outputs to the file GitHub reads them from. No value of ours holds a line break."""
-    lines = [f"{name}={value}\n" for name, value in found.outputs().items()]
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(lines)
+        file.writelines(f"{name}={value}\n" for name, value in found.outputs().items())
 
 
-def _dispatch(pull: Pull, first: str) -> str:
-    return f"{first} gh workflow run gate.yml -f pull_request={pull.number} -f commit={pull.head}"
+def read_classes(path: Path) -> tuple[ChipClass, ...]:
+    """Return the classes of a policy file that have a runner, in its order: adding a class is adding its table.
+
+    Raises UsageError naming what is wrong: a typo, a required class that no runner measures, a name or label that
+    could mean something else where it is put.
+    """
+    # The same reader as the gate's, so that a file which is good for one is good for the other.
+    policy = policy_file.read(path)
+    found = []
+    for name, one in policy.classes.items():
+        required = name in policy.required
+        if not CLASS_NAME.fullmatch(name):
+            raise _wrong(path, f"classes.{name}: no chip class has such a name")
+        for label in one.runner:
+            if not _LABEL.fullmatch(label):
+                raise _wrong(path, f"classes.{name}.runner: {label!r} is no label of a runner")
+        if required and not one.runner:
+            raise _wrong(path, f"class {name} is required, and has no runner to measure it")
+        if one.runner:
+            found.append(ChipClass(name, one.runner, required))
+    return tuple(found)
+
+
+def matrix(classes: Iterable[ChipClass]) -> dict[str, list[dict[str, Any]]]:
+    """Return the classes as the ``strategy.matrix`` of a job."""
+    return {"include": [{"class": one.name, "runner": list(one.runner)} for one in classes]}
+
+
+def _wrong(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{path.name}: {what}",
+        expected='runner = ["self-hosted", "macOS", "ARM64", "<chip class>"] for every class',
+        remedy="mend the policy file; until then nothing is measured and nothing admitted",
+    )

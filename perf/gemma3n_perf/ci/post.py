@@ -1,7 +1,7 @@
 """The one comment of a pull request: written once, changed in place ever after, and never anybody else's.
 
-Opinion: this is the only place that holds a token which can write, so it reads one text file, knows nothing of what it
-says, and needs nothing but Python itself.
+This is the only place that holds a token which can write, so it reads one text file, knows nothing of what it says,
+and needs nothing but Python itself.
 """
 
 import json
@@ -23,7 +23,7 @@ _REPO = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
 _TIMEOUT_S = 30.0
 
 Ask = Callable[[str, str, Mapping[str, str] | None], Any]
-"""Method, path and body to what the API answers."""
+"""From method, path and body to the API's response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Api:
     token: str
 
     def ask(self, method: str, path: str, body: Mapping[str, str] | None) -> Any:
-        """Return the answer to one request. Raises NotMeasuredError for a refusal, without quoting the token."""
+        """Return the response to one request. Raises NotMeasuredError for a refusal, without quoting the token."""
         request = urllib.request.Request(
             f"{self.url}{path}",
             method=method,
@@ -42,8 +42,8 @@ class Api:
             headers={"Authorization": f"Bearer {self.token}", "Accept": "application/vnd.github+json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-                return json.loads(answer.read())
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                return json.loads(response.read())
         except (urllib.error.URLError, ValueError, OSError) as error:
             raise NotMeasuredError(
                 f"{method} {path}: {error}",

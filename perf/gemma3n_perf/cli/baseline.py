@@ -2,20 +2,21 @@
 
 import argparse
 import json
+import shlex
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
-from gemma3n_perf.cli import baseline_save
+from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.stack import in_checkout
-from gemma3n_perf.report import describe
-from gemma3n_perf.report import rows as show
+from gemma3n_perf.report import describe, units
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
 from gemma3n_perf.store.published import read_published
-from gemma3n_perf.store.summary import WorkloadSummary, summarise
-from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.store.types import Baseline, WorkloadSummary, summarise
 
 HELP = "record, promote, list and show the baselines of chip classes"
 
@@ -44,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
-    """Carry out one action. Raises the errors of ``Baselines`` and of ``baseline_save.save``."""
+    """Carry out one action. Raises the errors of ``Baselines`` and of ``Recorder.record``."""
     if args.action == "save":
-        return baseline_save.save(args.sessions, args.pytest_options, out, baseline_save.Recorder())
+        return save(args.sessions, args.pytest_options, out, Recorder())
     args.root = in_checkout("baselines", args.root)
     match args.action:
         case "promote":
@@ -58,6 +59,22 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         case _:
             args.docs = in_checkout("docs", args.docs)
             return _page(args, out)
+
+
+def save(sessions: int, options: Sequence[str], out: TextIO, recorder: Recorder) -> int:
+    """Record sessions and print the command that promotes what was stored, after a failure and Ctrl-C too."""
+    before, numbers = recorder.stored(), recorder.record(sessions, options)
+    try:
+        for number in numbers:
+            out.write(f"session {number} of {sessions}\n")
+            out.flush()
+    finally:
+        files = sorted(recorder.stored() - before)
+        out.write(f"\n{describe.sessions(len(files))} stored\n")
+        for chip_class, paths in groupby(files, lambda path: path.parent.name):
+            listed = " \\\n".join(f"  {shlex.quote(str(path))}" for path in paths)
+            out.write(f"to make them the baseline of {chip_class}:\ngemma3n-perf baseline promote \\\n{listed}\n")
+    return 0
 
 
 def _promote(baselines: Baselines, args: argparse.Namespace, out: TextIO) -> int:
@@ -104,8 +121,8 @@ def _show(baseline: Baseline, as_json: bool, out: TextIO) -> int:
     out.write(f"commit {describe.commit(baseline.stack)}, recorded {describe.dates(baseline)}\n")
     for one in summaries:
         out.write(f"\n{one.workload}\n  {_throughput(one)}\n")
-        out.write(f"  TPOT {show.seconds(one.tpot_s)}, TTFT {show.seconds(one.ttft_s)}, ")
-        out.write(f"peak {show.size(one.peak_memory_bytes)}, KV {show.size(one.kv_bytes)}\n")
+        out.write(f"  TPOT {units.seconds(one.tpot_s)}, TTFT {units.seconds(one.ttft_s)}, ")
+        out.write(f"peak {units.size(one.peak_memory_bytes)}, KV {units.size(one.kv_bytes)}\n")
     out.write("\nsessions\n")
     for name, session in zip(baseline.files, baseline.sessions, strict=True):
         out.write(f"  {name}  {session.recorded[:19]}  {session.id}\n")
@@ -113,9 +130,9 @@ def _show(baseline: Baseline, as_json: bool, out: TextIO) -> int:
 
 
 def _throughput(one: WorkloadSummary) -> str:
-    low, high = (show.tokps(value) for value in (min(one.sessions_tokps), max(one.sessions_tokps)))
-    text = f"{show.tokps(one.tokps)} tok/s, {low} to {high} over {describe.sessions(len(one.sessions_tokps))}"
-    return f"{text}; spread between sessions {show.percent(one.spread, 2)}, within {show.percent(one.within, 2)}"
+    low, high = (units.tokps(value) for value in (min(one.sessions_tokps), max(one.sessions_tokps)))
+    text = f"{units.tokps(one.tokps)} tok/s, {low} to {high} over {describe.sessions(len(one.sessions_tokps))}"
+    return f"{text}; spread between sessions {units.percent(one.spread, 2)}, within {units.percent(one.within, 2)}"
 
 
 def _page(args: argparse.Namespace, out: TextIO) -> int:
@@ -127,11 +144,11 @@ def _page(args: argparse.Namespace, out: TextIO) -> int:
     if not found:
         raise UsageError(f"no baseline below {args.root}", expected="a folder of baselines", remedy="pass --root DIR")
     files = baselines_page.build(found, read_published(args.root / PUBLISHED))
-    wanted = {args.docs / path: data for path, data in files.items()}
+    pages_and_plots = {args.docs / path: data for path, data in files.items()}
     plots = (args.docs / baselines_page.PLOTS).glob("baselines-*.svg")
     if args.check:
-        return pages.check(wanted, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
-    return pages.refresh(wanted, plots, args.docs / baselines_page.PAGE, out)
+        return pages.check(pages_and_plots, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
+    return pages.refresh(pages_and_plots, plots, args.docs / baselines_page.PAGE, out)
 
 
 def _facts(one: Baseline) -> dict[str, Any]:

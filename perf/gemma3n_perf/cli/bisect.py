@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, chosen
-from gemma3n_perf.duel import run as dueling
+from gemma3n_perf.cli.duel import add_budget, add_outputs_argument, add_workload_arguments
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.bisect import Found, bisect
 from gemma3n_perf.duel.environments import find_uv
 from gemma3n_perf.duel.report import interval
+from gemma3n_perf.duel.run import DuelSpec, choose_workloads, duel, machine
 from gemma3n_perf.duel.steps import Steps
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.progress import Progress
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bad", metavar="BAD", help="the newer arm, which differs from it in that part alone")
     add_workload_arguments(parser)
     add_budget(parser, "measuring time of each duel; once more, doubled, where that tells nothing")
+    add_outputs_argument(parser)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -36,14 +37,17 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     require_folder(args.baselines)
     if len(args.workload) > 1:
         raise UsageError("bisect takes one workload", expected="the workload that changed most")
-    with dueling.machine(args.baselines, sys.stderr) as here:
-        workloads, sources = chosen(args, here)
+    with machine(args.baselines, sys.stderr) as here:
+        workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         progress = Progress(sys.stderr)
 
         def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
-            asked = dueling.Asked(baseline, candidate, workloads, budget_s, policy=policy, sources=sources)
+            spec = DuelSpec(
+                baseline, (candidate,), workloads, budget_s, policy=policy, sources=sources,
+                outputs_may_differ=args.outputs_may_differ,
+            )  # fmt: skip
             try:
-                found = dueling.duel(asked, here).judgements[workloads[0]]
+                found = duel(spec, here).judgements[workloads[0]]
             except ArmUnavailableError as error:
                 found = not_measured(error.found)
             progress.clear()

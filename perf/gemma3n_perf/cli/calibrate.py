@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, chosen
-from gemma3n_perf.duel import run as dueling
-from gemma3n_perf.duel import validation as validation
-from gemma3n_perf.duel import validation_record as power_store
+from gemma3n_perf.cli.duel import add_budget, add_workload_arguments
+from gemma3n_perf.duel import validation, validation_record
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.report import interval
+from gemma3n_perf.duel.run import DuelResult, DuelSpec, choose_workloads, duel, machine
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.stats.verdicts import Verdict
-from gemma3n_perf.store import noise as store
+from gemma3n_perf.store import noise
 
 HELP = "measure the noise floor of this chip class with A/A duels"
 
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         record = _recorded(baselines, args.recorded)
     else:
         baselines, record = _measured(args, out)
-    path = store.write(baselines, record)
+    path = noise.write(baselines, record)
     floor = record.floor
     out.write(
         f"noise floor {100 * relative_change(floor.effect):.2f} %, spread between launches "
@@ -52,23 +51,23 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, store.NoiseRecord]:
+def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, noise.NoiseRecord]:
     if args.duels < 2:
         raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
-    with dueling.machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr) as here:
         require_known(here.chip)
-        workloads, sources = chosen(args, here)
-        found: list[store.AaDuel] = []
+        workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
+        found: list[noise.AaDuel] = []
         for number in range(1, args.duels + 1):
-            asked = dueling.Asked("here", "here", workloads, args.budget, aa=True, settle=False, sources=sources)
-            found += _one(dueling.duel(asked, here), number, args.duels, out)
+            spec = DuelSpec("here", ("here",), workloads, args.budget, aa=True, settle=False, sources=sources)
+            found += _one(duel(spec, here), number, args.duels, out)
         date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        return here.baselines, store.calibration(found, date, here.chip, here.stack)
+        return here.baselines, noise.calibration(found, date, here.chip, here.stack)
 
 
-def _recorded(baselines: Path, chip_class: str) -> store.NoiseRecord:
-    path = power_store.power_path(baselines, chip_class)
-    campaign = power_store.read(path)
+def _recorded(baselines: Path, chip_class: str) -> noise.NoiseRecord:
+    path = validation_record.power_path(baselines, chip_class)
+    campaign = validation_record.read(path)
     if campaign is None:
         raise UsageError(
             f"there is no {path}",
@@ -78,18 +77,18 @@ def _recorded(baselines: Path, chip_class: str) -> store.NoiseRecord:
     return validation.calibration(campaign)
 
 
-def _one(answer: dueling.Answer, number: int, total: int, out: TextIO) -> list[store.AaDuel]:
+def _one(result: DuelResult, number: int, total: int, out: TextIO) -> list[noise.AaDuel]:
     found = []
-    for name, fought in answer.fought.items():
-        judged = answer.judgements[name]
+    for name, state in result.states.items():
+        judged = result.judgements[name]
         if judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID):
             raise NotMeasuredError(
                 f"duel {number} of {total}, {name}: {judged.reason}",
                 expected="A/A duels without a failure; nothing was stored",
                 remedy=next((caution.remedy for caution in judged.cautions), "see what it says, then calibrate again"),
-            ) from fought.failure
-        measured = estimates(fought.launches)
-        found.append(store.aa_duel(name, measured))
+            ) from state.failure
+        measured = estimates(state.launches)
+        found.append(noise.aa_duel(name, measured))
         out.write(f"duel {number} of {total}, {name}: {interval(judged)}, {len(measured)} launches\n")
         out.flush()
     return found

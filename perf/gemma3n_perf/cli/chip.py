@@ -1,9 +1,9 @@
-"""``gemma3n-perf chip``: what this machine is, what runs on it and how it fares right now."""
+"""``gemma3n-perf chip``: what this machine is, what runs on it and the conditions right now."""
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--record",
         metavar="FILE",
         type=Path,
-        help="also write all that the machine answered, for this suite's own tests",
+        help="also write all that was read of the machine, for this suite's own tests",
     )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
-    """Print what is found; always 0, for a fault of the moment is an answer here and not a failure."""
+    """Print what is found; always 0: a fault of the moment is a finding here and not a failure."""
     recorder = Recorder(this_machine()) if args.record else None
     report = examine(recorder.system if recorder else this_machine())
     out.write(as_json(report) if args.json else as_text(report))
@@ -60,7 +60,7 @@ def examine(system: System, sleep: Callable[[float], None] = time.sleep, repo: P
     """Detect the chip and the stack, and sample the conditions over a second in which nothing of ours runs."""
     chip = detect(system)
     stack = current_stack(repo or suite_checkout(), system=system)
-    probe = ConditionProbe.on(system, os.getpid())
+    probe = ConditionProbe(system, os.getpid())
     probe.start()
     sleep(SAMPLE_S)
     conditions = probe.stop()
@@ -74,8 +74,10 @@ def as_json(report: Report) -> str:
 
 
 def as_text(report: Report) -> str:
-    """Return the report for a reader, ``unknown`` where the platform does not tell."""
-    lines = [*_table(_facts(report)), ""]
+    """Return the report for a reader, ``unknown`` where the platform does not say."""
+    facts = _facts(report)
+    width = max(map(len, facts))
+    lines = [*(f"{label:<{width}}  {text or 'unknown'}" for label, text in facts.items()), ""]
     if not report.faults:
         lines.append("Nothing here would discard a run.")
     for fault in report.faults:
@@ -83,57 +85,50 @@ def as_text(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str | None]]:
+def _facts(report: Report) -> dict[str, str | None]:
     chip, stack, now = report.chip, report.stack, report.conditions
-    yield "chip class", chip.chip_class
-    yield "chip", chip.name
-    if chip.vendor != "cpu":
-        yield "GPU cores", _said(chip.gpu_cores)
-    yield "CPU cores", _said(chip.cpu_cores)
-    yield "memory", _said(chip.memory_bytes, lambda size: f"{size / 2**30:.1f} GiB")
-    yield "architecture", chip.architecture
-    if chip.vendor == "apple":
-        yield "neural accelerator", _said(chip.neural_accelerator, _yes)
-    yield "system", stack.os
-    yield "Python", stack.python
-    yield "MLX", f"{stack.mlx} ({stack.backend})"
-    yield "mlx-vlm", stack.mlx_vlm
-    if stack.backend == "cuda":
-        yield "driver", stack.driver
-    yield "knobs", " ".join(f"{name}={value}" for name, value in stack.knobs.items()) or "none"
-    dirty = {None: "", True: ", with changes", False: ""}[stack.dirty]
-    yield "suite", f"{stack.commit[:12]}{dirty}" if stack.commit else None
-    yield "thermal state", now.thermal
-    yield "power source", now.power_source
-    yield "low-power mode", _said(now.low_power_mode, _yes)
-    yield "throttling", _said(now.throttle_reasons, lambda reasons: ", ".join(reasons) or "none")
-    yield "load", _said(now.load1, "{:.2f}".format)
-    yield "steal", _said(now.steal, "{:.1%}".format)
-    yield "other processes", _said(now.foreign_cpu, "{:.1%} of all cores".format)
-    yield "memory pressure", _said(now.memory_pressure, "{:.0%}".format)
-    yield "CPU clock", _said(now.cpu_clock_hz, _gigahertz)
-    if chip.vendor == "nvidia":
-        yield "GPU clock", _said(now.gpu_clock_hz, _gigahertz)
-        yield "GPU temperature", _said(now.gpu_temperature_c, "{:.0f} C".format)
-        yield "others on the GPU", _said(now.gpu_processes)
+    dirty = ", with changes" if stack.dirty else ""
+    facts = {
+        "chip class": chip.chip_class,
+        "chip": chip.name,
+        "GPU cores": _text(chip.gpu_cores),
+        "CPU cores": _text(chip.cpu_cores),
+        "memory": _text(chip.memory_bytes, "{:.1f} GiB", 2**30),
+        "architecture": chip.architecture,
+        "neural accelerator": _text(chip.neural_accelerator),
+        "system": stack.os,
+        "Python": stack.python,
+        "MLX": f"{stack.mlx} ({stack.backend})",
+        "mlx-vlm": stack.mlx_vlm,
+        "driver": stack.driver,
+        "knobs": " ".join(f"{name}={value}" for name, value in stack.knobs.items()) or "none",
+        "suite": f"{stack.commit[:12]}{dirty}" if stack.commit else None,
+        "thermal state": now.thermal,
+        "power source": now.power_source,
+        "low-power mode": _text(now.low_power_mode),
+        "throttling": None if now.throttle_reasons is None else ", ".join(now.throttle_reasons) or "none",
+        "load": _text(now.load1, "{:.2f}"),
+        "steal": _text(now.steal, "{:.1%}"),
+        "other processes": _text(now.foreign_cpu, "{:.1%} of all cores"),
+        "memory pressure": _text(now.memory_pressure, "{:.0%}"),
+        "CPU clock": _text(now.cpu_clock_hz, "{:.2f} GHz", 1e9),
+        "GPU clock": _text(now.gpu_clock_hz, "{:.2f} GHz", 1e9),
+        "GPU temperature": _text(now.gpu_temperature_c, "{:.0f} C"),
+        "others on the GPU": _text(now.gpu_processes),
+    }
+    absent = {
+        "GPU cores": chip.vendor == "cpu",
+        "neural accelerator": chip.vendor != "apple",
+        "driver": stack.backend != "cuda",
+        **dict.fromkeys(("GPU clock", "GPU temperature", "others on the GPU"), chip.vendor != "nvidia"),
+    }
+    return {label: text for label, text in facts.items() if not absent.get(label)}
 
 
-def _table(facts: Iterator[tuple[str, str | None]]) -> list[str]:
-    rows = list(facts)
-    width = max(len(label) for label, _ in rows)
-    return [f"{label:<{width}}  {text or 'unknown'}" for label, text in rows]
-
-
-def _said(value: Any, say: Callable[[Any], str] = str) -> str | None:
-    return None if value is None else say(value)
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _gigahertz(hertz: float) -> str:
-    return f"{hertz / 1e9:.2f} GHz"
+def _text(value: float | bool | None, form: str = "{}", unit: float = 1) -> str | None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return None if value is None else form.format(value if unit == 1 else value / unit)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

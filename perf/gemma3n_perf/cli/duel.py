@@ -6,18 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli import forge as forge_command
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
-from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel.arms import GRAMMAR
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable
-from gemma3n_perf.workload import forge
-from gemma3n_perf.workload import load as loading
-from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import Workload, defaults
 
 HELP = "compare two arms: paired, interleaved, with a verdict"
 
@@ -38,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_margin(parser)
     parser.add_argument("--aa", action="store_true", help="the same arm on both sides, to see what error shows")
+    add_outputs_argument(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record, raw blocks included")
 
 
@@ -56,6 +51,15 @@ def add_margin(parser: argparse.ArgumentParser) -> None:
         default=100 * Policy().margin,
         metavar="PERCENT",
         help="no-change is an interval within this of nothing (default: %(default)g)",
+    )
+
+
+def add_outputs_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the way to compare programs that put out something else."""
+    parser.add_argument(
+        "--outputs-may-differ",
+        action="store_true",
+        help="compare arms whose tokens or logits differ, with a caution; without it they are invalid",
     )
 
 
@@ -78,77 +82,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
     require_writable(args.json)
     require_folder(args.baselines)
-    with dueling.machine(args.baselines, sys.stderr) as here:
-        workloads, sources = chosen(args, here)
-        asked = dueling.Asked(
-            args.baseline, args.candidate, workloads, args.budget, args.sessions, aa=args.aa, sources=sources,
+    with machine(args.baselines, sys.stderr) as here:
+        workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
+        spec = DuelSpec(
+            args.baseline, (args.candidate,), workloads, args.budget, args.sessions, aa=args.aa, sources=sources,
+            outputs_may_differ=args.outputs_may_differ,
             policy=replace(Policy(), margin=args.margin / 100),
         )  # fmt: skip
-        return report_on(dueling.duel(asked, here), here, args.json, out)
+        return report_on(duel(spec, here), here, args.json, out)
 
 
-def chosen(args: argparse.Namespace, here: dueling.Here) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the workload ids and where other checkpoints than presets are, forging presets that are missing."""
-    workloads = [Workload.parse(text) for text in args.workload] or [defaults(here.chip.vendor)[0]]
-    sources = {loading.locate(args.checkpoint, here.root)[0]: args.checkpoint} if args.checkpoint else {}
-    for name in dict.fromkeys(workload.checkpoint for workload in workloads):
-        if name in PRESETS:
-            if not forge.is_forged(PRESETS[name], here.root):
-                forge_command.forge_locked(PRESETS[name], here.root)
-        elif name not in sources:
-            raise UsageError(
-                f"the checkpoint {name} is no preset",
-                expected="a preset, or --checkpoint with the folder or hub id that goes by that name",
-            )
-    return tuple(str(workload) for workload in workloads), sources
-
-
-def report_on(answer: dueling.Answer, here: dueling.Here, path: Path | None, out: TextIO) -> int:
+def report_on(result: DuelResult, here: Here, path: Path | None, out: TextIO) -> int:
     """Write the record, print the report and return the exit code."""
-    out.write(report.render(answer.judgements, answer.asked.baseline, answer.asked.candidate))
     if path is not None:
-        store.write(path, record(answer, here))
-    return answer.judgements[report.deciding(answer.judgements)].exit_code
-
-
-def record(answer: dueling.Answer, here: dueling.Here) -> store.DuelRecord:
-    """Lay an answer out for the store."""
-    asked, name = answer.asked, report.deciding(answer.judgements)
-    judged, sides = answer.judgements[name], answer.fought[name].sides
-    if sides is None:
-        sides = next((one.sides for one in answer.fought.values() if one.sides), {})
-    return store.DuelRecord(
-        schema=store.SCHEMA,
-        date=answer.date.isoformat(timespec="seconds"),
-        chip=here.chip,
-        arms={"baseline": asked.baseline, "candidate": asked.candidate},
-        stacks={arm: side.stack for arm, side in sides.items()},
-        planted={arm.name: arm.planted for arm in answer.arms},
-        aa=bool(asked.aa),
-        policy=asked.policy,
-        budget_s=asked.budget_s,
-        sessions=asked.sessions,
-        workload=name,
-        verdict=judged.verdict.value,
-        effect=judged.effect,
-        low=_finite(judged.low),
-        high=_finite(judged.high),
-        measured_s=judged.measured_s,
-        launches=judged.launches,
-        duels=tuple(
-            store.WorkloadDuel(
-                workload=one.workload,
-                judgement=answer.judgements[one.workload],
-                raw=one.launches,
-                budget_spent=one.spent,
-                checkpoint_digest=one.sides["baseline"].loaded.checkpoint_digest if one.sides else None,
-                token_digests={arm: side.token_digest for arm, side in one.sides.items()} if one.sides else None,
-                notes=one.notes,
-            )
-            for one in answer.fought.values()
-        ),
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and abs(value) != float("inf") else None
+        store.DUELS.write(path, record_of(result, here.chip))
+    out.write(report.render(result.judgements, result.spec.baseline, result.spec.candidates[0]))
+    return result.judgements[report.deciding(result.judgements)].verdict.exit_code

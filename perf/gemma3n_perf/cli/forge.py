@@ -3,17 +3,12 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-import filelock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-from gemma3n_perf.errors import MachineBusyError
-from gemma3n_perf.workload import cache, forge
-from gemma3n_perf.workload.presets import PRESETS, Preset, preset
+from gemma3n_perf.hardware.progress import Progress
+from gemma3n_perf.workload import forge
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root, preset
 
 HELP = "forge a checkpoint: seeded weights in the released architecture"
 
@@ -27,40 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Forge and print where. Raises UsageError, DiskFullError, MachineBusyError."""
-    chosen = preset(args.preset)
-    root = args.root or cache.checkpoints_root()
-    begin = time.monotonic()
-    there = forge.is_forged(chosen, root) and not args.force
-    path = forge_locked(chosen, root, force=args.force)
-    size = f"{forge.size(chosen) / 1e9:.2f} GB"
-    how = "already there" if there else f"forged in {time.monotonic() - begin:.1f} s"
-    print(f"{chosen.name}: {path} ({size}, {how})", file=out)
-    return 0
-
-
-def forge_locked(chosen: Preset, root: Path, *, force: bool = False) -> Path:
-    """Forge under a lock, so that two processes that want the same checkpoint do not both write it."""
-    forge.make_root(root)
-    lock = filelock.FileLock(root / f".{chosen.directory}.lock", timeout=600)
+    chosen, root = preset(args.preset), args.root or checkpoints_root()
+    begin, progress = time.monotonic(), Progress(sys.stderr)
     try:
-        with lock:
-            if forge.is_forged(chosen, root) and not force:
-                return root / chosen.directory
-            return _with_progress(chosen, lambda progress: forge.forge(chosen, root, force=force, progress=progress))
-    except filelock.Timeout as error:
-        raise MachineBusyError(
-            f"another process has been forging {chosen.name} for 10 minutes",
-            expected="one forge at a time",
-            remedy=f"wait for it, or remove {lock.lock_file} if that process is gone",
-        ) from error
-
-
-def _with_progress(chosen: Preset, work: Callable[[forge.Progress], Path]) -> Path:
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        return work(lambda written: None)
-    columns = (TextColumn("forging {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(chosen.name, total=forge.size(chosen))
-        return work(lambda written: progress.update(task, advance=written))
+        forged = forge.ensure_forged(chosen, root, progress.note, force=args.force)
+    finally:
+        progress.clear()
+    size = f"{forge.size(chosen) / 1e9:.2f} GB"
+    how = f"forged in {time.monotonic() - begin:.1f} s" if forged else "already there"
+    print(f"{chosen.name}: {root / chosen.directory} ({size}, {how})", file=out)
+    return 0

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         print(f"Its first test fails until the graph changes as declared: pytest {test.relative_to(root)}", file=out)
         print("docs/fusions.md says how to go on.", file=out)
     elif args.action == "show":
-        _show(registry.get(args.name), registry.source_digest(args.name), registry.source_files(args.name), out)
+        _show(registry.get(args.name), registry.digest(args.name), registry.files(args.name), out)
     else:
         chip = _chip()
         baselines = in_checkout("baselines", args.baselines)
@@ -63,12 +63,10 @@ def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
     from gemma3n_perf.report import pages
 
     docs, found = in_checkout("docs", args.docs), recorded(in_checkout("baselines", args.baselines))
-    known = {name: evidence_page.Known(found.admitted[name], found.noise.get(name)) for name in found.admitted}
-    files = evidence_page.build(fusions, tuple(found.evidence.values()), found.ruling, known)
-    wanted = {docs / path: data for path, data in files.items()}
+    files = {docs / path: data for path, data in evidence_page.build(fusions, found).items()}
     if args.check:
-        return pages.check(wanted, [], out, remedy="gemma3n-perf fusion page, then commit what it wrote")
-    return pages.refresh(wanted, [], docs / evidence_page.PAGE, out)
+        return pages.check(files, [], out, remedy="gemma3n-perf fusion page, then commit what it wrote")
+    return pages.refresh(files, [], docs / evidence_page.PAGE, out)
 
 
 def _chip() -> Chip | None:

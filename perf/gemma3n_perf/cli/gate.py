@@ -1,21 +1,13 @@
 """``gemma3n-perf gate EVIDENCE...``: may this fusion enter? A measured win on every required chip class, or no."""
 
 import argparse
-import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate import policy_file as gate_policy_file
-from gemma3n_perf.gate.change import NOTHING, Checkout, Touched, touched
-from gemma3n_perf.gate.git import Repository
-from gemma3n_perf.gate.policy import GatePolicy
-from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.gate import policy_file
+from gemma3n_perf.gate.change import NOTHING, checkout, touched
+from gemma3n_perf.report.markdown import plain
 from gemma3n_perf.store.files import write_over
-
-if TYPE_CHECKING:
-    from gemma3n_perf.gate.evidence import Sources
 
 HELP = "admit or refuse fusions by their evidence from every required chip class"
 
@@ -35,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="judge the fusions that differ from where HEAD left this commit, and no others",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the answer as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the result as Markdown")
     parser.add_argument(
         "--admit", action="store_true", help="write each class's best admitted composition, which fuse(model) applies"
     )
@@ -46,49 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Rule, print, and write what was asked for; returns the exit code. Raises UsageError, MalformedRecordError."""
     here = checkout(args.baselines)
-    policy = gate_policy_file.read(args.policy or here.baselines / gate_policy_file.NAME)
-    touches = Touched() if args.base is None else touched(args.base, here)
-    if args.base is not None and touches.nothing and not (args.json or args.markdown):
-        print(NOTHING, *(f"note: {note}" for note in touches.notes), sep="\n", file=out)
+    policy = policy_file.read(args.policy or here.baselines / policy_file.NAME)
+    change = None if args.base is None else touched(args.base, here.repository, here.baselines)
+    if change is not None and not change.files and not (args.json or args.markdown):
+        print(NOTHING, *(f"note: {note}" for note in change.notes), sep="\n", file=out)
         return 0
-    return _ruled(args, here, policy, touches, out)
+    # And with these the judge and its libraries, which most changes need not load.
+    from gemma3n_perf.gate import admission, report
 
-
-def _ruled(args: argparse.Namespace, here: Checkout, policy: GatePolicy, touches: Touched, out: TextIO) -> int:
-    from gemma3n_perf.gate import (
-        admission as gating,  # and with it the judge and its libraries, which most changes need not load
-    )
-    from gemma3n_perf.gate import report
-
-    answer = gating.AdmissionResult(None, notes=touches.notes)
-    if args.base is None or not touches.nothing:
-        asked = gating.AdmissionRequest(tuple(path.absolute() for path in args.evidence), args.base)
-        answer = gating.gate(asked, here, policy, touches)
-    notes = answer.notes
+    if change is not None and not change.files:
+        result = admission.AdmissionResult(None, notes=change.notes)
+    else:
+        result = admission.gate(here, policy, change, [path.absolute() for path in args.evidence])
+    notes = result.notes
     if args.admit:
-        notes += gating.admit(answer, here.baselines)
+        notes += admission.admit(result, here.baselines)
     if args.json is not None:
-        write_over(args.json, report.as_json(answer.ruling, notes))
+        write_over(args.json, report.as_json(result.ruling, notes))
     if args.markdown is not None:
-        write_over(args.markdown, report.markdown(answer.ruling, notes).encode())
-    report.write(answer.ruling, notes, out)
-    return answer.exit_code
-
-
-def checkout(baselines: Path | None) -> Checkout:
-    """Return the checkout that this package is run from. Raises UsageError where it was installed."""
-    root = suite_checkout()
-    if root is None:
-        raise UsageError(
-            "this package is not run from a git checkout, which the gate asks what changed",
-            expected="a clone of the repository",
-            remedy="make setup in a clone, then .venv/bin/gemma3n-perf gate",
-        )
-    folder = (baselines or root / "baselines").absolute()
-    return Checkout(Repository(root, run_command), folder, _registered, dt.datetime.now(dt.UTC).date())
-
-
-def _registered() -> "Sources":
-    from gemma3n_perf.fusions.registered import Registered
-
-    return Registered()
+        text = [f"**{plain(report.closing(result.ruling))}**", *report.markdown(result.ruling, notes)]
+        write_over(args.markdown, ("\n\n".join(text) + "\n").encode())
+    report.write(result.ruling, notes, out)
+    return result.exit_code

@@ -11,11 +11,11 @@ from rich.table import Table
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.workload import cache, load
-from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import WARM_TOKENS
+from gemma3n_perf.workload import load
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
+from gemma3n_perf.workload.workload import WARM_TOKENS, prompt_length
 
-HELP = "count the operations, types and bytes of one decode token"
+HELP = "count the operations, types, bytes and host calls of one decode token"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Count and print. A preset needs no weights on disk. Raises UsageError, CorruptCheckpointError."""
-    config = load.config_of(args.checkpoint, cache.checkpoints_root())
-    usual = (40 if args.checkpoint == "nano" else 320) + WARM_TOKENS
+    config = load.config_of(args.checkpoint, checkpoints_root())
+    usual = prompt_length(args.checkpoint, "text") + WARM_TOKENS
     position = usual if args.position is None else args.position
     if not 1 < position <= config["text_config"].get("max_position_embeddings", 32_768):
         raise UsageError(f"position {position} is out of range", expected="2 up to the model's range in tokens")
@@ -43,14 +43,15 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 def _show(found: Graph, name: str, position: int, out: TextIO) -> None:
     console = Console(file=out, highlight=False)
     console.print(f"{name}: one decode token at position {position}, {found.nodes} graph nodes")
-    for title, counts in (("calls", found.calls), ("operations", found.operations), ("dtypes", found.dtypes)):
-        table = Table(title, "count", box=box.SIMPLE)
+    if found.host is not None:
+        host = found.host
+        console.print(f"host: {host.python_calls} Python calls, {host.mlx_calls} MLX calls (Python {host.python})")
+    counts = {"calls": found.calls, "operations": found.operations, "dtypes": found.dtypes}
+    rows = {(title, "count"): {key: str(number) for key, number in each.items()} for title, each in counts.items()}
+    rows["bytes", "GB"] = {part.replace("_", " "): f"{size / 1e9:.4f}" for part, size in found.bytes.items()}
+    for (title, unit), cells in rows.items():
+        table = Table(title, unit, box=box.SIMPLE)
         table.columns[1].justify = "right"
-        for key, number in counts.items():
-            table.add_row(key, str(number))
+        for row in cells.items():
+            table.add_row(*row)
         console.print(table)
-    table = Table("bytes", "GB", box=box.SIMPLE)
-    table.columns[1].justify = "right"
-    for part, size in found.bytes.items():
-        table.add_row(part.replace("_", " "), f"{size / 1e9:.4f}")
-    console.print(table)

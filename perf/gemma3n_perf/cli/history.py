@@ -2,21 +2,29 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.history_measure import confirm, follow
 from gemma3n_perf.cli.site import add_places, places
+from gemma3n_perf.duel.report import interval
+from gemma3n_perf.duel.run import Here
+from gemma3n_perf.duel.run import machine as this_machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import asv_files
-from gemma3n_perf.history.building import all_series, bring_up, import_upstream
+from gemma3n_perf.history import building
+from gemma3n_perf.history.asv_adapter import save_machine
+from gemma3n_perf.history.confirming import confirm
 from gemma3n_perf.history.detect import LEAST_POINTS
+from gemma3n_perf.history.following import Request, follow, released, spread
 from gemma3n_perf.history.upstream import LINES
-from gemma3n_perf.report import rows as show
+from gemma3n_perf.report import units
 
 HELP = "asv results from what was stored; releases of mlx and mlx-vlm; steps, and duels over them"
+Opened = Callable[[Path | None, TextIO], AbstractContextManager[Here]]
+"""Holds a machine for measuring: given the folder of baselines, and where to show progress."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,32 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--file", type=Path, metavar="FILE", help="default: asv's own, .asv-machine.json at home")
 
 
-def run(args: argparse.Namespace, out: TextIO) -> int:
-    """Carry out one action. Raises UsageError, NotMeasuredError, DiskFullError."""
+def run(args: argparse.Namespace, out: TextIO, opened: Opened = this_machine) -> int:
+    """Carry out one action; ``opened`` holds the machine. Raises UsageError, NotMeasuredError, DiskFullError."""
     match args.action:
         case "import":
             return _import(args, out)
         case "steps":
             return _steps(args, out)
         case "confirm":
-            return confirm(args, out, sys.stderr)
+            return _confirm(args, out, opened)
         case "upstream":
-            return follow(args, out, sys.stderr)
+            return _follow(args, out, opened)
         case _:
             return _machine(args, out)
 
 
 def _import(args: argparse.Namespace, out: TextIO) -> int:
-    where = places(args)
-    imported, staged, _ = bring_up(where, run_command)
-    releases = import_upstream(where, run_command)
-    for one in (*imported.refused, *staged.refused):
-        out.write(f"left out: {one.path.name}: {one.reason}\n")
-    for note in (*imported.notes, *staged.notes):
-        out.write(f"{note}\n")
+    collected, releases = building.import_all(places(args), run_command)
+    for text in (*(f"left out: {one}" for one in collected.left_out), *collected.notes):
+        out.write(f"{text}\n")
+    counts = collected.counts
     out.write(
-        f"{imported.sessions} sessions: {imported.created} results made, {imported.changed} added to, "
-        f"{imported.unchanged} as they were; {imported.merged} commits of several sessions, their runs pooled\n"
+        f"{counts['sessions']} sessions: {counts['created']} results made, {counts['changed']} added to, "
+        f"{counts['unchanged']} as they were; {counts['pooled']} commits of several sessions, their runs pooled\n"
     )
     out.write(f"{releases} results of releases\n" if releases else "")
     return 0
@@ -79,32 +84,54 @@ def _import(args: argparse.Namespace, out: TextIO) -> int:
 
 def _steps(args: argparse.Namespace, out: TextIO) -> int:
     where = places(args)
-    _, staged, known = bring_up(where, run_command)
-    listed, faults = all_series(where, staged, known)
+    listed, faults = building.all_series(where, *building.collect_all(where, run_command))
     for fault in faults:
         out.write(f"left out: {fault}\n")
     for one in listed:
-        for found in one.found:
-            change = show.percent(found.step.effect, 1, sign=True)
-            out.write(f"{one.chip_class} {one.workload}: {change} at {found.after[:12]}, {found.standing}\n")
-    count = sum(len(one.found) for one in listed)
-    out.write(f"{len(listed)} series, {count} steps\n")
+        for step in one.steps:
+            change = units.percent(step.change.effect, 1, sign=True)
+            out.write(f"{one.chip_class} {one.workload}: {change} at {step.after[:12]}, {step.standing}\n")
+    out.write(f"{len(listed)} series, {sum(len(one.steps) for one in listed)} steps\n")
     if short := sum(len(one.points) < LEAST_POINTS for one in listed):
         out.write(f"{short} of them too short to show one: fewer than {LEAST_POINTS} points\n")
     return 0
 
 
-def _machine(args: argparse.Namespace, out: TextIO) -> int:
-    from asv.machine import MachineCollection  # asv takes a moment to import
+def _confirm(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
+    """Duel the commits around steps and say what was found; returns the worst exit code."""
+    if len(args.commits) not in (0, 2):
+        raise UsageError(f"{len(args.commits)} commits", expected="BEFORE and AFTER, or none for all open steps")
+    where, worst = places(args), 0
+    with opened(where.baselines, sys.stderr) as here:
+        pairs = building.pairs_to_confirm(where, here.chip.chip_class, args.commits, args.workload, run_command)
+        if not pairs:
+            out.write(f"no step of {here.chip.chip_class} is open\n")
+        for one in confirm(pairs, here, args.budget):
+            for workload, judged in one.judgements.items():
+                out.write(f"{workload}, {one.before[:12]} to {one.after[:12]}: {judged.verdict} {interval(judged)}\n")
+                worst = max(worst, judged.verdict.exit_code)
+            out.write(f"  kept in {one.path}\n")
+    return worst
 
+
+def _follow(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
+    if bool(args.versions) == bool(args.first):
+        raise UsageError("which releases?", expected="--from VERSION or --versions A,B,...")
+    request = Request(args.line, args.budget, args.workload, args.clone, args.again, args.time)
+    with opened(places(args).baselines, sys.stderr) as here:
+        named = args.versions and args.versions.replace(" ", "").strip(",").split(",")
+        versions = named or released(args.line, args.first, here)
+        newest_first = (versions if args.points is None else spread(versions, args.points))[::-1]
+        for text in follow(request, newest_first, here):
+            out.write(f"{text}\n")
+            out.flush()
+    return 0
+
+
+def _machine(args: argparse.Namespace, out: TextIO) -> int:
     chip = detect()
     require_known(chip)
-    axes = asv_files.machine(chip)
-    path = args.file or Path(MachineCollection.get_machine_file_path())
-    try:
-        MachineCollection.save(chip.chip_class, axes, _path=str(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} cannot be written: {error}", expected="asv's own file of machines") from error
+    path = save_machine(chip, args.file)
     out.write(f"{path}: asv knows {chip.chip_class}\n")
     out.write(f"next: asv run --machine {chip.chip_class} --set-commit-hash $(git rev-parse HEAD)\n")
     return 0

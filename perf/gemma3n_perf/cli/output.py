@@ -1,12 +1,12 @@
 """Standard output as it is: closed by a reader who has seen enough, on a full disk, or not there at all.
 
-Opinion: an exit code says what a command found, whoever reads its words. ``| head`` must not turn a loss into success,
-nor success into a failure.
+An exit code says what a command found, whoever reads its output: ``| head`` must not turn a loss into success, nor
+success into a failure.
 """
 
 import io
 import os
-from typing import TextIO
+from typing import Any, TextIO
 
 from gemma3n_perf.errors import NotMeasuredError
 
@@ -15,31 +15,22 @@ class OutputError(NotMeasuredError):
     """What was found could not be written."""
 
 
-class _Patient(io.RawIOBase):
-    """A file descriptor whose reader may leave: what is written then is dropped, as it is once a failure was told."""
+class _TolerantFile(io.FileIO):
+    """A file descriptor whose reader may leave: what is written then is dropped, as it is after a reported failure."""
 
-    def __init__(self, descriptor: int, told: bool) -> None:
-        self._descriptor = descriptor
-        self._told = told
+    def __init__(self, descriptor: int, silent: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._silent = silent
 
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def write(self, data: "bytes | memoryview[int]") -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         try:
-            return os.write(self._descriptor, data)
+            return super().write(data)
         except BrokenPipeError:
             return len(data)
         except OSError as error:
-            if self._told:
+            if self._silent:
                 return len(data)
-            self._told = True
+            self._silent = True
             raise OutputError(
                 f"standard output cannot be written: {error.strerror or error}",
                 expected="a terminal, a pipe, or a file with room",
@@ -47,7 +38,7 @@ class _Patient(io.RawIOBase):
             ) from error
 
 
-def patient(stream: TextIO | None, *, silent: bool = False) -> TextIO:
+def tolerant(stream: TextIO | None, *, silent: bool = False) -> TextIO:
     """Return standard output that drops what nobody reads; of none at all (None), one that drops everything.
 
     Writing raises OutputError where the disk is full, and for whatever else is no closed pipe, unless ``silent``, as
@@ -56,8 +47,8 @@ def patient(stream: TextIO | None, *, silent: bool = False) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     try:
-        raw = _Patient(stream.fileno(), silent)
+        raw = _TolerantFile(stream.fileno(), silent)
     except (OSError, ValueError):  # a replacement, as in a test
         return stream
-    buffered = io.BufferedWriter(raw)  # type: ignore[type-var]
+    buffered = io.BufferedWriter(raw)
     return io.TextIOWrapper(buffered, encoding=stream.encoding, errors=stream.errors, line_buffering=raw.isatty())

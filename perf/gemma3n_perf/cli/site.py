@@ -5,17 +5,14 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.gate.recorded import recorded
-from gemma3n_perf.gate.rule import parts
 from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.history.building import Places, build_site
-from gemma3n_perf.history.site import Evidence
-from gemma3n_perf.store.local import data_folder
+from gemma3n_perf.history.evidence import recorded_evidence
+from gemma3n_perf.store.files import data_folder
 
 HELP = "build the site: asv's pages and a first page of our own"
-RESULTS = Path(".asv", "results")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +34,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def places(args: argparse.Namespace) -> Places:
     """Return the places that the arguments name."""
     repo = args.repo or suite_checkout() or Path()
-    sessions = data_folder() / "sessions"
-    local = tuple(sorted(sessions.iterdir())) if args.local and sessions.is_dir() else ()
     return Places(
         repo,
         args.baselines or repo / "baselines",
         repo / "docs",
-        args.results or repo / RESULTS,
+        args.results or repo / ".asv/results",
         getattr(args, "output", None) or repo / "site",
-        local,
+        tuple(sorted((data_folder() / "sessions").glob("*"))) if args.local else (),
     )
 
 
@@ -55,28 +50,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     where = places(args)
     try:
         progress.note("judging evidence")
-        evidence, faults = _evidence(where.baselines)
+        evidence, faults = recorded_evidence(where.baselines)
         built = build_site(where, run_command, progress.note, evidence=evidence, faults=faults)
     finally:
         progress.clear()
     for note in built.notes:
         out.write(f"left out or noted: {note}\n")
-    steps = sum(len(one.found) for one in built.series)
-    out.write(f"{where.site}: {len(built.series)} series, {built.points} points, {steps} steps\n")
+    points, steps = sum(len(one.points) for one in built.series), sum(len(one.steps) for one in built.series)
+    out.write(f"{where.site}: {len(built.series)} series, {points} points, {steps} steps\n")
     return 0
-
-
-def _evidence(baselines: Path) -> tuple[list[Evidence], list[str]]:
-    """All evidence, the largest effect of each class first, and what was left out."""
-    faults: list[str] = []
-    found = recorded(baselines, lambda error: faults.append(error.found))
-    listed = []
-    for path, record in found.evidence.items():
-        name, chip_class = record.fusion, record.chip.chip_class
-        cells = tuple(one for one in found.ruling.cells if (one.fusion, one.chip_class) == (name, chip_class))
-        listed.append(Evidence(chip_class, name, path, cells, found.admitted[chip_class] == parts(name)))
-    return sorted(listed, key=lambda one: (one.chip_class, -_largest(one), one.name)), faults
-
-
-def _largest(one: Evidence) -> float:
-    return max((cell.effect for cell in one.cells if cell.effect is not None), default=-1.0)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_margin, chosen
+from gemma3n_perf.cli.duel import add_budget, add_margin
 from gemma3n_perf.duel import record as duel_store
-from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel import validation
 from gemma3n_perf.duel import validation_record as store
+from gemma3n_perf.duel.run import choose_workloads, machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import in_checkout
@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measure nothing; add what duel --json wrote of an arm against itself, planted or --aa, on any machine",
     )
-    parser.set_defaults(checkpoint=None)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -96,17 +95,17 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _measure(args: argparse.Namespace, out: TextIO) -> None:
-    with dueling.machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr) as here:
         require_known(here.chip)
-        workloads, _ = chosen(args, here)
+        workloads, _ = choose_workloads(args.workload, None, here)
         path = store.power_path(here.baselines, here.chip.chip_class)
         head = validation.head(workloads[0], here)
         first = _next_round(store.require_same(path, head))
-        lanes = [validation.Lane(effect / 100) for effect in args.effects]
+        planted_duels = [validation.PlantedDuel(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
         for number in range(first, first + args.rounds):
             found = validation.round_of_duels(
-                lanes, workloads[0], args.budget, here, number=number, policy=policy, arm=args.arm
+                planted_duels, workloads[0], args.budget, here, number=number, policy=policy, arm=args.arm
             )
             store.append(path, head, found)
             _tell(found, out)
@@ -115,7 +114,7 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
 
 def _add(files: list[Path], baselines: Path, out: TextIO) -> None:
     for file in files:
-        record = duel_store.read(file)
+        record = duel_store.DUELS.read(file)
         path = store.power_path(baselines, record.chip.chip_class)
         known = store.read(path)
         found = validation.adopted(record, _next_round(known))

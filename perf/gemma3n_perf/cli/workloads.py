@@ -5,7 +5,9 @@ from typing import TextIO
 
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.workload import cache, load, workload
+from gemma3n_perf.workload import load
+from gemma3n_perf.workload.presets import checkpoints_root
+from gemma3n_perf.workload.workload import defaults
 
 HELP = "list the workloads that this chip measures by default"
 
@@ -16,12 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print one frozen id a line, with the state of its checkpoint."""
-    chip = detect()
-    for each in workload.defaults(chip.vendor):
+    for workload in defaults(detect().vendor):
         try:
-            load.locate(each.checkpoint, cache.checkpoints_root())
+            load.locate(workload.checkpoint, checkpoints_root())
             state = "checkpoint is here"
         except PerfError as error:
             state = f"{error.found}; {error.remedy}"
-        print(f"{each}  ({state})", file=out)
+        print(f"{workload}  ({state})", file=out)
     return 0

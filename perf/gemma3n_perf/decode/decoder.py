@@ -43,6 +43,9 @@ class Engine(Protocol):
     def rewind(self, snapshot: Any) -> None:
         """Go back to ``snapshot``, which stays usable."""
 
+    def last_logits(self) -> tuple[Any, str]:
+        """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
+
     def kv_bytes(self) -> int:
         """Bytes of the KV cache now."""
 
@@ -69,6 +72,9 @@ class Device(Protocol):
     def wait(self, token: Any) -> None:
         """Wait until ``token`` is computed."""
 
+    def synchronize(self) -> None:
+        """Wait for all that was started."""
+
     def reset_peak_memory(self) -> None:
         """Start a new peak."""
 
@@ -91,6 +97,12 @@ class MlxDevice:
 
         mx.eval(token)
 
+    def synchronize(self) -> None:
+        """Wait for all that was started on the default stream."""
+        import mlx.core as mx
+
+        mx.synchronize()
+
     def reset_peak_memory(self) -> None:
         """Start a new peak from what is in use now."""
         import mlx.core as mx
@@ -104,7 +116,7 @@ class MlxDevice:
         return int(mx.get_peak_memory())
 
 
-class DecodeSession:
+class Decoder:
     """One workload on one engine, prepared once and run as often as wanted.
 
     ``planted`` slows every run by that fraction (0.1 = 10 % longer), by spinning after its last token:
@@ -137,15 +149,15 @@ class DecodeSession:
         self._spin(begin, elapsed, self._planted)
         return self._clock() - begin if self._planted else elapsed
 
-    def prepare(self) -> None:
-        """Prefill, decode the warm tokens and fix the position that every run starts from.
+    def prepare(self, offset: int = 0) -> None:
+        """Prefill, decode the warm tokens and ``offset`` more, and fix the position that every run starts from.
 
         Raises NonFiniteError where a logit is NaN or infinite.
         """
         self._canary = self._decode_alone()
         token = self._engine.prefill(self._prompt)
         self._first_ids.add(token.item())
-        for _ in range(WARM_TOKENS - 1):
+        for _ in range(WARM_TOKENS - 1 + offset):
             token = self._engine.step(token)
         self._device.wait(token)
         # The last warm step comes after the caches' first growth, which every run would else time.
@@ -187,6 +199,10 @@ class DecodeSession:
                 device.dispatch(ahead)
             tokens.append(token.item())
             stamps.append(clock())
+        if built:
+            # What a step started by itself is part of the period it was started in.
+            device.synchronize()
+            stamps[-1] = clock()
         if planted:
             # A pause after each token would be swallowed: the device computes the next one meanwhile.
             elapsed = stamps[-1] - begin
@@ -197,6 +213,29 @@ class DecodeSession:
         self._kv_bytes = engine.kv_bytes()
         steps_s = tuple(b - a for a, b in zip([begin, *stamps], stamps, strict=False))
         return Run(stamps[-1] - begin, count, steps_s, conditions), tokens
+
+    def whole_run(self, prompt: Prompt, steps: int, planted: float = 0.0) -> tuple[float, list[int]]:
+        """Fill an empty KV cache with ``prompt``, then time ``steps`` steps without a break, all inside the clock.
+
+        Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
+        """
+        engine, device, clock = self._engine, self._device, self._clock
+        token = engine.step(engine.prefill(prompt))
+        device.wait(token)
+        device.synchronize()
+        tokens: list[int] = []
+        begin = clock()
+        ahead = engine.step(token)
+        device.dispatch(ahead)
+        for i in range(steps):
+            token = ahead
+            if i + 1 < steps:
+                ahead = engine.step(token)
+                device.dispatch(ahead)
+            tokens.append(token.item())
+        device.synchronize()
+        self._spin(begin, clock() - begin, planted)
+        return clock() - begin, tokens
 
     def same_tokens(self, tokens: Sequence[int]) -> None:
         """Greedy decode from one position must repeat itself. Raises InvalidError where it does not."""
@@ -238,6 +277,11 @@ class DecodeSession:
         """Rewind, and hand out the position's token and the engine's KV cache, for a loop that is not ours."""
         self._engine.rewind(self._position)
         return self._first, self._engine.cache
+
+    def last_logits(self) -> tuple[Any, str]:
+        """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
+        found: tuple[Any, str] = self._engine.last_logits()
+        return found
 
     def kv_bytes(self) -> int:
         """Bytes of the KV cache after the latest run."""

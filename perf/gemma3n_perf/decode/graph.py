@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from gemma3n_perf.decode import host_work
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.workload import skeleton
 
@@ -27,6 +28,8 @@ Apply = Callable[[Any], object]
 def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) -> Graph:
     """Count the decode step at ``position`` tokens of context. ``apply`` may change the model first (a fusion)."""
     import mlx.core as mx
+
+    from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 
     model = skeleton.build(config)
     stored = [t for t in skeleton.tensors(model) if _kept(t.name, config)]
@@ -43,12 +46,16 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     with _counted() as calls:
         second = language_model(mx.array([[7]]), cache=cache).logits
     operations = _nodes([second, *_arrays(cache), *known]) - _nodes(known)
+    engine = MlxVlmEngine(model)
+    engine.cache = _filled(model, config["text_config"], position)
+    host = host_work.count(engine, engine.token(7))
     return Graph(
         calls=dict(sorted(calls.items())),
         operations=_ordered(operations),
         dtypes=_ordered(_dtypes(language_model, model, config["text_config"], position, fused=apply is not None)),
         nodes=sum(operations.values()),
         bytes=skeleton.bytes_by_part(stored, config["text_config"]),
+        host=host,
     )
 
 
@@ -72,7 +79,7 @@ def _filled(model: Any, text: dict[str, Any], position: int) -> list[Any]:
     import mlx.core as mx
 
     dtype = model.language_model.model.norm.weight.dtype
-    cache = list(model.make_cache())
+    cache = list(model.language_model.make_cache())
     for layer in cache:
         for tokens in (position - 1, 1):
             zeros = mx.zeros((1, text["num_key_value_heads"], tokens, text["head_dim"]), dtype)
@@ -131,17 +138,17 @@ def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int
 
     parameters = skeleton.named_arrays(language_model.parameters())
     cache = _filled(model, text, position)
-    held = [(layer, key) for layer in cache for key, value in vars(layer).items() if isinstance(value, mx.array)]
+    cached = [(layer, key) for layer in cache for key, value in vars(layer).items() if isinstance(value, mx.array)]
     records: list[dict[str, Any]] = []
 
     def step(token: Any, *inputs: Any) -> Any:
         names = [name for name, _ in parameters]
         language_model.update(tree_unflatten(list(zip(names, inputs[: len(names)], strict=True))))
-        for (layer, key), value in zip(held, inputs[len(names) :], strict=True):
+        for (layer, key), value in zip(cached, inputs[len(names) :], strict=True):
             setattr(layer, key, value * 1)
         return language_model(token, cache=cache).logits
 
-    arrays = [array for _, array in parameters] + [getattr(layer, key) for layer, key in held]
+    arrays = [array for _, array in parameters] + [getattr(layer, key) for layer, key in cached]
     try:
         mx.export_function(records.append, step, mx.array([[7]]), *arrays)
     except (RuntimeError, TypeError, ValueError):
@@ -150,7 +157,7 @@ def _dtypes(language_model: Any, model: Any, text: dict[str, Any], position: int
             raise
         return Counter()
     found = Counter(str(r["outputs"][0][2]).rpartition(".")[2] for r in records if r["type"] == "primitive")
-    for layer, key in held:  # the copies that keep inputs apart from the cache are not the model's
+    for layer, key in cached:  # the copies that keep inputs apart from the cache are not the model's
         found[str(getattr(layer, key).dtype).rpartition(".")[2]] -= 1
     return found
 

@@ -27,8 +27,11 @@ class Prompt:
     soft_tokens: str | None = None
 
 
-def make(workload: Workload, checkpoint: Checkpoint) -> Prompt:
-    """Build the prompt; equal for equal workload ids. Raises UsageError for a prompt beyond the model's range."""
+def make(workload: Workload, checkpoint: Checkpoint, variant: int = 0) -> Prompt:
+    """Build the prompt; equal for equal workload ids and ``variant``, which numbers prompts of one shape.
+
+    Raises UsageError for a prompt beyond the model's range.
+    """
     text = checkpoint.config["text_config"]
     total = workload.shape.prompt + WARM_TOKENS + workload.shape.generate
     if total > checkpoint.max_positions:
@@ -37,7 +40,8 @@ def make(workload: Workload, checkpoint: Checkpoint) -> Prompt:
             expected=f"at most {checkpoint.max_positions}, the range of {checkpoint.name}",
             remedy="choose a shorter --shape",
         )
-    rng = np.random.Generator(np.random.SFC64(zlib.crc32(f"{workload.modality}/{workload.shape.prompt}".encode())))
+    name = f"{workload.modality}/{workload.shape.prompt}" + (f"/{variant}" if variant else "")
+    rng = np.random.Generator(np.random.SFC64(zlib.crc32(name.encode())))
     vocabulary = min(text["vocab_size"], text["vocab_size_per_layer_input"])
     ids = rng.integers(min(1_000, vocabulary // 2), vocabulary, workload.shape.prompt, dtype=np.int32)
     if workload.modality == "text":
@@ -70,7 +74,8 @@ def embed(model: Any, prompt: Prompt) -> tuple[Any, Any, Any]:
     ids = mx.array(prompt.ids)[None]
     pixels = None
     if prompt.pixels is not None:
-        pixels = mx.array(prompt.pixels).astype(model.embed_vision.embedding_projection.weight.dtype)
+        # A norm's type: projections may be quantized, and packed weights are integers.
+        pixels = mx.array(prompt.pixels).astype(model.embed_vision.soft_embedding_norm.weight.dtype)
     features = model.get_input_embeddings(ids, pixels)
     embeddings = features.inputs_embeds
     if prompt.soft is not None:

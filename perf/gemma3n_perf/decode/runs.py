@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from gemma3n_perf.decode.decoder import DecodeSession, Probe
+from gemma3n_perf.decode.decoder import Decoder, Probe
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.errors import BadConditionsError
 from gemma3n_perf.hardware.types import Conditions, Fault
@@ -34,30 +34,30 @@ class RetryPolicy:
             pause = min(2 * pause, self.longest_pause)
 
     def most_discards(self, runs: int) -> int:
-        """How many runs may be discarded while ``runs`` are wanted."""
+        """How many runs may be discarded while ``runs`` are required."""
         return max(self.least_discards, round(self.discards_per_run * runs))
 
 
-class Rounds:
-    """Takes valid runs of one session, one at a time, and keeps the discarded ones."""
+class RunCollector:
+    """Takes valid runs of one decoder, one at a time, and keeps the discarded ones."""
 
     def __init__(
         self,
-        session: DecodeSession,
+        decoder: Decoder,
         probe: Probe,
         faults_of: FaultsOf,
         *,
-        wanted: int,
+        required: int,
         sleep: Sleep,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
-        self._session = session
+        self._decoder = decoder
         self._probe = probe
         self._faults_of = faults_of
         self._sleep = sleep
         self._retry_policy = retry_policy or RetryPolicy()
-        self._allowed = self._retry_policy.most_discards(wanted)
-        self.wanted = wanted
+        self._allowed = self._retry_policy.most_discards(required)
+        self.required = required
         self.runs: list[Run] = []
         self.discarded: list[Run] = []
         self.faults: list[Fault] = []
@@ -66,8 +66,8 @@ class Rounds:
         """Take one run that counts. Raises BadConditionsError once too many were discarded."""
         pauses = self._retry_policy.pauses()
         while True:
-            run, tokens = self._session.run(self._probe)
-            self._session.same_tokens(tokens)
+            run, tokens = self._decoder.run(self._probe)
+            self._decoder.same_tokens(tokens)
             faults = self._faults_of(run.conditions)
             if not faults:
                 self.runs.append(run)

@@ -26,12 +26,27 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class HostWork:
+    """What the host does for one decode token. ``python`` is the minor version that counted, as ``3.11``.
+
+    ``python_calls`` are calls of Python functions, ``mlx_calls`` those of MLX's functions, methods, operators,
+    properties and compiled functions; ``by_name`` has the latter, most frequent first.
+    """
+
+    python_calls: int
+    mlx_calls: int
+    by_name: dict[str, int]
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """Counts for one decode token.
 
     ``calls`` are what the model asks of MLX, the same on every device. ``operations`` are the primitives that
     this device dispatches, compiled kernels as one; ``nodes`` is their sum. ``dtypes`` counts primitives by the
     type of their first output, before kernels are compiled together. ``bytes`` are those of the checkpoint's parts.
+    ``host`` is what building the graph takes; None in older records.
     """
 
     calls: dict[str, int]
@@ -39,6 +54,7 @@ class Graph:
     dtypes: dict[str, int]
     nodes: int
     bytes: dict[str, int] = field(default_factory=dict)
+    host: HostWork | None = None
 
 
 @dataclass(frozen=True, slots=True)

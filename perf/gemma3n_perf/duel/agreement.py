@@ -1,16 +1,22 @@
-"""What both arms must have in common before their times are compared: the work they do, and the tokens they decode."""
+"""What both arms must have in common before their times are compared: the work they do, and what they put out."""
 
 import msgspec
+import numpy as np
 
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.errors import InvalidError, NotComparableError
-from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.stats.verdicts import Caution
 
 ARMS = ("baseline", "candidate")
 
+FARTHEST = {"float32": 1e-3, "bfloat16": 0.06, "float16": 0.02}
+"""How far the logits of two right programs may lie apart, by the type they are computed in: root mean square of the
+difference, as a share of that of the logits. Forged weights are made so that less than one layer moves them farther
+(docs/method.md)."""
 
-def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[str, ...]:
-    """Raise NotComparableError naming what the arms have not in common; there is nothing to note."""
+
+def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[Caution, ...]:
+    """Raise NotComparableError naming what the arms have not in common; there is nothing to caution of."""
     ours, theirs = msgspec.structs.asdict(baseline), msgspec.structs.asdict(candidate)
     for what in ours:
         if ours[what] != theirs[what]:
@@ -22,26 +28,39 @@ def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[str, ...]:
     return ()
 
 
-def same_tokens(
-    digests: tuple[str, str],
-    stacks: tuple[Stack, Stack],
-    packages: tuple[tuple[object, ...], tuple[object, ...]],
-    *,
-    may_differ: bool = False,
-) -> tuple[str, ...]:
-    """Raise InvalidError where the arms decode different tokens on one stack; between stacks return a note of it.
+def same_tokens(digests: tuple[str, str], *, may_differ: bool = False) -> tuple[Caution, ...]:
+    """Raise InvalidError where the arms decode different greedy tokens; with ``may_differ``, return a caution."""
+    return () if digests[0] == digests[1] else _differ("the arms decode different greedy tokens", may_differ)
 
-    ``may_differ`` says that logits are compared elsewhere: another order of rounding may turn a near tie.
+
+def same_outputs(
+    runs: tuple[wire.Whole, wire.Whole], logits: tuple[np.ndarray, np.ndarray], *, may_differ: bool = False
+) -> tuple[Caution, ...]:
+    """Compare a whole run of both arms: its greedy tokens, and the logits after the last one, shape (vocabulary,).
+
+    Raises InvalidError where they differ by more than rounding explains; with ``may_differ``, returns a caution.
     """
-    if digests[0] == digests[1]:
+    if runs[0].tokens != runs[1].tokens:
+        step = next(i for i, pair in enumerate(zip(runs[0].tokens, runs[1].tokens, strict=True)) if len(set(pair)) > 1)
+        return _differ(f"the arms decode different greedy tokens from step {step + 1} of a whole run on", may_differ)
+    if logits[0].shape != logits[1].shape or not all(np.isfinite(one).all() for one in logits):
+        return _differ("the logits of the arms differ in shape, or are not finite", may_differ)
+    apart = float(np.sqrt(np.mean(np.square(logits[1] - logits[0])) / np.mean(np.square(logits[0]))))
+    farthest = max(FARTHEST.get(run.dtype, max(FARTHEST.values())) for run in runs)
+    if apart <= farthest:
         return ()
-    versions = [(stack.mlx, stack.mlx_vlm, stack.backend) for stack in stacks]
-    if versions[0] != versions[1] or packages[0] != packages[1]:
-        return ("the arms decode different greedy tokens, as different versions of mlx or mlx-vlm may",)
+    return _differ(
+        f"the logits of the arms lie {100 * apart:.2g} % apart after a whole run, where {runs[0].dtype} explains "
+        f"{100 * farthest:.2g} %", may_differ,
+    )  # fmt: skip
+
+
+def _differ(found: str, may_differ: bool) -> tuple[Caution, ...]:
+    remedy = "look at the outputs before trusting that both do the same work"
     if may_differ:
-        return ("the arms decode different greedy tokens: whether rightly so is for their parity to say",)
+        return (Caution("outputs-differ", found, remedy),)
     raise InvalidError(
-        "the arms decode different greedy tokens on the same mlx and mlx-vlm",
-        expected="the same tokens: a change of speed must not change what is said",
-        remedy="find the first logits that differ; nothing measured here would count",
+        found,
+        expected="the same tokens and logits: a change of speed must not change what is said",
+        remedy="find the first logits that differ; where they may, pass --outputs-may-differ",
     )

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
 
-ENGINES = ("mlx_vlm",)
 GRAMMAR = (
     "parts joined by +: here, ref:COMMIT, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, fusion:NAME, "
     "env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
@@ -36,7 +36,7 @@ class Arm:
     mlx_vlm: str | None = None
     mlx_vlm_from: str | None = None
     env: tuple[tuple[str, str], ...] = ()
-    engine: str = ENGINES[0]
+    engine: str = DEFAULT
     plant: float = 0.0
     fusions: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
         case "ref":
             return name, replace(arm, ref=value)
         case "engine":
-            _known(arm, "engine", value, ENGINES)
+            _known(arm, "engine", value, tuple(ENGINES))
             return name, replace(arm, engine=value)
         case "fusion":
             return f"fusion:{value}", _fused(arm, value)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma3n_perf.duel.arms import Arm, slowdowns
@@ -11,19 +11,22 @@ from gemma3n_perf.duel.environments import Environments, PackageSpec
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.stats.verdicts import Caution
 
-_SHARED = "shared"
 _WORKERS = (Path("gemma3n_perf", "duel", "worker.py"), Path("gemma3n_perf", "measure", "worker.py"))
 """Where a tree keeps its worker: since the rooms of 0.2.0, and before. Old commits must stay arms."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyArm:
-    """An arm that can be started: ``argv`` in this process's environment with ``environ`` on top.
+    """An arm that can be started.
 
-    ``planted`` is the share of time that its blocks are lengthened by; ``identity`` what it is made of, less that;
-    ``packages`` what it is made of besides this suite's code. Arms of one ``room`` live in one process and share the
-    weights; an arm without one has a process of its own. ``fusions`` are applied in order.
+    ``argv`` starts its worker, in this process's environment with ``environ`` on top.
+    ``planted`` is the share of time that its blocks are lengthened by.
+    ``identity`` is all that it is made of but ``planted``, ``packages`` the part of it that is not this suite's code.
+    ``fusions`` are applied in order.
+    ``parent`` is equal for arms that may be forked from one parent, which finds packages along ``parent_path``.
+    ``group`` names a process that it shares with other arms, and the weights in it; "" is a process of its own.
     """
 
     name: str
@@ -34,14 +37,21 @@ class ReadyArm:
     planted: float
     identity: tuple[object, ...]
     packages: tuple[object, ...]
-    notes: tuple[str, ...] = field(default_factory=tuple)
-    room: str = ""
+    cautions: tuple[Caution, ...] = ()
+    group: str = ""
     fusions: tuple[str, ...] = ()
+    parent: str = ""
+    parent_path: str = ""
 
     @property
-    def home(self) -> str:
+    def process(self) -> str:
         """The name of the process that it lives in."""
-        return self.room or self.name
+        return self.group or self.name
+
+    @property
+    def model_id(self) -> str:
+        """The name of its model within its process."""
+        return self.name if self.group else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,50 +67,32 @@ class Builder:
     python: str = sys.executable
     search: str = ""
 
-    def pair(self, baseline: Arm, candidate: Arm, *, same: bool | None = False) -> tuple[ReadyArm, ReadyArm]:
-        """Build both arms. ``same`` says that they are meant to be one (an A/A duel, a plant aside);
-        None takes them as they are.
+    def build(
+        self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False, group: str = ""
+    ) -> tuple[ReadyArm, ...]:
+        """Return a baseline and its candidates: one is called ``candidate``, several by number and text.
 
-        Raises UsageError for one arm twice where that was not asked for, and what building raises.
+        ``same`` says that all are meant to be one arm (an A/A duel, plants aside); None takes them as they are. Each
+        has a process of its own; ``group`` puts the candidates into one, beside the baseline's.
+
+        Raises UsageError for a candidate that is the baseline where that was not asked for, or is not where it was, or
+        for a plant below zero where several candidates share a baseline; and what building raises.
         """
-        planted = slowdowns(baseline, candidate)
-        identities = [self._identity(arm) for arm in (baseline, candidate)]
-        if identities[0] == identities[1] and planted[0] == planted[1] and same is False:
-            raise UsageError(
-                f"{baseline.text} and {candidate.text} are the same arm twice",
-                expected="two arms that differ",
-                remedy="pass --aa for an A/A duel",
-            )
-        if same and identities[0] != identities[1]:
-            raise UsageError(
-                f"--aa is for one arm twice, and {baseline.text} is not {candidate.text}",
-                expected="the same arm on both sides",
-                remedy="leave out --aa",
-            )
-        first, second = (
-            self._ready(name, arm, slow, identity)
-            for name, arm, slow, identity in zip(
-                ("baseline", "candidate"), (baseline, candidate), planted, identities, strict=True
-            )
-        )
-        return _together(first, second)
-
-    def field(self, baseline: Arm, candidates: Sequence[Arm], *, room: str = "") -> tuple[ReadyArm, ...]:
-        """Build a baseline and its candidates, named by their texts, which may repeat where they are numbered.
-
-        Fusions share a process with the baseline, where nothing else differs; ``room`` puts the candidates into one
-        process beside the baseline's. Raises UsageError for plants below zero, and what building raises.
-        """
-        if any(arm.plant < 0 for arm in (baseline, *candidates)):
+        alone = len(candidates) == 1
+        if not alone and any(arm.plant < 0 for arm in (baseline, *candidates)):
             raise UsageError(
                 "a plant below zero slows the baseline, which all candidates share", expected="plants above zero"
             )
-        first = self._ready("baseline", baseline, baseline.plant, self._identity(baseline))
-        others = [replace(self._ready(arm.text, arm, arm.plant, self._identity(arm)), room=room) for arm in candidates]
-        if room:
-            return (first, *others)
-        paired = [_together(first, one) for one in others]
-        return (next((pair[0] for pair in paired if pair[0].room), first), *(pair[1] for pair in paired))
+        first, *identities = [self._identity(arm) for arm in (baseline, *candidates)]
+        found: list[ReadyArm] = []
+        for number, (candidate, identity) in enumerate(zip(candidates, identities, strict=True)):
+            slowed = slowdowns(baseline, candidate)
+            _check_identity(baseline, candidate, first == identity, slowed, same)
+            if not found:
+                found.append(self._ready("baseline", baseline, slowed[0], first))
+            name = "candidate" if alone else f"{number}:{candidate.text}"
+            found.append(replace(self._ready(name, candidate, slowed[1], identity), group=group))
+        return tuple(found)
 
     def _identity(self, arm: Arm) -> tuple[object, ...]:
         here, dirty = self.stack.commit, self.stack.dirty is not False
@@ -111,13 +103,17 @@ class Builder:
         return (arm.mlx or self.stack.mlx, arm.mlx_vlm_from or arm.mlx_vlm or self.stack.mlx_vlm)
 
     def _ready(self, name: str, arm: Arm, planted: float, identity: tuple[object, ...]) -> ReadyArm:
-        package, notes = self.package, list[str]()
+        package, cautions = self.package, list[Caution]()
         if arm.ref:
             commit = str(identity[0])
             self.note(f"{arm.text}: checking out {commit[:12]}")
             package = self.worktrees.checkout(commit) / "perf"
         elif self.stack.dirty:
-            notes.append(f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit")
+            text = f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit"
+            cautions.append(Caution("dirty", text, "commit the change, then duel ref:COMMIT"))
+        if planted:
+            text = f"{name} {arm.text}: a slowdown of {100 * planted:.4g} % was planted"
+            cautions.append(Caution("planted", text, "leave the plant out for a real answer"))
         worker = next((package / path for path in _WORKERS if (package / path).is_file()), None)
         if worker is None:
             raise ArmUnavailableError(
@@ -132,8 +128,9 @@ class Builder:
         environ = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
         argv = (str(python), "-P", str(worker))
         return ReadyArm(
-            name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm), tuple(notes),
-            fusions=arm.fusions,
+            name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm),
+            tuple(cautions), fusions=arm.fusions,
+            parent=f"{python} {dict(arm.env)}", parent_path=os.pathsep.join(inherited),
         )  # fmt: skip
 
     def _python(self, arm: Arm) -> Path:
@@ -146,9 +143,33 @@ class Builder:
         )
 
 
-def _together(baseline: ReadyArm, candidate: ReadyArm) -> tuple[ReadyArm, ReadyArm]:
-    """Put arms that differ in fusions alone into one process: two copies of the weights may not fit, and need not."""
-    alike = (baseline.argv, baseline.environ, baseline.engine) == (candidate.argv, candidate.environ, candidate.engine)
-    if not alike or baseline.fusions == candidate.fusions:
-        return baseline, candidate
-    return replace(baseline, room=_SHARED), replace(candidate, room=_SHARED)
+def in_one_process(arms: Sequence[ReadyArm]) -> tuple[ReadyArm, ...]:
+    """Put candidates that differ from the baseline in fusions alone into its process, where they share the weights.
+
+    For memory that does not hold two copies: the baseline then lives where the fusions' code runs, and says so.
+    """
+    first = arms[0]
+    text = "baseline and candidate share one process, for memory does not hold two copies of the checkpoint"
+    caution = Caution("shared-process", text, "measure on a machine with more memory, or a smaller checkpoint")
+    fused = [(one.argv, one.environ, one.engine) == (first.argv, first.environ, first.engine) for one in arms]
+    return tuple(
+        replace(arm, group="shared", cautions=(*arm.cautions, caution)) if alike else arm
+        for arm, alike in zip(arms, fused, strict=True)
+    )
+
+
+def _check_identity(
+    baseline: Arm, candidate: Arm, identical: bool, slowed: tuple[float, float], same: bool | None
+) -> None:
+    if identical and slowed[0] == slowed[1] and same is False:
+        raise UsageError(
+            f"{baseline.text} and {candidate.text} are the same arm twice",
+            expected="two arms that differ",
+            remedy="pass --aa for an A/A duel",
+        )
+    if same and not identical:
+        raise UsageError(
+            f"--aa is for one arm twice, and {baseline.text} is not {candidate.text}",
+            expected="the same arm on both sides",
+            remedy="leave out --aa",
+        )

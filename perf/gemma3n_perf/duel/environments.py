@@ -18,13 +18,14 @@ from pathlib import Path
 import filelock
 
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Done, Run
 
 MLX_VLM = "https://github.com/Blaizzy/mlx-vlm"
 BACKENDS = ("mlx-metal", "mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
 FORMAT = 1
 _NOT_NEEDED = frozenset({"gemma3n-perf", "mypy", "pip", "ruff", "uv"})
-_BUILD_S, _GIT_S = 1800.0, 60.0
+_BUILD_S = 1800.0
 _NETWORK = ("dns error", "error sending request", "failed to fetch", "connect", "network", "timed out", "offline")
 _ABSENT = ("no version of", "was not found in the package registry", "no wheels with a matching", "has no usable")
 
@@ -103,32 +104,30 @@ class Environments:
     def _folder(self, path: Path) -> PackageSpec:
         if not any((path / name).is_file() for name in ("pyproject.toml", "setup.py")):
             raise UsageError(f"mlx-vlm@{path} is no Python project", expected="a checkout of mlx-vlm")
-        head = self.run(("git", "-C", str(path), "rev-parse", "HEAD"), _GIT_S)
-        if head.code == 0:
-            changed = self.run(("git", "-C", str(path), "status", "--porcelain", "--", "."), _GIT_S)
-            if changed.out.strip() or changed.code:
+        repository = Repository(path, self.run)
+        if commit := repository.commit():
+            if repository.is_dirty(".") is not False:
                 raise UsageError(
                     f"mlx-vlm@{path} has uncommitted changes",
                     expected="a commit: a tree that changes cannot be measured again",
                     remedy="commit them there",
                 )
-            return PackageSpec(source=f"mlx-vlm @ {path.as_uri()}", key=head.out.strip())
+            return PackageSpec(source=f"mlx-vlm @ {path.as_uri()}", key=commit)
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in (".py", ".toml", ".txt", ".cfg")):
             digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
         return PackageSpec(source=f"mlx-vlm @ {path.as_uri()}", key=digest.hexdigest())
 
     def _remote(self, ref: str) -> str:
-        done = self.run(("git", "ls-remote", MLX_VLM, ref, f"{ref}^{{}}"), _GIT_S)
-        if done.code != 0:
-            raise ArmUnavailableError(
-                f"mlx-vlm@{ref} cannot be looked up: {done.last_output}",
-                expected=f"the repository {MLX_VLM}, reachable from here",
-                remedy="check the network, or clone it and give mlx-vlm@PATH",
-            )
+        done = Repository(Path(), self.run).git("ls-remote", MLX_VLM, ref, f"{ref}^{{}}")
+        listed = done.checked(
+            ArmUnavailableError,
+            f"mlx-vlm@{ref} cannot be looked up",
+            expected=f"the repository {MLX_VLM}, reachable from here",
+            remedy="check the network, or clone it and give mlx-vlm@PATH",
+        )
         # The last line of an annotated tag is the commit that it points to.
-        lines = done.out.split("\n")
-        commits = [line.split("\t")[0] for line in lines if "\t" in line]
+        commits = [line.split("\t")[0] for line in listed.split("\n") if "\t" in line]
         if not commits:
             raise UsageError(f"mlx-vlm has no branch or tag {ref!r}", expected="a branch, a tag or a full commit id")
         return commits[-1]

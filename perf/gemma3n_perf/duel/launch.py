@@ -1,8 +1,8 @@
 """One launch: fresh processes, loaded, warmed up, and measured in alternating blocks, one arm at a time.
 
-Opinion: what disturbs the machine must disturb both arms alike. So blocks are short, their order is drawn anew for
-every pair, and a pair of which one block was contended is discarded whole. Several candidates may go through one
-launch: each meets blocks of the baseline that are its own.
+What disturbs the machine must disturb both arms alike. So blocks are short, their order is drawn anew for every pair,
+and a pair of which one block was contended is discarded whole. Several candidates may go through one launch: each has
+blocks of the baseline to itself.
 """
 
 import math
@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
-from gemma3n_perf.duel.startup import Started, expect
+from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import BadConditionsError, PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault
@@ -32,7 +32,7 @@ Pairs = Callable[[float, float], int]
 class Block:
     """A few tokens by one arm: ``tpot_s`` seconds per token that counts, ``seconds`` of all its steps.
 
-    ``step_s`` are seconds of each step that counts, where there are several and the arm's worker told.
+    ``step_s`` are seconds of each step that counts, where there are several and the arm's worker reports them.
     """
 
     arm: str
@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """How a workload is cut up, the same in every launch: ``steps`` of a block, ``pairs`` of blocks."""
+    """How a workload is divided, the same in every launch: ``steps`` of a block, ``pairs`` of blocks."""
 
     steps: int
     pairs: int
@@ -55,9 +55,12 @@ class LaunchPlan:
 class Launch:
     """What one launch measured. ``pairs`` hold two blocks each, in the order they ran; ``seconds`` is measuring time.
 
-    ``started_first`` is the arm whose process was started first, ``start_s`` how long starting, loading and warming up
-    took. ``discarded`` pairs were contended; their time is part of ``seconds``. ``held`` says that the threads of both
-    processes were held on the same cores.
+    ``started_first`` is the arm whose process was started first.
+    ``start_s`` is how long starting, loading and warming up took.
+    ``discarded`` pairs were contended; their time is part of ``seconds``.
+    ``pinned`` says that the threads of both processes were kept on the same cores.
+    ``whole_s`` are seconds per token of one whole run of baseline and candidate; None where a worker knows none, or
+    where the machine was disturbed.
     """
 
     session: int
@@ -67,152 +70,126 @@ class Launch:
     steps: int
     pairs: tuple[tuple[Block, Block], ...]
     discarded: tuple[tuple[Block, Block], ...] = ()
-    held: bool = False
+    pinned: bool = False
+    whole_s: tuple[float, float] | None = None
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""
         return tuple(block.tpot_s for pair in self.pairs for block in pair if block.arm == arm)
 
     def step_s(self, arm: str) -> tuple[tuple[float, ...], ...]:
-        """Seconds of each step of one arm's blocks that count; nothing where a worker did not tell."""
-        told = tuple(block.step_s for pair in self.pairs for block in pair if block.arm == arm)
-        return told if all(block.step_s for pair in self.pairs for block in pair) else ()
+        """Seconds of each step of one arm's blocks that count; () where a worker did not report them."""
+        steps = tuple(block.step_s for pair in self.pairs for block in pair if block.arm == arm)
+        return steps if all(block.step_s for pair in self.pairs for block in pair) else ()
 
 
 def warm_up(
-    running: Started, tools: Tools, generate: int, plan: LaunchPlan | None, begun: float, pairs: Pairs
+    ready: Prepared, tools: Tools, generate: int, plan: LaunchPlan | None, pairs: Callable[[float], int]
 ) -> tuple[LaunchPlan, bool]:
-    """Decode a few blocks of each arm that do not count, put the arms' threads on the same cores, and settle the pace
-    where none is given. Returns it, and whether threads are held.
+    """Decode a few blocks of each arm that do not count and put the arms' threads on the same cores.
 
-    Raises what ``pairs`` raises where the budget is too short.
+    Returns the plan, made where none is given, and whether threads are pinned. ``pairs`` is the number of pairs of a
+    launch by the seconds of one; raises what it raises where the budget is too short.
     """
-    cut = running.cut
-    steps = plan.steps if plan else min(generate, cut.tokens + cut.drop + cut.tail)
-    rounds, held = LEAST_ROUNDS, False
+    layout = ready.running.layout
+    steps = plan.steps if plan else min(generate, layout.tokens + layout.drop + layout.tail)
+    rounds, pinned = LEAST_ROUNDS, False
     timed: list[list[float]] = []
-    tools.placement.watch(running.pids)
+    tools.placement.watch(ready.running.pids)
     while len(timed) < rounds:
         if len(timed) == rounds // 2:
-            held = tools.placement.hold()
-        timed.append([_time(running, name, steps, tools.waits.block * 10).tpot_s for name in running.sides])
+            pinned = tools.placement.pin()
+        timed.append([ready.time(name, steps, tools.waits.block * 10).tpot_s for name in ready.sides])
         if len(timed) == 1:
             tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
             rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
     if plan:
-        return plan, held
+        return plan, pinned
     tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]
-    steps = min(generate, cut.drop + cut.tail + max(cut.tokens, math.ceil(cut.least_s / min(tpots))))
-    pair_s = steps * (tpots[0] + max(tpots[1:]))
-    return LaunchPlan(steps, pairs(pair_s, tools.clock() - begun)), held
+    steps = min(generate, layout.drop + layout.tail + max(layout.tokens, math.ceil(layout.least_s / min(tpots))))
+    return LaunchPlan(steps, pairs(steps * (tpots[0] + max(tpots[1:])))), pinned
 
 
 def measure(
-    running: Started, plan: LaunchPlan, tools: Tools, *, session: int, start_s: float, held: bool = False
+    ready: Prepared, plan: LaunchPlan, tools: Tools, *, session: int, start_s: float, pinned: bool = False
 ) -> dict[str, Launch | PerfError]:
-    """Take ``pace.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
+    """Take ``plan.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
 
     Raises BadConditionsError where too many pairs must be discarded, and what ends a process.
     """
-    lanes = {name: _Lane(name, plan) for name in running.candidates}
+    states = {name: _Candidate(name) for name in ready.candidates}
     failures: dict[str, Launch | PerfError] = {}
     found: list[Fault] = []
-    allowed = tools.retry_policy.most_discards(plan.pairs * len(lanes))
+    allowed = tools.retry_policy.most_discards(plan.pairs * len(states))
     pauses, discarded = tools.retry_policy.pauses(), 0
-    while open_lanes := [lane for lane in lanes.values() if len(lane.kept) < plan.pairs]:
-        for lane in tools.rng.sample(open_lanes, len(open_lanes)):
+    while unfinished := [one for one in states.values() if len(one.kept) < plan.pairs]:
+        for one in tools.rng.sample(unfinished, len(unfinished)):
             try:
-                pairs = _stretch(running, lane.name, plan.steps, plan.pairs - len(lane.kept), tools, found)
+                pairs = _stretch(ready, one.name, plan.steps, plan.pairs - len(one.kept), tools, found)
             except PerfError as error:
-                if len(lanes) == 1:
+                if len(states) == 1:
                     raise
-                failures[lane.name] = error
-                del lanes[lane.name]
+                failures[one.name] = error
+                del states[one.name]
                 continue
-            lane.seconds += sum(block.seconds for pair in pairs for block in pair)
+            one.seconds += sum(block.seconds for pair in pairs for block in pair)
             if not any(block.faults for pair in pairs for block in pair):
-                lane.kept += pairs
+                one.kept += pairs
                 pauses = tools.retry_policy.pauses()
                 continue
-            lane.discarded += pairs
+            one.discarded += pairs
             discarded += len(pairs)
             if discarded > allowed:
                 raise _given_up(discarded, found)
             tools.sleep(next(pauses))
+    first = ready.running.started_first
     launches: dict[str, Launch | PerfError] = {
-        name: Launch(
-            session,
-            running.started_first,
-            start_s,
-            lane.seconds,
-            plan.steps,
-            tuple(lane.kept),
-            tuple(lane.discarded),
-            held,
-        )
-        for name, lane in lanes.items()
+        name: Launch(session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned)
+        for name, one in states.items()
     }
     return launches | failures
 
 
 @dataclass(slots=True)
-class _Lane:
-    """One candidate's share of a launch, as it grows."""
+class _Candidate:
+    """One candidate's part of a launch, as it grows."""
 
     name: str
-    plan: LaunchPlan
     kept: list[tuple[Block, Block]] = field(default_factory=list)
     discarded: list[tuple[Block, Block]] = field(default_factory=list)
     seconds: float = 0.0
 
 
 def _stretch(
-    running: Started, candidate: str, steps: int, most: int, tools: Tools, found: list[Fault]
+    ready: Prepared, candidate: str, steps: int, most: int, tools: Tools, found: list[Fault]
 ) -> list[tuple[Block, Block]]:
     """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
 
-    Conditions are read around each block; where blocks are short, counters tell nothing of one, so they are read around
-    as many pairs, ``most`` or fewer, as take long enough: those stand or fall together.
+    Conditions are read around each block. Where blocks are short, counters say nothing of one, so they are read around
+    as many pairs, ``most`` or fewer, as take long enough: those are kept or discarded together.
     """
     names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
-    timed: list[tuple[str, wire.Timed]] = []
+    pending: list[tuple[str, wire.Timed]] = []
+    blocks: list[Block] = []
+
+    def close() -> None:
+        conditions = tools.probe.stop()
+        faults = tools.faults_of(conditions)
+        found.extend(faults)
+        codes = tuple(fault.code for fault in faults)
+        blocks.extend(Block(arm, one.tpot_s, one.seconds, conditions, codes, one.step_s) for arm, one in pending)
+        pending.clear()
+
     tools.probe.start()
     while True:
-        first, second = tools.rng.sample(ARMS, 2)
-        earlier = _time(running, names[first], steps, tools.waits.block)
-        if not timed and earlier.seconds >= _SHORT_BLOCK_S:
-            around_earlier = _conditions(tools, found)
-            tools.probe.start()
-            later = _time(running, names[second], steps, tools.waits.block)
-            around_later = _conditions(tools, found)
-            return [
-                (
-                    Block(first, earlier.tpot_s, earlier.seconds, *around_earlier, earlier.step_s),
-                    Block(second, later.tpot_s, later.seconds, *around_later, later.step_s),
-                )
-            ]
-        timed += [(first, earlier), (second, _time(running, names[second], steps, tools.waits.block))]
-        if len(timed) >= 2 * most or sum(one.seconds for _, one in timed) >= _STRETCH_S:
-            break
-    around = _conditions(tools, found)
-    blocks = [Block(arm, one.tpot_s, one.seconds, *around, one.step_s) for arm, one in timed]
-    return list(zip(blocks[::2], blocks[1::2], strict=True))
-
-
-def _conditions(tools: Tools, found: list[Fault]) -> tuple[Conditions, tuple[str, ...]]:
-    """End the probe's interval: how it went, and the codes of its faults, which join ``found``."""
-    conditions = tools.probe.stop()
-    faults = tools.faults_of(conditions)
-    found.extend(faults)
-    return conditions, tuple(fault.code for fault in faults)
-
-
-def _time(running: Started, name: str, steps: int, timeout_s: float) -> wire.Timed:
-    worker, cut = running.workers[name], running.cut
-    slot = running.slots.get(name, "")
-    short = steps <= cut.drop + cut.tail
-    worker.send(wire.Block(steps, cut.drop if steps > cut.drop else 0, 0 if short else cut.tail, slot, cut.built))
-    return expect(worker, wire.Timed, timeout_s)
+        for arm in tools.rng.sample(ARMS, 2):
+            pending.append((arm, ready.time(names[arm], steps, tools.waits.block)))
+            if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
+                close()
+                tools.probe.start()
+        if blocks or len(pending) >= 2 * most or sum(one.seconds for _, one in pending) >= _STRETCH_S:
+            close()
+            return list(zip(blocks[::2], blocks[1::2], strict=True))
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

@@ -19,7 +19,7 @@ _LAUNCH_SD, _PAIR_SD = 0.005, 0.03
 _LAST_TAIL = 0.02
 
 
-def pace(policy: Policy, rules: Rules) -> Pairs:
+def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
     """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
 
     Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.

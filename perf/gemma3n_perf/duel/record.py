@@ -1,20 +1,20 @@
-"""The record of a duel: verdict, arms, stacks, and every block with its conditions, so that it can be judged again."""
+"""The record of a duel: verdict, arms, stacks, and every block with its conditions, so that it can be judged again.
 
-from collections.abc import Iterator
+Launches are laid out here for evidence too, which holds them as a duel does.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gemma3n_perf.duel import launch_record as launches
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.launch import Launch
-from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.codec import Codec, Flaw, indented
 
 SCHEMA = 1
 
@@ -60,56 +60,82 @@ class DuelRecord:
     duels: tuple[WorkloadDuel, ...]
 
 
-def encode(record: DuelRecord) -> bytes:
-    """Return the record as JSON, one block a line; what the platform did not tell is left out of the conditions."""
-    built: dict[str, Any] = msgspec.to_builtins(record)
-    raw = [launch for duel in built["duels"] for launch in duel["raw"]]
-    launches.without_unknowns(raw)
-    return launches.lines(built, raw)
+RENAMED: dict[type, dict[str, str]] = {Launch: {"held": "pinned"}}
+"""Fields of launches, in records of older releases, and what they are called today."""
 
 
-def decode(data: bytes, source: str) -> DuelRecord:
-    """Read a record. Raises MalformedRecordError naming ``source``, the place and the fault."""
-    try:
-        record = msgspec.json.decode(data, type=DuelRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(source, str(error), "a duel's record") from error
-    for found, expected in _flaws(record):
-        raise _malformed(source, found, expected)
-    return record
+def compact(record: object) -> dict[str, Any]:
+    """Return the JSON of a record, without conditions that the platform and steps that no worker reported."""
+    tree: dict[str, Any] = msgspec.to_builtins(record)
+    for launch in _launches(tree):
+        for block in (block for pair in (*launch["pairs"], *launch["discarded"]) for block in pair):
+            block["conditions"] = {name: value for name, value in block["conditions"].items() if value is not None}
+            if not block["step_s"]:
+                del block["step_s"]
+    return tree
 
 
-def write(path: Path, record: DuelRecord, disk: Disk | None = None) -> None:
-    """Write the record whole or not at all. Raises DiskFullError, and MalformedRecordError for what cannot be read."""
-    data = encode(record)
-    decode(data, "this duel")
-    write_over(path, data, disk)
+def _launches(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the launches in the JSON of a duel's record or of evidence."""
+    for workload in tree.get("duels") or tree.get("workloads") or ():
+        yield from workload["raw"]
 
 
-def read(path: Path) -> DuelRecord:
-    """Read a record from a file. Raises MalformedRecordError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _malformed(str(path), error.strerror or str(error), "a duel's record") from error
-    return decode(data, str(path))
+def lines(tree: dict[str, Any]) -> bytes:
+    """Return the JSON of a record as bytes, indented, with each pair of blocks on one line, and a newline.
+
+    It keeps a long record readable. The launches lose their pairs: ``tree`` is of no use afterwards.
+    """
+    pairs: list[bytes] = []
+    for launch in _launches(tree):
+        for name in ("pairs", "discarded"):
+            marks = [f"@pair{number}@" for number, _ in enumerate(launch[name], start=len(pairs))]
+            pairs += [msgspec.json.encode(pair) for pair in launch[name]]
+            launch[name] = marks
+    head, *others = indented(tree).split(b'"@pair')
+    parts = [head]
+    for piece in others:
+        number, _, tail = piece.partition(b'@"')
+        parts += [pairs[int(number)], tail]
+    return b"".join(parts)
 
 
-def _flaws(record: DuelRecord) -> Iterator[tuple[str, str]]:
-    if record.schema != SCHEMA:
-        yield f"schema {record.schema}", f"schema {SCHEMA}"
+def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
+    """Yield what no launch can hold."""
+    for number, launch in enumerate(launches, start=1):
+        where = f"{workload}, launch {number}"
+        if not launch.pairs:
+            yield Flaw(f"{where} has no pair of blocks", "one or more")
+        blocks = [block for pair in launch.pairs for block in pair]
+        for block in blocks:
+            for time in (block.tpot_s, *block.step_s):
+                if not 0 < time < float("inf"):
+                    yield Flaw(f"{where}: a block of {time} s per token", "positive seconds")
+            if block.faults:
+                yield Flaw(f"{where}: a contended block among those that count", "such pairs under discarded")
+        if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
+            yield Flaw(f"{where}: a pair of one arm", "a block of each")
+        steps = {len(block.step_s) for block in blocks if block.step_s}
+        if len(steps) > 1:
+            yield Flaw(f"{where}: blocks of {', '.join(map(str, sorted(steps)))} steps", "as many in all")
+
+
+def _flaws(record: DuelRecord) -> Iterable[Flaw]:
     for name in ("arms", "planted"):
         if sorted(getattr(record, name)) != list(ARMS):
-            yield f"$.{name} is of {', '.join(sorted(getattr(record, name))) or 'no arm'}", "both arms"
+            yield Flaw(f"$.{name} is of {', '.join(sorted(getattr(record, name))) or 'no arm'}", "both arms")
     if not record.duels:
-        yield "no workload", "one or more"
+        yield Flaw("no workload", "one or more")
     for duel in record.duels:
-        yield from launches.flaws(duel.workload, duel.raw)
+        yield from launch_flaws(duel.workload, duel.raw)
 
 
-def _malformed(source: str, found: str, expected: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{source}: {found}",
-        expected=expected,
-        remedy="restore the file from version control, or duel again; it is left untouched",
-    )
+DUELS = Codec(
+    DuelRecord,
+    SCHEMA,
+    "what gemma3n-perf duel writes",
+    "restore the file from version control, or duel again; it is left untouched",
+    flaws=_flaws,
+    lay_out=lambda record: lines(compact(record)),
+    renamed=RENAMED,
+)

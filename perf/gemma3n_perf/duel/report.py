@@ -1,14 +1,12 @@
 """What a duel prints: the verdict in a sentence, a table of the workloads, and every caution with its remedy."""
 
 import io
-import math
 from collections.abc import Mapping
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from gemma3n_perf.stats.messages import percent
+from gemma3n_perf.report import units
+from gemma3n_perf.report.terminal import frame, laid_out
 from gemma3n_perf.stats.verdicts import Judgement, NoiseStatus, Verdict
 
 WORST_FIRST = (
@@ -21,7 +19,6 @@ WORST_FIRST = (
 )
 """Which workload's verdict decides the exit code of a duel over several."""
 
-WIDTH = 118
 _NOISE = {
     NoiseStatus.MISSING: "not calibrated",
     NoiseStatus.STALE: "stale",
@@ -55,12 +52,7 @@ def sentence(workload: str, judgement: Judgement, baseline: str, candidate: str)
 
 def interval(judgement: Judgement) -> str:
     """Return ``-2.00 % [-2.61, -1.38]``; a dash where nothing is known."""
-    if judgement.effect is None:
-        return "-"
-    if judgement.low is None or judgement.high is None or not math.isfinite(judgement.high):
-        return percent(judgement.effect)
-    low, high = (percent(value).removesuffix(" %") for value in (judgement.low, judgement.high))
-    return f"{percent(judgement.effect)} [{low}, {high}]"
+    return units.effect(judgement.effect, judgement.low, judgement.high)
 
 
 def render(judgements: Mapping[str, Judgement], baseline: str, candidate: str) -> str:
@@ -81,7 +73,7 @@ def render(judgements: Mapping[str, Judgement], baseline: str, candidate: str) -
 
 def _table(judgements: Mapping[str, Judgement]) -> str:
     level = max(judgement.level for judgement in judgements.values())
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=frame(), pad_edge=False)
     table.add_column("workload")
     for title in (f"effect [{100 * level:.4g} %]", "launches", "measured", "noise floor"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -91,6 +83,4 @@ def _table(judgements: Mapping[str, Judgement]) -> str:
         measured = f"{one.measured_s:.0f} s"
         noise = "-" if one.effect is None else _NOISE[one.noise] + floor
         table.add_row(name, interval(one), str(one.launches), measured, noise, one.verdict.value)
-    text = io.StringIO()
-    Console(file=text, width=WIDTH, force_terminal=False, no_color=True, legacy_windows=False, _environ={}).print(table)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
+    return laid_out(table, dense=True)

@@ -1,43 +1,45 @@
-"""Duels, from two arms in words to judgements: the adapter behind ``duel``, ``calibrate``, ``bisect`` and confirmation.
-
-It wires the rooms together (measuring to the left, statistics and verdicts to the right) and decides nothing itself.
-"""
+"""A duel, from arms in words to judgements: one baseline against one candidate or many."""
 
 import datetime as dt
 import os
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.duel.arms import parse
-from gemma3n_perf.duel.builder import Builder, ReadyArm
+from gemma3n_perf.duel.builder import Builder, ReadyArm, in_one_process
 from gemma3n_perf.duel.environments import Environments, installed_requirements
 from gemma3n_perf.duel.judgements import judgements
-from gemma3n_perf.duel.launch_plan import pace
-from gemma3n_perf.duel.processes import spawn
-from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, contest, fight
+from gemma3n_perf.duel.launch_plan import launch_pairs
+from gemma3n_perf.duel.processes import Spawn, Spawner
+from gemma3n_perf.duel.record import SCHEMA, DuelRecord, WorkloadDuel
+from gemma3n_perf.duel.report import deciding
+from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, States, measure_all
 from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
 from gemma3n_perf.duel.worktrees import Worktrees
-from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
-from gemma3n_perf.hardware.progress import Progress
+from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.hardware.machine import Machine, open_machine
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.hardware.stack import current_stack, suite_checkout
-from gemma3n_perf.hardware.system import this_machine
+from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.judge import should_stop
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import Caution, Judgement
+from gemma3n_perf.stats.verdicts import Judgement
 from gemma3n_perf.store import noise as noise_store
-from gemma3n_perf.workload import cache
+from gemma3n_perf.workload.forge import ensure_forged
+from gemma3n_perf.workload.load import locate
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
+from gemma3n_perf.workload.workload import Workload, defaults
+
+_LEAST_PROCESSES = 2
+_OVERHEAD = 1.3
+"""Memory of a process, as a multiple of its checkpoint: weights, KV cache, and the driver's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,119 +61,70 @@ class Here:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A duel in words. ``sources`` are checkpoints by the name their workload has, where that is not a preset.
+class DuelSpec:
+    """A duel in words: texts of arms, and how long to measure.
 
-    ``aa`` says whether the arms are meant to be the same; None takes them as they are. ``settle`` False measures until
-    the budget is spent, whatever is shown.
+    ``budget_s`` is measuring time of each workload of each candidate, over ``sessions`` sessions.
+    ``aa`` says whether all arms are meant to be the same; None takes them as they are.
+    ``settle`` False measures until the budget is spent, whatever is shown.
+    ``outputs_may_differ`` turns other tokens or logits of a candidate into a caution.
+    ``sources`` are checkpoints by the name that their workload has, where that is not a preset.
     """
 
     baseline: str
-    candidate: str
+    candidates: tuple[str, ...]
     workloads: tuple[str, ...]
     budget_s: float
     sessions: int = 1
+    cooldown_s: float = 30.0
     aa: bool | None = False
     settle: bool = True
+    outputs_may_differ: bool = False
     policy: Policy = field(default_factory=Policy)
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a duel found: the arms, what was measured of each workload, and its judgement, as one family."""
+class Comparison:
+    """What was measured of one candidate on one workload, and what it amounts to."""
 
-    asked: Asked
-    arms: tuple[ReadyArm, ReadyArm]
-    fought: Mapping[str, ComparisonState]
-    judgements: Mapping[str, Judgement]
+    state: ComparisonState
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class DuelResult:
+    """What a duel found. ``arms`` are the baseline and its candidates."""
+
+    spec: DuelSpec
+    arms: tuple[ReadyArm, ...]
+    comparisons: Mapping[ComparisonKey, Comparison]
     date: dt.datetime
 
+    @property
+    def judgements(self) -> dict[str, Judgement]:
+        """By workload, of the first candidate."""
+        return {name: one.judgement for name, one in self.of(0).items()}
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Several candidates against one baseline, through the same launches. ``names`` are texts of arms.
+    @property
+    def states(self) -> dict[str, ComparisonState]:
+        """By workload, of the first candidate."""
+        return {name: one.state for name, one in self.of(0).items()}
 
-    ``together`` puts the candidates into one process beside the baseline's; without it each has one of its own, but for
-    fusions, which share the baseline's. ``tokens_may_differ`` leaves what is decoded to the fusions' parity.
-    """
-
-    baseline: str
-    names: tuple[str, ...]
-    workloads: tuple[str, ...]
-    budget_s: float
-    sessions: int = 1
-    together: bool = False
-    tokens_may_differ: bool = False
-    settle: bool = True
-    cooldown_s: float = 30.0
-    policy: Policy = field(default_factory=Policy)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    def of(self, number: int) -> dict[str, Comparison]:
+        """Return the comparisons of the candidate with that number (from 0), by workload."""
+        name = self.arms[1 + number].name
+        return {workload: one for (workload, candidate), one in self.comparisons.items() if candidate == name}
 
 
-Comparisons = Mapping[ComparisonKey, tuple[ComparisonState, Judgement]]
-
-
-def contested(
-    asked: Field,
-    machine: Here,
-    today: dt.date | None = None,
-    *,
-    launched: Callable[[Comparisons], None] = lambda found: None,
-) -> dict[ComparisonKey, tuple[ComparisonState, Judgement]]:
-    """Carry a field out; each candidate's workloads are one family. The caller holds the measuring lock.
-
-    ``launched`` is told everything so far after every launch.
-
-    Raises UsageError, ArmUnavailableError, MalformedRecordError; what goes wrong while measuring is a judgement.
-    """
-    noise, rules = machine.noise, Rules(asked.budget_s, asked.policy.min_launches, asked.sessions, asked.cooldown_s)
-    on = today or dt.datetime.now(dt.UTC).date()
-    arms = machine.builder.field(
-        parse(asked.baseline), [parse(name) for name in asked.names], room="candidates" if asked.together else ""
-    )
-    numbered = (arms[0], *(replace(arm, name=f"{i}:{arm.text}") for i, arm in enumerate(arms[1:])))
-
-    def judged(state: Mapping[ComparisonKey, ComparisonState]) -> dict[ComparisonKey, Judgement]:
-        found: dict[ComparisonKey, Judgement] = {}
-        for arm in numbered[1:]:
-            own = {key[0]: one for key, one in state.items() if key[1] == arm.name}
-            judged_now = judgements(own, budget_s=asked.budget_s, policy=asked.policy, noise=noise, today=on)
-            found |= {(name, arm.name): judgement for name, judgement in judged_now.items()}
-        return found
-
-    def look(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
-        if not asked.settle:
-            return frozenset()
-        return frozenset(key for key, found in judged(state).items() if should_stop(found))
-
-    jobs = [
-        replace(job(name, asked.sources, machine.root), tokens_may_differ=asked.tokens_may_differ)
-        for name in asked.workloads
-    ]
-
-    def answers(
-        state: Mapping[ComparisonKey, ComparisonState],
-    ) -> dict[ComparisonKey, tuple[ComparisonState, Judgement]]:
-        found = judged(state)
-        return {key: (one, found[key]) for key, one in state.items()}
-
-    state = contest(
-        jobs, numbered, machine.tools, rules, look=look, pairs=pace(asked.policy, rules),
-        launched=lambda so_far: launched(answers(so_far)),
-    )  # fmt: skip
-    return answers(state)
-
-
-def here(baselines: Path | None = None, note: Callable[[str], None] = lambda text: None) -> Here:
-    """Return the real machine, with the checkout this package is run from."""
-    chip, repo = detect(), suite_checkout()
-    stack, system, root = current_stack(repo), this_machine(), cache.checkpoints_root()
-    limits = Limits.for_cores(chip.cpu_cores or os.cpu_count() or 1)
+def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
+    """Return what runs duels on an open machine, with the checkout this package is run from."""
+    chip, stack, note = opened.chip, opened.stack, opened.note
+    repo, root = suite_checkout(), checkpoints_root()
     tools = Tools(
-        spawn=spawn, probe=ConditionProbe.on(system, os.getpid()), faults_of=partial(faults, limits=limits),
+        spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        cut=ON_CPU if chip.vendor == "cpu" else BlockLayout(),
+        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(),
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),
@@ -184,59 +137,133 @@ def here(baselines: Path | None = None, note: Callable[[str], None] = lambda tex
 @contextmanager
 def machine(baselines: Path | None, err: TextIO) -> Iterator[Here]:
     """Hold this machine for measuring, with progress on ``err``. Raises MachineBusyError."""
-    progress = Progress(err)
-    with ExitStack() as held:
-        held.enter_context(measuring_lock())
-        held.callback(progress.clear)
-        progress.note(held.enter_context(keep_awake()))
-        yield here(baselines, progress.note)
+    with open_machine(err) as opened:
+        spawner = Spawner(forking=opened.chip.vendor == "cpu" and sys.platform == "linux")
+        with closing(spawner):
+            yield here(baselines, opened, spawner)
 
 
-def duel(asked: Asked, machine: Here, now: dt.datetime | None = None) -> Answer:
-    """Carry a duel out. The caller holds the measuring lock.
+def duel(
+    spec: DuelSpec,
+    machine: Here,
+    now: dt.datetime | None = None,
+    *,
+    launched: Callable[[DuelResult], None] = lambda result: None,
+) -> DuelResult:
+    """Carry a duel out; the workloads of a candidate are one family. The caller holds the measuring lock.
 
-    Raises UsageError for what cannot be carried out, ArmUnavailableError, MalformedRecordError; what goes wrong while
-    a workload is measured is its judgement.
+    ``launched`` is given the result so far after every launch. Raises UsageError for what cannot be carried out,
+    ArmUnavailableError, MalformedRecordError; what goes wrong while a workload is measured is its judgement.
     """
-    if not asked.workloads or len(set(asked.workloads)) != len(asked.workloads):
-        raise UsageError(f"workloads {', '.join(asked.workloads) or 'none'}", expected="each workload once")
+    if not spec.workloads or len(set(spec.workloads)) != len(spec.workloads):
+        raise UsageError(f"workloads {', '.join(spec.workloads) or 'none'}", expected="each workload once")
     date, noise = now or dt.datetime.now(dt.UTC), machine.noise
-    rules = Rules(asked.budget_s, asked.policy.min_launches, asked.sessions)
-    arms = machine.builder.pair(parse(asked.baseline), parse(asked.candidate), same=asked.aa)
-    judged = partial(judgements, budget_s=asked.budget_s, policy=asked.policy, noise=noise, today=date.date())
+    rules = Rules(spec.budget_s, spec.policy.min_launches, spec.sessions, spec.cooldown_s)
+    arms = machine.builder.build(parse(spec.baseline), [parse(text) for text in spec.candidates], same=spec.aa)
 
-    def look(state: Mapping[str, ComparisonState]) -> frozenset[str]:
-        if not asked.settle:
+    processes = _processes_that_fit(spec, machine)
+    rules = replace(rules, most_candidates=max(processes - 1, 1))
+    arms = in_one_process(arms) if processes < _LEAST_PROCESSES else arms
+
+    def compared(states: States) -> dict[ComparisonKey, Comparison]:
+        found: dict[ComparisonKey, Comparison] = {}
+        for arm in arms[1:]:
+            own = {name: one for (name, candidate), one in states.items() if candidate == arm.name}
+            judged = judgements(own, budget_s=spec.budget_s, policy=spec.policy, noise=noise, today=date.date())
+            for name, one in own.items():
+                cautions = (*judged[name].cautions, *arms[0].cautions, *arm.cautions, *one.cautions)
+                judgement = replace(judged[name], cautions=tuple(dict.fromkeys(cautions)))
+                found[name, arm.name] = Comparison(one, judgement)
+        return found
+
+    def settled(states: States) -> frozenset[ComparisonKey]:
+        if not spec.settle:
             return frozenset()
-        return frozenset(name for name, found in judged(state).items() if should_stop(found))
+        return frozenset(key for key, one in compared(states).items() if should_stop(one.judgement))
 
-    jobs = [job(name, asked.sources, machine.root) for name in asked.workloads]
-    fought = fight(jobs, arms, machine.tools, rules, look=look, pairs=pace(asked.policy, rules))
-    return Answer(asked, arms, fought, _with_notes(judged(fought), fought, arms), date)
+    jobs = [
+        job(name, spec.sources, machine.root, outputs_may_differ=spec.outputs_may_differ) for name in spec.workloads
+    ]
+    states = measure_all(
+        jobs, arms, machine.tools, rules, settled=settled, pairs=launch_pairs(spec.policy, rules),
+        launched=lambda so_far: launched(DuelResult(spec, arms, compared(so_far), date)),
+    )  # fmt: skip
+    return DuelResult(spec, arms, compared(states), date)
 
 
-def job(workload: str, sources: Mapping[str, str], root: Path) -> Job:
+def _processes_that_fit(spec: DuelSpec, machine: Here) -> int:
+    """How many processes, each with a checkpoint of its own, the chip's memory holds at once."""
+    needed = 0
+    for name in {workload.split("/")[0] for workload in spec.workloads}:
+        with suppress(PerfError, OSError):
+            folder = locate(spec.sources.get(name, name), machine.root)[1]
+            needed = max(needed, sum(file.stat().st_size for file in folder.glob("*.safetensors")))
+    return (
+        int((machine.chip.memory_bytes or 0) / (_OVERHEAD * needed)) if needed and machine.chip.memory_bytes else 1_000
+    )
+
+
+def job(workload: str, sources: Mapping[str, str], root: Path, *, outputs_may_differ: bool = False) -> Job:
     """Return the job of a workload; ``sources`` are checkpoints that are no presets."""
     name = workload.split("/")[0]
-    return Job(workload, sources.get(name, name), str(root))
+    return Job(workload, sources.get(name, name), str(root), outputs_may_differ)
 
 
-def _with_notes(
-    found: Mapping[str, Judgement], fought: Mapping[str, ComparisonState], arms: tuple[ReadyArm, ReadyArm]
-) -> dict[str, Judgement]:
-    told = [note for arm in arms for note in arm.notes]
-    told += [
-        f"{arm.name} {arm.text}: a slowdown of {100 * arm.planted:.4g} % was planted" for arm in arms if arm.planted
-    ]
-    return {
-        name: replace(one, cautions=(*one.cautions, *(_caution(text) for text in (*told, *fought[name].notes))))
-        for name, one in found.items()
-    }
+def choose_workloads(ids: Sequence[str], checkpoint: str | None, here: Here) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return workload ids (the chip's first by default) and where other checkpoints than presets are.
+
+    Forges presets that are missing. Raises UsageError for a checkpoint that is neither a preset nor ``checkpoint``.
+    """
+    workloads = [Workload.parse(text) for text in ids] or [defaults(here.chip.vendor)[0]]
+    sources = {locate(checkpoint, here.root)[0]: checkpoint} if checkpoint else {}
+    for name in dict.fromkeys(workload.checkpoint for workload in workloads):
+        if name in PRESETS:
+            ensure_forged(PRESETS[name], here.root)
+        elif name not in sources:
+            raise UsageError(
+                f"the checkpoint {name} is no preset",
+                expected="a preset, or --checkpoint with the folder or hub id that goes by that name",
+            )
+    return tuple(str(workload) for workload in workloads), sources
 
 
-def _caution(text: str) -> Caution:
-    if "uncommitted" in text:
-        return Caution("dirty", text, "commit the change, then duel ref:COMMIT")
-    if "planted" in text:
-        return Caution("planted", text, "leave the plant out for a real answer")
-    return Caution("tokens-differ", text, "look at the outputs before trusting that both do the same work")
+def record_of(result: DuelResult, chip: Chip) -> DuelRecord:
+    """Lay the duel of one candidate out for the store."""
+    spec, name = result.spec, deciding(result.judgements)
+    judged, states = result.judgements[name], result.states
+    sides = states[name].sides or next((one.sides for one in states.values() if one.sides), {})
+    return DuelRecord(
+        schema=SCHEMA,
+        date=result.date.isoformat(timespec="seconds"),
+        chip=chip,
+        arms={"baseline": spec.baseline, "candidate": spec.candidates[0]},
+        stacks={arm: side.stack for arm, side in sides.items()},
+        planted={arm.name: arm.planted for arm in result.arms},
+        aa=bool(spec.aa),
+        policy=spec.policy,
+        budget_s=spec.budget_s,
+        sessions=spec.sessions,
+        workload=name,
+        verdict=judged.verdict.value,
+        effect=judged.effect,
+        low=_finite(judged.low),
+        high=_finite(judged.high),
+        measured_s=judged.measured_s,
+        launches=judged.launches,
+        duels=tuple(
+            WorkloadDuel(
+                workload=one.workload,
+                judgement=result.judgements[one.workload],
+                raw=one.launches,
+                budget_spent=one.spent,
+                checkpoint_digest=one.sides["baseline"].loaded.checkpoint_digest if one.sides else None,
+                token_digests={arm: side.token_digest for arm, side in one.sides.items()} if one.sides else None,
+                notes=tuple(caution.found for caution in one.cautions),
+            )
+            for one in states.values()
+        ),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and abs(value) != float("inf") else None

@@ -1,7 +1,7 @@
-"""A duel: launch after launch of two arms, over one or more workloads, until something is shown or time is up.
+"""Launch after launch of a baseline and its candidates, until something is shown or time is up.
 
-Opinion: the protocol knows nothing of verdicts. It asks ``look`` after every launch which workloads are settled, and
-goes on with the others; what it returns is what was measured.
+The scheduler knows nothing of verdicts: after every launch it asks ``settled`` which comparisons need no more, and goes
+on with the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,23 +9,28 @@ from dataclasses import dataclass, replace
 
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, Pairs, measure, warm_up
-from gemma3n_perf.duel.startup import started
+from gemma3n_perf.duel.startup import WHOLE_RUNS, Running, prepare, started
 from gemma3n_perf.duel.tools import Job, Side, Tools
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.duel.whole_runs import compare_whole_runs
+from gemma3n_perf.errors import OutOfMemoryError, PerfError, UsageError, WorkerFailedError
+from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How long a duel may measure: ``budget_s`` seconds of measuring for each workload, over ``sessions`` sessions.
+    """How long a duel may measure.
 
-    A session rests ``cooldown_s`` seconds before the next. Each takes ``min_launches`` launches of a workload or more.
+    ``budget_s`` is measuring time of each comparison, over ``sessions`` sessions that lie ``cooldown_s`` apart.
+    ``min_launches`` is the fewest launches of a comparison in each session.
+    ``most_candidates`` is how many a launch may hold beside the baseline; the others have the next one.
     """
 
     budget_s: float
     min_launches: int
     sessions: int = 1
     cooldown_s: float = 30.0
+    most_candidates: int = 1_000
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out."""
@@ -37,14 +42,19 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonState:
-    """One workload's duel so far. ``spent`` says that its budget holds no further launch; ``failure`` ended it."""
+    """One candidate on one workload so far.
+
+    ``spent`` says that its budget holds no further launch.
+    ``failure`` ended it.
+    ``sides`` are what both arms said of themselves, by ``baseline`` and ``candidate``.
+    """
 
     workload: str
     launches: tuple[Launch, ...] = ()
     spent: bool = False
     failure: PerfError | None = None
     sides: Mapping[str, Side] | None = None
-    notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -55,94 +65,83 @@ class ComparisonState:
 ComparisonKey = tuple[str, str]
 """A workload and the name of a candidate."""
 
-Look = Callable[[Mapping[str, ComparisonState]], frozenset[str]]
-LookAtAll = Callable[[Mapping[ComparisonKey, ComparisonState]], frozenset[ComparisonKey]]
-"""From everything so far to what is settled. Called after every launch."""
+States = Mapping[ComparisonKey, ComparisonState]
+Settled = Callable[[States], frozenset[ComparisonKey]]
+"""From everything so far to the comparisons that need no further launch. Called after every launch."""
 
 
-def fight(
-    jobs: Sequence[Job], arms: tuple[ReadyArm, ReadyArm], tools: Tools, rules: Rules, *, look: Look, pairs: Pairs
-) -> dict[str, ComparisonState]:
-    """Measure every workload until it is settled, its budget is spent or it fails; the workloads take turns.
-
-    A failure is kept with its workload, and the others go on. Raises UsageError for a budget too short.
-    """
-    candidate = arms[1].name
-
-    def look_at_all(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
-        return frozenset((name, candidate) for name in look({key[0]: one for key, one in state.items()}))
-
-    found = contest(jobs, arms, tools, rules, look=look_at_all, pairs=pairs)
-    return {key[0]: one for key, one in found.items()}
-
-
-def contest(
+def measure_all(
     jobs: Sequence[Job],
     arms: Sequence[ReadyArm],
     tools: Tools,
     rules: Rules,
     *,
-    look: LookAtAll,
+    settled: Settled,
     pairs: Pairs,
-    launched: Callable[[Mapping[ComparisonKey, ComparisonState]], None] = lambda state: None,
+    launched: Callable[[States], None] = lambda states: None,
 ) -> dict[ComparisonKey, ComparisonState]:
-    """Measure several candidates, all but the first of ``arms``, against one baseline through the same launches.
+    """Measure candidates, all but the first of ``arms``, against one baseline, on every job's workload.
 
-    Each has blocks of the baseline to itself, its own budget, and leaves when it is settled or fails. ``launched`` is
-    told everything so far after every launch.
+    A launch starts each arm once for all workloads of a checkpoint. Each comparison has blocks of the baseline to
+    itself and its own budget, and leaves when it is settled or fails; a failure is kept with it, and the others go on.
+    ``launched`` is given everything so far after every launch. Raises UsageError for a budget too short.
     """
-    ring = _Scheduler(list(jobs), list(arms), tools, rules, look, pairs, launched)
+    scheduler = _Scheduler(jobs, arms, tools, rules, settled, pairs)
     for session in range(rules.sessions):
-        if session and any(one.failure is None for one in ring.state.values()):
-            tools.note(f"resting before session {session + 1} of {rules.sessions}")
+        if session and any(one.failure is None for one in scheduler.states.values()):
+            tools.note(f"cooling down before session {session + 1} of {rules.sessions}")
             tools.sleep(rules.cooldown_s)
-        ring.session(session)
-    return ring.state
+        while scheduler.launch(session):
+            launched(scheduler.states)
+    return scheduler.states
 
 
 class _Scheduler:
     def __init__(
-        self, jobs: list[Job], arms: list[ReadyArm], tools: Tools, rules: Rules, look: LookAtAll, pairs: Pairs,
-        launched: Callable[[Mapping[ComparisonKey, ComparisonState]], None],
-    ) -> None:  # fmt: skip
+        self, jobs: Sequence[Job], arms: Sequence[ReadyArm], tools: Tools, rules: Rules, settled: Settled, pairs: Pairs
+    ) -> None:
         self._jobs = jobs
         self._arms = arms
         self._tools = tools
         self._rules = rules
-        self._look = look
+        self._settled = settled
         self._pairs = pairs
-        self._launched = launched
-        self._paces: dict[str, LaunchPlan] = {}
+        self._plans: dict[str, LaunchPlan] = {}
         self._took: list[float] = []
-        self.state: dict[ComparisonKey, ComparisonState] = {
+        self._turn = 0
+        self.states: dict[ComparisonKey, ComparisonState] = {
             (job.workload, arm.name): ComparisonState(job.workload) for job in jobs for arm in arms[1:]
         }
 
-    def session(self, session: int) -> None:
-        """Run launches until no candidate wants another one in this session."""
-        while open_jobs := [job for job in self._jobs if self._wanting(job, session)]:
-            for job in open_jobs:
-                if candidates := self._wanting(job, session):
-                    self._launch(job, [self._arms[0], *candidates], session)
-                    self._launched(self.state)
-
-    def _wanting(self, job: Job, session: int) -> list[ReadyArm]:
-        settled: list[frozenset[ComparisonKey]] = []
-
-        def wants(key: ComparisonKey) -> bool:
-            now = self.state[key]
-            here = sum(launch.session == session for launch in now.launches)
-            if now.failure is not None:
-                return False
-            if here < self._rules.min_launches:
+    def launch(self, session: int) -> bool:
+        """Carry out one launch of the checkpoint whose turn it is. Returns False where no comparison needs another."""
+        unsettled = self._unsettled(session)
+        checkpoints = list(dict.fromkeys(job.source for job in self._jobs))
+        for _ in checkpoints:
+            source = checkpoints[self._turn % len(checkpoints)]
+            self._turn += 1
+            needed = {
+                job: names
+                for job in self._jobs
+                if job.source == source and (names := [name for what, name in unsettled if what == job.workload])
+            }
+            if needed:
+                self._carry_out(needed, session)
                 return True
-            if now.launches and self._next_s(now) > self._left_s(now, session):
-                return False
-            if not settled:
-                settled.append(self._look(self.state))
-            return key not in settled[0]
+        return False
 
-        return [arm for arm in self._arms[1:] if wants((job.workload, arm.name))]
+    def _unsettled(self, session: int) -> list[ComparisonKey]:
+        going: list[ComparisonKey] = []
+        enough: list[ComparisonKey] = []
+        for key, now in self.states.items():
+            if now.failure is not None:
+                continue
+            if sum(launch.session == session for launch in now.launches) < self._rules.min_launches:
+                going.append(key)
+            elif self._next_s(now) <= self._left_s(now, session):
+                enough.append(key)
+        settled = self._settled(self.states) if enough else frozenset()
+        return [key for key in self.states if key in going or (key in enough and key not in settled)]
 
     def _left_s(self, now: ComparisonState, session: int) -> float:
         return self._rules.budget_s * (session + 1) / self._rules.sessions - now.seconds
@@ -152,50 +151,96 @@ class _Scheduler:
         # A little over the budget is within the rounding of a launch's length.
         return 0.98 * now.seconds / len(now.launches)
 
-    def _launch(self, job: Job, arms: list[ReadyArm], session: int) -> None:
-        tools = self._tools
-        begun = tools.clock()
-        keys = {arm.name: (job.workload, arm.name) for arm in arms[1:]}
-        number = 1 + max(len(self.state[key].launches) for key in keys.values())
-        what = "both arms" if len(arms) == 2 else f"{len(arms)} arms"
-        tools.note(f"{job.workload}: launch {number}, starting {what}{self._remaining()}")
+    def _carry_out(self, needed: Mapping[Job, Sequence[str]], session: int) -> None:
+        tools, begun = self._tools, self._tools.clock()
+        names = list(dict.fromkeys(name for candidates in needed.values() for name in candidates))
+        if len(names) > self._rules.most_candidates:
+            names.sort(key=lambda name: sum(len(self.states[job.workload, name].launches) for job in needed))
+            names = names[: self._rules.most_candidates]
+            needed = {job: [name for name in candidates if name in names] for job, candidates in needed.items()}
+            needed = {job: candidates for job, candidates in needed.items() if candidates}
+        arms = [arm for arm in self._arms if arm is self._arms[0] or arm.name in names]
+        pending, variant = dict(needed), 2 * len(self._took)
+        self._note(pending, f"starting {'both' if len(arms) == 2 else len(arms)} arms")
         try:
-            with started(arms, job, tools) as running:
-                generate = Workload.parse(job.workload).shape.generate
-                plan, held = warm_up(running, tools, generate, self._paces.get(job.workload), begun, self._pairs)
-                self._paces[job.workload] = plan
-                tools.note(f"{job.workload}: launch {number}, measuring{self._remaining()}")
-                found = measure(running, plan, tools, session=session, start_s=tools.clock() - begun, held=held)
+            with started(arms, tools) as running:
+                start_s = (tools.clock() - begun) / len(needed)
+                for job, candidates in needed.items():
+                    del pending[job]
+                    self._note({job: candidates}, "measuring")
+                    if not self._measured(running, job, candidates, session, start_s, variant):
+                        break  # a process is gone; the other workloads have the next launch
         except UsageError:
             raise
         except PerfError as error:
-            for key in keys.values():
-                self._fail(key, error)
-            return
+            for job, candidates in pending.items():
+                for name in candidates:
+                    self._fail((job.workload, name), error)
         self._took.append(tools.clock() - begun)
-        for name, key in keys.items():
-            launch = found.get(name) or running.failures[name]
-            if isinstance(launch, PerfError):
-                self._fail(key, launch)
-            else:
-                sides = {"baseline": running.sides["baseline"], "candidate": running.sides[name]}
-                self._keep(key, launch, sides, running.notes[name])
 
-    def _keep(self, key: ComparisonKey, launch: Launch, sides: Mapping[str, Side], notes: tuple[str, ...]) -> None:
-        now = self.state[key]
-        told = tuple(dict.fromkeys((*now.notes, *notes)))
-        now = replace(now, launches=(*now.launches, launch), sides=sides, notes=told)
+    def _measured(
+        self, running: Running, job: Job, candidates: Sequence[str], session: int, start_s: float, variant: int
+    ) -> bool:
+        """Measure one workload in a launch; returns whether all processes are still there.
+
+        ``variant`` numbers its prompts: that of the blocks, and the next one for the whole runs.
+        """
+        tools, begun = self._tools, self._tools.clock()
+        generate = Workload.parse(job.workload).shape.generate
+        found: dict[str, Launch | PerfError] = {}
+        cautions: dict[str, tuple[Caution, ...]] = {}
+        try:
+            ready = prepare(running, job, candidates, tools, variant)
+            plan, pinned = warm_up(
+                ready, tools, generate, self._plans.get(job.workload),
+                lambda pair_s: self._pairs(pair_s, start_s + tools.clock() - begun),
+            )  # fmt: skip
+            self._plans[job.workload] = plan
+            start_s += tools.clock() - begun
+            found = measure(ready, plan, tools, session=session, start_s=start_s, pinned=pinned)
+            if running.protocol >= WHOLE_RUNS:
+                times, outputs = compare_whole_runs(ready, job, generate, variant + 1, tools)
+                for name, said in outputs.items():
+                    launch = found.get(name)
+                    if isinstance(launch, Launch):
+                        found[name] = said if isinstance(said, PerfError) else replace(launch, whole_s=times[name])
+                cautions = {name: said for name, said in outputs.items() if not isinstance(said, PerfError)}
+            found |= ready.failures
+        except UsageError:
+            raise
+        except PerfError as error:
+            found = dict.fromkeys(candidates, error)
+        for name, launch in found.items():
+            if isinstance(launch, PerfError):
+                self._fail((job.workload, name), launch)
+            else:
+                sides = {"baseline": ready.sides["baseline"], "candidate": ready.sides[name]}
+                self._keep((job.workload, name), launch, sides, (*ready.cautions[name], *cautions.get(name, ())))
+        return not any(isinstance(one, WorkerFailedError | OutOfMemoryError) for one in found.values())
+
+    def _keep(
+        self, key: ComparisonKey, launch: Launch, sides: Mapping[str, Side], cautions: tuple[Caution, ...]
+    ) -> None:
+        now = self.states[key]
+        cautions = tuple(dict.fromkeys((*now.cautions, *cautions)))
+        now = replace(now, launches=(*now.launches, launch), sides=sides, cautions=cautions)
         spent = self._next_s(now) > self._left_s(now, self._rules.sessions - 1)
-        self.state[key] = replace(now, spent=spent)
+        self.states[key] = replace(now, spent=spent)
 
     def _fail(self, key: ComparisonKey, error: PerfError) -> None:
-        self.state[key] = replace(self.state[key], failure=error, spent=True)
+        self.states[key] = replace(self.states[key], failure=error, spent=True)
+
+    def _note(self, needed: Mapping[Job, Sequence[str]], doing: str) -> None:
+        keys = [(job.workload, name) for job, names in needed.items() for name in names]
+        number = 1 + max(len(self.states[key].launches) for key in keys)
+        what = next(iter(needed)).workload if len(needed) == 1 else f"{len(needed)} workloads"
+        self._tools.note(f"{what}: launch {number}, {doing}{self._remaining()}")
 
     def _remaining(self) -> str:
-        if not self._took:
+        launches = [launch.seconds for one in self.states.values() for launch in one.launches]
+        if not self._took or not launches:
             return ""
-        launches = [launch.seconds for one in self.state.values() for launch in one.launches]
         each = sum(launches) / len(self._took)
-        left = sum(max(0.0, self._rules.budget_s - o.seconds) for o in self.state.values() if not o.failure)
+        left = sum(max(0.0, self._rules.budget_s - o.seconds) for o in self.states.values() if not o.failure)
         seconds = left / each * sum(self._took) / len(self._took)
         return f"; at most {max(seconds, 0.0):.0f} s more"

@@ -2,152 +2,187 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
 
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_tokens, same_work
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.processes import Worker
 from gemma3n_perf.duel.tools import UNBUILT_TOKENS, BlockLayout, Job, Side, Tools
 from gemma3n_perf.errors import PerfError, WorkerFailedError
 from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.stats.verdicts import Caution
 
 _T = TypeVar("_T")
 
+WHOLE_RUNS = 5
+"""The first protocol that knows whole runs and variants of a prompt."""
+
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """All arms, ready to be timed: ``workers`` and ``sides`` by arm. ``notes`` tell, by candidate, what differs and
-    may; ``failures`` are those of candidates that cannot take part. ``cut`` is how all are cut into blocks,
-    ``pids`` the processes they live in.
+class Running:
+    """The processes of a launch, started and greeted: workers and stacks by arm.
+
+    ``started_first`` is the arm whose process was started first, ``layout`` how decode of all arms is cut into blocks.
     """
 
+    arms: tuple[ReadyArm, ...]
     workers: Mapping[str, Worker]
-    sides: Mapping[str, Side]
+    stacks: Mapping[str, Stack]
     started_first: str
-    notes: Mapping[str, tuple[str, ...]]
-    cut: BlockLayout
-    slots: Mapping[str, str] = field(default_factory=dict)
-    pids: tuple[int, ...] = ()
-    failures: Mapping[str, PerfError] = field(default_factory=dict)
+    layout: BlockLayout
+    pids: tuple[int, ...]
+    protocol: int = wire.PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A baseline and candidates that can be timed on one workload: what each said of itself.
+
+    ``cautions`` tell, by candidate, what differs and may; ``failures`` are those of candidates that cannot take part.
+    """
+
+    running: Running
+    sides: Mapping[str, Side]
+    cautions: Mapping[str, tuple[Caution, ...]]
+    failures: Mapping[str, PerfError]
+
+    def model_id(self, name: str) -> str:
+        """What a process knows an arm's model by."""
+        return next(arm.model_id for arm in self.running.arms if arm.name == name)
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """The candidates that can be timed."""
         return tuple(name for name in self.sides if name != ARMS[0])
 
+    def time(self, name: str, steps: int, timeout_s: float) -> wire.Timed:
+        """Time a block of one arm. Raises what its worker raises."""
+        running, layout = self.running, self.running.layout
+        short = steps <= layout.drop + layout.tail
+        drop, tail = layout.drop if steps > layout.drop else 0, 0 if short else layout.tail
+        running.workers[name].send(wire.Block(steps, drop, tail, self.model_id(name), layout.built))
+        return expect(running.workers[name], wire.Timed, timeout_s)
+
 
 @contextmanager
-def started(arms: Sequence[ReadyArm], job: Job, tools: Tools) -> Iterator[Started]:
-    """Start a baseline (the first of ``arms``) and its candidates at once, in an order drawn anew; yields them
-    prepared, and ends them whatever happens.
+def started(arms: Sequence[ReadyArm], tools: Tools) -> Iterator[Running]:
+    """Start the processes of a baseline (the first of ``arms``) and its candidates, in an order drawn anew; yields
+    them greeted, and ends them whatever happens. Raises what a worker raises.
+    """
+    names = list(dict.fromkeys(arm.process for arm in arms))
+    tools.rng.shuffle(names)
+    order = sorted(arms, key=lambda arm: names.index(arm.process))
+    with ExitStack() as stack:
+        processes: dict[str, Worker] = {}
+        shared = len({arm.parent for arm in arms}) == 1
+        for name in names:
+            processes[name] = tools.spawn(next(arm for arm in arms if arm.process == name), shared)
+            stack.callback(processes[name].close)
+        firsts = {arm.process: arm for arm in reversed(order)}
+        hellos = {name: _hello(processes[name], firsts[name], tools.waits.start) for name in names}
+        # Use the oldest worker's feature set for all arms.
+        oldest = min(hello.protocol for hello in hellos.values())
+        layout = tools.layout if oldest >= 2 else replace(tools.layout, tail=0)
+        if layout.built and oldest < 4:
+            layout = replace(layout, tokens=max(layout.tokens, UNBUILT_TOKENS), built=False)
+        yield Running(
+            tuple(order),
+            {arm.name: processes[arm.process] for arm in order},
+            {arm.name: msgspec.convert(hellos[arm.process].stack, Stack) for arm in order},
+            order[0].name,
+            layout,
+            tuple(hello.pid for hello in hellos.values()),
+            oldest,
+        )
+
+
+def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools, variant: int = 0) -> Prepared:
+    """Have the baseline and ``candidates`` load and prepare a workload, and compare the work they do.
+
+    ``variant`` numbers prompts and start positions; workers of older commits know but one.
 
     Raises what a worker raises, NotComparableError and InvalidError where the arms do not decode the same thing. Where
-    there are several candidates, only for the baseline or for all of them: the rest goes on.
+    there are several candidates, only for the baseline or for all of them: the others go on.
     """
-    homes = list(dict.fromkeys(arm.home for arm in arms))
-    tools.rng.shuffle(homes)
-    order = sorted(arms, key=lambda arm: homes.index(arm.home))
-    with ExitStack() as held:
-        processes: dict[str, Worker] = {}
-        for home in homes:
-            processes[home] = tools.spawn(next(arm for arm in arms if arm.home == home))
-            held.callback(processes[home].close)
-        workers = {arm.name: processes[arm.home] for arm in order}
-        firsts = {arm.home: arm for arm in reversed(order)}
-        hellos = {home: _hello(processes[home], firsts[home], tools.waits.start) for home in homes}
-        stacks = {home: msgspec.convert(hello.stack, Stack) for home, hello in hellos.items()}
-        # All arms are timed alike: what one is too old for, none does.
-        spoken = min(hello.protocol for hello in hellos.values())
-        cut = tools.cut if spoken >= 2 else replace(tools.cut, tail=0)
-        if cut.built and spoken < 4:
-            cut = replace(cut, tokens=max(cut.tokens, UNBUILT_TOKENS), built=False)
-        startup = _Startup(arms, workers)
-        loads = {
-            arm.name: wire.Load(job.workload, job.source, job.root, arm.engine, arm.planted, _slot(arm), arm.fusions)
-            for arm in order
-        }
-        loaded = startup.ask(loads, wire.Loaded, tools.waits.load)
-        startup.check(loaded, lambda name: same_work(loaded[ARMS[0]], loaded[name]))
-        slots = {arm.name: _slot(arm) for arm in order}
-        prepares = {name: wire.Prepare(slot) for name, slot in slots.items()}
-        tokens = startup.ask(prepares, wire.Prepared, tools.waits.prepare)
-        of = {arm.name: stacks[arm.home] for arm in arms}
-        sides = {name: Side(of[name], loaded[name], tokens[name].token_digest) for name in tokens}
-        by_name = {arm.name: arm for arm in arms}
+    arms = {arm.name: arm for arm in running.arms if arm.name in (ARMS[0], *candidates)}
+    requests = _Requests(arms, running.workers)
+    loads = {
+        name: wire.Load(
+            job.workload,
+            job.source,
+            job.root,
+            arm.engine,
+            arm.planted,
+            arm.model_id,
+            arm.fusions,
+            variant if running.protocol >= WHOLE_RUNS else 0,
+        )
+        for name, arm in arms.items()
+    }
+    loaded = requests.send(loads, wire.Loaded, tools.waits.load)
+    requests.check(loaded, lambda name: same_work(loaded[ARMS[0]], loaded[name]))
+    prepares = {name: wire.Prepare(arm.model_id) for name, arm in arms.items()}
+    tokens = requests.send(prepares, wire.Prepared, tools.waits.prepare)
+    sides = {name: Side(running.stacks[name], loaded[name], one.token_digest) for name, one in tokens.items()}
 
-        def agree(name: str) -> tuple[str, ...]:
-            pair = (by_name[ARMS[0]], by_name[name])
-            return same_tokens(
-                (sides[ARMS[0]].token_digest, sides[name].token_digest),
-                (of[ARMS[0]], of[name]),
-                (pair[0].packages, pair[1].packages),
-                may_differ=job.tokens_may_differ,
-            )
+    def agree(name: str) -> tuple[Caution, ...]:
+        digests = (sides[ARMS[0]].token_digest, sides[name].token_digest)
+        return same_tokens(digests, may_differ=job.outputs_may_differ)
 
-        notes = startup.check(sides, agree)
-        fit = {name: sides[name] for name in (arm.name for arm in arms) if name in sides and name not in startup.failed}
-        pids = tuple(hello.pid for hello in hellos.values())
-        yield Started(workers, fit, order[0].name, notes, cut, slots, pids, startup.failed)
+    cautions = requests.check(sides, agree)
+    fit = {name: sides[name] for name in arms if name in sides and name not in requests.failed}
+    return Prepared(running, fit, cautions, requests.failed)
 
 
-def _slot(arm: ReadyArm) -> str:
-    return arm.name if arm.room else ""
+class _Requests:
+    """Requests to all arms, process beside process, that leave out candidates which fail while others go on."""
 
-
-class _Startup:
-    """Asks all arms, process beside process, and leaves out candidates that fail while others go on."""
-
-    def __init__(self, arms: Sequence[ReadyArm], workers: Mapping[str, Worker]) -> None:
-        self._workers = workers
-        self._alone = len(arms) == 2
+    def __init__(self, arms: Mapping[str, ReadyArm], workers: Mapping[str, Worker]) -> None:
+        self._workers = {name: workers[name] for name in arms}
         self.failed: dict[str, PerfError] = {}
 
-    def ask(self, requests: Mapping[str, wire.Request], kind: type[_T], timeout_s: float) -> dict[str, _T]:
-        """Send each arm its request, one at a time to each process, and return the answers by arm."""
-        waiting = [(name, request) for name, request in requests.items() if name not in self.failed]
-        answers: dict[str, _T] = {}
+    def send(self, requests: Mapping[str, wire.Request], kind: type[_T], timeout_s: float) -> dict[str, _T]:
+        """Send each arm its request, one at a time to each process, and return the replies by arm."""
+        waiting = {name: request for name, request in requests.items() if name not in self.failed}
+        replies: dict[str, _T] = {}
         while waiting:
-            wave: dict[int, tuple[str, wire.Request]] = {}
-            for name, request in waiting:
-                wave.setdefault(id(self._workers[name]), (name, request))
-            for name, request in wave.values():
-                self._workers[name].send(request)
-            for name, _ in wave.values():
+            wave = {id(self._workers[name]): name for name in reversed(waiting)}
+            for name in wave.values():
+                self._workers[name].send(waiting[name])
+            for name in wave.values():
+                del waiting[name]
                 try:
-                    answers[name] = expect(self._workers[name], kind, timeout_s)
+                    replies[name] = expect(self._workers[name], kind, timeout_s)
                 except PerfError as error:
                     self._fail(name, error)
-            asked = {name for name, _ in wave.values()}
-            waiting = [(name, request) for name, request in waiting if name not in asked]
-        return {name: answers[name] for name in requests if name in answers}
+        return {name: replies[name] for name in requests if name in replies}
 
     def check(
-        self, present: Mapping[str, object], agree: Callable[[str], tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
-        """Compare each candidate with the baseline."""
-        notes: dict[str, tuple[str, ...]] = {}
+        self, present: Mapping[str, object], agree: Callable[[str], tuple[Caution, ...]]
+    ) -> dict[str, tuple[Caution, ...]]:
+        """Compare each candidate with the baseline; returns what is worth a caution, by candidate."""
+        cautions: dict[str, tuple[Caution, ...]] = {}
         for name in present:
             if name != ARMS[0] and name not in self.failed:
                 try:
-                    notes[name] = agree(name)
+                    cautions[name] = agree(name)
                 except PerfError as error:
                     self._fail(name, error)
-        return notes
+        return cautions
 
     def _fail(self, name: str, error: PerfError) -> None:
         self.failed[name] = error
-        left = [one for one in self._workers if one != ARMS[0] and one not in self.failed]
         # An error that ended the process ended its other arms too; they would only repeat it.
-        if name == ARMS[0] or self._alone or not left:
+        if name == ARMS[0] or all(one in self.failed for one in self._workers if one != ARMS[0]):
             raise error
 
 
 def expect(worker: Worker, kind: type[_T], timeout_s: float) -> _T:
-    """Return the next answer, which is to be a ``kind``. Raises what the worker raised, WorkerFailedError."""
+    """Return the next reply, which is to be a ``kind``. Raises what the worker raised, WorkerFailedError."""
     reply = worker.receive(timeout_s)
     if not isinstance(reply, kind):
         raise WorkerFailedError(

@@ -8,6 +8,7 @@ from gemma3n_perf.duel.arms import parts
 from gemma3n_perf.duel.environments import MLX_VLM
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 
 _S, _CLONE_S = 120.0, 900.0
@@ -45,18 +46,17 @@ class Steps:
     def _values(self, kind: str, first: str, last: str) -> list[str]:
         if kind == "ref:":
             ends = self.worktrees.commit(first), self.worktrees.commit(last)
-            return self._commits(str(self.worktrees.repo), *ends)
+            return self._commits(Repository(self.worktrees.repo or Path(), self.run), *ends)
         if kind == "mlx-vlm@":
             clone = self._clone()
             ends = self._commit(clone, first), self._commit(clone, last)
-            return self._commits(str(clone), *ends)
+            return self._commits(clone, *ends)
         return self._releases(kind.removesuffix("=="), first, last)
 
-    def _commits(self, repo: str, first: str, last: str) -> list[str]:
-        inside = self.run(("git", "-C", repo, "merge-base", "--is-ancestor", first, last), _S)
-        listed = self.run(("git", "-C", repo, "rev-list", "--reverse", "--first-parent", f"{first}..{last}"), _S)
+    def _commits(self, repository: Repository, first: str, last: str) -> list[str]:
+        listed = repository.git("rev-list", "--reverse", "--first-parent", f"{first}..{last}", timeout_s=_S)
         found = listed.out.split()
-        if inside.code != 0 or listed.code != 0 or not found:
+        if listed.code != 0 or not found or not repository.is_ancestor(first, last):
             raise UsageError(
                 f"{last[:12]} does not come after {first[:12]}",
                 expected="GOOD before BAD on one line of history",
@@ -64,29 +64,27 @@ class Steps:
             )
         return [first, *found]
 
-    def _clone(self) -> Path:
+    def _clone(self) -> Repository:
         clone = self.cache / "mlx-vlm.git"
         if clone.is_dir():
-            done = self.run(
-                ("git", "-C", str(clone), "fetch", "--quiet", "--tags", MLX_VLM, "+refs/*:refs/*"), _CLONE_S
-            )
+            argv = ("fetch", "--quiet", "--tags", MLX_VLM, "+refs/*:refs/*")
         else:
             clone.parent.mkdir(parents=True, exist_ok=True)
-            done = self.run(("git", "clone", "--quiet", "--mirror", MLX_VLM, str(clone)), _CLONE_S)
+            argv = ("clone", "--quiet", "--mirror", MLX_VLM, str(clone))
+        done = Repository(clone if clone.is_dir() else clone.parent, self.run).git(*argv, timeout_s=_CLONE_S)
         if not clone.is_dir():
             raise ArmUnavailableError(
                 f"mlx-vlm cannot be cloned: {done.last_output}",
                 expected=f"the repository {MLX_VLM}, reachable from here",
                 remedy="check the network, or bisect over its releases: mlx-vlm==VERSION",
             )
-        return clone
+        return Repository(clone, self.run)
 
-    def _commit(self, clone: Path, ref: str) -> str:
-        argv = ("git", "-C", str(clone), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        done = self.run(argv, _S)
-        if done.code != 0:
+    def _commit(self, clone: Repository, ref: str) -> str:
+        commit = clone.commit(ref)
+        if commit is None:
             raise UsageError(f"mlx-vlm has no commit {ref!r}", expected="a branch, tag or commit")
-        return done.out.strip()
+        return commit
 
     def _releases(self, package: str, first: str, last: str) -> list[str]:
         argv = (self.uv, "tool", "run", "--quiet", "pip", "index", "versions", package)

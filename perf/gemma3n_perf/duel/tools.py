@@ -1,4 +1,4 @@
-"""What a launch is given: the job, the tools, and how decode is cut into blocks."""
+"""What a launch is given: the job, the tools, and how decode is divided into blocks."""
 
 import random
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gemma3n_perf.decode.decoder import Clock, Probe
 from gemma3n_perf.decode.runs import FaultsOf, RetryPolicy, Sleep
-from gemma3n_perf.duel import worker as wire
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.processes import Spawn
 from gemma3n_perf.hardware.placement import Placement
 from gemma3n_perf.hardware.types import Stack
@@ -14,7 +14,7 @@ from gemma3n_perf.hardware.types import Stack
 
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
-    """How decode is cut into blocks: ``tokens`` that count, or more where they take less than ``least_s`` seconds.
+    """How decode is divided into blocks: ``tokens`` that count, or more where they take less than ``least_s`` seconds.
 
     ``drop`` and ``tail`` are tokens at either end that do not count. Where the device computes beside the host, nothing
     else is done while the first token is computed, and no next step is built while the last is. Where dispatching takes
@@ -51,13 +51,13 @@ class Waits:
 class Job:
     """A workload, and where its checkpoint is: ``source`` is a preset, folder or hub id, ``root`` the forged ones.
 
-    ``tokens_may_differ`` says that what an arm decodes is checked elsewhere, and more closely than by its tokens.
+    ``outputs_may_differ`` turns other tokens or logits into a caution.
     """
 
     workload: str
     source: str
     root: str
-    tokens_may_differ: bool = False
+    outputs_may_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Tools:
     sleep: Sleep
     rng: random.Random
     note: Callable[[str], None] = lambda text: None
-    cut: BlockLayout = field(default_factory=BlockLayout)
+    layout: BlockLayout = field(default_factory=BlockLayout)
     waits: Waits = field(default_factory=Waits)
     placement: Placement = field(default_factory=Placement)
     retry_policy: RetryPolicy = field(

@@ -1,7 +1,6 @@
 """Duels of known truth, many at once: the adapter behind ``gemma3n-perf validate``.
 
-Every lane is a duel of its own, with blocks, looks and a budget of its own; what lanes of a round share is the pair of
-processes of each launch.
+Every duel of a round has blocks, looks and a budget of its own; they share the pair of processes of each launch.
 """
 
 import datetime as dt
@@ -10,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.arms import parse, parts
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.launch import Launch
-from gemma3n_perf.duel.launch_plan import pace
+from gemma3n_perf.duel.launch_plan import launch_pairs
 from gemma3n_perf.duel.record import DuelRecord
-from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, contest
+from gemma3n_perf.duel.run import Here, job
+from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, measure_all
 from gemma3n_perf.duel.validation_record import HERE, SCHEMA, PowerDuel, PowerHead, PowerLaunch, PowerRecord
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.stats.estimates import LaunchEstimate
@@ -47,7 +46,7 @@ _OF_HERE = ("fusion:", "env:", "engine:")
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class PlantedDuel:
     """One duel of a round: ``planted`` is the time added to the candidate's blocks; below zero, to the baseline's."""
 
     planted: float
@@ -75,44 +74,44 @@ class Lane:
 
 
 def round_of_duels(
-    lanes: Sequence[Lane],
+    planted_duels: Sequence[PlantedDuel],
     workload: str,
     budget_s: float,
-    machine: dueling.Here,
+    machine: Here,
     *,
     number: int,
     policy: Policy | None = None,
     arm: str = HERE,
 ) -> list[PowerDuel]:
-    """Fight all lanes through the same launches, each until its verdict or its budget's end; both arms are ``arm``.
+    """Measure all duels through the same launches, each until its verdict or its budget's end; both arms are ``arm``.
 
-    The caller holds the measuring lock. Raises UsageError, and the error of a lane that failed.
+    The caller holds the measuring lock. Raises UsageError, and the error of a duel that failed.
     """
-    if not lanes:
+    if not planted_duels:
         raise UsageError("no effects to plant", expected="for instance --effects 0 2 -2")
     policy = policy or Policy()
     both = parse(arm)
-    first, *others = machine.builder.field(both, [both for _ in lanes], room=_CANDIDATES)
+    first, *others = machine.builder.build(both, [both for _ in planted_duels], same=None, group=_CANDIDATES)
     arms = (
         first,
         *(
-            replace(arm, name=f"{i}:{lane.planted:+.4g}", planted=lane.slowdown)
-            for i, (arm, lane) in enumerate(zip(others, lanes, strict=True))
+            replace(arm, name=f"{i}:{planted_duel.planted:+.4g}", planted=planted_duel.slowdown)
+            for i, (arm, planted_duel) in enumerate(zip(others, planted_duels, strict=True))
         ),
     )
-    by_name = dict(zip((arm.name for arm in arms[1:]), lanes, strict=True))
+    by_name = dict(zip((arm.name for arm in arms[1:]), planted_duels, strict=True))
 
     def judged(key: ComparisonKey, one: ComparisonState) -> Judgement:
-        lane = by_name[key[1]]
-        launches = estimates([lane.named(launch) for launch in one.launches])
+        planted_duel = by_name[key[1]]
+        launches = estimates([planted_duel.named(launch) for launch in one.launches])
         return judge(launches, policy, budget_s=budget_s, budget_spent=one.spent)
 
-    def look(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
+    def settled(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
         return frozenset(key for key, one in state.items() if should_stop(judged(key, one)))
 
     rules = Rules(budget_s, policy.min_launches)
-    jobs = [dueling.job(workload, {}, machine.root)]
-    state = contest(jobs, arms, machine.tools, rules, look=look, pairs=pace(policy, rules))
+    jobs = [job(workload, {}, machine.root)]
+    state = measure_all(jobs, arms, machine.tools, rules, settled=settled, pairs=launch_pairs(policy, rules))
     for one in state.values():
         if isinstance(one.failure, PerfError):
             raise one.failure
@@ -124,11 +123,11 @@ def round_of_duels(
 
 
 def adopted(record: DuelRecord, number: int) -> PowerDuel:
-    """Make round ``number`` of a duel that was fought alone: of this tree against itself, with a plant or without.
+    """Make round ``number`` of a duel that was measured alone: of this tree against itself, with a plant or without.
 
     Raises UsageError for a duel whose truth is not known, of several workloads, or that measured nothing.
     """
-    lane = _lane_of(record)
+    planted_duel = _planted_duel(record)
     if len(record.duels) != 1:
         raise UsageError(f"{len(record.duels)} workloads", expected="one: rates of two workloads do not mix")
     (one,) = record.duels
@@ -138,7 +137,7 @@ def adopted(record: DuelRecord, number: int) -> PowerDuel:
             f"{one.workload} was not measured: {found.reason}", expected="a duel that ended with a verdict"
         )
     return PowerDuel(
-        record.date, record.stacks[ARMS[0]].commit, number, lane.planted, lane.truth, record.budget_s,
+        record.date, record.stacks[ARMS[0]].commit, number, planted_duel.planted, planted_duel.truth, record.budget_s,
         found.verdict.value, found.effect, found.low, found.high, tuple(_launch(launch) for launch in one.raw),
         arm_of(record.arms[ARMS[0]]),
     )  # fmt: skip
@@ -156,29 +155,29 @@ def arm_of(text: str) -> str:
     return "+".join(found) or HERE
 
 
-def _lane_of(record: DuelRecord) -> Lane:
+def _planted_duel(record: DuelRecord) -> PlantedDuel:
     slowed = [record.planted[arm] for arm in ARMS]
     if len({arm_of(record.arms[arm]) for arm in ARMS}) > 1 or record.sessions != 1 or min(slowed) < 0 or all(slowed):
         raise UsageError(
             f"{record.arms[ARMS[0]]} against {record.arms[ARMS[1]]}, {record.sessions} session(s)",
             expected="an arm against itself in one session: here here --aa, or here here+plant:+2%",
         )
-    return Lane(slowed[1] if slowed[1] else 1 / (1 + slowed[0]) - 1)
+    return PlantedDuel(slowed[1] if slowed[1] else 1 / (1 + slowed[0]) - 1)
 
 
 def _recorded(
-    lane: Lane,
+    planted_duel: PlantedDuel,
     one: ComparisonState,
     found: Judgement,
     budget_s: float,
-    machine: dueling.Here,
+    machine: Here,
     number: int,
     date: str,
     arm: str,
 ) -> PowerDuel:
-    launches = tuple(_launch(lane.named(launch)) for launch in one.launches)
+    launches = tuple(_launch(planted_duel.named(launch)) for launch in one.launches)
     return PowerDuel(
-        date, machine.stack.commit, number, lane.planted, lane.truth, budget_s, found.verdict.value,
+        date, machine.stack.commit, number, planted_duel.planted, planted_duel.truth, budget_s, found.verdict.value,
         found.effect, found.low, found.high, launches, arm,
     )  # fmt: skip
 
@@ -197,13 +196,13 @@ def _rounded(times: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(time, 8) for time in times)
 
 
-def head(workload: str, machine: dueling.Here) -> PowerHead:
+def head(workload: str, machine: Here) -> PowerHead:
     """Return what a campaign begun here has in common."""
     return PowerHead(SCHEMA, machine.chip, workload, machine.stack)
 
 
 def head_of(record: DuelRecord) -> PowerHead:
-    """Return what a campaign has in common that begins with a duel fought alone."""
+    """Return what a campaign has in common that begins with a duel measured alone."""
     return PowerHead(SCHEMA, record.chip, record.workload, record.stacks[ARMS[0]])
 
 

@@ -1,18 +1,20 @@
 """Duels whose truth was planted: ``baselines/<class>/power.jsonl``, a head and then one duel a line, every block kept.
 
-Opinion: a campaign takes hours, so each round is on disk before the next begins, and a campaign that was cut off goes
-on. A round is kept whole or not at all: what a cut-off one leaves are the duels that ended early, and to count those
-alone would flatter every rule.
+A campaign takes hours, so each round is on disk before the next begins, and an interrupted campaign goes on. A round is
+kept whole or not at all: an interrupted one has only the duels that ended early, and to count those alone would flatter
+every rule.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.errors import MalformedRecordError, NotComparableError
+from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.store.files import Disk, write_over
 
 SCHEMA = 1
@@ -85,28 +87,13 @@ def power_path(baselines: Path, chip_class: str) -> Path:
 
 def read(path: Path) -> PowerRecord | None:
     """Return the campaign in a file, None where there is no file. Raises MalformedRecordError naming the line."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise _malformed(path, error.strerror or str(error)) from error
-    number = 1
-    try:
-        head = msgspec.json.decode(lines[0] if lines else b"", type=PowerHead)
-        decoder = msgspec.json.Decoder(PowerDuel)
-        duels = []
-        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 (told where a line does not parse)
-            duels.append(decoder.decode(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(path, f"line {number}: {error}") from error
-    if head.schema != SCHEMA:
-        raise _malformed(path, f"schema {head.schema}, where {SCHEMA} is known")
-    for number, duel in enumerate(duels, start=2):
-        times = [time for launch in duel.launches for time in _times(launch)]
-        if not duel.launches or not all(0 < time < float("inf") for time in times):
-            raise _malformed(path, f"line {number}: a duel without launches, or with times that are not positive")
-    return PowerRecord(head, tuple(duels))
+    head, *duels = _HEAD.bytes_of(path).splitlines() or [b""]
+    return PowerRecord(
+        _HEAD.decode(head, f"{path}: line 1"),
+        tuple(_DUEL.decode(line, f"{path}: line {number}") for number, line in enumerate(duels, start=2)),
+    )
 
 
 def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel], disk: Disk | None = None) -> PowerRecord:
@@ -134,30 +121,40 @@ def require_same(path: Path, head: PowerHead) -> PowerRecord | None:
     Raises NotComparableError for a campaign of another chip, workload or software, MalformedRecordError.
     """
     known = read(path)
-    if known is None:
-        return None
-    for what in ("chip_class", "workload", "mlx", "mlx_vlm"):
-        here, there = (
-            getattr(one.chip, what) if what == "chip_class" else getattr(one, what, None) or getattr(one.stack, what)
-            for one in (head, known.head)
-        )
-        if here != there:
+    here, there = _common(head), _common(known.head) if known else {}
+    for what in there:
+        if here[what] != there[what]:
             raise NotComparableError(
-                f"{path} holds duels of {what.replace('_', ' ')} {there}; this is {here}",
+                f"{path} holds duels of {what} {there[what]}; this is {here[what]}",
                 expected="one campaign of one machine, workload and software",
                 remedy="move the file away to begin another campaign",
             )
     return known
 
 
-def _times(launch: PowerLaunch) -> Iterator[float]:
-    yield from (*launch.baseline_s, *launch.candidate_s)
-    yield from (time for arm in launch.steps_s for block in arm for time in block)
+def _common(head: PowerHead) -> dict[str, str | None]:
+    """Return what all duels of a campaign must share, by what it is called in messages."""
+    stack = head.stack
+    return {
+        "chip class": head.chip.chip_class,
+        "workload": head.workload,
+        "mlx": stack.mlx,
+        "mlx vlm": stack.mlx_vlm,
+    }
 
 
-def _malformed(path: Path, found: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{path}: {found}",
-        expected="what gemma3n-perf validate writes",
-        remedy="restore it from version control, or move it away and begin again",
+def _flaws(duel: PowerDuel) -> Iterator[Flaw]:
+    times = (
+        time
+        for launch in duel.launches
+        for block in (launch.baseline_s, launch.candidate_s, *chain(*launch.steps_s))
+        for time in block
     )
+    if not duel.launches or not all(0 < time < float("inf") for time in times):
+        yield Flaw("a duel without launches, or with times that are not positive")
+
+
+_EXPECTED = "what gemma3n-perf validate writes"
+_REMEDY = "restore it from version control, or move it away and begin again"
+_HEAD = Codec(PowerHead, SCHEMA, _EXPECTED, _REMEDY)
+_DUEL = Codec(PowerDuel, None, _EXPECTED, _REMEDY, flaws=_flaws)

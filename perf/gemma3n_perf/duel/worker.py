@@ -1,170 +1,114 @@
 """One arm of a duel in a process of its own: loads, prepares and times blocks on request, and sleeps in between.
 
 Speaks one JSON object a line on the descriptors it was started with as standard input and output; what libraries
-print goes to standard error. Imports nothing of the suite before it is asked to work: over a commit that has no
-worker, this file is run with that commit's package (``python -P worker.py``).
+print goes to standard error (``python -P worker.py``).
 """
 
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter as CLOCK  # noqa: N812 (bound before any fusion is imported)
 from typing import Any, Protocol
 
 import msgspec
 
-PROTOCOL, OLDEST = 4, 1
-"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
-(several arms in one process), 3 no block that is ``built``."""
+from gemma3n_perf.duel.protocol import (
+    OFFSETS,
+    PROTOCOL,
+    Block,
+    Hello,
+    Load,
+    Loaded,
+    Prepare,
+    Prepared,
+    Quit,
+    Reply,
+    Request,
+    Timed,
+    Whole,
+    WholeRun,
+    failed,
+)
 
 
-class Load(msgspec.Struct, tag=True, frozen=True):
-    """Inspect and load a workload's checkpoint for the arm in ``slot``. ``planted`` lengthens its blocks by that
-    fraction; ``fusions`` are applied in order to a model that shares the weights of the other slots'."""
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One arm's model in this process.
 
-    workload: str
-    source: str
-    root: str
-    engine: str
-    planted: float
-    slot: str = ""
-    fusions: tuple[str, ...] = ()
+    ``prompt_of`` makes prompts of its workload by variant.
+    ``guard`` raises where what times the model was replaced.
+    """
 
-
-class Prepare(msgspec.Struct, tag=True, frozen=True):
-    """Decode the canary, prefill, and fix the position that every block starts from."""
-
-    slot: str = ""
+    decoder: Any
+    prompt_of: Callable[[int], Any]
+    guard: Callable[[], None]
+    planted: float = 0.0
+    variant: int = 0
 
 
-class Block(msgspec.Struct, tag=True, frozen=True):
-    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
-    ``built`` begins with the first step built and ends with another one built."""
+class Loader(Protocol):
+    """What loads models, so that tests need none."""
 
-    steps: int
-    drop: int
-    tail: int = 0
-    slot: str = ""
-    built: bool = False
-
-
-class Quit(msgspec.Struct, tag=True, frozen=True):
-    """End the process."""
-
-
-class Hello(msgspec.Struct, tag=True, frozen=True):
-    """The first line of a worker: the protocol it speaks, and the software it runs (a ``Stack`` in JSON)."""
-
-    protocol: int
-    pid: int
-    stack: dict[str, Any]
-
-
-class Loaded(msgspec.Struct, tag=True, frozen=True):
-    """What was loaded; both arms must agree in all of it."""
-
-    checkpoint_digest: str
-    prompt_digest: str
-    prompt_tokens: int
-    generated_tokens: int
-    soft_tokens: str | None
-
-
-class Prepared(msgspec.Struct, tag=True, frozen=True):
-    """Names the greedy tokens that decode gives."""
-
-    token_digest: str
-
-
-class Timed(msgspec.Struct, tag=True, frozen=True):
-    """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
-    them where they are several; a worker of an older commit does not tell."""
-
-    seconds: float
-    tpot_s: float
-    step_s: tuple[float, ...] = ()
-
-
-class Failed(msgspec.Struct, tag=True, frozen=True):
-    """A named error: ``kind`` is its class in gemma3n_perf.errors."""
-
-    kind: str
-    found: str
-    expected: str | None = None
-    remedy: str | None = None
-
-
-Request = Load | Prepare | Block | Quit
-Reply = Hello | Loaded | Prepared | Timed | Failed
-
-
-class Sessions(Protocol):
-    """What the worker does its work with, so that tests need no model."""
-
-    def load(self, request: Load) -> tuple[Loaded, Any]:
-        """Return the facts and a decode session, not yet prepared."""
+    def load(self, request: Load) -> tuple[Loaded, Model]:
+        """Return the facts and a model, not yet prepared."""
 
     def stack(self) -> dict[str, Any]:
         """Return the software of this process."""
 
-    def protocol(self) -> int:
-        """Return what the sessions can be asked for."""
 
-
-class RealSessions:
-    """The suite's own decode sessions, on mlx-vlm."""
+class MlxVlmLoader:
+    """Loads checkpoints with mlx-vlm. Models of one checkpoint share its weights; those that differ in nothing but a
+    plant share their decoder too."""
 
     def __init__(self) -> None:
-        self._checkpoints: dict[tuple[str, str, str], tuple[Any, Any, Any, Loaded]] = {}
-        self._sessions: dict[tuple[object, ...], Any] = {}
+        self._models: dict[tuple[str, str, bool], Any] = {}
+        self._decoders: dict[tuple[object, ...], Any] = {}
+        self._guard: Any = None
 
-    def load(self, request: Load) -> tuple[Loaded, Any]:
-        """Load with mlx-vlm; slots of one checkpoint share its weights, and slots that differ in nothing but a plant
-        their session. Raises what loading raises."""
-        import time
+    def load(self, request: Load) -> tuple[Loaded, Model]:
+        """Raises what loading raises, and UsageError for an engine that is not known here."""
+        import functools
+        import hashlib
+        from pathlib import Path
 
-        from gemma3n_perf.decode.decoder import DecodeSession, MlxDevice
-        from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+        from gemma3n_perf.decode import prompt
+        from gemma3n_perf.decode.decoder import Decoder, MlxDevice
+        from gemma3n_perf.decode.engines import ENGINES
+        from gemma3n_perf.duel.guard import Guard
         from gemma3n_perf.errors import UsageError
+        from gemma3n_perf.workload import load
+        from gemma3n_perf.workload.workload import Workload
 
-        if request.engine != "mlx_vlm":
-            raise UsageError(f"this commit has no engine {request.engine!r}", expected="mlx_vlm")
-        workload, asked, model, loaded = self._checkpoint(request)
-        key = (request.workload, request.source, request.root, request.fusions)
-        if key not in self._sessions:
+        if request.engine not in ENGINES:
+            raise UsageError(f"this commit has no engine {request.engine!r}", expected=" or ".join(ENGINES))
+        workload = Workload.parse(request.workload)
+        checkpoint = load.inspect(request.source, Path(request.root))
+        prompt_of = functools.partial(prompt.make, workload, checkpoint)
+        made = prompt_of(request.variant)
+        place = (request.source, request.root, made.pixels is not None)
+        if place not in self._models:
+            self._models[place] = load.load(checkpoint, with_towers=made.pixels is not None)
+        key = (request.workload, place, request.engine, request.fusions, request.variant)
+        if key not in self._decoders:
+            model = self._models[place]
+            engine = ENGINES[request.engine]
+            self._guard = self._guard or Guard()
             if request.fusions:
                 from gemma3n_perf.fusions import registry, sharing
 
                 model = sharing.share(model)
                 registry.compose("+".join(request.fusions)).apply(model)
-            self._sessions[key] = DecodeSession(
-                MlxVlmEngine(model), workload, asked, clock=time.perf_counter, device=MlxDevice()
-            )
-        return loaded, self._sessions[key]
-
-    def _checkpoint(self, request: Load) -> tuple[Any, Any, Any, Loaded]:
-        import hashlib
-        from pathlib import Path
-
-        from gemma3n_perf.decode import prompt
-        from gemma3n_perf.workload import load
-        from gemma3n_perf.workload.workload import Workload
-
-        key = (request.workload, request.source, request.root)
-        if key not in self._checkpoints:
-            workload = Workload.parse(request.workload)
-            checkpoint = load.inspect(request.source, Path(request.root))
-            asked = prompt.make(workload, checkpoint)
-            model = load.load(checkpoint, with_towers=asked.pixels is not None)
-            digest = hashlib.sha256(asked.ids.tobytes())
-            for part in (asked.pixels, asked.soft):
-                digest.update(b"" if part is None else part.tobytes())
-            loaded = Loaded(
-                checkpoint.digest, digest.hexdigest()[:16], len(asked.ids), workload.shape.generate, asked.soft_tokens
-            )
-            self._checkpoints[key] = (workload, asked, model, loaded)
-        return self._checkpoints[key]
+                self._guard.check()
+            self._decoders[key] = Decoder(engine(model), workload, made, clock=CLOCK, device=MlxDevice())
+        digest = hashlib.sha256(made.ids.tobytes())
+        for part in (made.pixels, made.soft):
+            digest.update(b"" if part is None else part.tobytes())
+        loaded = Loaded(
+            checkpoint.digest, digest.hexdigest()[:16], len(made.ids), workload.shape.generate, made.soft_tokens
+        )
+        return loaded, Model(self._decoders[key], prompt_of, self._guard.check, request.planted, request.variant)
 
     def stack(self) -> dict[str, Any]:
         """Ask this process's packages and environment."""
@@ -172,14 +116,6 @@ class RealSessions:
 
         built: dict[str, Any] = msgspec.to_builtins(current_stack(suite_checkout()))
         return built
-
-    def protocol(self) -> int:
-        """Less than this file's where the package is an older commit's."""
-        import inspect
-
-        from gemma3n_perf.decode.decoder import DecodeSession
-
-        return PROTOCOL if "built" in inspect.signature(DecodeSession.run).parameters else 3
 
 
 class _NoProbe:
@@ -192,15 +128,15 @@ class _NoProbe:
         """Know nothing."""
 
 
-def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: Sessions) -> None:
-    """Answer every request, in order, until Quit or the end of ``requests``. A failure is an answer too."""
+def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loader) -> None:
+    """Reply to every request, in order, until Quit or the end of ``requests``. A failure is a reply too."""
     try:
-        reply(Hello(sessions.protocol(), os.getpid(), sessions.stack()))
+        reply(Hello(PROTOCOL, os.getpid(), loader.stack()))
     except Exception as error:
         reply(failed(error))
         return
     decode = msgspec.json.Decoder(Request).decode
-    slots: dict[str, tuple[Any, float]] = {}
+    models: dict[str, Model] = {}
     prepared: list[Any] = []
     for line in requests:
         try:
@@ -209,45 +145,42 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], sessions: S
                 case Quit():
                     return
                 case Load():
-                    loaded, session = sessions.load(request)
-                    slots[request.slot] = session, request.planted
+                    loaded, models[request.slot] = loader.load(request)
                     reply(loaded)
                 case Prepare():
-                    session, _ = slots[request.slot]
-                    if not any(session is one for one in prepared):
-                        session.prepare()
-                        prepared.append(session)
+                    model = models[request.slot]
+                    if not any(model.decoder is one for one in prepared):
+                        model.decoder.prepare(model.variant % OFFSETS)
+                        prepared.append(model.decoder)
                         # What was built until here lives as long as the process: no collection need look at it.
                         gc.collect()
                         gc.freeze()
-                    reply(Prepared(session.token_digest()))
+                    reply(Prepared(model.decoder.token_digest()))
                 case Block():
-                    reply(_timed(*slots[request.slot], request))
+                    reply(_timed(models[request.slot], request))
+                case WholeRun():
+                    reply(_whole(models[request.slot], request))
         except Exception as error:
             reply(failed(error))
 
 
-def _timed(session: Any, planted: float, block: Block) -> Timed:
-    # Over a commit from before slots, a session takes no plant, and over one from before built blocks none of those.
-    extra = {"planted": planted} if planted else {}
-    extra |= {"built": True} if block.built else {}
-    run, tokens = session.run(_NoProbe(), steps=block.steps, **extra)
-    session.same_tokens(tokens)
+def _timed(model: Model, block: Block) -> Timed:
+    run, tokens = model.decoder.run(_NoProbe(), steps=block.steps, planted=model.planted, built=block.built)
+    model.guard()
+    model.decoder.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]
     each = tuple(round(time, 9) for time in counted) if len(counted) > 1 else ()
     return Timed(run.seconds, sum(counted) / len(counted), each)
 
 
-def failed(error: Exception) -> Failed:
-    """Put an error into a reply; what has no name is told with its traceback on standard error."""
-    if hasattr(error, "found"):
-        return Failed(type(error).__name__, str(error.found), getattr(error, "expected", None),
-                      getattr(error, "remedy", None))  # fmt: skip
-    traceback.print_exception(error)
-    text = next(iter(str(error).splitlines()), "")
-    memory = isinstance(error, MemoryError) or any(word in text.lower() for word in ("alloc", "out of memory"))
-    kind = "OutOfMemoryError" if memory else "WorkerFailedError"
-    return Failed(kind, f"{type(error).__name__}: {text}".rstrip(": "))
+def _whole(model: Model, request: WholeRun) -> Whole:
+    import numpy as np
+
+    seconds, tokens = model.decoder.whole_run(model.prompt_of(request.variant), request.steps, model.planted)
+    model.guard()
+    logits, dtype = model.decoder.last_logits()
+    np.save(request.logits, logits)
+    return Whole(seconds, tuple(tokens), dtype)
 
 
 def main() -> None:
@@ -260,12 +193,12 @@ def main() -> None:
     os.dup2(2, 1)
     encode = msgspec.json.Encoder().encode
 
-    def reply(answer: Reply) -> None:
-        data = encode(answer) + b"\n"
+    def reply(one: Reply) -> None:
+        data = encode(one) + b"\n"
         while data:
             data = data[os.write(replies, data) :]
 
-    serve(requests, reply, RealSessions())
+    serve(requests, reply, MlxVlmLoader())
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from pathlib import Path
 import filelock
 
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 
-_GIT_S, _CHECKOUT_S = 60.0, 300.0
+_CHECKOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,14 @@ class Worktrees:
                 expected="a git checkout of the suite",
                 remedy="clone the repository and run gemma3n-perf from there",
             )
-        found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        if found is None or not found.strip():
+        found = Repository(self.repo, self.run).commit(ref)
+        if found is None:
             raise UsageError(
                 f"ref:{ref} is no commit of this clone",
                 expected="a branch, tag or commit that git rev-parse knows",
                 remedy="git fetch --unshallow --tags, or check the spelling",
             )
-        return found.strip()
+        return found
 
     def checkout(self, commit: str) -> Path:
         """Return a folder that holds exactly ``commit``, made where it is missing. Raises ArmUnavailableError."""
@@ -50,23 +51,18 @@ class Worktrees:
         # An interrupt while files are written leaves them missing, which counts as a change.
         if not (folder / ".git").is_file():
             return False
-        at = self.run(("git", "-C", str(folder), "rev-parse", "HEAD"), _GIT_S)
-        changed = self.run(("git", "-C", str(folder), "status", "--porcelain"), _GIT_S)
-        return at.code == 0 and at.out.strip() == commit and changed.code == 0 and not changed.out.strip()
+        tree = Repository(folder, self.run)
+        return tree.commit() == commit and tree.is_dirty() is False
 
     def _make(self, folder: Path, commit: str) -> None:
-        self._git("worktree", "remove", "--force", "--force", str(folder))
+        repository = Repository(self.repo or Path(), self.run)
+        repository.git("worktree", "remove", "--force", "--force", str(folder))
         shutil.rmtree(folder, ignore_errors=True)
-        self._git("worktree", "prune")
-        argv = ("worktree", "add", "--quiet", "--detach", "--force", str(folder), commit)
-        done = self.run(("git", "-C", str(self.repo), "-c", "core.hooksPath=/dev/null", *argv), _CHECKOUT_S)
-        if done.code != 0:
-            raise ArmUnavailableError(
-                f"git cannot check out {commit[:12]} into {folder}: {done.last_output}",
-                expected="a worktree of that commit",
-                remedy="remove that folder, run git worktree prune, and try again",
-            )
-
-    def _git(self, *argv: str) -> str | None:
-        done = self.run(("git", "-C", str(self.repo), *argv), _GIT_S)
-        return done.out if done.code == 0 else None
+        repository.git("worktree", "prune")
+        add = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", "--force")
+        repository.git(*add, str(folder), commit, timeout_s=_CHECKOUT_S).checked(
+            ArmUnavailableError,
+            f"git cannot check out {commit[:12]} into {folder}",
+            expected="a worktree of that commit",
+            remedy="remove that folder, run git worktree prune, and try again",
+        )

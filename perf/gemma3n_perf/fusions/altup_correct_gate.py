@@ -5,21 +5,14 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import backend
-from gemma3n_perf.fusions import patching as patching
-from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions import backend, patching
+from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 
-def apply(model: Any) -> None:
-    """Replace the end of each layer at one position of batch 1. Without CUDA, change nothing."""
-    if backend.cuda():
-        apply_with(model, precompiled.maker(), mx.compile)
-
-
 def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
-    """``apply`` with a given kernel builder and compiler."""
+    """Replace the end of each layer at one position of batch 1."""
     kernels = Kernels(make)
 
     def end(sizes: plan.Plan, w: plan.Arrays, feed: Any, residual: Any, predictions: Any, given: Any) -> list[Any]:
@@ -36,7 +29,7 @@ def _layer(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
     sizes = plan.plan(layer)
     function = run(sizes)
     names = ("router", "router_norm", "correct", "out_scale", "post_ffw_norm", "eps", "pe_gate", "pe_proj")
-    weights = plan.Held(layer, names=names)
+    weights = plan.LayerArrays(layer, names=names)
     lacking = mx.array([0.0] + [1.0] * (sizes.planes - 1), sizes.dtype).reshape(sizes.planes, 1, 1, 1)
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None, per_layer_input: Any = None) -> Any:
@@ -62,6 +55,6 @@ FUSION = Fusion(
     graph=Declared(fewer=("nodes",), more=("operations.CustomKernel",)),
     file=__file__,
     enabled=backend.on_nvidia,
-    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
-    apply=apply,
+    where=backend.WEIGHTS,
+    apply=backend.on_cuda(apply_with),
 )

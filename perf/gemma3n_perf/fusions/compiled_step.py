@@ -1,13 +1,11 @@
 """A whole decode step in one compiled call a layer, from MLX's own operations, on any device."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import patching as patching
-from gemma3n_perf.fusions import portable
+from gemma3n_perf.fusions import patching, portable
 from gemma3n_perf.fusions.kernels import ends, plan
 from gemma3n_perf.fusions.kernels.plan import Arrays, Plan
 from gemma3n_perf.fusions.types import Declared, Fusion
@@ -15,25 +13,25 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 Function = Callable[..., Any]
 
 
-class CompiledStep:
+class CompiledStep(plan.Functions):
     """Decodes one token of batch 1 with ``language_model``'s own weights."""
 
     def __init__(self, language_model: Any) -> None:
+        super().__init__(mx.compile)
         self._model = language_model
         self._layers = language_model.model.layers
         self._eps = float(language_model.config.rms_norm_eps)
         self._plans: list[Plan] = [plan.plan(layer) for layer in self._layers]
-        self._held = [plan.Held(layer, portable.prepare) for layer in self._layers]
-        self._functions: dict[Any, Function] = {}
+        self._gathered = [plan.LayerArrays(layer, portable.prepare) for layer in self._layers]
         self._ends: Arrays = {}
 
     def __call__(self, token: mx.array, cache: list[Any]) -> mx.array:
         """Logits, shape (1, 1, vocabulary), after ``token``, shape (1, 1); the caches grow by one position."""
         text = self._model.model
-        weights = [held() for held in self._held]
+        weights = [arrays() for arrays in self._gathered]
         if self._ends.get("norm") is not text.norm.weight:
             self._ends = ends.gather(self._model)
-        c, pli = self._function("begin", self._begin)(self._ends, token)
+        c, pli = self._function("begin")(self._ends, token)
         positions: dict[int, mx.array] = {}
         state: list[mx.array] = []
         attn: mx.array | None = None
@@ -41,10 +39,10 @@ class CompiledStep:
             layer_cache = cache[text.layer_idx_to_cache_idx[i]]
             here = positions.setdefault(layer_cache.offset, mx.array(layer_cache.offset))
             if i == 0:
-                state = self._function(("first", each), partial(self._first, each))(weights[0], c, here)
+                state = self._function("first", each)(weights[0], c, here)
             else:
                 before = self._plans[i - 1]
-                link = self._function(("link", before, each), partial(self._link, before, each))
+                link = self._function("link", before, each)
                 state = link(weights[i - 1], weights[i], state[:3], attn, pli[i - 1], here)
             if each.shared:
                 keys, values = layer_cache.state
@@ -52,14 +50,9 @@ class CompiledStep:
                 keys, values = layer_cache.update_and_fetch(state[4], state[5])
             attn = portable.attend(each, state[3], keys, values)
         last, w = self._plans[-1], weights[-1]
-        c, pe = self._function("last", partial(self._last, last))(w, state[:3], attn, pli[len(weights) - 1])
-        logits: mx.array = self._function("finish", self._finish)(self._ends, c, pe, w["pe_norm"])
+        c, pe = self._function("last", last)(w, state[:3], attn, pli[len(weights) - 1])
+        logits: mx.array = self._function("finish")(self._ends, c, pe, w["pe_norm"])
         return logits
-
-    def _function(self, key: Any, make: Callable[[], Function]) -> Function:
-        if key not in self._functions:
-            self._functions[key] = mx.compile(make())
-        return self._functions[key]
 
     def _begin(self) -> Function:
         limit, layers = self._model.model.vocab_size_per_layer_input, len(self._plans)
@@ -84,11 +77,8 @@ class CompiledStep:
 
 def apply(model: Any) -> None:
     """Replace decode at one position of batch 1; changes nothing where the weights are of another kind."""
-    language_model = model.language_model
-    layers = language_model.model.layers
-    readable = all(plan.readable(layer) for layer in layers) and ends.readable(language_model.model)
-    if readable and language_model.final_logit_softcapping is not None:
-        patching.decode_with(language_model, CompiledStep(language_model))
+    if ends.readable(model.language_model):
+        patching.decode_with(model.language_model, CompiledStep(model.language_model))
 
 
 FUSION = Fusion(

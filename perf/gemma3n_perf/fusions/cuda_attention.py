@@ -8,21 +8,14 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import backend
-from gemma3n_perf.fusions import patching as patching
-from gemma3n_perf.fusions.kernels import decode, plan, precompiled
+from gemma3n_perf.fusions import backend, patching
+from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 
-def apply(model: Any) -> None:
-    """Replace attention at one position of batch 1. Without CUDA, change nothing."""
-    if backend.cuda():
-        apply_with(model, precompiled.maker(), mx.compile)
-
-
 def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
-    """``apply`` with a given kernel builder and compiler."""
+    """Replace attention at one position of batch 1."""
     kernels = Kernels(make)
 
     def first(sizes: plan.Plan, w: plan.Arrays, x: Any, at: Any) -> list[Any]:
@@ -41,7 +34,7 @@ def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
 def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callable[..., Any]:
     sizes = plan.plan(layer)
     project, attend = before(sizes), after(sizes)
-    weights = plan.Held(layer, names=("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
+    weights = plan.LayerArrays(layer, names=("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
 
     def attention(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
         if mask is not None or x.shape[:2] != (1, 1) or not patching.plain_cache(cache):
@@ -67,6 +60,6 @@ FUSION = Fusion(
     ),
     file=__file__,
     enabled=backend.on_nvidia,
-    where="NVIDIA GPUs; 4-bit weights in groups of 64, or dense 16-bit ones",
-    apply=apply,
+    where=backend.WEIGHTS,
+    apply=backend.on_cuda(apply_with),
 )

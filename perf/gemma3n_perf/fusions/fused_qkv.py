@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from gemma3n_perf.fusions import patching as patching
+from gemma3n_perf.fusions import patching
 from gemma3n_perf.fusions.types import Declared, Fusion
 
 

@@ -1,6 +1,6 @@
 """Whether a fused model still computes the same model. A fast wrong answer is worth nothing, so this comes first.
 
-Opinion: a tolerance is measured, never made up. In float32, each step's is the unfused model's own answer to a
+A tolerance is measured, never made up. In float32, each step's is the unfused model's own response to a
 perturbation of a few roundings, so that a wrong kernel stands out and rounding does not. In the model's own type,
 16-bit rounding drowns everything finer, so there the fused model must only be as close to float32 as the unfused.
 The steps cross the caches' 256-step growth and the sliding window's edge, where errors hide; a prompt and a batch
@@ -15,14 +15,26 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from gemma3n_perf.fusions import backend, stepwise
 from gemma3n_perf.fusions.parity_rules import Parity, judge
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import Step
-from gemma3n_perf.fusions.types import Fusion, applied
+from gemma3n_perf.fusions.types import applied
 
-__all__ = ["ENV", "PERTURBATION", "Parity", "changed", "check", "judge", "leak", "parameters", "parity", "starts"]
+__all__ = [
+    "ENV",
+    "PERTURBATION",
+    "Parity",
+    "changed",
+    "judge",
+    "leak",
+    "parameters",
+    "parity",
+    "settled_bytes",
+    "starts",
+]
 
 GROWTH = 256
 """Positions by which mlx-vlm's caches grow."""
@@ -43,22 +55,10 @@ ENV = {"MLX_ENABLE_TF32": "0"}
 
 def starts(window: int, maximum: int) -> tuple[int, ...]:
     """Where to begin: just below the cache's growth and just below the window's edge; two places at least."""
-    wanted = {GROWTH - LEAD, window - LEAD}
-    if len(wanted) == 1:
-        wanted.add(2 * GROWTH - LEAD)
-    return tuple(sorted(s for s in wanted if s > 1 and s + STEPS < maximum))
-
-
-def check(model: Any, fusion: Fusion, *, steps: int = STEPS, sharp: float = SHARP) -> Parity:
-    """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
-    mx.eval(model.language_model.parameters())
-    twin = share(model)
-    before = parameters(twin)
-    active = _active()
-    fusion.apply(twin)
-    return parity(
-        model, twin, weights_changed=changed(before, parameters(twin)), active_before=active, steps=steps, sharp=sharp
-    )
+    found = {GROWTH - LEAD, window - LEAD}
+    if len(found) == 1:
+        found.add(2 * GROWTH - LEAD)
+    return tuple(sorted(s for s in found if s > 1 and s + STEPS < maximum))
 
 
 def parity(
@@ -76,9 +76,9 @@ def parity(
     dtype = model_plain.language_model.model.norm.weight.dtype
     config = model_plain.language_model.config
     at = starts(config.sliding_window, config.max_position_embeddings)
-    before = _active() if active_before is None else active_before
+    before = settled_bytes() if active_before is None else active_before
     stepwise.logits(model_fused, 5, stepwise.filled(model_fused, 16))
-    ratio = 1.0 + max(0, _active() - before) / _bytes(model_plain.language_model)
+    ratio = 1.0 + max(0, settled_bytes() - before) / sum(array.nbytes for array in parameters(model_plain).values())
     leaked = leak(model_fused, at[0], min(steps, LEAK_STEPS))
     perturbation = perturbation_here()
     exact = model_plain if dtype == mx.float32 else _float32(model_plain)
@@ -165,26 +165,17 @@ def leak(model: Any, start: int, steps: int = LEAK_STEPS) -> int:
         for _ in range(steps):
             stepwise.logits(model, 5, caches)
         del caches
-        figures.append(_active())
+        figures.append(settled_bytes())
     return max(0, figures[2] - figures[1])
 
 
 def parameters(model: Any) -> dict[str, mx.array]:
     """Every parameter of the language model, by name."""
-    from mlx.utils import tree_flatten
-
-    flat: Any = tree_flatten(model.language_model.parameters())
-    return dict(flat)
+    return dict(tree_flatten(model.language_model.parameters()))
 
 
-def _bytes(module: Any) -> int:
-    from mlx.utils import tree_flatten
-
-    flat: Any = tree_flatten(module.parameters())
-    return sum(array.nbytes for _, array in flat)
-
-
-def _active() -> int:
+def settled_bytes() -> int:
+    """Bytes that MLX's arrays take now, after what nobody refers to is gone."""
     gc.collect()
     mx.clear_cache()
     return int(mx.get_active_memory())

@@ -1,6 +1,6 @@
 """One decoder layer at one query position from MLX's own operations, written for ``mx.compile``.
 
-Opinion: whatever the token does not change is prepared once (coefficients, scales of all heads, rotations), vectors
+Whatever the token does not change is prepared once (coefficients, scales of all heads, rotations), vectors
 keep two dimensions, and attention stays outside: its length changes at every step, and would compile anew.
 """
 

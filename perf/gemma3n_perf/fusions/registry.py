@@ -110,8 +110,8 @@ def _together(graphs: list[Declared]) -> Declared:
     return Declared(tuple(sorted(fewer - more)), tuple(sorted(more - fewer)))
 
 
-def source_files(name: str) -> tuple[Path, ...]:
-    """The files a fusion is made of: its own, and those of this package that it imports, however deep."""
+def files(name: str) -> tuple[Path, ...]:
+    """The files a fusion is made of: its own, those of this package that it imports, however deep, and their CUDA."""
     todo = [Path(get(part.strip()).file) for part in name.split("+")]
     found: set[Path] = set()
     while todo:
@@ -124,25 +124,34 @@ def source_files(name: str) -> tuple[Path, ...]:
 
 def _imports(file: Path) -> list[Path]:
     root = Path(fusions.__path__[0])
-    modules: set[str] = set()
+    if file.suffix != ".py":
+        return []
+    modules, sources = set[str](), list[Path]()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "source":
+            sources.append(root / "kernels" / "cuda" / f"{ast.literal_eval(node.args[0])}.cu")
     inside = [m.removeprefix(f"{_PACKAGE}.").replace(".", "/") for m in modules if m.startswith(f"{_PACKAGE}.")]
-    return [root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()]
+    return [*(root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()), *sources]
 
 
-def source_digest(name: str) -> str:
-    """SHA-256 over names and contents of ``source_files``, so that evidence belongs to one state of the sources."""
+def digest(name: str) -> str:
+    """SHA-256 over names and contents of ``files``, so that evidence belongs to one state of the sources."""
     root = Path(fusions.__path__[0]).resolve()
-    digest = hashlib.sha256()
-    for file in source_files(name):
+    sha = hashlib.sha256()
+    for file in files(name):
         label = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         content = file.read_bytes()
-        digest.update(f"{label}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+        sha.update(f"{label}\0{len(content)}\0".encode() + content)
+    return sha.hexdigest()
+
+
+def enabled(name: str, chip: Chip) -> bool:
+    """Whether a fusion is on for a chip; a composition where every part is. Raises UsageError for an unknown name."""
+    return get(name).enabled(chip)
 
 
 def admitted(chip: Chip, baselines: Path) -> Fusion | None:

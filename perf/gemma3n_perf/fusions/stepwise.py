@@ -1,6 +1,6 @@
 """Two models side by side, each step of both from one and the same state.
 
-Opinion: a deep model with a KV cache is chaotic. Rounding in one step grows to anything within a few more, in a right
+A deep model with a KV cache is chaotic. Rounding in one step grows to anything within a few more, in a right
 fusion as in a wrong one; so every step starts again from the unfused model's own cache, and is judged by itself.
 """
 

@@ -1,19 +1,19 @@
-"""The gate's errands: whose evidence is to be read, what it says of itself, and who may be admitted.
+"""Admission: whose evidence is read, what it says, and which composition is in use on a class.
 
-The adapter behind ``gemma3n-perf gate``, once a change touches a fusion. It gathers facts and objections; what they
-amount to is for ``verdict.gate``.
+Behind ``gemma3n-perf gate`` and the last job of a pull request, once a change touches a fusion. What facts and
+objections amount to is for ``gate.rule``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate.change import Checkout, Touched
-from gemma3n_perf.gate.evidence import Sources, facts_of
+from gemma3n_perf.gate.change import Checkout, Touched, parts, touched_names, with_parts
+from gemma3n_perf.gate.evidence import facts_of
 from gemma3n_perf.gate.facts import Decision, EvidenceFacts, Objection, Ruling
 from gemma3n_perf.gate.policy import GatePolicy
-from gemma3n_perf.gate.rule import PLUS, best, parts, rule
+from gemma3n_perf.gate.rule import best, rule
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import admitted as admitted_store
@@ -22,23 +22,18 @@ from gemma3n_perf.store.admitted import ADMITTED, FOLDER
 
 
 @dataclass(frozen=True, slots=True)
-class AdmissionRequest:
-    """What the gate was asked: evidence files and folders, and the commit that a change starts from."""
-
-    evidence: tuple[Path, ...] = ()
-    base: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class AdmissionResult:
-    """What the gate found; ``ruling`` is None where the change touches no fusion. ``shown`` is the ruling on the
-    evidence alone, whatever is in use.
+    """What the gate found; ``ruling`` is None where the change touches no fusion.
+
+    ``names`` were judged, by the evidence in ``facts``. ``shown`` is the ruling on the evidence alone, whatever is in
+    use. ``notes`` are worth reading and decide nothing.
     """
 
     ruling: Ruling | None
     names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
     shown: Ruling | None = None
+    facts: tuple[EvidenceFacts, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -46,32 +41,34 @@ class AdmissionResult:
         return 0 if self.ruling is None else self.ruling.exit_code
 
 
-def gate(asked: AdmissionRequest, here: Checkout, policy: GatePolicy, touched: Touched) -> AdmissionResult:
-    """Read the evidence of what a change touches and rule on it.
+def gate(
+    here: Checkout, policy: GatePolicy, change: Touched | None = None, evidence: Sequence[Path] = ()
+) -> AdmissionResult:
+    """Rule on the fusions that a change touches; without a ``change``, on all that have evidence.
 
-    Raises UsageError for paths that cannot be used, MalformedRecordError for a bad noise floor.
+    ``evidence`` are files, and folders of them; by default all of the baselines. Raises UsageError for paths that
+    cannot be used, MalformedRecordError for a bad noise floor or admission.
     """
-    notes = list(touched.notes)
     sources = here.sources()
-    known = sources.names()
-    files = evidence_files(asked.evidence or (here.baselines,), may_be_absent=asked.evidence == ())
-    in_use = admitted_store.read_all(here.baselines)
-    if asked.base is None:
-        names = [path.stem for path in files]
+    files = evidence_files(evidence or (here.baselines,), may_be_absent=not evidence)
+    notes: tuple[str, ...] = ()
+    if change is None:
+        names = with_parts(path.stem for path in files)
     else:
-        names = [name for name in known if set(touched.sources) & set(_relative(sources, name, here))]
-        there = {path.stem for path in files}
-        names += [name for name in touched.names if name in there or set(parts(name)) <= set(known)]
-        for composition in in_use.values():
-            if not set(parts(composition)) <= set(known) or set(parts(composition)) & set(names):
-                names.append(composition)
-        notes += [f"{path} is no longer there: its evidence can go too" for path in touched.removed]
-    names = list(dict.fromkeys(part for name in names for part in (*parts(name), name)))
+        names = touched_names(change, here, sources, {path.stem for path in files})
+        notes = (*change.notes, *(f"{path} is no longer there: its evidence can go too" for path in change.removed))
+    if not names and change is not None:
+        return AdmissionResult(None, notes=notes)
     if not names:
-        return _without_names(asked, tuple(notes))
+        raise UsageError(
+            "no evidence was found, and no --base says which fusions are to be judged",
+            expected="evidence files, folders that hold them, or --base REF",
+            remedy="measure some: pytest perf/ --fusion NAME",
+        )
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
     shown = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
-    return AdmissionResult(_with_what_is_in_use(shown, in_use, known), tuple(names), tuple(notes), shown)
+    ruling = _with_what_is_in_use(shown, admitted_store.read_all(here.baselines), sources.names())
+    return AdmissionResult(ruling, names, notes, shown, tuple(facts))
 
 
 def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str], known: Sequence[str]) -> Ruling:
@@ -96,54 +93,37 @@ def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str], known: Seque
     return replace(ruling, decisions=tuple(decisions))
 
 
-def admit(answer: AdmissionResult, baselines: Path) -> tuple[str, ...]:
-    """Write the best admitted composition of every class it was judged on; returns what was done, in words.
+def admit(result: AdmissionResult, baselines: Path) -> tuple[str, ...]:
+    """Write the best admitted composition of every class it was judged on; returns what was done, as messages.
 
-    A composition that is admitted already and was not part of this answer stays: only a comparison may replace it. One
-    that was judged, and is invalid, loses, or was not shown to win on its class, is withdrawn.
+    A composition that is admitted already and was not judged here stays: only a comparison may replace it. One that
+    was judged, and is invalid, loses, or was not shown to win on its class, is withdrawn.
     """
+    if result.shown is None or result.ruling is None:
+        return ()
     done = []
-    ruling = answer.shown
-    classes = dict.fromkeys(name for one in ruling.decisions for name in one.wins) if ruling else {}
-    shown = {one.fusion: one for one in ruling.decisions} if ruling else {}
-    refused = {one.fusion: one for one in answer.ruling.decisions if one.reasons} if answer.ruling else {}
-    for chip_class, composition in admitted_store.read_all(baselines).items():
+    classes = dict.fromkeys(name for one in result.shown.decisions for name in one.wins)
+    shown = {one.fusion: one for one in result.shown.decisions}
+    refused = {one.fusion: {reason.verdict for reason in one.reasons} for one in result.ruling.decisions}
+    in_use = admitted_store.read_all(baselines)
+    for chip_class, composition in in_use.items():
         if composition not in shown or chip_class in shown[composition].wins:
             continue
-        why = {one.verdict for one in refused[composition].reasons} if composition in refused else set()
-        if shown[composition].admitted or why & {Verdict.LOSS, Verdict.INVALID}:
+        if shown[composition].admitted or refused[composition] & {Verdict.LOSS, Verdict.INVALID}:
             admitted_store.write(baselines, chip_class, ())
             done.append(f"{chip_class}: {composition} is withdrawn: it was refused, or not shown to win there")
         elif chip_class not in classes:
             done.append(f"{chip_class}: {composition} stays in use, though it was refused: see why above")
     for chip_class in classes:
-        assert ruling is not None
-        winner = best(ruling, chip_class)
+        winner, before = best(result.shown, chip_class), in_use.get(chip_class, "")
         if winner is None:
             continue
-        before = admitted_store.read(baselines, chip_class)
-        if before and PLUS.join(before) != winner and PLUS.join(before) not in answer.names:
-            done.append(f"{chip_class}: {PLUS.join(before)} stays: its evidence was not part of this run")
+        if before not in ("", winner, *result.names):
+            done.append(f"{chip_class}: {before} stays: its evidence was not part of this run")
             continue
         path = admitted_store.write(baselines, chip_class, parts(winner))
         done.append(f"{chip_class}: {winner} is admitted, in {path.relative_to(baselines.parent)}")
     return tuple(done)
-
-
-def _relative(sources: Sources, name: str, here: Checkout) -> list[str]:
-    root = here.repository.root.resolve()
-    files = [path.resolve() for path in sources.files(name)]
-    return [str(path.relative_to(root)) for path in files if path.is_relative_to(root)]
-
-
-def _without_names(asked: AdmissionRequest, notes: tuple[str, ...]) -> AdmissionResult:
-    if asked.base is not None:
-        return AdmissionResult(None, notes=notes)
-    raise UsageError(
-        "no evidence was found, and no --base says which fusions are to be judged",
-        expected="evidence files, folders that hold them, or --base REF",
-        remedy="measure some: pytest perf/ --fusion NAME",
-    )
 
 
 def evidence_files(paths: Sequence[Path], *, may_be_absent: bool = True) -> list[Path]:

@@ -1,23 +1,49 @@
-"""What a change touches, from git alone: most touch no fusion, and then no heavy library is loaded."""
+"""What a change touches: decided here once, for the plan of a pull request, the machines that measure, and the gate.
+
+Which files count needs git and Python alone, for a plan is made where nothing is installed. Which fusions they belong
+to needs the fusions, which are imported only where a file counts: most changes touch none.
+"""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from gemma3n_perf.gate.git import Repository
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.policy_file import NAME as POLICY
-from gemma3n_perf.store import admitted as admitted_store
-from gemma3n_perf.store.admitted import ADMITTED, FOLDER
-
-if TYPE_CHECKING:
-    from gemma3n_perf.gate.evidence import Sources
+from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.hardware.types import Chip
 
 FUSIONS = Path("perf", "gemma3n_perf", "fusions")
 """Where fusions live in a checkout."""
 
 NOTHING = "nothing to gate: this change touches no fusion"
+PLUS = "+"
+"""What joins the fusions of a composition."""
+
+
+class Sources(Protocol):
+    """The fusions of a checkout, as ``fusions.registry`` has them. A name may be a composition's, ``a+b``."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return all fusions, without compositions."""
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """Return the modules it is made of. Raises UsageError for an unknown name."""
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of its sources. Raises UsageError for an unknown name."""
+
+    def enabled(self, name: str, chip: Chip) -> bool:
+        """Whether it is on for a chip. Raises UsageError for an unknown name."""
+
+
+def registered() -> Sources:
+    """Return the fusions of this package. Imports them all, and MLX with them."""
+    from gemma3n_perf.fusions import registry
+
+    return registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,46 +52,99 @@ class Checkout:
 
     repository: Repository
     baselines: Path
-    sources: "Callable[[], Sources]"
+    sources: Callable[[], Sources]
     today: dt.date
+
+
+def checkout(baselines: Path | None = None) -> Checkout:
+    """Return the checkout that this package is run from. Raises UsageError where it was installed."""
+    from gemma3n_perf.hardware.stack import suite_checkout  # not for a plan: it needs more than Python alone
+
+    root = suite_checkout()
+    if root is None:
+        raise UsageError(
+            "this package is not run from a git checkout, which the gate asks what changed",
+            expected="a clone of the repository",
+            remedy="make setup in a clone, then .venv/bin/gemma3n-perf gate",
+        )
+    folder = (baselines or root / "baselines").absolute()
+    return Checkout(Repository(root), folder, registered, dt.datetime.now(dt.UTC).date())
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a change touches: modules of the fusions, fusions named by their evidence, and what is worth a note."""
+    """What a change touches, by its files, relative to the checkout: documentation beside the fusions does not count.
 
-    sources: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    ``changed`` are all files that differ; ``modules`` those of the fusions that are there, ``removed`` those that no
+    longer are; ``records`` evidence and admissions, there or not; ``policy`` whether the gate's own rules differ.
+    """
+
+    changed: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    policy: bool = False
 
     @property
-    def nothing(self) -> bool:
-        """Whether there is nothing to gate."""
-        return not (self.sources or self.names or self.removed)
+    def files(self) -> tuple[str, ...]:
+        """Every file for which the gate has to decide something."""
+        return (*self.modules, *self.removed, *self.records)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reviewer should know of the change."""
+        return ("this change also edits the gate's policy",) if self.policy else ()
 
 
-def touched(base: str, here: Checkout) -> Touched:
-    """Ask git what differs from where HEAD left ``base``. Raises UsageError, MalformedRecordError."""
-    changed = here.repository.changed(base)
-    root, found = here.repository.root, [Path(name) for name in changed]
-    modules = [path for path in found if path.is_relative_to(FUSIONS) and path.suffix == ".py"]
-    records = [path for path in found if path.parent.name == FOLDER and path.suffix == ".json" and _kept(path, here)]
-    names: list[str] = []
-    for path in records:
-        admitted = "+".join(admitted_store.read(here.baselines, path.parts[-3]))
-        if path.name == ADMITTED:
-            names += [admitted] if admitted else []
-        elif (root / path).exists() or "+" not in path.stem or path.stem == admitted:
-            names.append(path.stem)  # evidence taken away is missed, but for that of a composition nobody uses
-    policy = any(_kept(path, here) and path.name == POLICY for path in found)
+def touched(base: str, repository: Repository, baselines: Path) -> Touched:
+    """Ask git what differs from where HEAD left ``base``. Raises UsageError where it cannot tell."""
+    return sort_files(repository.changed(base), repository.root, baselines)
+
+
+def sort_files(changed: Iterable[str], root: Path, baselines: Path) -> Touched:
+    """Sort the files of a change to the checkout at ``root`` by what they are to the gate."""
+    paths = [Path(name) for name in changed]
+    kept = {path for path in paths if (root / path).resolve().is_relative_to(baselines.resolve())}
+    modules = [path for path in paths if path.is_relative_to(FUSIONS) and path.suffix in (".py", ".cu")]
     return Touched(
-        sources=tuple(str(path) for path in modules if (root / path).exists()),
-        names=tuple(dict.fromkeys(names)),
+        changed=tuple(map(str, paths)),
+        modules=tuple(str(path) for path in modules if (root / path).exists()),
         removed=tuple(str(path) for path in modules if not (root / path).exists()),
-        notes=("this change also edits the gate's policy",) if policy else (),
+        records=tuple(str(path) for path in paths if path in kept and path.match("fusions/*.json")),
+        policy=any(path.name == POLICY for path in kept),
     )
 
 
-def _kept(path: Path, here: Checkout) -> bool:
-    return (here.repository.root / path).resolve().is_relative_to(here.baselines.resolve())
+def parts(name: str) -> tuple[str, ...]:
+    """Return the fusions of a composition; a fusion's own name alone."""
+    return tuple(name.split(PLUS))
+
+
+def touched_names(change: Touched, here: Checkout, sources: Sources, there: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the fusions and compositions to measure and to ask evidence of, parts before what they compose.
+
+    A change touches a fusion by its sources or its evidence, and a composition also by its admission; what is in use
+    is touched with any of its parts. Evidence that was taken away is missed, but for that of a composition nobody
+    uses. What does not exist is named where it is in use, or where ``there``, the names that have evidence, holds it.
+    Raises MalformedRecordError for an admission that cannot be read.
+    """
+    from gemma3n_perf.store import admitted  # not for a plan either
+
+    in_use, root, known = admitted.read_all(here.baselines), here.repository.root, set(sources.names())
+    modules = {(root / name).resolve() for name in change.modules}
+    found = [name for name in sources.names() if modules & {path.resolve() for path in sources.files(name)}]
+    for record in map(Path, change.records):
+        used, name = in_use.get(record.parts[-3], ""), record.stem
+        if record.name == admitted.ADMITTED:
+            name = used
+        elif PLUS in name and name != used and not (root / record).exists():
+            continue
+        if name and (name in there or known.issuperset(parts(name))):
+            found.append(name)
+    found += [one for one in in_use.values() if not known.issuperset(parts(one)) or set(parts(one)) & set(found)]
+    return with_parts(found)
+
+
+def with_parts(names: Iterable[str]) -> tuple[str, ...]:
+    """Return each name once, with the parts of a composition before it."""
+    return tuple(dict.fromkeys(part for name in names for part in (*parts(name), name)))

@@ -4,38 +4,22 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
+from gemma3n_perf.gate.change import Sources
 from gemma3n_perf.gate.facts import EvidenceFacts, Objection, WorkloadFacts
-from gemma3n_perf.gate.git import Repository, changed_files_text
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
-from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.hardware.git import Repository, changed_files_text
+from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.admitted import FOLDER
 
 _SAME = 1e-9
-
-
-class Sources(Protocol):
-    """The fusions of a checkout. A name may be a composition's, ``a+b``."""
-
-    def names(self) -> tuple[str, ...]:
-        """Return all fusions, without compositions."""
-
-    def files(self, name: str) -> tuple[Path, ...]:
-        """Return the modules it is made of. Raises UsageError for an unknown name."""
-
-    def digest(self, name: str) -> str:
-        """Return the SHA-256 of its sources. Raises UsageError for an unknown name."""
-
-    def enabled(self, name: str, chip: Chip) -> bool:
-        """Whether it is on for a chip. Raises UsageError for an unknown name."""
 
 
 def facts_of(path: Path, sources: Sources, repository: Repository) -> EvidenceFacts:
@@ -130,7 +114,7 @@ def _of_this_commit(
     if record.dirty is not False:
         found = "measured with uncommitted changes, so it belongs to no commit"
         yield Objection(Verdict.NOT_MEASURED, found, f"commit, then {again}")
-    if not repository.holds(commit):
+    if not repository.is_ancestor(commit):
         found = f"measured at {commit[:12]}, which is not part of this history"
         yield Objection(Verdict.NOT_MEASURED, found, f"{again}; a shallow clone knows no history (fetch-depth: 0)")
         return

@@ -3,13 +3,13 @@
 The same records give the same bytes, so a check can tell whether the page is current.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate.facts import OFF, Cell, Checked, Ruling
 from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.gate.recorded import Recorded
 from gemma3n_perf.gate.report import effect, loud, sessions
 from gemma3n_perf.report import describe
 from gemma3n_perf.report.markdown import escape, table
@@ -38,29 +38,10 @@ _HEADER = ("fusion", "workload", "effect [95 %]", "each session", "launches", "v
 _LEFT = ("fusion", "workload", "verdict", "graph", "logits")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a chip class beside its evidence: what is admitted there, and its calibrated noise floor."""
-
-    admitted: tuple[str, ...] = ()
-    noise: NoiseFloor | None = None
-
-
-def build(
-    fusions: Sequence[Fusion], evidence: Sequence[Evidence], ruling: Ruling, known: Mapping[str, Known]
-) -> dict[PurePosixPath, bytes]:
-    """Return the page by its path below the docs folder. ``ruling`` is of all ``evidence``; ``known`` is by class."""
-    parts = [_INTRO]
-    if evidence:
-        parts.append(_overview(ruling))
-    else:
-        parts.append("No evidence is committed yet.\n")
-    parts.append(_list(fusions))
-    for chip_class in _classes(ruling):
-        records = {one.fusion: one for one in evidence if one.chip.chip_class == chip_class}
-        if records:
-            cells = [cell for cell in ruling.cells if cell.chip_class == chip_class]
-            parts.append(_section(chip_class, records, cells, known.get(chip_class, Known())))
+def build(fusions: Sequence[Fusion], found: Recorded) -> dict[PurePosixPath, bytes]:
+    """Return the page by its path below the docs folder."""
+    parts = [_INTRO, _overview(found.ruling) if found.evidence else "No evidence is committed yet.\n", _list(fusions)]
+    parts += [_section(chip_class, found) for chip_class in _classes(found.ruling) if chip_class in found.admitted]
     return {PAGE: "\n".join(parts).encode()}
 
 
@@ -102,28 +83,32 @@ def _list(fusions: Sequence[Fusion]) -> str:
     return f"## What they do\n\n{table(header, rows, left=header)}\n"
 
 
-def _section(chip_class: str, records: Mapping[str, Evidence], cells: Sequence[Cell], known: Known) -> str:
+def _section(chip_class: str, found: Recorded) -> str:
+    records = {one.fusion: one for one in found.evidence.values() if one.chip.chip_class == chip_class}
+    cells = [cell for cell in found.ruling.cells if cell.chip_class == chip_class and cell.fusion in records]
+    admitted, floor = "+".join(found.admitted[chip_class]), found.noise.get(chip_class)
     latest = max(records.values(), key=lambda one: one.date)
     days = sorted(one.date[:10] for one in records.values())
     facts = [
         f"- chip: {describe.chip(latest.chip)}",
         f"- stack of the latest: {describe.stack(latest.stacks['baseline'])}",
         f"- measured {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else ""),
-        f"- admitted: {_admitted(known.admitted)}",
-        f"- noise floor: {_noise(known.noise)}",
+        f"- admitted: {f'`{admitted}`' if admitted else 'nothing'}",
+        f"- noise floor: {_noise(floor) if floor else 'not calibrated'}",
     ]
-    timed = [cell for cell in cells if cell.fusion in records and cell.effect is not None]
-    timed.sort(key=lambda cell: (-(cell.effect or 0.0), cell.fusion))
-    off = [cell.fusion for cell in cells if cell.word == OFF]
+    timed = sorted(
+        (cell for cell in cells if cell.effect is not None), key=lambda cell: (-(cell.effect or 0.0), cell.fusion)
+    )
+    off = ", ".join(f"`{cell.fusion}`" for cell in cells if cell.word == OFF)
     parts = [f"## {chip_class}", "\n".join(facts)]
     if timed:
         parts.append(table(_HEADER, [_row(cell, records[cell.fusion]) for cell in timed], left=_LEFT))
     if off:
-        parts.append(f"Off: {_names(off)}.")
+        parts.append(f"Off: {off}.")
     reasons = [
         f"- `{cell.fusion}`, {cell.workload}: {cell.word}: {escape(cell.reason)}"
         for cell in cells
-        if cell.fusion in records and cell.verdict not in (Verdict.WIN, None)
+        if cell.verdict not in (Verdict.WIN, None)
     ]
     if reasons:
         parts.append("\n".join(["No win, and why:", "", *reasons]))
@@ -165,16 +150,6 @@ def _logits(checked: Checked | None) -> str:
     return "equal" if ratio == 0 else f"{ratio:.2g}" if isinstance(ratio, int | float) else "passed"
 
 
-def _admitted(names: tuple[str, ...]) -> str:
-    return f"`{'+'.join(names)}`" if names else "nothing"
-
-
-def _noise(floor: NoiseFloor | None) -> str:
-    if floor is None:
-        return "not calibrated"
+def _noise(floor: NoiseFloor) -> str:
     largest = f"the largest effect {100 * relative_change(floor.largest):.2f} %"
     return f"{100 * relative_change(floor.effect):.2f} %, of {floor.duels} A/A duels, {largest}, {floor.measured_on}"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -1,4 +1,4 @@
-"""What the gate is told of a piece of evidence, and what it answers. Facts and words; no rule lives here."""
+"""What the gate reads out of a piece of evidence, and what it decides: values alone, no rule."""
 
 import datetime as dt
 from dataclasses import dataclass, field
@@ -58,11 +58,15 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """One reason why evidence does not count, whatever it measured: ``invalid`` or ``not-measured``."""
+    """One finding that speaks against admission, and what to do next.
+
+    ``verdict`` is what it makes of the evidence, ``chip_class`` the class that it is about, where it is about one.
+    """
 
     verdict: Verdict
     found: str
     remedy: str
+    chip_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +144,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The gate's answer. ``notes`` are worth reading and decide nothing."""
+    """What the gate decided of each fusion and composition, with every line of its table."""
 
     decisions: tuple[Decision, ...]
     cells: tuple[Cell, ...]
-    notes: tuple[str, ...] = ()
+
+    def cells_of(self, fusion: str) -> list[Cell]:
+        """Return the lines of one fusion or composition."""
+        return [cell for cell in self.cells if cell.fusion == fusion]
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

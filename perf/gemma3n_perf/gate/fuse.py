@@ -5,10 +5,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion, applied
 from gemma3n_perf.gate import record as evidence
+from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.workload.presets import PRESETS
 
@@ -23,8 +25,6 @@ def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None)
 
     Raises UsageError for a model that is not Gemma3n, MalformedRecordError for a broken record of admission.
     """
-    from gemma3n_perf.errors import UsageError
-
     language_model = getattr(model, "language_model", None)
     if getattr(getattr(language_model, "config", None), "model_type", None) != "gemma3n_text":
         raise UsageError(
@@ -34,16 +34,15 @@ def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None)
         )
     if applied(model):
         return ()
-    if chip is None:
-        from gemma3n_perf.hardware.chip import detect
-
-        chip = detect()
-    folder = baselines or _baselines()
+    chip = chip or detect()
+    folder = baselines or Path(__file__).resolve().parents[3] / "baselines"
     if not folder.is_dir():
         return _warned(f"there is no {folder}, so nothing is known to be admitted: pass baselines=FOLDER")
     fusion = registry.admitted(chip, folder)
-    if fusion is None or not fusion.enabled(chip) or not _set(fusion):
+    if fusion is None or not fusion.enabled(chip):
         return ()
+    if any(os.environ.get(name) != value for name, value in fusion.env.items()):
+        return ()  # the variables of a knob must be set before the process starts
     against = _unmeasured(model, fusion, chip, folder) or _without_effect(model, fusion)
     if against:
         return _warned(f"{fusion.name} is admitted for {chip.chip_class}, and was not applied: {against}")
@@ -89,12 +88,3 @@ def _without_effect(model: Any, fusion: Fusion) -> str | None:
 
 def _types(model: Any) -> list[type]:
     return [type(module) for _, module in sorted(model.named_modules(), key=lambda one: one[0])]
-
-
-def _set(fusion: Fusion) -> bool:
-    """Whether the variables of a knob were set before this process started."""
-    return all(os.environ.get(name) == value for name, value in fusion.env.items())
-
-
-def _baselines() -> Path:
-    return Path(__file__).resolve().parents[3] / "baselines"

@@ -50,11 +50,10 @@ def _dated(record: EvidenceFacts, policy: GatePolicy, today: dt.date) -> Iterato
 def _versioned(record: EvidenceFacts, others: Sequence[EvidenceFacts], policy: GatePolicy) -> Iterator[Objection]:
     if record.versions is None:
         return
-    asked = {"mlx": policy.mlx, "mlx-vlm": policy.mlx_vlm}
-    for (package, wanted), have in zip(asked.items(), record.versions, strict=True):
-        if wanted is not None and have != wanted:
-            found = f"measured with {package} {have}, and the policy asks for {wanted}"
-            yield Objection(Verdict.NOT_MEASURED, found, f"measure with {package} {wanted}, or change the policy")
+    for package, pinned, have in zip(("mlx", "mlx-vlm"), (policy.mlx, policy.mlx_vlm), record.versions, strict=True):
+        if pinned is not None and have != pinned:
+            found = f"measured with {package} {have}, and the policy asks for {pinned}"
+            yield Objection(Verdict.NOT_MEASURED, found, f"measure with {package} {pinned}, or change the policy")
     for other in others:
         mates = other.fusion == record.fusion and other.versions is not None and not other.objections
         if mates and other.versions != record.versions and _older(record, other):
@@ -78,8 +77,8 @@ def _spoken(versions: tuple[str, str | None] | None) -> str:
 
 def _all_sound(record: EvidenceFacts, policy: GatePolicy) -> Iterator[Objection]:
     checked = {one.checkpoint: one for one in record.checked}
-    asked = policy.classes[record.chip_class].workloads if record.chip_class in policy.classes else ()
-    named = [one.workload for one in record.workloads] or list(asked)
+    required = policy.classes[record.chip_class].workloads if record.chip_class in policy.classes else ()
+    named = [one.workload for one in record.workloads] or required
     for checkpoint in dict.fromkeys(workload.split("/")[0] for workload in named):
         if checkpoint not in checked:
             found = f"{checkpoint}: nothing tells whether the fusion is dispatched and right there"
@@ -90,48 +89,45 @@ def _all_sound(record: EvidenceFacts, policy: GatePolicy) -> Iterator[Objection]
 
 def sound(one: Checked, policy: GatePolicy, *, name: str, off: bool) -> Iterator[Objection]:
     """Object to what was checked on one checkpoint; ``off`` is a class where the fusion is not enabled."""
-    yield from _off(one) if off else _on(one, policy, name)
+    for verdict, found, remedy in _off(one) if off else _on(one, policy, _AGAIN.format(name=name)):
+        yield Objection(verdict, f"{one.checkpoint}: {found}", remedy)
 
 
-def _off(one: Checked) -> Iterator[Objection]:
+def _off(one: Checked) -> Iterator[tuple[Verdict, str, str]]:
     mend = "leave the model alone where the fusion is not enabled"
     if one.failure is not None:
-        yield Objection(Verdict.INVALID, f"{one.checkpoint}: {one.failure}", mend)
+        yield Verdict.INVALID, one.failure, mend
     elif one.dispatch is None:
-        yield Objection(Verdict.NOT_MEASURED, f"{one.checkpoint}: its graph was not counted", "measure it again")
+        yield Verdict.NOT_MEASURED, "its graph was not counted", "measure it again"
     elif one.dispatch.changed or one.dispatch.nodes[0] != one.dispatch.nodes[1]:
         changed = ", ".join(one.dispatch.changed) or "nodes"
-        found = f"{one.checkpoint}: the fusion is off here, and yet the decode graph changes ({changed})"
-        yield Objection(Verdict.INVALID, found, mend)
+        yield Verdict.INVALID, f"the fusion is off here, and yet the decode graph changes ({changed})", mend
 
 
-def _on(one: Checked, policy: GatePolicy, name: str) -> Iterator[Objection]:
-    again, where = _AGAIN.format(name=name), one.checkpoint
+def _on(one: Checked, policy: GatePolicy, again: str) -> Iterator[tuple[Verdict, str, str]]:
     if one.failure is not None:
-        yield Objection(Verdict.INVALID, f"{where}: {one.failure}", f"mend the fusion, then {again}")
+        yield Verdict.INVALID, one.failure, f"mend the fusion, then {again}"
         return
     if one.dispatch is None:
-        yield Objection(Verdict.NOT_MEASURED, f"{where}: nothing tells whether the fusion was dispatched", again)
+        yield Verdict.NOT_MEASURED, "nothing tells whether the fusion was dispatched", again
     elif not one.dispatch.seen:
         said = "; ".join(one.dispatch.complaints) or "the decode graph is the unfused one's"
-        found = f"{where}: the fusion was not dispatched as declared: {said}"
-        yield Objection(Verdict.INVALID, found, "correct what it declares, or find out why it falls back")
+        remedy = "correct what it declares, or find out why it falls back"
+        yield Verdict.INVALID, f"the fusion was not dispatched as declared: {said}", remedy
     if one.parity is None:
-        yield Objection(Verdict.NOT_MEASURED, f"{where}: parity is missing", again)
+        yield Verdict.NOT_MEASURED, "parity is missing", again
     elif not one.parity.finite or _has_nan(one.parity.figures):
-        yield Objection(Verdict.INVALID, f"{where}: the fused model gives NaN or infinite logits", "mend the fusion")
+        yield Verdict.INVALID, "the fused model gives NaN or infinite logits", "mend the fusion"
     elif not one.parity.passed:
-        found = f"{where}: the fused model's outputs are wrong: {one.parity.reason or 'parity failed'}"
-        yield Objection(Verdict.INVALID, found, "mend the fusion: a fast wrong answer is no win")
+        found = f"the fused model's outputs are wrong: {one.parity.reason or 'parity failed'}"
+        yield Verdict.INVALID, found, "mend the fusion: a fast wrong answer is no win"
     if one.weights_kept is False:
-        yield Objection(
-            Verdict.INVALID, f"{where}: the fusion changes the unfused model's weights", "copy, then change"
-        )
+        yield Verdict.INVALID, "the fusion changes the unfused model's weights", "copy, then change"
     if one.memory_ratio is None:
-        yield Objection(Verdict.NOT_MEASURED, f"{where}: its memory was not measured", again)
+        yield Verdict.NOT_MEASURED, "its memory was not measured", again
     elif not one.memory_ratio <= policy.memory:
-        found = f"{where}: both models take {one.memory_ratio:.2f} times the memory of one, {policy.memory:g} at most"
-        yield Objection(Verdict.INVALID, found, "share the weights instead of copying them")
+        found = f"both models take {one.memory_ratio:.2f} times the memory of one, {policy.memory:g} at most"
+        yield Verdict.INVALID, found, "share the weights instead of copying them"
 
 
 def _has_nan(figures: Any) -> bool:

@@ -11,17 +11,13 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
 
 NAME = "policy.toml"
-_GATE = {one.name: one for one in fields(GatePolicy) if one.name != "classes"}
-_KINDS: dict[str, tuple[type, ...]] = {
-    "required": (list,),
-    "minimum_effect": (float, int),
-    "max_age_days": (int,),
-    "sessions": (int,),
-    "memory": (float, int),
-    "mlx": (str,),
-    "mlx_vlm": (str,),
+_KINDS: dict[object, tuple[tuple[type, ...], str]] = {
+    tuple[str, ...]: ((list,), "a list of texts"),
+    float: ((float, int), "a number"),
+    int: ((int,), "a whole number"),
+    str | None: ((str,), "a text"),
 }
-_IN_WORDS = {list: "a list of texts", float: "a number", int: "a whole number", str: "a text"}
+"""By the type of a policy's field: what TOML may have there, and its name in messages."""
 
 
 def read(path: Path) -> GatePolicy:
@@ -43,22 +39,17 @@ def read(path: Path) -> GatePolicy:
 def parse(tree: Mapping[str, Any]) -> GatePolicy:
     """Turn parsed TOML into a policy. Raises UsageError."""
     _known("", tree, ("gate", "classes"))
-    gate, tables = _table(tree, "gate"), _table(tree, "classes")
-    _known("[gate] ", gate, _GATE)
+    gate, tables = _values("[gate]", _table(tree, "gate"), GatePolicy), _table(tree, "classes")
     if "required" not in gate:
         raise UsageError("[gate] names no required classes", expected='required = ["CHIP-CLASS", ...]')
-    for key, value in gate.items():
-        _of_kind(f"[gate] {key}", value, _KINDS[key])
     classes = {}
     for name in tables:
-        table, title = _table(tables, name, f"[classes.{name}]"), f"[classes.{name}]"
-        _known(f"{title} ", table, ("workloads", "runner"))
-        if "workloads" not in table:
+        title = f"[classes.{name}]"
+        values = _values(title, _table(tables, name, title), ClassPolicy)
+        if "workloads" not in values:
             raise UsageError(f"{title} names no workloads", expected='workloads = ["nano/text/pp40-tg64"]')
-        for key, value in table.items():
-            _of_kind(f"{title} {key}", value, (list,))
         try:
-            classes[name] = ClassPolicy(tuple(table["workloads"]), tuple(table.get("runner", ())))
+            classes[name] = ClassPolicy(**values)
         except UsageError as error:
             raise UsageError(f"{title}: {error.found}", expected=error.expected, remedy=error.remedy) from error
     for name in gate["required"]:
@@ -66,9 +57,9 @@ def parse(tree: Mapping[str, Any]) -> GatePolicy:
             raise UsageError(
                 f"class {name!r} is required, and no [classes.{name}] says which workloads it measures",
                 expected=f"a table [classes.{name}] with its workloads",
-                remedy=_meant(name, classes),
+                remedy=_nearest(name, classes),
             )
-    return GatePolicy(**{**gate, "required": tuple(gate["required"]), "classes": classes})
+    return GatePolicy(**gate, classes=classes)
 
 
 def _table(tree: Mapping[str, Any], name: str, title: str | None = None) -> Mapping[str, Any]:
@@ -78,25 +69,29 @@ def _table(tree: Mapping[str, Any], name: str, title: str | None = None) -> Mapp
     return value
 
 
+def _values(title: str, table: Mapping[str, Any], policy: type[GatePolicy] | type[ClassPolicy]) -> dict[str, Any]:
+    """Return the values of a table that are fields of ``policy``, checked. Raises UsageError for any other."""
+    kinds = {one.name: _KINDS[one.type] for one in fields(policy) if one.type in _KINDS}
+    _known(f"{title} ", table, kinds)
+    for key, value in table.items():
+        types, expected = kinds[key]
+        texts = value if isinstance(value, list) else ()
+        if not isinstance(value, types) or isinstance(value, bool) or not all(isinstance(one, str) for one in texts):
+            raise UsageError(f"{title} {key} = {value!r}", expected=expected)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
 def _known(where: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
     allowed = list(names)
     for key in table:
         if key not in allowed:
             expected = f"one of {', '.join(allowed)}"
-            raise UsageError(f"{where}{key!r} is not known", expected=expected, remedy=_meant(key, allowed))
+            raise UsageError(f"{where}{key!r} is not known", expected=expected, remedy=_nearest(key, allowed))
 
 
-def _meant(name: str, names: Iterable[str]) -> str | None:
+def _nearest(name: str, names: Iterable[str]) -> str | None:
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else None
-
-
-def _of_kind(where: str, value: object, kinds: tuple[type, ...]) -> None:
-    right = isinstance(value, kinds) and not isinstance(value, bool)
-    if right and isinstance(value, list):
-        right = all(isinstance(one, str) for one in value)
-    if not right:
-        raise UsageError(f"{where} = {value!r}", expected=_IN_WORDS[kinds[0]])
 
 
 def _bad(path: Path, found: str, expected: str | None, remedy: str | None = None) -> UsageError:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from gemma3n_perf.errors import PerfError
-from gemma3n_perf.gate import policy_file as gate_policy_file
+from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate import record as evidence_store
 from gemma3n_perf.gate.admission import evidence_files
+from gemma3n_perf.gate.change import with_parts
 from gemma3n_perf.gate.evidence import facts_of_record
 from gemma3n_perf.gate.facts import EvidenceFacts, Ruling
 from gemma3n_perf.gate.policy import GatePolicy
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.gate.rule import parts, rule
+from gemma3n_perf.gate.rule import rule
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.store import admitted as admitted_store
 from gemma3n_perf.store import noise as noise_store
@@ -50,7 +51,7 @@ def recorded(baselines: Path, unsound: Unsound | None = None) -> Recorded:
             unsound(error)
             return otherwise
 
-    policy = sound(partial(gate_policy_file.read, baselines / gate_policy_file.NAME), None)
+    policy = sound(partial(policy_file.read, baselines / policy_file.NAME), None)
     usable: dict[Path, Evidence] = {}
     facts: list[EvidenceFacts] = []
     for path in evidence_files((baselines,)):
@@ -69,6 +70,6 @@ def recorded(baselines: Path, unsound: Unsound | None = None) -> Recorded:
 
 
 def _ruled(facts: Sequence[EvidenceFacts], policy: GatePolicy, noise: Mapping[str, NoiseFloor]) -> Ruling:
-    names = dict.fromkeys(name for one in facts for name in (*parts(one.fusion), one.fusion))
+    names = with_parts(one.fusion for one in facts)
     today = max((one.date for one in facts if one.date is not None), default=dt.date.min)
-    return rule(list(names), facts, policy, today=today, noise=noise)
+    return rule(names, facts, policy, today=today, noise=noise)

@@ -1,47 +1,51 @@
-"""What the gate says: the verdict first, then why, then the table; for a terminal, for a phone and for programs."""
+"""What the gate says, rendered once: verdict first, then why, then the table; for a terminal, a phone and programs.
 
-import io
-from collections.abc import Callable
+Every word that the author of a pull request could have written is plain text in Markdown, and does nothing.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import msgspec
-from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gemma3n_perf.gate.change import NOTHING
-from gemma3n_perf.gate.facts import Cell, Objection, Ruling
-from gemma3n_perf.report.markdown import escape
-from gemma3n_perf.report.markdown import table as markdown_table
+from gemma3n_perf.gate.facts import Cell, EvidenceFacts, Objection, Ruling
+from gemma3n_perf.report import units
+from gemma3n_perf.report.markdown import plain
+from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
 from gemma3n_perf.stats.messages import percent
+from gemma3n_perf.stats.verdicts import Verdict
 
-SCHEMA = 1
-_WIDTH = 118
+SCHEMA = 2
+MAX_ROWS = 40
+MAX_STEPS = 8
 _STYLES = {"invalid": "bold red", "loss": "bold red", "no-change": "red", "win": "bold green", "off, proved": "green"}
+_NEXT = {
+    Verdict.LOSS: "keep it off where it loses, or make it faster",
+    Verdict.NO_CHANGE: "leave it out, or keep it off there",
+}
 
 
-def closing(ruling: Ruling | None) -> str:
-    """Say in one line how it ended: ``refused: loss, not-measured (stacked-altup)``."""
-    if ruling is None:
-        return NOTHING
-    names = [one.fusion for one in ruling.decisions]
-    if ruling.admitted:
-        return f"admitted: {', '.join(names)}"
-    refused = [one.fusion for one in ruling.decisions if not one.admitted]
-    entered = [one.fusion for one in ruling.decisions if one.admitted]
-    words = ", ".join(one.value for one in ruling.verdicts)
-    return f"refused: {words} ({', '.join(refused)})" + (f"; admitted: {', '.join(entered)}" if entered else "")
+def closing(ruling: Ruling | None, missing: Sequence[Objection] = ()) -> str:
+    """Say in one line how it ended: ``refused: loss, not-measured (stacked-altup)``.
+
+    ``missing`` are objections to classes whose evidence never came to be judged.
+    """
+    decisions = ruling.decisions if ruling else ()
+    entered = ", ".join(one.fusion for one in decisions if one.admitted)
+    refused = ", ".join(one.fusion for one in decisions if not one.admitted)
+    verdicts = dict.fromkeys([*(ruling.verdicts if ruling else ()), *(one.verdict for one in missing)])
+    if not verdicts:
+        return NOTHING if ruling is None else f"admitted: {entered}"
+    text = f"refused: {', '.join(verdicts)}" + (f" ({refused})" if refused else "")
+    return f"{text}; admitted: {entered}" if entered and refused else text
 
 
 def effect(cell: Cell) -> str:
     """Return ``+2.00 % [+1.38, +2.61]``; a dash where nothing was judged."""
-    if cell.effect is None:
-        return "-"
-    if cell.low is None or cell.high is None:
-        return percent(cell.effect)
-    low, high = (percent(value).removesuffix(" %") for value in (cell.low, cell.high))
-    return f"{percent(cell.effect)} [{low}, {high}]"
+    return units.effect(cell.effect, cell.low, cell.high)
 
 
 def sessions(cell: Cell) -> str:
@@ -50,41 +54,20 @@ def sessions(cell: Cell) -> str:
     return f"{', '.join(shown)} %" if shown else "-"
 
 
-def write(ruling: Ruling | None, notes: tuple[str, ...], out: TextIO) -> None:
+def loud(cell: Cell) -> str:
+    """Return its word as Markdown, in bold where nobody should miss it."""
+    return f"**{cell.word}**" if cell.verdict in (Verdict.WIN, Verdict.LOSS, Verdict.INVALID) else cell.word
+
+
+def write(ruling: Ruling | None, notes: Sequence[str], out: TextIO) -> None:
     """Print the verdict, the reasons and the table."""
     out.write(f"{closing(ruling)}\n")
     if ruling is not None:
-        for decision in ruling.decisions:
-            for reason in decision.reasons:
-                out.write(f"  {reason.verdict}: {reason.found}\n")
-                out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
-        out.write(_tables(ruling, getattr(out, "encoding", None) or "ascii", coloured=out.isatty()))
-    for note in (*(ruling.notes if ruling else ()), *notes):
-        out.write(f"note: {note}\n")
-
-
-def _tables(ruling: Ruling, encoding: str, *, coloured: bool) -> str:
-    """One table for each fusion, all with the same columns."""
-    text = io.StringIO()
-    console = Console(
-        file=text, width=_WIDTH, force_terminal=coloured, no_color=not coloured, legacy_windows=False, _environ={}
-    )
-    widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
-    for decision in ruling.decisions:
-        console.print(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
-        table = Table(box=box.SIMPLE_HEAD if encoding.lower().startswith("utf") else _ASCII, pad_edge=False)
-        for title, width in zip(_COLUMNS, widths, strict=True):
-            right = title not in ("chip class", "workload", "verdict")
-            table.add_column(title, justify="right" if right else "left", min_width=width, overflow="fold")
-        before = None
-        for cell in (cell for cell in ruling.cells if cell.fusion == decision.fusion):
-            shown: list[str | Text] = [column(cell) for column in _COLUMNS.values()]
-            shown[0] = "" if cell.chip_class == before else cell.chip_class
-            shown[-1] = Text(cell.word, style=_STYLES.get(cell.word, "yellow"))
-            table.add_row(*shown)
-            before = cell.chip_class
-        console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
+        for reason in (reason for decision in ruling.decisions for reason in decision.reasons):
+            out.write(f"  {reason.verdict}: {reason.found}\n")
+            out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
+        out.write(_tables(ruling, unicode=speaks_unicode(out), coloured=out.isatty()))
+    out.writelines(f"note: {note}\n" for note in notes)
 
 
 _COLUMNS: dict[str, Callable[[Cell], str]] = {
@@ -96,52 +79,107 @@ _COLUMNS: dict[str, Callable[[Cell], str]] = {
 }
 
 
-def markdown(ruling: Ruling | None, notes: tuple[str, ...] = ()) -> str:
-    """Return the same, short enough for a phone: verdict first, then reasons, then a narrow table for each fusion."""
-    parts = [f"**{escape(closing(ruling))}**"]
+def _tables(ruling: Ruling, *, unicode: bool, coloured: bool) -> str:
+    """One table for each fusion, all with the same columns."""
+    parts: list[Text | Table] = []
+    widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
+    for decision in ruling.decisions:
+        parts.append(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
+        table = Table(box=frame(unicode=unicode), pad_edge=False)
+        for title, width in zip(_COLUMNS, widths, strict=True):
+            right = title not in ("chip class", "workload", "verdict")
+            table.add_column(title, justify="right" if right else "left", min_width=width, overflow="fold")
+        before = None
+        for cell in ruling.cells_of(decision.fusion):
+            shown: list[str | Text] = [column(cell) for column in _COLUMNS.values()]
+            shown[0] = "" if cell.chip_class == before else cell.chip_class
+            shown[-1] = Text(cell.word, style=_STYLES.get(cell.word, "yellow"))
+            table.add_row(*shown)
+            before = cell.chip_class
+        parts.append(table)
+    return laid_out(*parts, colour=coloured, dense=True)
+
+
+def markdown(
+    ruling: Ruling | None,
+    notes: Sequence[str] = (),
+    *,
+    facts: Sequence[EvidenceFacts] = (),
+    missing: Sequence[Objection] = (),
+) -> list[str]:
+    """Return paragraphs short enough for a phone: a narrow table for each fusion, what to do next, and the notes.
+
+    ``facts`` tell beside each class whether output and path were right; ``missing`` are as for ``closing``.
+    """
+    found = []
     for decision in ruling.decisions if ruling else ():
-        lines = [f"- {one.verdict}: {_brief(one)}" for one in decision.reasons]
-        if lines:
-            parts.append("\n".join(lines))
-    for decision in ruling.decisions if ruling else ():
-        cells = [cell for cell in ruling.cells if cell.fusion == decision.fusion] if ruling else []
-        rows = [(f"{_short(cell)}", effect(cell), loud(cell)) for cell in cells]
-        title = f"`{decision.fusion}`: {'admitted' if decision.admitted else 'refused'}"
-        parts.append(
-            f"{title}\n\n{markdown_table(('where', 'effect [95 %]', 'verdict'), rows, left={'where', 'verdict'})}"
-        )
-    parts += [f"- note: {escape(note)}" for note in (*(ruling.notes if ruling else ()), *notes)]
-    return "\n\n".join(parts) + "\n"
+        title = f"{plain(decision.fusion)}: {'admitted' if decision.admitted else 'refused'}"
+        cells = ruling.cells_of(decision.fusion) if ruling else []
+        found.append(f"**{title}**\n\n{_narrow(cells, [one for one in facts if one.fusion == decision.fusion])}")
+    steps = _steps(ruling, missing)
+    if steps:
+        found.append("\n".join(["**Next**\n", *steps]))
+    return found + [f"Note: {plain(note)}" for note in notes[:MAX_STEPS]]
 
 
-def _brief(reason: Objection) -> str:
-    """A reason without the judge's advice on sample sizes, which a phone has no room for."""
-    found = reason.found.partition("; so many launches")[0]
-    return escape(f"{found}. Next: {reason.remedy}" if reason.remedy else found)
+def _narrow(cells: Sequence[Cell], facts: Sequence[EvidenceFacts]) -> str:
+    lines = ["| workload | effect [95 %] | verdict |", "| :--- | ---: | :--- |"]
+    before = None
+    for cell in cells[:MAX_ROWS]:
+        if cell.chip_class != before:
+            before = cell.chip_class
+            checked = next((_checked(one) for one in facts if one.chip_class == before and one.versions), "")
+            lines.append(f"| **{plain(before)}**{checked} | | |")
+        lines.append(f"| {plain(cell.workload)} | {effect(cell)} | {loud(cell)} |")
+    if len(cells) > MAX_ROWS:
+        lines.append(f"| and {len(cells) - MAX_ROWS} more, in the run | | |")
+    return "\n".join(lines)
 
 
-def _short(cell: Cell) -> str:
-    """The class, and of the workload what tells it apart on a narrow screen."""
-    return cell.chip_class if cell.workload == "any" else f"{cell.chip_class} {cell.workload}"
+def _checked(one: EvidenceFacts) -> str:
+    """Whether output and path were right, over all checkpoints."""
+    parity = [each.parity.passed and each.parity.finite for each in one.checked if each.parity]
+    paths = [not each.dispatch.changed if one.off else each.dispatch.seen for each in one.checked if each.dispatch]
+    return f" parity {_all_right(parity)}, dispatch {_all_right(paths)}"
 
 
-def loud(cell: Cell) -> str:
-    """Return its word as Markdown, in bold where nobody should miss it."""
-    return f"**{cell.word}**" if cell.word in ("win", "loss", "invalid") else cell.word
+def _all_right(found: Sequence[bool]) -> str:
+    return "unknown" if not found else "ok" if all(found) else "**wrong**"
 
 
-def as_json(ruling: Ruling | None, notes: tuple[str, ...] = ()) -> bytes:
+def _steps(ruling: Ruling | None, missing: Sequence[Objection]) -> list[str]:
+    found = []
+    for one in missing:
+        where = "" if one.chip_class is None else f"{plain(one.chip_class)}: "
+        found.append(f"- {where}{_step(one)}")
+    absent = {one.chip_class for one in missing} - {None}
+    shown: dict[Verdict, int] = {}
+    for one in (reason for decision in (ruling.decisions if ruling else ()) for reason in decision.reasons):
+        if not one.remedy:
+            shown[one.verdict] = shown.get(one.verdict, 0) + 1
+        elif one.chip_class not in absent:
+            found.append(f"- {_step(one)}")
+    for verdict, count in shown.items():
+        # The table says where; on a phone, saying it again pushes the rest out of sight.
+        found.append(f"- {verdict}, {count} in the table. Next: {_NEXT.get(verdict, 'see the run')}")
+    found = list(dict.fromkeys(found))
+    more = len(found) - MAX_STEPS
+    return found[:MAX_STEPS] + ([f"- and {more} more, in the run"] if more > 0 else [])
+
+
+def _step(one: Objection) -> str:
+    return f"{one.verdict}: {plain(one.found)}" + (f". Next: {plain(one.remedy)}" if one.remedy else "")
+
+
+def as_json(ruling: Ruling | None, notes: Sequence[str] = ()) -> bytes:
     """Return all of it as JSON; verdicts and effects as in the records, ``verdict`` null where the fusion is off."""
     tree: dict[str, Any] = {
         "schema": SCHEMA,
-        "answer": "nothing-to-gate" if ruling is None else "admitted" if ruling.admitted else "refused",
+        "result": "nothing-to-gate" if ruling is None else "admitted" if ruling.admitted else "refused",
         "exit_code": 0 if ruling is None else ruling.exit_code,
         "verdicts": [] if ruling is None else list(ruling.verdicts),
         "decisions": [] if ruling is None else msgspec.to_builtins(ruling.decisions),
         "cells": [] if ruling is None else msgspec.to_builtins(ruling.cells),
-        "notes": [*(ruling.notes if ruling else ()), *notes],
+        "notes": [*notes],
     }
     return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"
-
-
-_ASCII = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)

@@ -6,9 +6,10 @@ cells of a change as one family, and whatever is missing, stale or odd refuses b
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from gemma3n_perf.gate.change import PLUS, parts
 from gemma3n_perf.gate.facts import Cell, Decision, EvidenceFacts, Objection, Ruling, WorkloadFacts
 from gemma3n_perf.gate.objections import conflicting, objections, worst
 from gemma3n_perf.gate.policy import GatePolicy
@@ -17,22 +18,10 @@ from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import Judgement, Verdict, claims, closes
-
-PLUS = "+"
-"""What joins the fusions of a composition."""
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 
 _MEASURE = "pytest perf/ --fusion {name}, on a machine of class {chip_class}"
 _Key = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """What is settled without judging, and what is left to judge."""
-
-    settled: dict[_Key, Cell] = field(default_factory=dict)
-    open: dict[_Key, WorkloadFacts] = field(default_factory=dict)
-    order: list[_Key] = field(default_factory=list)
 
 
 def rule(
@@ -49,17 +38,20 @@ def rule(
     classes it brings evidence of, and enters only where each of its parts has entered: see docs/gate.md. ``noise`` are
     calibrated noise floors by class.
     """
-    cells = _Cells()
+    table: dict[_Key, Cell] = {}
+    unsettled: dict[_Key, WorkloadFacts] = {}
     for name in names:
         for chip_class in _classes(name, evidence, policy):
-            _lay_out(cells, name, chip_class, evidence, policy, today)
-    judged = _judge(cells.open, policy, noise or {}, today)
-    table = {key: _kept_or_extra(judged.get(key) or cells.settled[key], policy) for key in cells.order}
+            for cell, duel in _lay_out(name, chip_class, evidence, policy, today):
+                table[_key(cell)] = cell
+                if duel is not None:
+                    unsettled[_key(cell)] = duel
+    table |= _judge(unsettled, policy, noise or {}, today)
+    cells = tuple(replace(cell, required=_required(cell, policy)) for cell in table.values())
     decisions: dict[str, Decision] = {}
     for name in sorted(names, key=lambda one: PLUS in one):
-        own = [cell for cell in table.values() if cell.fusion == name]
-        decisions[name] = _decide(name, own, decisions)
-    return Ruling(tuple(decisions[name] for name in names), tuple(table.values()))
+        decisions[name] = _decide(name, [cell for cell in cells if cell.fusion == name], decisions)
+    return Ruling(tuple(decisions[name] for name in names), cells)
 
 
 def best(ruling: Ruling, chip_class: str) -> str | None:
@@ -68,55 +60,48 @@ def best(ruling: Ruling, chip_class: str) -> str | None:
     return max(found, key=lambda one: one.wins[chip_class]).fusion if found else None
 
 
-def parts(name: str) -> tuple[str, ...]:
-    """Return the fusions of a composition; a fusion's own name alone."""
-    return tuple(name.split(PLUS))
-
-
 def _classes(name: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy) -> list[str]:
     there = [one.chip_class for one in evidence if one.fusion == name]
-    asked = [] if PLUS in name and there else list(policy.required)
-    return list(dict.fromkeys([*asked, *there]))
+    required = [] if PLUS in name and there else policy.required
+    return list(dict.fromkeys([*required, *there]))
+
+
+def _key(cell: Cell) -> _Key:
+    return cell.fusion, cell.chip_class, cell.workload
 
 
 def _lay_out(
-    cells: _Cells, name: str, chip_class: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
-) -> None:
-    """Sort one class's cells into those that are settled and those to judge."""
+    name: str, chip_class: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
+) -> Iterator[tuple[Cell, WorkloadFacts | None]]:
+    """Yield one class's cells, each with its duel where that is left to judge."""
     found = [one for one in evidence if (one.fusion, one.chip_class) == (name, chip_class)]
-    wanted = policy.classes[chip_class].workloads if chip_class in policy.classes else ()
+    required = policy.classes[chip_class].workloads if chip_class in policy.classes else ()
     measured = {one.workload: one for record in found for one in record.workloads}
     how = _MEASURE.format(name=name, chip_class=chip_class)
-
-    def settle(verdict: Verdict | None, reason: str, remedy: str, workloads: Sequence[str]) -> None:
-        for workload in workloads:
-            cell = Cell(name, chip_class, workload, verdict, reason, remedy)
-            cells.settled[name, chip_class, workload] = cell
-
-    everything = list(dict.fromkeys([*wanted, *measured])) or ["any"]
-    cells.order.extend((name, chip_class, workload) for workload in everything)
-    if not found:
-        settle(Verdict.NOT_MEASURED, "there is no evidence of this class", how, everything)
-        return
-    against = conflicting(found) if len(found) > 1 else objections(found[0], evidence, policy, today)
-    if against:
-        first = worst(against)
-        settle(first.verdict, "; ".join(one.found for one in against), first.remedy, everything)
-        return
-    if found[0].off:
-        settle(None, "off on this class, and the decode graph is unchanged there", "", everything)
-        return
-    if not wanted and not measured:
-        settle(Verdict.NOT_MEASURED, "the evidence of this class holds no workload", how, everything)
-        return
-    missing = [workload for workload in wanted if workload not in measured]
-    if missing:
-        settle(Verdict.NOT_MEASURED, "the evidence of this class does not hold this workload", how, missing)
-    for workload, one in measured.items():
-        if one.failure is not None:
-            settle(one.failure.verdict, one.failure.found, one.failure.remedy, [workload])
+    against: Sequence[Objection] = ()
+    if found:
+        against = conflicting(found) if len(found) > 1 else objections(found[0], evidence, policy, today)
+    for workload in list(dict.fromkeys([*required, *measured])) or ["any"]:
+        cell = Cell(name, chip_class, workload, Verdict.NOT_MEASURED, "", how)
+        one = measured.get(workload)
+        if not found:
+            cell = replace(cell, reason="there is no evidence of this class")
+        elif against:
+            first = worst(against)
+            reason = "; ".join(each.found for each in against)
+            cell = replace(cell, verdict=first.verdict, reason=reason, remedy=first.remedy)
+        elif found[0].off:
+            reason = "off on this class, and the decode graph is unchanged there"
+            cell = replace(cell, verdict=None, reason=reason, remedy="")
+        elif one is None:
+            what = "does not hold this workload" if workload in required else "holds no workload"
+            cell = replace(cell, reason=f"the evidence of this class {what}")
+        elif one.failure is not None:
+            cell = replace(cell, verdict=one.failure.verdict, reason=one.failure.found, remedy=one.failure.remedy)
         else:
-            cells.open[name, chip_class, workload] = one
+            yield cell, one
+            continue
+        yield cell, None
 
 
 def _judge(
@@ -130,7 +115,7 @@ def _judge(
         rules = replace(policy.judging, alpha=alpha)
         return judge(facts.launches, rules, budget_s=facts.budget_s, noise=floor, today=today, budget_spent=facts.spent)
 
-    judged = step_down(list(keys), policy.judging.alpha, one, claims, closes)
+    judged = step_down(list(keys), policy.judging.alpha, one)
     return {key: _repeated(key, cells[key], judged[name], policy, noise.get(key[1])) for name, key in keys.items()}
 
 
@@ -179,10 +164,9 @@ def _sessions(launches: Sequence[LaunchEstimate]) -> list[list[LaunchEstimate]]:
     return [found[number] for number in sorted(found)]
 
 
-def _kept_or_extra(cell: Cell, policy: GatePolicy) -> Cell:
-    asked = policy.classes.get(cell.chip_class)
-    required = asked is None or cell.workload in asked.workloads or cell.workload == "any"
-    return cell if required else replace(cell, required=False)
+def _required(cell: Cell, policy: GatePolicy) -> bool:
+    rules = policy.classes.get(cell.chip_class)
+    return rules is None or cell.workload in rules.workloads or cell.workload == "any"
 
 
 def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) -> Decision:
@@ -216,7 +200,7 @@ def _reasons(cells: Sequence[Cell]) -> list[Objection]:
     for (chip_class, verdict, reason, remedy), workloads in groups.items():
         everything = workloads == [cell.workload for cell in cells if cell.chip_class == chip_class]
         where = chip_class if everything else f"{chip_class}, {', '.join(workloads)}"
-        found.append(Objection(verdict, f"{cells[0].fusion} on {where}: {reason}", remedy))
+        found.append(Objection(verdict, f"{cells[0].fusion} on {where}: {reason}", remedy, chip_class))
     return found
 
 

@@ -1,23 +1,23 @@
 """A session of evidence: is a fusion right, is it dispatched, does it fit, and is it faster? In this order.
 
-Opinion: what is wrong is not timed. A fusion that gives NaN, falls back or copies the weights gets a record that says
-so, and the duels go to the others, all through the same launches.
+What is wrong is not timed. A fusion that gives NaN, falls back or copies the weights gets a record that says so, and
+the duels go to the others, all through the same launches.
 """
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
-from gemma3n_perf.gate.evidence import Sources, facts_of_record
-from gemma3n_perf.gate.facts import Cell, Checked, Objection, Parity
+from gemma3n_perf.gate.change import Sources
+from gemma3n_perf.gate.evidence import facts_of_record
+from gemma3n_perf.gate.facts import Checked, Objection, Parity
 from gemma3n_perf.gate.objections import sound
 from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
 from gemma3n_perf.gate.record import SCHEMA, Evidence, WorkloadEvidence
 from gemma3n_perf.gate.rule import rule
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Caution, Verdict
 
 WORST_FIRST = (
     Verdict.INVALID,
@@ -32,21 +32,15 @@ WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class FusionDuel:
-    """What one fusion's duel over one workload measured: judged over all sessions and for each, and every launch.
+    """What one fusion's duel over one workload ``measured``, over all sessions and for each.
 
-    ``stacks`` are by arm, empty where the duel broke off before they were known. ``notes`` are worth keeping.
+    ``stacks`` are by arm, empty where the duel broke off before they were known.
     """
 
-    judgement: Judgement
-    per_session: tuple[Judgement, ...]
-    raw: tuple[Launch, ...]
-    spent: bool = False
+    measured: WorkloadEvidence
     stacks: Mapping[str, Stack] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
 
-
-DIFFERENT_TOKENS = "different greedy tokens"
-"""What a duel's note of them says, see ``measure.agreement``."""
 
 Duels = Mapping[tuple[str, str], FusionDuel]
 """By fusion and workload."""
@@ -60,15 +54,20 @@ Measure = Callable[[Sequence[str], Sequence[str], int, float, Keep], Duels]
 
 @dataclass(frozen=True, slots=True)
 class CheckSpec:
-    """A check that is asked for: of a ``fusion``, which is on here or not, on a ``workload``'s checkpoint."""
+    """A check to carry out: of a ``fusion``, which is ``enabled`` here or not, on a ``workload``'s checkpoint."""
 
     fusion: str
     enabled: bool
     workload: str
 
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint's name."""
+        return self.workload.partition("/")[0]
+
 
 Check = Callable[[Sequence[CheckSpec]], Sequence[Checked]]
-"""Finds what needs no timing, in the order asked for."""
+"""Finds what needs no timing, in the order of the specs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,10 @@ class EvidenceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a session needs of the world. ``keep`` takes each record as far as it has come, after every launch: one that
-    is cut off loses nothing, and the gate tells what is missing.
+    """What a session needs of the world.
+
+    ``keep`` takes each record as far as it has come, after every launch: a session that is cut off loses nothing, and
+    the gate tells what is missing.
     """
 
     chip: Chip
@@ -98,28 +99,31 @@ class Dependencies:
     keep: Callable[[Evidence], object] = lambda record: None
 
 
-def gather(asked: EvidenceSpec, dependencies: Dependencies) -> tuple[Evidence, ...]:
-    """Check every fusion, duel those that are sound, and return a record for each, in the order asked for.
+def gather(spec: EvidenceSpec, using: Dependencies) -> tuple[Evidence, ...]:
+    """Check every fusion, duel those that are sound, and return a record for each, in the order of ``spec.names``.
 
     Raises UsageError for names that are unknown or repeat, and what measuring raises.
     """
-    if not asked.names or len(set(asked.names)) != len(asked.names):
-        raise UsageError(f"fusions {', '.join(asked.names) or 'none'}", expected="each fusion once")
-    policy = asked.policy or _policy(asked, dependencies)
-    drafts = _drafts(asked, dependencies)
+    if not spec.names or len(set(spec.names)) != len(spec.names):
+        raise UsageError(f"fusions {', '.join(spec.names) or 'none'}", expected="each fusion once")
+    policy, chip_class = spec.policy, using.chip.chip_class
+    if policy is None:
+        rules = {chip_class: ClassPolicy(spec.workloads)}
+        policy = GatePolicy(required=(chip_class,), classes=rules, sessions=max(2, spec.sessions))
+    drafts = _drafts(spec, using)
     fit = [one.fusion for one in drafts if one.enabled and not _against(one, policy)]
 
     def concluded(duels: Duels) -> tuple[Evidence, ...]:
-        return tuple(_concluded(_measured(one, asked, duels), policy, dependencies) for one in drafts)
+        return tuple(_concluded(_measured(one, spec, duels), policy, using) for one in drafts)
 
     def keep(duels: Duels) -> None:
         for record in concluded(duels):
-            dependencies.keep(record)
+            using.keep(record)
 
     if not fit:
         return concluded({})
-    dependencies.note(f"duels of {', '.join(fit)}")
-    return concluded(dependencies.measure(fit, asked.workloads, asked.sessions, asked.budget_s, keep))
+    using.note(f"duels of {', '.join(fit)}")
+    return concluded(using.measure(fit, spec.workloads, spec.sessions, spec.budget_s, keep))
 
 
 def refusal(record: Evidence) -> PerfError | None:
@@ -136,71 +140,61 @@ def refusal(record: Evidence) -> PerfError | None:
             return None
 
 
-def _policy(asked: EvidenceSpec, dependencies: Dependencies) -> GatePolicy:
-    name = dependencies.chip.chip_class
-    return GatePolicy(required=(name,), classes={name: ClassPolicy(asked.workloads)}, sessions=max(2, asked.sessions))
-
-
-def _drafts(asked: EvidenceSpec, dependencies: Dependencies) -> list[Evidence]:
-    firsts = {workload.split("/")[0]: workload for workload in reversed(asked.workloads)}
-    wanted = [
-        CheckSpec(name, dependencies.sources.enabled(name, dependencies.chip), firsts[checkpoint])
-        for name in asked.names
-        for checkpoint in reversed(firsts)
+def _drafts(spec: EvidenceSpec, using: Dependencies) -> list[Evidence]:
+    """Check every fusion on the first workload of each checkpoint; returns records without duels."""
+    firsts: dict[str, str] = {}
+    for workload in spec.workloads:
+        firsts.setdefault(workload.partition("/")[0], workload)
+    enabled = {name: using.sources.enabled(name, using.chip) for name in spec.names}
+    checks = [CheckSpec(name, enabled[name], workload) for name in spec.names for workload in firsts.values()]
+    found = list(zip(checks, using.check(checks), strict=True))
+    return [
+        Evidence(
+            schema=SCHEMA,
+            fusion=name,
+            verdict=Verdict.NOT_MEASURED.value,
+            reason="",
+            enabled=enabled[name],
+            sources=using.sources.digest(name),
+            commit=using.stack.commit,
+            dirty=using.stack.dirty,
+            date=using.now().isoformat(timespec="seconds"),
+            chip=using.chip,
+            stacks={"baseline": using.stack, "candidate": using.stack},
+            checked=tuple(checked for one, checked in found if one.fusion == name),
+        )
+        for name in spec.names
     ]
-    found = list(zip(wanted, dependencies.check(wanted), strict=True))
-    return [_draft(name, [one for one in found if one[0].fusion == name], dependencies) for name in asked.names]
 
 
-def _draft(name: str, found: Sequence[tuple[CheckSpec, Checked]], dependencies: Dependencies) -> Evidence:
-    return Evidence(
-        schema=SCHEMA,
-        fusion=name,
-        verdict=Verdict.NOT_MEASURED.value,
-        reason="",
-        enabled=found[0][0].enabled,
-        sources=dependencies.sources.digest(name),
-        commit=dependencies.stack.commit,
-        dirty=dependencies.stack.dirty,
-        date=dependencies.now().isoformat(timespec="seconds"),
-        chip=dependencies.chip,
-        stacks={"baseline": dependencies.stack, "candidate": dependencies.stack},
-        checked=tuple(checked for _, checked in found),
-    )
-
-
-def _measured(draft: Evidence, asked: EvidenceSpec, duels: Duels) -> Evidence:
-    own = {workload: duels[draft.fusion, workload] for workload in asked.workloads if (draft.fusion, workload) in duels}
-    notes = tuple(dict.fromkeys(note for one in own.values() for note in one.notes))
-    stacks = next((dict(one.stacks) for one in own.values() if one.stacks), draft.stacks)
+def _measured(draft: Evidence, spec: EvidenceSpec, duels: Duels) -> Evidence:
+    own = [duels[draft.fusion, workload] for workload in spec.workloads if (draft.fusion, workload) in duels]
+    cautions = tuple(dict.fromkeys(caution for one in own for caution in one.cautions))
     return replace(
         draft,
-        stacks=stacks,
-        checked=tuple(_of_tokens(one, notes) for one in draft.checked),
-        workloads=tuple(
-            WorkloadEvidence(name, one.judgement, one.per_session, asked.budget_s, one.raw, one.spent)
-            for name, one in own.items()
-        ),
-        notes=notes,
+        stacks=next((dict(one.stacks) for one in own if one.stacks), draft.stacks),
+        checked=tuple(_of_outputs(one, cautions) for one in draft.checked),
+        workloads=tuple(one.measured for one in own),
+        notes=tuple(one.found for one in cautions),
     )
 
 
-def _of_tokens(checked: Checked, notes: Sequence[str]) -> Checked:
+def _of_outputs(checked: Checked, cautions: Sequence[Caution]) -> Checked:
     """A knob has its processes compared and no models: it must leave every token as it is."""
-    differs = next((note for note in notes if DIFFERENT_TOKENS in note), None)
-    if differs is None or checked.dispatch is None or not checked.dispatch.same:
+    differ = next((one.found for one in cautions if one.code == "outputs-differ"), None)
+    if differ is None or checked.dispatch is None or not checked.dispatch.same:
         return checked
-    return replace(checked, parity=Parity(False, True, differs))
+    return replace(checked, parity=Parity(False, True, differ))
 
 
-def _concluded(record: Evidence, policy: GatePolicy, dependencies: Dependencies) -> Evidence:
+def _concluded(record: Evidence, policy: GatePolicy, using: Dependencies) -> Evidence:
     """Say what this class alone amounts to, by the gate's own rules."""
     if not record.enabled and not _against(record, policy):
         return replace(record, reason="off on this class, and the decode graph is unchanged there")
     facts = facts_of_record(record, f"{record.fusion}.json")
-    ruling = rule([record.fusion], [facts], policy, today=dependencies.now().date())
+    ruling = rule([record.fusion], [facts], policy, today=using.now().date())
     cells = [cell for cell in ruling.cells if cell.chip_class == record.chip.chip_class]
-    worst = min(cells, key=_rank)
+    worst = min(cells, key=lambda cell: WORST_FIRST.index(cell.verdict or Verdict.WIN))
     return replace(record, verdict=(worst.verdict or Verdict.NOT_MEASURED).value, reason=worst.reason)
 
 
@@ -209,12 +203,8 @@ def _against(record: Evidence, policy: GatePolicy) -> list[Objection]:
     return [found for one in record.checked for found in sound(one, policy, name=record.fusion, off=off)]
 
 
-def _rank(cell: Cell) -> int:
-    return WORST_FIRST.index(cell.verdict or Verdict.WIN)
-
-
 def expand(names: Iterable[str], sources: Sources) -> tuple[str, ...]:
-    """Return the fusions that ``--fusion`` asks for: ``all`` is every one, each once. Raises UsageError."""
+    """Return the fusions that ``--fusion`` names: ``all`` is every one, each once. Raises UsageError."""
     found: list[str] = []
     for name in names:
         found += sources.names() if name == "all" else [name]

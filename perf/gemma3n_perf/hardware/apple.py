@@ -1,11 +1,10 @@
-"""Apple silicon: who it is and how it fares, from the commands macOS brings."""
+"""Apple silicon: what it is and the state it is in, from the commands macOS brings."""
 
 import json
 import re
 
-from gemma3n_perf.hardware.naming import slug
 from gemma3n_perf.hardware.system import Accelerator, System
-from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.hardware.types import Chip, Fault, slug
 
 # The names Darwin gives com.apple.system.thermalpressurelevel on macOS (OSThermalNotification.h).
 THERMAL_LEVELS = ("nominal", "moderate", "heavy", "trapping", "sleeping")
@@ -13,12 +12,14 @@ THERMAL_LEVELS = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 MEMORY_LEVELS = {1: 0.0, 2: 0.5, 4: 1.0}
 FIRST_ACCELERATED_GENERATION = 5
 FIRST_ACCELERATED_MACOS = (26, 2)
+# The window server draws now and then; from here on something else computes.
+_GPU_IDLE_PERCENT = 10
 
 
 def chip(system: System, accelerator: Accelerator) -> Chip:
     """Return the chip of a Mac. The class holds the name and the GPU cores: an M1 Ultra has 48 or 64 of them.
 
-    Where no command tells the GPU cores (some virtual machines) the class ends in ``-gpu-unknown``.
+    Where no command gives the GPU cores (some virtual machines) the class ends in ``-gpu-unknown``.
     """
     name = brand(system) or str(accelerator.info.get("device_name", "Apple"))
     cores = gpu_cores(system)
@@ -30,7 +31,7 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
         gpu_cores=cores,
         cpu_cores=physical_cores(system),
         memory_bytes=memory_bytes(system),
-        architecture=str(accelerator.info["architecture"]) if "architecture" in accelerator.info else None,
+        architecture=accelerator.architecture,
         neural_accelerator=neural_accelerator(name, version),
         os_version=version,
     )
@@ -60,8 +61,7 @@ def gpu_cores(system: System) -> int | None:
                 return int(display["sppci_cores"])
     except (AttributeError, ValueError):
         pass
-    registry = system.run(["ioreg", "-r", "-d", "1", "-c", "AGXAccelerator"]) or ""
-    match = re.search(r'"gpu-core-count" = (\d+)', registry)
+    match = re.search(r'"gpu-core-count" = (\d+)', _gpu_registry(system))
     return int(match[1]) if match else None
 
 
@@ -80,11 +80,12 @@ def neural_accelerator(name: str, macos: str | None) -> bool | None:
 
 
 def thermal(system: System) -> str | None:
-    """Return thermal pressure as macOS names it, or ``speed-limit-N`` (percent) where only pmset tells of throttling.
+    """Return thermal pressure as macOS names it, or ``speed-limit-N`` (percent) where only pmset reports throttling.
 
-    On Apple silicon pmset keeps saying that no warning was recorded while the chip throttles, so it is asked last.
+    On Apple silicon pmset keeps saying that no warning was recorded while the chip throttles, so it is read last.
     """
-    notified = re.search(r"thermalpressurelevel (\d+)", _notified(system))
+    notification = system.run(["notifyutil", "-g", "com.apple.system.thermalpressurelevel"]) or ""
+    notified = re.search(r"thermalpressurelevel (\d+)", notification)
     if notified and int(notified[1]) < len(THERMAL_LEVELS):
         return THERMAL_LEVELS[int(notified[1])]
     recorded = system.run(["pmset", "-g", "therm"])
@@ -104,8 +105,7 @@ def power_source(system: System) -> str | None:
 
 def low_power_mode(system: System) -> bool | None:
     """Say whether Low Power Mode is on. macOS 26 calls the setting ``powermode`` (1 is low, 2 is high)."""
-    settings = system.run(["pmset", "-g"]) or ""
-    values = re.findall(r"^\s*(?:lowpowermode|powermode)\s+(\d+)\s*$", settings, re.MULTILINE)
+    values = re.findall(r"^\s*(?:lowpowermode|powermode)\s+(\d+)\s*$", _settings(system), re.MULTILINE)
     return "1" in values if values else None
 
 
@@ -114,8 +114,60 @@ def memory_pressure(system: System) -> float | None:
     return MEMORY_LEVELS.get(_number(system, "kern.memorystatus_vm_pressure_level") or 0)
 
 
-def _notified(system: System) -> str:
-    return system.run(["notifyutil", "-g", "com.apple.system.thermalpressurelevel"]) or ""
+def uptime_s(system: System) -> float | None:
+    """Return the seconds since the machine started, sleep included."""
+    started = re.search(r"\bsec = (\d+)", _line(system, "sysctl", "-n", "kern.boottime") or "")
+    now = _line(system, "date", "+%s") or ""
+    return float(int(now) - int(started[1])) if started and now.isdigit() else None
+
+
+def free_memory_bytes(system: System) -> int | None:
+    """Return the memory that can be had at once: free, speculative, purgeable and file-backed inactive pages."""
+    text = system.run(("vm_stat",)) or ""
+    size = re.search(r"page size of (\d+) bytes", text)
+    pages = {name: int(count) for name, count in re.findall(r'^"?([\w -]+?)"?:\s+(\d+)\.', text, re.MULTILINE)}
+    if size is None or "Pages free" not in pages:
+        return None
+    names = ("Pages free", "Pages speculative", "Pages purgeable", "Pages inactive")
+    return int(size[1]) * sum(pages.get(name, 0) for name in names)
+
+
+def backup(system: System) -> Fault | str | None:
+    """Return a fault while Time Machine makes a backup."""
+    running = re.search(r"\bRunning = (\d)", system.run(("tmutil", "status")) or "")
+    if running is None:
+        return None
+    remedy = "let it finish; on a machine that only measures: sudo tmutil disable"
+    return "not running" if running[1] == "0" else Fault("backup-running", "a backup is being made", remedy)
+
+
+def gpu_use(system: System) -> Fault | str | None:
+    """Return a fault while something computes on the GPU; nothing of ours does meanwhile."""
+    shares = re.findall(r'"Device Utilization %"=(\d+)', _gpu_registry(system))
+    if not shares:
+        return None
+    percent = max(map(int, shares))
+    remedy = "stop it; Activity Monitor's GPU history shows it"
+    busy = Fault("gpu-busy", f"something uses {percent} % of the GPU", remedy)
+    return "idle" if percent < _GPU_IDLE_PERCENT else busy
+
+
+def sleep(system: System) -> Fault | str | None:
+    """Return a fault where the settings let an unattended machine sleep or wake itself for chores."""
+    settings = dict(re.findall(r"^\s*(sleep|disksleep|powernap)\s+(\d+)", _settings(system), re.MULTILINE))
+    if "sleep" not in settings:
+        return None
+    on = [f"{name} {value}" for name, value in settings.items() if value != "0"]
+    remedy = "sudo pmset -a sleep 0 disksleep 0 powernap 0"
+    return Fault("sleep", f"may sleep or work by itself: {', '.join(on)}", remedy) if on else "never sleeps"
+
+
+def _settings(system: System) -> str:
+    return system.run(("pmset", "-g")) or ""
+
+
+def _gpu_registry(system: System) -> str:
+    return system.run(("ioreg", "-r", "-d", "1", "-c", "AGXAccelerator")) or ""
 
 
 def _line(system: System, *argv: str) -> str | None:

@@ -1,6 +1,6 @@
 """The chip class: what two absolute numbers must share to be comparable.
 
-Opinion: a class is read off the hardware and never set by hand. Where a fact that tells two variants apart cannot be
+A class is read off the hardware and never set by hand. Where a fact that distinguishes two variants cannot be
 read, the class ends in ``-unknown``: good for runs on that very machine, refused for a baseline that others share.
 """
 
@@ -19,7 +19,7 @@ def detect(system: System | None = None) -> Chip:
     Source: sysctl and system_profiler for Apple, NVML for NVIDIA, /proc/cpuinfo for CPUs.
     """
     if system is None:
-        return _here()
+        return _this_chip()
     accelerator = system.accelerator()
     if accelerator.backend == "metal":
         return apple.chip(system, accelerator)
@@ -33,11 +33,11 @@ def require_known(chip: Chip) -> None:
     if chip.chip_class.endswith("-unknown"):
         raise NotComparableError(
             f"chip class {chip.chip_class} may hold several variants of {chip.name}",
-            expected="every fact that tells variants apart: GPU cores, power limit, CPU model",
-            remedy="gemma3n-perf chip --json shows what could be read; measure where the platform tells the rest",
+            expected="every fact that distinguishes variants: GPU cores, power limit, CPU model",
+            remedy="gemma3n-perf chip --json shows what could be read; measure where the platform reports the others",
         )
 
 
 @cache
-def _here() -> Chip:
+def _this_chip() -> Chip:
     return detect(this_machine())

@@ -1,22 +1,23 @@
-"""How the machine fared around a run, and whether a run under such conditions counts.
+"""The state of the machine around a run, and whether a run under such conditions counts.
 
-Opinion: conditions are read, never guessed, and what the platform does not tell is never a fault. The limits are set to
-catch one other busy process while letting an ordinary idle machine, with its daemons and a noisy hypervisor, pass.
+Opinion: conditions are read, never guessed, and what the platform does not report is never a fault. The limits are set
+to catch one other busy process while letting an ordinary idle machine, with its daemons and a noisy hypervisor, pass.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from gemma3n_perf.hardware import apple, linux
-from gemma3n_perf.hardware.nvidia import Gpu
+from gemma3n_perf.hardware.nvidia import Gpu, GpuSample
 from gemma3n_perf.hardware.system import CpuTimes, System
 from gemma3n_perf.hardware.types import Conditions, Fault
 
 # The kernel counts CPU time in ticks of 10 ms: a difference may be one tick too high.
 TICK_S = 0.01
-# The commands of macOS take 10 to 30 ms each, and what they tell changes slowly.
+# The commands of macOS take 10 to 30 ms each, and what they report changes slowly.
 SLOW_EVERY_S = 5.0
-# Under this many core-seconds, ticks say too little to tell anything.
+# Under this many core-seconds, ticks say too little to be of use.
 MINIMUM_CORE_S = 0.05
 # Reasons that are no fault of the moment: an idle clock after the run; settings; and the power cap, which is the
 # board's working point under load and, where changed, part of the chip class.
@@ -27,13 +28,13 @@ HARMLESS_REASONS = frozenset({"gpu-idle", "applications-clocks", "display-clocks
 class Limits:
     """What a run may suffer and still count. Fractions are of all cores over the run.
 
-    ``steal`` 0.15: a burst of the host's other guests. Over 122 seconds of a 2-core cloud machine with about one core
-    busy, steal was 0.010 at the median, 0.055 at the ninth decile and 0.225 at most; on another hour of it 0.06 to 0.07
-    was ordinary. Steal that a host always has is part of the spread between its sessions, which the judge reads.
-    ``foreign_cpu`` 0.10: over 76 quiet seconds the daemons of that machine took
-    0.005 on average and 0.026 at most, where one compiler takes 0.50; see ``for_cores``. ``memory_pressure`` 0.05:
-    tasks waited for memory for a twentieth of the time (Linux), or the kernel warns (macOS: 0.5). ``gpu_processes`` 0:
-    another process on the GPU takes turns with ours.
+    ``steal``: a burst of the host's other guests. Over 122 seconds of a 2-core cloud machine with about one core busy,
+    steal was 0.010 at the median, 0.055 at the ninth decile and 0.225 at most; on another hour of it 0.06 to 0.07 was
+    ordinary. Steal that a host always has is part of the spread between its sessions, which the judge reads.
+    ``foreign_cpu``: over 76 quiet seconds the daemons of that machine took 0.005 on average and 0.026 at most, where
+    one compiler takes 0.50; see ``for_cores``.
+    ``memory_pressure``: tasks waited for memory for a twentieth of the time (Linux), or the kernel warns (macOS: 0.5).
+    ``gpu_processes``: another process on the GPU takes turns with ours.
     """
 
     steal: float = 0.15
@@ -53,7 +54,7 @@ class _Start(NamedTuple):
     own_s: float
     stall_s: float | None
     throttles: int | None
-    held_ns: dict[int, int]
+    throttled_ns: dict[int, int]
 
 
 class _Slow(NamedTuple):
@@ -67,32 +68,28 @@ class _Slow(NamedTuple):
 class ConditionProbe:
     """Reads conditions around one run at a time: ``start()``, the run, ``stop()``.
 
-    ``root`` is the process whose whole tree counts as ours; in a worker, its parent. Both calls are outside the timed
-    region: together they take about 1 ms on Linux, plus a few NVML calls, and on macOS some 80 ms every 5 s.
+    ``root`` is the process whose whole tree counts as ours; in a worker, its parent. The GPU that MLX uses is read as
+    well, if NVML knows it. Both calls are outside the timed region: together they take about 1 ms on Linux, plus a few
+    NVML calls, and on macOS some 80 ms every 5 s.
     """
 
-    def __init__(self, system: System, root: int, gpu: Gpu | None = None) -> None:
+    def __init__(self, system: System, root: int) -> None:
         self._system = system
         self._root = root
-        self._gpu = gpu
+        accelerator = system.accelerator()
+        self._gpu = Gpu.find(system, accelerator.info) if accelerator.backend == "cuda" else None
         self._started: _Start | None = None
         self._slow: _Slow | None = None
-
-    @classmethod
-    def on(cls, system: System, root: int) -> "ConditionProbe":
-        """Return a probe of the device MLX uses, its GPU included if NVML knows it."""
-        accelerator = system.accelerator()
-        return cls(system, root, Gpu.find(system, accelerator.info) if accelerator.backend == "cuda" else None)
 
     def start(self) -> None:
         """Begin an interval; a second start begins anew."""
         system = self._system
-        held = self._gpu.held_down_ns() if self._gpu else {}
+        throttled = self._gpu.throttled_ns() if self._gpu else {}
         if self._slow is None:
             self._slow = self._read_slowly()
         own = _own_seconds(system, system.tree(self._root))
         stall, throttles = linux.memory_stall_s(system), linux.cpu_throttles(system)
-        self._started = _Start(system.clock(), system.cpu_times(), own, stall, throttles, held)
+        self._started = _Start(system.clock(), system.cpu_times(), own, stall, throttles, throttled)
 
     def stop(self) -> Conditions:
         """End the interval and return how it went. Raises RuntimeError without a start."""
@@ -104,89 +101,65 @@ class ConditionProbe:
         tree = system.tree(self._root)
         own_s = _own_seconds(system, tree) - started.own_s
         steal, foreign = _shares(started.cpu, cpu, now - started.time_s, own_s)
-        gpu = self._gpu.sample(started.held_ns, tree, system) if self._gpu else None
+        gpu = self._gpu.sample(started.throttled_ns, tree, system) if self._gpu else GpuSample()
         if self._slow is None or now - self._slow.read_at_s >= SLOW_EVERY_S:
             self._slow = self._read_slowly()
         slow = self._slow
-        stall = linux.memory_stall_s(system)
+        stall, pressure = linux.memory_stall_s(system), slow.memory_pressure
         if stall is not None and started.stall_s is not None and now > started.time_s:
-            pressure: float | None = min(1.0, (stall - started.stall_s) / (now - started.time_s))
-        else:
-            pressure = slow.memory_pressure
+            pressure = min(1.0, (stall - started.stall_s) / (now - started.time_s))
         return Conditions(
             thermal=slow.thermal,
             power_source=slow.power_source,
             low_power_mode=slow.low_power_mode,
-            throttle_reasons=_reasons(gpu.reasons if gpu else None, started.throttles, linux.cpu_throttles(system)),
+            throttle_reasons=_reasons(gpu.reasons, started.throttles, linux.cpu_throttles(system)),
             load1=system.load1(),
             steal=steal,
             foreign_cpu=foreign,
             memory_pressure=pressure,
             cpu_clock_hz=linux.cpu_clock_hz(system),
-            gpu_clock_hz=gpu.clock_hz if gpu else None,
-            gpu_temperature_c=gpu.temperature_c if gpu else None,
-            gpu_processes=gpu.other_processes if gpu else None,
+            gpu_clock_hz=gpu.clock_hz,
+            gpu_temperature_c=gpu.temperature_c,
+            gpu_processes=gpu.other_processes,
         )
 
     def _read_slowly(self) -> _Slow:
         system = self._system
-        now = system.clock()
-        if system.platform != "darwin":
-            return _Slow(now, None, linux.power_source(system), linux.low_power_mode(system), None)
-        return _Slow(
-            now,
-            apple.thermal(system),
-            apple.power_source(system),
-            apple.low_power_mode(system),
-            apple.memory_pressure(system),
-        )
+        now, mac = system.clock(), system.platform == "darwin"
+        facts = apple if mac else linux
+        thermal, pressure = (apple.thermal(system), apple.memory_pressure(system)) if mac else (None, None)
+        return _Slow(now, thermal, facts.power_source(system), facts.low_power_mode(system), pressure)
 
 
 def faults(conditions: Conditions, limits: Limits) -> tuple[Fault, ...]:
     """Return every reason why a run under these conditions does not count; what is unknown is no fault."""
-    found: list[Fault] = []
+    return tuple(_faults(conditions, limits))
 
-    def add(code: str, text: str, remedy: str) -> None:
-        found.append(Fault(code, text, remedy))
 
-    held = sorted(set(conditions.throttle_reasons or ()) - HARMLESS_REASONS)
-    if conditions.steal is not None and conditions.steal > limits.steal:
-        add(
-            "steal",
-            f"the hypervisor took {conditions.steal:.1%} of all cores (limit {limits.steal:.1%})",
-            "measure on a machine of its own, or when its neighbours are quiet",
-        )
-    if conditions.foreign_cpu is not None and conditions.foreign_cpu > limits.foreign_cpu:
-        add(
-            "foreign-cpu",
-            f"other processes used {conditions.foreign_cpu:.1%} of all cores (limit {limits.foreign_cpu:.1%})",
-            "stop what runs beside the measurement; top shows it",
-        )
-    if conditions.thermal not in (None, "nominal"):
-        add("thermal", f"thermal pressure is {conditions.thermal}", "let the machine cool, or improve its air flow")
-    if held:
-        add("throttled", f"clocks were held down: {', '.join(held)}", "let the machine cool and check its power supply")
-    if conditions.power_source in ("battery", "ups"):
-        add("battery", f"the machine runs on {conditions.power_source} power", "plug it in")
-    if conditions.low_power_mode:
-        add(
-            "low-power-mode",
-            "the machine saves power",
-            "turn Low Power Mode off (Linux: powerprofilesctl set balanced)",
-        )
-    if conditions.memory_pressure is not None and conditions.memory_pressure > limits.memory_pressure:
-        add(
-            "memory-pressure",
-            f"memory pressure is {conditions.memory_pressure:.0%} (limit {limits.memory_pressure:.0%})",
-            "close programs, or measure a smaller checkpoint",
-        )
-    if conditions.gpu_processes is not None and conditions.gpu_processes > limits.gpu_processes:
-        add(
-            "gpu-processes",
-            f"{conditions.gpu_processes} other process(es) compute on the GPU (limit {limits.gpu_processes})",
-            "stop them; nvidia-smi names them",
-        )
-    return tuple(found)
+def _faults(now: Conditions, limits: Limits) -> Iterator[Fault]:
+    if now.steal is not None and now.steal > limits.steal:
+        found = f"the hypervisor took {now.steal:.1%} of all cores (limit {limits.steal:.1%})"
+        yield Fault("steal", found, "measure on a machine of its own, or when its neighbours are quiet")
+    if now.foreign_cpu is not None and now.foreign_cpu > limits.foreign_cpu:
+        found = f"other processes used {now.foreign_cpu:.1%} of all cores (limit {limits.foreign_cpu:.1%})"
+        yield Fault("foreign-cpu", found, "stop what runs beside the measurement; top shows it")
+    if now.thermal not in (None, "nominal"):
+        found = f"thermal pressure is {now.thermal}"
+        yield Fault("thermal", found, "let the machine cool, or improve its air flow")
+    if reasons := set(now.throttle_reasons or ()) - HARMLESS_REASONS:
+        found = f"clocks were held down: {', '.join(sorted(reasons))}"
+        yield Fault("throttled", found, "let the machine cool and check its power supply")
+    if now.power_source in ("battery", "ups"):
+        yield Fault("battery", f"the machine runs on {now.power_source} power", "plug it in")
+    if now.low_power_mode:
+        remedy = "turn Low Power Mode off (Linux: powerprofilesctl set balanced)"
+        yield Fault("low-power-mode", "the machine saves power", remedy)
+    if now.memory_pressure is not None and now.memory_pressure > limits.memory_pressure:
+        found = f"memory pressure is {now.memory_pressure:.0%} (limit {limits.memory_pressure:.0%})"
+        yield Fault("memory-pressure", found, "close programs, or measure a smaller checkpoint")
+    if now.gpu_processes is not None and now.gpu_processes > limits.gpu_processes:
+        found = f"{now.gpu_processes} other process(es) compute on the GPU (limit {limits.gpu_processes})"
+        yield Fault("gpu-processes", found, "stop them; nvidia-smi names them")
 
 
 def _own_seconds(system: System, tree: frozenset[int]) -> float:
@@ -200,7 +173,7 @@ def _shares(
     if before is None or after is None or elapsed_s * after.cpus < MINIMUM_CORE_S:
         return None, None
     core_s = elapsed_s * after.cpus
-    # Sandboxes are known to serve constant counters: those tell nothing.
+    # Sandboxes are known to serve constant counters, which mean nothing.
     if not 0.5 < (after.total_s - before.total_s) / core_s < 1.5:
         return None, None
     stolen = None if after.steal_s is None or before.steal_s is None else after.steal_s - before.steal_s

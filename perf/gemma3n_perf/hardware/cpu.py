@@ -5,12 +5,13 @@ model number is joined by family, model and stepping (Skylake and Cascade Lake d
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from gemma3n_perf.hardware import apple
-from gemma3n_perf.hardware.naming import slug
+from gemma3n_perf.hardware import apple, linux
 from gemma3n_perf.hardware.system import Accelerator, System
-from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.hardware.types import Chip, slug
 
 # What brand strings say besides the model: the clock, the core count, the generation, graphics.
 _NOISE = re.compile(
@@ -42,7 +43,7 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
         name, label, cores = _mac(system)
     else:
         blocks = _blocks(system.read("/proc/cpuinfo") or "")
-        name, label = _x86(blocks) or _arm(blocks, system) or _unnamed(system)
+        name, label = _x86(blocks) or _arm(blocks, system) or (system.machine, f"{slug(system.machine)}-unknown")
         cores = _cores(blocks, system)
     unknown = "-unknown" if label.endswith("-unknown") else ""
     return Chip(
@@ -50,18 +51,16 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
         vendor="cpu",
         name=name,
         cpu_cores=cores.threads,
-        memory_bytes=_memory(system),
-        architecture=str(accelerator.info.get("architecture", system.machine)),
+        memory_bytes=(apple if system.platform == "darwin" else linux).memory_bytes(system),
+        architecture=accelerator.architecture or system.machine,
     )
 
 
 def has_model_number(brand: str) -> bool:
     """Say whether a brand string names one model: ``AMD EPYC 9B45`` does, ``AMD EPYC`` and ``Xeon E312xx`` do not."""
-    for token in re.findall(r"[a-z0-9]+", _NOISE.sub(" ", brand).lower()):
-        digits = re.sub(r"\D", "", token)
-        if len(token) > 2 and len(digits) > 1 and set(digits) != {"0"} and "xx" not in token:
-            return True
-    return False
+    tokens = re.findall(r"[a-z0-9]+", _NOISE.sub(" ", brand).lower())
+    digits = {token: re.sub(r"\D", "", token) for token in tokens if len(token) > 2 and "xx" not in token}
+    return any(len(number) > 1 and set(number) != {"0"} for number in digits.values())
 
 
 def _mac(system: System) -> tuple[str, str, Cores]:
@@ -93,12 +92,8 @@ def _arm(blocks: list[dict[str, str]], system: System) -> tuple[str, str] | None
     if not kinds:
         return None
     label = "-".join(f"{implementer}{part}v{variant}" for implementer, part, variant in sorted(kinds))
-    told = re.findall(r"^\s*Model name:\s*(.+?)\s*$", system.run(["lscpu"]) or "", re.MULTILINE)
-    return " + ".join(told) or f"Arm {label}", f"arm-{label}"
-
-
-def _unnamed(system: System) -> tuple[str, str]:
-    return system.machine, f"{slug(system.machine)}-unknown"
+    names = re.findall(r"^\s*Model name:\s*(.+?)\s*$", system.run(["lscpu"]) or "", re.MULTILINE)
+    return " + ".join(names) or f"Arm {label}", f"arm-{label}"
 
 
 def _cores(blocks: list[dict[str, str]], system: System) -> Cores:
@@ -113,33 +108,22 @@ def _quota(system: System, threads: int) -> float | None:
     """Return the tightest cap of the control groups above this process, in cores, where it binds."""
     caps = []
     for line in (system.read("/proc/self/cgroup") or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "" or "cpu" in controllers.split(","):
-            parts = [part for part in path.split("/") if part]
-            groups = ["/".join(["", *parts[:depth]]) for depth in range(len(parts) + 1)]
-            caps += [_cap(system, controllers, group) for group in groups]
-    binding = [cap for cap in caps if cap is not None and cap < threads]
-    return min(binding) if binding else None
+            root = PurePosixPath("/sys/fs/cgroup", controllers)
+            group = root / path.strip("/")
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            groups = [one for one in (group, *group.parents) if one.is_relative_to(root)]
+            caps += [_cap(system, [one / file for file in files]) for one in groups]
+    return min((cap for cap in caps if cap is not None and cap < threads), default=None)
 
 
-def _cap(system: System, controllers: str, group: str) -> float | None:
-    if controllers:
-        root = f"/sys/fs/cgroup/{controllers}{group}"
-        fields = [system.read(f"{root}/cpu.cfs_quota_us") or "", system.read(f"{root}/cpu.cfs_period_us") or ""]
-    else:
-        fields = (system.read(f"/sys/fs/cgroup{group}/cpu.max") or "").split()
-    numbers = [field.strip() for field in fields]
+def _cap(system: System, files: Iterable[PurePosixPath]) -> float | None:
+    """Return microseconds of CPU time over those of a period, in cores; None where there is no cap."""
+    numbers = " ".join(system.read(str(file)) or "" for file in files).split()
     if len(numbers) != 2 or not all(number.isdigit() for number in numbers) or int(numbers[1]) == 0:
         return None
     return round(int(numbers[0]) / int(numbers[1]), 2)
-
-
-def _memory(system: System) -> int | None:
-    if system.platform == "darwin":
-        return apple.memory_bytes(system)
-    match = re.search(r"^MemTotal:\s+(\d+) kB", system.read("/proc/meminfo") or "", re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
 
 
 def _blocks(cpuinfo: str) -> list[dict[str, str]]:

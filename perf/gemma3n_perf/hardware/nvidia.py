@@ -1,12 +1,11 @@
-"""NVIDIA GPUs by NVML: who they are, and what held them back during a run."""
+"""NVIDIA GPUs by NVML: what they are, and what slowed them during a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gemma3n_perf.hardware.naming import slug
 from gemma3n_perf.hardware.system import Accelerator, System
-from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.hardware.types import Chip, slug
 
 # Bits of nvmlClocksEventReasons, nvml.h.
 REASONS = {
@@ -20,8 +19,8 @@ REASONS = {
     0x80: "hw-power-brake",
     0x100: "display-clocks",
 }
-# nvmlPerfPolicyType: nanoseconds that each cause has held the clocks down since the driver was loaded.
-_HELD_DOWN = {0: "sw-power-cap", 1: "thermal-violation", 5: "reliability-violation"}
+# nvmlPerfPolicyType: the causes for which NVML counts the time that the clocks were lowered.
+_VIOLATIONS = {0: "sw-power-cap", 1: "thermal-violation", 5: "reliability-violation"}
 _CLOCK_SM, _TEMPERATURE_GPU = 1, 0
 # Limits are set in watts; anything nearer to the default is rounding.
 _POWER_TOLERANCE_MW = 1000
@@ -29,12 +28,12 @@ _POWER_TOLERANCE_MW = 1000
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """How the GPU fared over an interval: clock in hertz, temperature in Celsius, None where NVML does not tell."""
+    """The GPU over an interval: clock in hertz, temperature in Celsius, None where NVML does not report it."""
 
-    clock_hz: float | None
-    temperature_c: float | None
-    reasons: tuple[str, ...] | None
-    other_processes: int | None
+    clock_hz: float | None = None
+    temperature_c: float | None = None
+    reasons: tuple[str, ...] | None = None
+    other_processes: int | None = None
 
 
 class Gpu:
@@ -43,7 +42,7 @@ class Gpu:
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
-        # The binding's own complaint about a driver too old for a call is no NVMLError.
+        # What the binding raises on a driver too old for a call is no NVMLError.
         mismatch = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
         self._unsupported = (nvml.NVMLError, mismatch, AttributeError)
 
@@ -62,16 +61,11 @@ class Gpu:
         return None
 
     def ask(self, call: str, *arguments: Any) -> Any | None:
-        """Return what an NVML device call answers, or None where it is not supported."""
+        """Return what an NVML device call gives, or None where it is not supported."""
         try:
             return getattr(self._nvml, call)(self._handle, *arguments)
         except self._unsupported:
             return None
-
-    def name(self) -> str | None:
-        """Return the product name; older bindings answer in bytes."""
-        name = self.ask("nvmlDeviceGetName")
-        return name.decode() if isinstance(name, bytes) else name
 
     def power_cap_w(self) -> int | None:
         """Return the enforced power limit in watts where it differs from the board's default, else None."""
@@ -81,23 +75,13 @@ class Gpu:
             return None
         return round(int(enforced) / 1000)
 
-    def sliced(self) -> bool:
-        """Say whether the GPU is cut into MIG slices."""
-        mode = self.ask("nvmlDeviceGetMigMode")
-        return bool(mode and mode[0])
-
-    def memory_bytes(self) -> int | None:
-        """Return the GPU's memory in bytes; a GB10 shares the CPU's and tells none."""
-        memory = self.ask("nvmlDeviceGetMemoryInfo")
-        return int(memory.total) if memory is not None else None
-
-    def held_down_ns(self) -> dict[int, int]:
-        """Return, for each cause NVML counts, the nanoseconds it has held the clocks down so far."""
-        answers = {policy: self.ask("nvmlDeviceGetViolationStatus", policy) for policy in _HELD_DOWN}
-        return {policy: int(answer.violationTime) for policy, answer in answers.items() if answer is not None}
+    def throttled_ns(self) -> dict[int, int]:
+        """Return the nanoseconds that each cause has lowered the clocks for since the driver was loaded."""
+        found = {policy: self.ask("nvmlDeviceGetViolationStatus", policy) for policy in _VIOLATIONS}
+        return {policy: int(status.violationTime) for policy, status in found.items() if status is not None}
 
     def sample(self, before: Mapping[int, int], own: frozenset[int], system: System) -> GpuSample:
-        """Read the GPU after a run. ``before`` is ``held_down_ns`` at its start, ``own`` the measuring processes."""
+        """Read the GPU after a run. ``before`` is ``throttled_ns`` at its start, ``own`` the measuring processes."""
         clock = self.ask("nvmlDeviceGetClockInfo", _CLOCK_SM)
         return GpuSample(
             clock_hz=None if clock is None else clock * 1e6,
@@ -110,12 +94,12 @@ class Gpu:
         mask = self.ask("nvmlDeviceGetCurrentClocksEventReasons")
         if mask is None:
             mask = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        held = self.held_down_ns()
-        if mask is None and not held:
+        throttled = self.throttled_ns()
+        if mask is None and not throttled:
             return None
         found = {name for bit, name in REASONS.items() if (mask or 0) & bit}
         # The mask is of this instant, after the run; the counters cover all of it.
-        found |= {_HELD_DOWN[policy] for policy, total in held.items() if total > before.get(policy, total)}
+        found |= {_VIOLATIONS[policy] for policy, total in throttled.items() if total > before.get(policy, total)}
         return tuple(sorted(found))
 
     def _other_processes(self, own: frozenset[int], system: System) -> int | None:
@@ -123,7 +107,7 @@ class Gpu:
         if processes is None:
             return None
         leaders = [system.leader(int(process.pid)) for process in processes]
-        # In a container the driver may answer with the host's ids, among which ours cannot be told apart.
+        # In a container the driver may give the host's ids, among which ours cannot be recognized.
         if None in leaders:
             return None
         return len({leader for leader in leaders if leader not in own})
@@ -133,29 +117,33 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
     """Return the GPU MLX uses, such as ``nvidia-h100-80gb-hbm3``.
 
     A power limit other than the board's default is part of the class (``-500w``), and so is a MIG slice, whose name
-    CUDA gives. Where NVML cannot be asked the class ends in ``-unknown``: a cap would go unseen.
+    CUDA gives. Where NVML cannot be used the class ends in ``-unknown``: a cap would go unseen.
     """
     gpu = Gpu.find(system, accelerator.info)
-    told = str(accelerator.info.get("device_name", "NVIDIA GPU"))
-    name = (gpu and not gpu.sliced() and gpu.name()) or told
+    mode = gpu.ask("nvmlDeviceGetMigMode") if gpu else None
+    sliced = bool(mode and mode[0])
+    name = (gpu and not sliced and gpu.ask("nvmlDeviceGetName")) or accelerator.info.get("device_name", "NVIDIA GPU")
+    name = name.decode() if isinstance(name, bytes) else str(name)
     label = slug(name)
     label = label if label.startswith("nvidia-") else f"nvidia-{label}"
     if gpu is None:
         label += "-power-unknown"
-    elif gpu.sliced() and "mig" not in label.split("-"):
+    elif sliced and "mig" not in label.split("-"):
         label += "-slice-unknown"
     elif cap := gpu.power_cap_w():
         label += f"-{cap}w"
     cpus = system.affinity()
-    memory = gpu.memory_bytes() if gpu and not gpu.sliced() else None
+    # A slice has a part of the GPU's memory; a GB10 shares the CPU's, and NVML reports none.
+    memory = gpu.ask("nvmlDeviceGetMemoryInfo") if gpu and not sliced else None
+    memory_bytes = memory.total if memory else accelerator.info.get("total_memory")
     return Chip(
         chip_class=label,
         vendor="nvidia",
         name=name,
         gpu_cores=gpu.ask("nvmlDeviceGetNumGpuCores") if gpu else None,
         cpu_cores=len(cpus) if cpus else None,
-        memory_bytes=memory if memory is not None else _told_memory(accelerator.info),
-        architecture=str(accelerator.info["architecture"]) if "architecture" in accelerator.info else None,
+        memory_bytes=None if memory_bytes is None else int(memory_bytes),
+        architecture=accelerator.architecture,
     )
 
 
@@ -171,8 +159,3 @@ def driver(system: System) -> str | None:
         return None
     version = version.decode() if isinstance(version, bytes) else version
     return f"{version} (CUDA {cuda // 1000}.{cuda % 1000 // 10})"
-
-
-def _told_memory(info: Mapping[str, str | int]) -> int | None:
-    total = info.get("total_memory")
-    return int(total) if total is not None else None

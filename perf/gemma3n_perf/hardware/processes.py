@@ -3,40 +3,36 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 # Places after the command's closing parenthesis in /proc/<pid>/stat; see proc_pid_stat(5).
-_PPID, _CUTIME, _CSTIME = 1, 13, 14
+_CUTIME, _CSTIME = 13, 14
 
 
 def tree(root: int) -> frozenset[int]:
     """Return ``root`` and every living descendant of it."""
-    if sys.platform != "linux":
-        try:
-            children = psutil.Process(root).children(recursive=True)
-        except psutil.Error:
-            children = []
-        return frozenset([root, *(child.pid for child in children)])
     pid = os.getpid()
-    # The kernel's own list of children is quick; kernels without it need a scan of every process.
-    if Path(f"/proc/{pid}/task/{pid}/children").exists():
-        return _descend(root, _listed_children)
-    families = scan()
-    return _descend(root, lambda parent: families.get(parent, ()))
+    # Linux's own list of children is quick; kernels without it, and macOS, need a scan of every process.
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        return scanned_tree(root)
+    found, waiting = {root}, [root]
+    while waiting:
+        fresh = _listed_children(waiting.pop()) - found
+        found |= fresh
+        waiting.extend(fresh)
+    return frozenset(found)
 
 
-def scan() -> dict[int, list[int]]:
-    """Return the children of every process on a Linux machine, by looking at each: about 10 microseconds a process."""
-    families: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        fields = _stat(int(entry)) if entry.isdigit() else None
-        if fields:
-            families.setdefault(int(fields[_PPID]), []).append(int(entry))
-    return families
+def scanned_tree(root: int) -> frozenset[int]:
+    """Return the same as ``tree``, by looking at every process there is."""
+    try:
+        children = psutil.Process(root).children(recursive=True)
+    except psutil.Error:
+        children = []
+    return frozenset([root, *(child.pid for child in children)])
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -48,14 +44,14 @@ def cpu_seconds(pid: int) -> float | None:
             return None
         reaped = os.times() if pid == os.getpid() else None
         return times.user + times.system + (reaped.children_user + reaped.children_system if reaped else 0.0)
-    fields = _stat(pid)
-    if fields is None:
-        return None
     try:
+        data = Path(f"/proc/{pid}/stat").read_bytes()
         # The process's CPU clock (clock_getcpuclockid(3)) is exact, where /proc counts in ticks of 10 ms.
         live = time.clock_gettime((~pid << 3) | 2)
     except OSError:
         return None
+    # The command may itself hold spaces and parentheses.
+    fields = data[data.rindex(b")") + 2 :].split()
     return live + (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK_S
 
 
@@ -67,36 +63,14 @@ def leader(pid: int) -> int | None:
         status = Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return None
-    for line in status.splitlines():
-        if line.startswith("Tgid:"):
-            return int(line.split()[1])
-    return None
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Tgid:")), None)
 
 
-def _descend(root: int, children_of: Callable[[int], Iterable[int]]) -> frozenset[int]:
-    found, waiting = {root}, [root]
-    while waiting:
-        fresh = set(children_of(waiting.pop())) - found
-        found |= fresh
-        waiting.extend(fresh)
-    return frozenset(found)
-
-
-def _listed_children(pid: int) -> list[int]:
-    found: list[int] = []
+def _listed_children(pid: int) -> set[int]:
+    found: set[int] = set()
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+            found.update(map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split()))
     except OSError:
         pass
     return found
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            data = file.read(1024)
-    except OSError:
-        return None
-    # The command may itself hold spaces and parentheses.
-    return data[data.rindex(b")") + 2 :].split()

@@ -1,11 +1,11 @@
-"""Recording a machine: what it answered to every question, so that tests can ask it again elsewhere.
+"""Recording a machine: every reading taken of it, so that tests can take the same readings elsewhere.
 
-Serial numbers, UUIDs, process ids and what git tells of a checkout are left out: recordings are committed.
+Serial numbers, UUIDs and process ids are left out: recordings are committed.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ HIDDEN = "hidden"
 
 
 class Recorder:
-    """Wraps a System. Use ``system`` in its place, then ``document()`` holds all that was asked of it."""
+    """Wraps a System. Use ``system`` in its place, then ``document()`` holds all that was read through it."""
 
     def __init__(self, system: System) -> None:
         self._commands: dict[str, str | None] = {}
@@ -25,7 +25,7 @@ class Recorder:
         self._accelerator: dict[str, Any] | None = None
         self._inner = system
         self.system = replace(
-            system, run=self._run, read=self._read, accelerator=self._ask_accelerator, nvml=self._ask_nvml
+            system, run=self._run, read=self._read, accelerator=self._read_accelerator, nvml=self._open_nvml
         )
 
     def document(self, note: str) -> dict[str, Any]:
@@ -44,33 +44,32 @@ class Recorder:
         }
 
     def _run(self, argv: Sequence[str]) -> str | None:
-        answer = self._inner.run(argv)
-        if argv[0] != "git":
-            self._commands[" ".join(argv)] = None if answer is None else _scrubbed(answer)
-        return answer
+        output = self._inner.run(argv)
+        self._commands[" ".join(argv)] = None if output is None else _scrubbed(output)
+        return output
 
     def _read(self, path: str) -> str | None:
-        answer = self._inner.read(path)
-        self._files[path] = None if answer is None else _scrubbed(answer)
-        return answer
+        text = self._inner.read(path)
+        self._files[path] = None if text is None else _scrubbed(text)
+        return text
 
-    def _ask_accelerator(self) -> Accelerator:
-        answer = self._inner.accelerator()
-        info = {key: HIDDEN if key == "uuid" else value for key, value in answer.info.items()}
-        self._accelerator = {"backend": answer.backend, "info": info}
-        return answer
+    def _read_accelerator(self) -> Accelerator:
+        accelerator = self._inner.accelerator()
+        info = {key: HIDDEN if key == "uuid" else value for key, value in accelerator.info.items()}
+        self._accelerator = {"backend": accelerator.backend, "info": info}
+        return accelerator
 
-    def _ask_nvml(self) -> Any | None:
+    def _open_nvml(self) -> Any | None:
         nvml = self._inner.nvml()
         return None if nvml is None else _NvmlRecorder(nvml, self._nvml)
 
 
 class _NvmlRecorder:
-    """Passes calls on to ``pynvml`` and keeps each answer under the call's name and its plain arguments."""
+    """Passes calls on to ``pynvml`` and keeps each result under the call's name and its plain arguments."""
 
-    def __init__(self, nvml: Any, answers: dict[str, Any]) -> None:
+    def __init__(self, nvml: Any, results: dict[str, Any]) -> None:
         self._inner = nvml
-        self._answers = answers
+        self._results = results
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._inner, name)
@@ -80,33 +79,33 @@ class _NvmlRecorder:
         def call(*arguments: Any) -> Any:
             key = " ".join([name, *(str(argument) for argument in arguments if isinstance(argument, int))])
             try:
-                answer = inner(*arguments)
+                result = inner(*arguments)
             except self._inner.NVMLError as error:
-                self._answers[key] = {"error": error.value}
+                self._results[key] = {"error": error.value}
                 raise
-            self._answers[key] = _plain(answer)
-            return answer
+            self._results[key] = _plain(result)
+            return result
 
         return call
 
 
-def _plain(answer: Any) -> Any:
-    if isinstance(answer, bytes):
-        return answer.decode(errors="replace")
-    if answer is None or isinstance(answer, str | int | float):
-        return answer
-    if isinstance(answer, list | tuple):
-        return [_plain(item) for item in answer]
+def _plain(result: Any) -> Any:
+    if isinstance(result, bytes):
+        return result.decode(errors="replace")
+    if result is None or isinstance(result, str | int | float):
+        return result
+    if isinstance(result, list | tuple):
+        return [_plain(item) for item in result]
     # ctypes structures name their fields; the binding's friendly objects keep plain attributes.
-    names = [name for name, *_ in getattr(answer, "_fields_", ())] or list(vars(answer))
-    return {name: 0 if name == "pid" else _plain(getattr(answer, name)) for name in names}
+    names = [name for name, *_ in getattr(result, "_fields_", ())] or list(vars(result))
+    return {name: 0 if name == "pid" else _plain(getattr(result, name)) for name in names}
 
 
 def _scrubbed(text: str) -> str:
     """Drop what names one machine: displays in system_profiler, ids and serial numbers elsewhere."""
     if text.lstrip().startswith("{"):
         try:
-            return json.dumps(_without_displays(json.loads(text)), indent=2)
+            return json.dumps(json.loads(text, object_hook=_without_displays), indent=2)
         except ValueError:
             return text
     text = re.sub(r"\(id=\d+\)", "(id=0)", text)
@@ -114,11 +113,5 @@ def _scrubbed(text: str) -> str:
     return re.sub(r'(?i)("[^"\n]*(?:uuid|serial)[^"\n]*"\s*=\s*).*', rf"\1<{HIDDEN}>", text)
 
 
-def _without_displays(tree: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = ("spdisplays_ndrvs", "spdisplays_device-id")
-    return {
-        key: [{name: value for name, value in item.items() if name not in hidden} for item in items]
-        if isinstance(items, list)
-        else items
-        for key, items in tree.items()
-    }
+def _without_displays(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key not in ("spdisplays_ndrvs", "spdisplays_device-id")}

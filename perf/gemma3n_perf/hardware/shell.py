@@ -1,9 +1,11 @@
-"""Running git and uv: what a command said is kept, for an error must be able to quote it."""
+"""Running git, uv and what the operating system brings. The standard library alone: trusted CI steps import this."""
 
 import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from gemma3n_perf.errors import PerfError
 
 _TIMED_OUT, _MISSING = 124, 127
 
@@ -22,13 +24,21 @@ class Done:
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return " ".join(lines[-3:])[-400:] or f"exit code {self.code}"
 
+    def checked(
+        self, error: type[PerfError], found: str, *, expected: str | None = None, remedy: str | None = None
+    ) -> str:
+        """Return standard output of a command that succeeded; else raise ``error``, which quotes the last output."""
+        if self.code:
+            raise error(f"{found}: {self.last_output}", expected=expected, remedy=remedy)
+        return self.out
+
 
 Run = Callable[[Sequence[str], float], Done]
 
 
 def run_command(argv: Sequence[str], timeout_s: float) -> Done:
     """Run a command and wait up to ``timeout_s`` seconds for it; never raises for what the command does."""
-    # A git hook points GIT_DIR at another repository than the one asked about.
+    # A git hook points GIT_DIR at another repository than the one meant.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

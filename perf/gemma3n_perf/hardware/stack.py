@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gemma3n_perf.hardware import nvidia
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Stack
 
@@ -41,7 +42,7 @@ def current_stack(
     system = system or this_machine()
     version = version or installed
     backend = system.accelerator().backend
-    commit, dirty = _commit(system, repo) if repo else (None, None)
+    checkout = Repository(repo) if repo else None
     return Stack(
         python=platform.python_version(),
         os=_operating_system(system),
@@ -50,8 +51,8 @@ def current_stack(
         backend=backend,
         knobs={name: value for name, value in sorted(environ.items()) if name.startswith("MLX_")},
         packages={name: found for name in PACKAGES if (found := version(name)) is not None},
-        commit=commit,
-        dirty=dirty,
+        commit=checkout.commit() if checkout else None,
+        dirty=checkout.is_dirty(":(top)", *(f":(top,exclude){folder}" for folder in RESULTS)) if checkout else None,
         driver=nvidia.driver(system) if backend == "cuda" else None,
     )
 
@@ -73,16 +74,6 @@ def installed(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit(system: System, repo: Path) -> tuple[str | None, bool | None]:
-    git = ("git", "-C", str(repo))
-    if system.run((*git, "rev-parse", "--git-dir")) is None:
-        return None, None
-    commit = (system.run((*git, "rev-parse", "--verify", "HEAD")) or "").strip() or None
-    aside = [f":(top,exclude){folder}" for folder in RESULTS]
-    changed = system.run((*git, "status", "--porcelain", "--", ":(top)", *aside))
-    return commit, None if changed is None else bool(changed.strip())
 
 
 def _operating_system(system: System) -> str:

@@ -1,4 +1,4 @@
-"""The machine as this suite sees it. Every reading goes through one System, so a test can replay a recorded machine.
+"""The machine as this suite sees it. Every reading goes through one System, so that a test can replay a recording.
 
 A reading the platform does not give is ``None``; nothing here raises for it.
 """
@@ -7,7 +7,6 @@ import glob
 import importlib
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from gemma3n_perf.hardware import processes
+from gemma3n_perf.hardware import processes, shell
 
 # system_profiler has been seen to take 5 s on a Mac that has just started.
 COMMAND_TIMEOUT_S = 20.0
@@ -29,6 +28,11 @@ class Accelerator:
 
     backend: str
     info: Mapping[str, str | int]
+
+    @property
+    def architecture(self) -> str | None:
+        """The GPU's or CPU's architecture as MLX names it."""
+        return str(self.info["architecture"]) if "architecture" in self.info else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What can be asked of a machine.
+    """What can be read of a machine.
 
     ``platform`` is ``sys.platform``; ``run`` gives a command's output, ``read`` a file's text, ``glob`` sorted paths;
     ``affinity`` the CPUs this process may use; ``tree`` a process and its descendants; ``seconds`` the CPU time of one
@@ -68,11 +72,11 @@ class System:
 
 
 def this_machine() -> System:
-    """Return the System that asks the real machine."""
+    """Return the System that reads the real machine."""
     return System(
         platform=sys.platform,
         machine=platform.machine(),
-        run=run_command,
+        run=output_of,
         read=read_text,
         glob=lambda pattern: sorted(glob.glob(pattern)),
         accelerator=mlx_accelerator,
@@ -87,22 +91,10 @@ def this_machine() -> System:
     )
 
 
-def run_command(argv: Sequence[str]) -> str | None:
-    """Return a command's standard output, or None if it is missing, fails or does not answer in time."""
-    # A git hook points GIT_DIR at another repository than the one asked about.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            list(argv),
-            capture_output=True,
-            check=True,
-            env=environ | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            timeout=COMMAND_TIMEOUT_S,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode(errors="replace")
+def output_of(argv: Sequence[str]) -> str | None:
+    """Return a command's standard output, or None if it is missing, fails or does not end in time."""
+    done = shell.run_command(argv, COMMAND_TIMEOUT_S)
+    return done.out if done.code == 0 else None
 
 
 def read_text(path: str) -> str | None:

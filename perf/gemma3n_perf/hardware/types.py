@@ -1,5 +1,6 @@
-"""What a machine is, what runs on it, and how it fared. Facts only; ``None`` means unknown."""
+"""What a machine is, what runs on it, and the conditions around a run. Facts only; ``None`` means unknown."""
 
+import re
 from dataclasses import dataclass, field
 
 
@@ -40,11 +41,16 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How the machine fared around one run. Fractions are 0..1, clocks hertz, temperatures Celsius.
+    """The state of the machine around one run. ``None`` is unknown: the platform does not report it.
 
-    ``None`` is unknown: the platform does not tell, and nothing is guessed.
-    ``steal`` and ``foreign_cpu`` are fractions of all cores over the sampled interval: time the
-    hypervisor took, and time that processes other than the measuring ones used.
+    ``thermal``             thermal pressure as macOS names it: ``nominal``, ``moderate``, ``heavy``, ...
+    ``power_source``        ``ac``, ``battery`` or ``ups``
+    ``throttle_reasons``    what lowered the clocks, by NVML's names, and ``cpu-thermal``
+    ``steal``               share of all cores that the hypervisor took over the sampled interval, 0..1
+    ``foreign_cpu``         share of all cores that processes other than the measuring ones used, 0..1
+    ``memory_pressure``     share of the interval in which tasks waited for memory, or macOS's level as 0, 0.5 or 1
+    ``..._hz``, ``..._c``   clocks in hertz, temperatures in Celsius
+    ``gpu_processes``       number of other processes that compute on the GPU
     """
 
     thermal: str | None = None
@@ -63,8 +69,14 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One reason why a run under these conditions does not count, and what to do about it."""
+    """One reason why a run does not count or a machine is not fit to measure, and what to do about it."""
 
     code: str
     found: str
     remedy: str
+
+
+def slug(text: str) -> str:
+    """Return a name as part of a chip class: lower case, all but letters, digits and inner dots as single hyphens."""
+    plain = re.sub(r"\((?:r|tm|c)\)|[®™©]", " ", text.lower())
+    return re.sub(r"(?:[^a-z0-9.]|\.(?![0-9a-z])|(?<![0-9a-z])\.)+", "-", plain).strip("-")

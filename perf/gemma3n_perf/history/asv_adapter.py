@@ -1,36 +1,33 @@
 """What ``perf/asv_suite`` measures with: the harness of ``pytest perf/``, under the same lock and conditions.
 
-Opinion: asv only starts it. What asv would do by itself (timing, repeating, warming up) is done here, once for all
+asv only starts it. What asv would do by itself (timing, repeating, warming up) is done here, once for all
 benchmarks, and a workload that fails takes no other with it.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.machine import keep_awake, measuring_lock
-from gemma3n_perf.hardware.system import this_machine
-from gemma3n_perf.workload import cache, forge
-from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.hardware.machine import open_machine
+from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.history.asv_files import machine_axes
+from gemma3n_perf.workload.forge import ensure_forged
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import Workload, defaults
 
-RUNS = {"cpu": 10}
-RUNS_ON_GPU = 6
 _WAIT_S = 60.0
 Measured = dict[str, dict[str, Any]]
 """By workload: ``{"tpot_s": [...]}``, or ``{"failure": "..."}``. Plain types: asv pickles it between processes."""
 
 
 class Runs(Protocol):
-    """The part of ``measure.bench.Bench`` that is needed here."""
+    """The part of ``bench.bench.Bench`` that is needed here."""
 
-    def wanted(self, workload: Workload) -> int:
+    def required(self, workload: Workload) -> int:
         """How many runs to take."""
 
     def take_run(self, workload: Workload) -> Any:
@@ -51,7 +48,7 @@ def measure_all(
         for name in workloads:
             workload = Workload.parse(name)
             try:
-                runs = [bench.take_run(workload) for _ in range(bench.wanted(workload))]
+                runs = [bench.take_run(workload) for _ in range(bench.required(workload))]
             except PerfError as error:
                 measured[name] = {"failure": str(error)}
                 continue
@@ -73,21 +70,35 @@ def rates(measured: Measured, workload: str) -> dict[str, Any]:
     return taken | {"samples": [1 / value for value in taken["samples"]]}
 
 
+def save_machine(chip: Chip, path: Path | None) -> Path:
+    """Tell asv, once for all, that this machine is its chip class; returns asv's own file, ``path`` where given.
+
+    Raises UsageError where the file cannot be used.
+    """
+    from asv.machine import MachineCollection  # asv takes a moment to import
+
+    path = path or Path(MachineCollection.get_machine_file_path())
+    try:
+        MachineCollection.save(chip.chip_class, machine_axes(chip), _path=str(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} cannot be written: {error}", expected="asv's own file of machines") from error
+    return path
+
+
 @contextmanager
 def this_bench() -> Iterator[Runs]:
     """Hold this machine and yield its bench, checkpoints forged. Raises MachineBusyError."""
-    from gemma3n_perf.bench.bench import Bench  # MLX takes seconds to import
+    from gemma3n_perf.bench.bench import Bench, usual_runs  # MLX takes seconds to import
 
-    chip, root = detect(), cache.checkpoints_root()
-    with measuring_lock(wait_s=_WAIT_S), keep_awake():
-        for name in dict.fromkeys(workload.checkpoint for workload in defaults(chip.vendor)):
-            if not forge.is_forged(PRESETS[name], root):
-                forge.forge(PRESETS[name], root, progress=lambda written: None)
+    root = checkpoints_root()
+    with open_machine(sys.stderr, wait_s=_WAIT_S) as machine:
+        for name in dict.fromkeys(workload.checkpoint for workload in defaults(machine.chip.vendor)):
+            ensure_forged(PRESETS[name], root, machine.note)
         yield Bench(
             root,
-            ConditionProbe.on(this_machine(), os.getpid()),
-            partial(faults, limits=Limits.for_cores(chip.cpu_cores or os.cpu_count() or 1)),
-            runs=RUNS.get(chip.vendor, RUNS_ON_GPU),
+            machine.probe,
+            machine.faults_of,
+            runs=usual_runs(machine.chip.vendor),
             count_graph=_uncounted,
             note=lambda text: print(text, file=sys.stderr),
         )

@@ -28,18 +28,17 @@ _BY_MEDIAN, _BY_MEAN = 1.4826 / math.sqrt(2), math.sqrt(math.pi) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Change:
     """A change of level between positions ``after - 1`` and ``after`` of a series.
 
     ``before_s`` and ``after_s`` are the levels, seconds; ``effect`` is the change of throughput as a fraction, below 0
-    where decode became slower; ``scatter`` the series' own, as a fraction.
+    where decode became slower.
     """
 
     after: int
     before_s: float
     after_s: float
     effect: float
-    scatter: float
 
     @property
     def slower(self) -> bool:
@@ -60,7 +59,7 @@ def scatter(values: Sequence[float]) -> float:
     return max(_BY_MEDIAN * statistics.median(differences), _BY_MEAN * statistics.fmean(differences))
 
 
-def steps(values: Sequence[float], *, floor: float, least_scatter: float = 0.0) -> tuple[Step, ...]:
+def changes(values: Sequence[float], *, floor: float, least_scatter: float = 0.0) -> tuple[Change, ...]:
     """Return the steps of ``values`` (seconds per token, in commit order), those at or below ``floor`` left out.
 
     ``floor`` is the smallest effect that counts: the larger of the policy's minimum and the class's noise floor.
@@ -81,23 +80,18 @@ def steps(values: Sequence[float], *, floor: float, least_scatter: float = 0.0) 
         before, after = statistics.median(one), statistics.median(other)
         effect = math.exp(before - after) - 1
         if abs(effect) > floor:
-            found.append(Step(place, math.exp(before), math.exp(after), effect, wobble))
+            found.append(Change(place, math.exp(before), math.exp(after), effect))
     return tuple(found)
 
 
 def _believable(pieces: list[list[float]]) -> list[list[float]]:
     """Join neighbours that a rank test cannot tell apart, the most alike first: two wild points make no level."""
+    from scipy.stats import mannwhitneyu  # half a second to import, and most series have no step
+
     while len(pieces) > 1:
-        chances = [chance(one, other) for one, other in pairwise(pieces)]
+        chances = [float(mannwhitneyu(one, other).pvalue) for one, other in pairwise(pieces)]
         worst = max(range(len(chances)), key=chances.__getitem__)
         if chances[worst] < CHANCE:
             break
         pieces[worst : worst + 2] = [pieces[worst] + pieces[worst + 1]]
     return pieces
-
-
-def chance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the two-sided p value of Mann and Whitney's rank test."""
-    from scipy.stats import mannwhitneyu  # half a second to import, and most series have no step
-
-    return float(mannwhitneyu(one, other).pvalue)

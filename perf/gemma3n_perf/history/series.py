@@ -1,15 +1,15 @@
 """From result files to series: one workload on one chip class, in commit order, with its steps and what duels said."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gemma3n_perf.history.asv_files import TIME, ResultFile, Value
-from gemma3n_perf.history.confirmations import Confirmed
-from gemma3n_perf.history.detect import Step, steps
+from gemma3n_perf.history import detect
+from gemma3n_perf.history.results import ResultFile, Value
+from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
 
-MINIMUM_EFFECT = 0.005
-"""As in ``verdict.policy.Policy``: what counts as a change at all."""
+Key = tuple[str, str, str, str]
+"""Of a confirmation: chip class, workload, commit before, commit after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +21,33 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A step, the commits on its two sides, and the duel that was fought over it, if any.
+class Confirmation:
+    """What a duel said of a step: the verdict on the later commit, ``effect`` in throughput with a 95 % interval."""
 
-    ``standing`` is ``suspected`` without a duel, ``confirmed`` where the duel found the step's direction, ``refuted``
-    where it found none or the other, ``open`` where it could not tell.
-    """
+    verdict: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    date: str
 
-    step: Step
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A ``change`` of level, the commits on its two sides, and what a duel of them said, if there was one."""
+
+    change: detect.Change
     before: str
     after: str
-    confirmed: Confirmed | None = None
+    confirmation: Confirmation | None = None
 
     @property
     def standing(self) -> str:
-        """One word for where it stands."""
-        if self.confirmed is None:
+        """``suspected`` without a duel, ``confirmed`` or ``refuted`` by one, ``open`` where it could not tell."""
+        if self.confirmation is None:
             return "suspected"
-        expected = "loss" if self.step.slower else "win"
-        verdict = self.confirmed.verdict
-        if verdict == expected:
+        if self.confirmation.verdict == ("loss" if self.change.slower else "win"):
             return "confirmed"
-        return "refuted" if verdict in ("win", "loss", "no-change") else "open"
+        return "refuted" if self.confirmation.verdict in ("win", "loss", "no-change") else "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,50 +57,40 @@ class Series:
     chip_class: str
     workload: str
     points: tuple[Point, ...]
-    found: tuple[Found, ...] = field(default_factory=tuple)
+    steps: tuple[Step, ...] = ()
 
 
 def series(
     files: Iterable[ResultFile],
     order: Sequence[str],
     *,
-    noise: Mapping[str, NoiseFloor | None],
-    confirmed: Mapping[tuple[str, str, str, str], Confirmed],
+    noise: Mapping[str, NoiseFloor],
+    confirmed: Mapping[Key, Confirmation],
 ) -> tuple[Series, ...]:
-    """Arrange results into series. ``order`` is the repository's commits, oldest first: dates are not asked.
+    """Arrange results into series. ``order`` is the repository's commits, oldest first: dates do not count.
 
-    ``noise`` is by chip class, ``confirmed`` by (chip class, workload, commit before, commit after).
+    ``noise`` is by chip class.
     """
     place = {commit: index for index, commit in enumerate(order)}
     points: dict[tuple[str, str], list[Point]] = {}
-    for one in files:
-        if one.commit not in place or TIME not in one.entries:
-            continue
-        for workload, value in one.entries[TIME].values.items():
+    for one in sorted((one for one in files if one.commit in place), key=lambda one: place[one.commit]):
+        for workload, value in one.times.items():
             points.setdefault((one.machine, workload), []).append(Point(one.commit, value))
     made = []
     for (chip_class, workload), listed in sorted(points.items()):
-        ordered = tuple(sorted(listed, key=lambda point: place[point.commit]))
-        made.append(Series(chip_class, workload, ordered, _found(chip_class, workload, ordered, noise, confirmed)))
+        steps = tuple(
+            Step(change, before, after, confirmed.get((chip_class, workload, before, after)))
+            for change, before, after in _changes(listed, noise.get(chip_class))
+        )
+        made.append(Series(chip_class, workload, tuple(listed), steps))
     return tuple(made)
 
 
-def _found(
-    chip_class: str,
-    workload: str,
-    points: tuple[Point, ...],
-    noise: Mapping[str, NoiseFloor | None],
-    confirmed: Mapping[tuple[str, str, str, str], Confirmed],
-) -> tuple[Found, ...]:
+def _changes(points: Iterable[Point], floor: NoiseFloor | None) -> list[tuple[detect.Change, str, str]]:
     measured = [(point.commit, point.value.result) for point in points if point.value.result is not None]
-    floor = noise.get(chip_class)
-    found = steps(
-        [value for _, value in measured if value is not None],
-        floor=max(MINIMUM_EFFECT, floor.effect if floor else 0.0),
+    found = detect.changes(
+        [value for _, value in measured],
+        floor=max(Policy().minimum_effect, floor.effect if floor else 0.0),
         least_scatter=floor.launch_sd if floor else 0.0,
     )
-    made = []
-    for step in found:
-        before, after = measured[step.after - 1][0], measured[step.after][0]
-        made.append(Found(step, before, after, confirmed.get((chip_class, workload, before, after))))
-    return tuple(made)
+    return [(one, measured[one.after - 1][0], measured[one.after][0]) for one in found]

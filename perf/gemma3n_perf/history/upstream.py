@@ -1,6 +1,6 @@
 """What releases of mlx and mlx-vlm do to decode: each duelled against what is installed here, never timed alone.
 
-Opinion: on a machine that drifts by a tenth within minutes a release measured in June and one measured in July have
+On a machine that drifts by a tenth within minutes a release measured in June and one measured in July have
 nothing to say to each other. So every point is a ratio to one anchor, taken in interleaved blocks, and the series is
 made of ratios. A release that cannot be built or loaded is a point too: without a value, with its reason.
 
@@ -16,12 +16,15 @@ from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.duel.scheduler import ComparisonState
-from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.bench.comparison import same_mlx
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.history.asv_files import Value
-from gemma3n_perf.stats.verdicts import Judgement, Verdict
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.history.asv_files import machine_axes
+from gemma3n_perf.history.releases import build
+from gemma3n_perf.history.results import ResultFile, Value
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store.codec import Codec, Flaw, indented
 
 SCHEMA = 1
 LINES = ("mlx", "mlx-vlm")
@@ -64,34 +67,18 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A point of a series: its version and its value in seconds per token, anchored to today's."""
+    """A point of a series, with its ``value`` in seconds per token, anchored to today's."""
 
-    version: str
-    value: Value
     point: Point
+    value: Value
 
 
-def point(
-    line: str, version: str, workload: str, *, chip: Chip, anchor: Stack, budget_s: float, date: str,
-    found: Judgement, fought: ComparisonState | None, released: str | None = None,
-) -> Point:  # fmt: skip
-    """Lay out what a duel of a release (candidate) against the anchor (baseline) found."""
-    measured = fought is not None and bool(fought.launches) and found.effect is not None
-    launches = tuple(
-        Blocks(one.seconds, one.steps, one.tpot_s("baseline"), one.tpot_s("candidate"))
-        for one in (fought.launches if fought else ())
-    )
-    stack = fought.sides["candidate"].stack if fought and fought.sides else None
-    return Point(
-        SCHEMA, date, chip, line, version, workload, anchor, stack, budget_s, found.verdict.value,
-        found.effect if measured else None, _finite(found.low) if measured else None,
-        _finite(found.high) if measured else None, launches, None if measured else without_places(found.reason),
-        released,
-    )  # fmt: skip
+Lines = Mapping[str, Mapping[tuple[str, str], tuple[Placed, ...]]]
+"""By chip class: series of releases, by line and workload."""
 
 
 def without_places(text: str) -> str:
-    """Return an error's words without what is only true of one machine: folders, and addresses of an index."""
+    """Return an error's text without what is only true of one machine: folders, and addresses of an index."""
     return _FOLDER.sub(lambda match: match[0].rsplit("/", 1)[1], _ADDRESS.sub("(an address)", text))
 
 
@@ -100,73 +87,81 @@ def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:
     return baselines / chip_class / FOLDER / line / f"{version}.json"
 
 
-def write(baselines: Path, one: Point, disk: Disk | None = None) -> Path:
+def write(baselines: Path, one: Point) -> Path:
     """Keep a point, in place of an older one of the same version; returns its path. Raises DiskFullError."""
-    path = path_of(baselines, one.chip.chip_class, one.line, one.version)
-    built = msgspec.to_builtins(one)
-    for launch in built["launches"]:
-        for side in ("anchor_s", "point_s"):
-            launch[side] = [float(f"{value:.6g}") for value in launch[side]]
-    data = msgspec.json.encode(built)
-    decode(data, "this point")
-    write_over(path, msgspec.json.format(data, indent=0) + b"\n", disk)
-    return path
-
-
-def decode(data: bytes, source: str) -> Point:
-    """Read a point. Raises MalformedRecordError naming ``source``."""
-    try:
-        one = msgspec.json.decode(data, type=Point)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(source, str(error)) from error
-    for fault in _faults(one):
-        raise _malformed(source, fault)
-    return one
+    return CODEC.write(path_of(baselines, one.chip.chip_class, one.line, one.version), one)
 
 
 def read_class(baselines: Path, chip_class: str) -> tuple[tuple[Point, ...], tuple[str, ...]]:
     """Return all points of a class, and what is wrong with the files that are none."""
-    found, faults = [], []
+    found, faults = list[Point](), list[str]()
     for line in LINES:
         for path in sorted((baselines / chip_class / FOLDER / line).glob("*.json")):
             try:
-                one = decode(path.read_bytes(), str(path))
-                if (one.chip.chip_class, one.line, one.version) != (chip_class, line, path.stem):
-                    raise _malformed(str(path), f"is {one.line} {one.version} on {one.chip.chip_class}")
+                one = CODEC.read(path)
+                if path != path_of(baselines, one.chip.chip_class, one.line, one.version):
+                    raise CODEC.malformed(str(path), Flaw(f"is {one.line} {one.version} on {one.chip.chip_class}"))
                 found.append(one)
-            except (MalformedRecordError, OSError) as error:
-                faults.append(error.found if isinstance(error, MalformedRecordError) else f"{path}: {error}")
+            except PerfError as error:
+                faults.append(error.found)
     return tuple(found), tuple(faults)
 
 
-def placed(points: Sequence[Point], order: Mapping[str, int]) -> dict[tuple[str, str], tuple[Placed, ...]]:
-    """Return series by (line, workload), in the order of ``order`` (place by version).
+def read_lines(baselines: Path, classes: Sequence[str]) -> tuple[Lines, list[str]]:
+    """Return the placed releases of every class, and what was left out of them."""
+    lines: dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]] = {}
+    notes: list[str] = []
+    for chip_class in classes:
+        points, faults = read_class(baselines, chip_class)
+        lines[chip_class] = placed(points)
+        shown = [one.point for listed in lines[chip_class].values() for one in listed]
+        missing = [f"{one.line} {one.version}" for one in points if one not in shown]
+        notes += [*faults, *(f"{one} on {chip_class}: nothing links it to today's" for one in missing)]
+    return {name: placed for name, placed in lines.items() if placed}, notes
+
+
+def placed(points: Sequence[Point]) -> dict[tuple[str, str], tuple[Placed, ...]]:
+    """Return series by (line, workload): releases by number, commits by their day.
 
     Times are the newest anchor's median time per token over all its launches, divided by each ratio. A point against
     an older anchor is chained through the older anchor's own point; where there is none, it is left out.
     """
-    made: dict[tuple[str, str], list[Placed]] = {}
+    made: dict[tuple[str, str], tuple[Placed, ...]] = {}
+    ordered = sorted(points, key=lambda one: (version_key(one.version), one.released or "", one.version))
     for line, workload in {(one.line, one.workload) for one in points}:
-        listed = [one for one in points if (one.line, one.workload) == (line, workload)]
+        listed = [one for one in ordered if (one.line, one.workload) == (line, workload)]
         newest = max(listed, key=lambda one: one.date).anchor
-        anchor_s = statistics.median(
-            value for one in points if one.workload == workload and _same(one.anchor, newest)
+        times = [
+            value for one in points if one.workload == workload and same_mlx(one.anchor, newest)
             for launch in one.launches for value in launch.anchor_s
-        ) if any(one.launches and _same(one.anchor, newest) for one in points) else None  # fmt: skip
-        for one in listed:
-            factor = _chain(one, newest, points)
-            if factor is None or anchor_s is None:
-                continue
-            made.setdefault((line, workload), []).append(Placed(one.version, _value(one, anchor_s / factor), one))
-    return {
-        key: tuple(sorted(listed, key=lambda one: order.get(one.version, len(order)))) for key, listed in made.items()
-    }
+        ]  # fmt: skip
+        linked = [(one, factor) for one in listed if (factor := _chain(one, newest, points)) is not None]
+        if times and linked:
+            anchor_s = statistics.median(times)
+            made[line, workload] = tuple(Placed(one, _value(one, anchor_s / factor)) for one, factor in linked)
+    return made
 
 
-def order(points: Sequence[Point]) -> dict[str, int]:
-    """Return the place of every version: releases by number, commits by their day."""
-    listed = sorted({(version_key(one.version), one.released or "", one.version) for one in points})
-    return {version: place for place, (_, _, version) in enumerate(listed)}
+def release_results(
+    lines: Lines, repo: Path, run: Run
+) -> tuple[tuple[ResultFile, ...], list[dict[str, str]], list[str]]:
+    """Make the releases' repository in ``repo``; returns their results, the machines and the branches they are on.
+
+    Raises NotMeasuredError where git fails.
+    """
+    listed = [one for by_line in lines.values() for series in by_line.values() for one in series]
+    releases: dict[str, dict[str, str | None]] = {line: {} for line in LINES}
+    for point in sorted((one.point for one in listed), key=lambda point: version_key(point.version)):
+        releases[point.line][point.version] = point.released
+    releases = {line: days for line, days in releases.items() if days}
+    made = build(repo, releases, run)
+    machines = {one.point.chip.chip_class: machine_axes(one.point.chip) for one in listed}
+    files: dict[tuple[str, str], ResultFile] = {}
+    for one in listed:
+        chip_class, (commit, date) = one.point.chip.chip_class, made[one.point.line, one.point.version]
+        fresh = ResultFile(chip_class, commit, date, machines[chip_class], {})
+        files.setdefault((chip_class, commit), fresh).times[one.point.workload] = one.value
+    return tuple(files.values()), list(machines.values()), list(releases)
 
 
 def version_key(version: str) -> tuple[tuple[int, str], ...]:
@@ -183,47 +178,45 @@ def _value(one: Point, anchor_s: float) -> Value:
     return Value(anchor_s / (1 + one.effect), tuple(anchor_s * ratio for ratio in ratios), low, high)
 
 
-def _same(one: Stack, other: Stack) -> bool:
-    return (one.mlx, one.mlx_vlm, one.backend) == (other.mlx, other.mlx_vlm, other.backend)
-
-
 def _chain(one: Point, newest: Stack, points: Sequence[Point]) -> float | None:
     """Return the older anchor's throughput over the newest's: 1 where they are one, None where nothing links them."""
-    if _same(one.anchor, newest):
+    if same_mlx(one.anchor, newest):
         return 1.0
-    for link in points:
-        linked = link.stack is not None and _same(link.stack, one.anchor) and _same(link.anchor, newest)
-        if linked and link.effect is not None and link.workload == one.workload:
-            return 1 + link.effect
-    return None
+    links = (link for link in points if link.workload == one.workload and same_mlx(link.anchor, newest))
+    linked = (link.effect for link in links if link.stack is not None and same_mlx(link.stack, one.anchor))
+    return next((1 + effect for effect in linked if effect is not None), None)
 
 
-def _faults(one: Point) -> Iterator[str]:
-    if one.schema != SCHEMA:
-        yield f"schema {one.schema}, where {SCHEMA} is known"
+def _flaws(one: Point) -> Iterator[Flaw]:
     if one.line not in LINES:
-        yield f"line {one.line}, where {' and '.join(LINES)} are known"
+        yield Flaw(f"line {one.line}, where {' and '.join(LINES)} are known")
     if (one.effect is None) != (one.failure is not None):
-        yield "neither a value nor a failure, or both"
-    if one.effect is not None and not (math.isfinite(one.effect) and one.effect > -1 and one.launches):
-        yield f"effect {one.effect} of {len(one.launches)} launches"
+        yield Flaw("neither a value nor a failure, or both")
+    if one.effect is not None and not (one.effect > -1 and one.launches):
+        yield Flaw(f"effect {one.effect} of {len(one.launches)} launches")
     if one.verdict not in {verdict.value for verdict in Verdict}:
-        yield f"verdict {one.verdict}"
+        yield Flaw(f"verdict {one.verdict}")
     for launch in one.launches:
         values = (*launch.anchor_s, *launch.point_s)
         if len(launch.anchor_s) != len(launch.point_s) or not values:
-            yield "a launch without pairs of blocks"
-        if not all(math.isfinite(value) and value > 0 for value in values):
-            yield "a block that took no time"
+            yield Flaw("a launch without pairs of blocks")
+        if min(values, default=1.0) <= 0:
+            yield Flaw("a block that took no time")
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _lay_out(one: Point) -> bytes:
+    built = msgspec.to_builtins(one)
+    for launch in built["launches"]:
+        for side in ("anchor_s", "point_s"):
+            launch[side] = [float(f"{value:.6g}") for value in launch[side]]
+    return indented(built, 0)
 
 
-def _malformed(source: str, found: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{source}: {found}",
-        expected="what gemma3n-perf history upstream writes",
-        remedy="restore it from version control, or measure that version again",
-    )
+CODEC = Codec(
+    Point,
+    schema=SCHEMA,
+    expected="what gemma3n-perf history upstream writes",
+    remedy="restore it from version control, or measure that version again",
+    flaws=_flaws,
+    lay_out=_lay_out,
+)

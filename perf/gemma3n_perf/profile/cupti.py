@@ -1,33 +1,38 @@
 """CUPTI's activity records through ctypes: when each kernel and copy ran on the GPU, by the GPU's own clock.
 
-Opinion: a busy share that is sampled a few times a second cannot tell a gap of microseconds; the records can. They are
-taken in a process of their own, since a callback into Python from a driver's thread is no place to take chances with.
+``main`` is a process that decodes under CUPTI and prints what the GPU did, as one line of JSON: see ``trace.by_cupti``.
 
-Source: cupti_activity.h of CUDA 13. The records of kernels (all versions since 4), copies and fills differ, but each
-has ``start`` and ``end`` in nanoseconds at bytes 16 and 24, after its kind.
+A busy share that is sampled a few times a second cannot tell a gap of microseconds; the records can. They are taken in
+a process of their own, since a callback into Python from a driver's thread is no place to take chances with.
+
+Source: cupti_activity.h of CUDA 13. The records of kernels (all versions since 4), copies and fills differ, but begin
+alike.
 """
+
+# Not cupti-python: six calls and two fields are not worth its 34 MB, four more packages and NVIDIA's own licence.
 
 import ctypes
 import glob
 import os
-import site
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
 
 from gemma3n_perf.errors import NotMeasuredError
 
 MEMCPY, MEMSET, KERNEL, CONCURRENT_KERNEL = 1, 2, 3, 10
-_START, _END = 16, 24
 _BUFFER_BYTES = 32 << 20
 _FORCED = 1
 _LONGEST_NS = 10_000_000_000
+_IN_PACKAGES = ("nvidia/cu[0-9]*/lib/libcupti.so*", "nvidia/cuda_cupti/lib/libcupti.so*")
 _NAMES = ("libcupti.so.13", "libcupti.so.12", "libcupti.so")
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(NamedTuple):
     """One kernel, copy or fill: ``start`` and ``end`` in nanoseconds of the GPU's clock."""
 
     kind: int
@@ -35,8 +40,7 @@ class Activity:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """A stretch of work: seconds in which anything ran, seconds from first to last, and how many kernels."""
 
     busy_s: float
@@ -53,29 +57,25 @@ def busy(found: Iterable[Activity]) -> Busy:
         raise NotMeasuredError(
             "CUPTI's records do not read as times", expected="start before end: another layout of the record"
         )
-    total, begin, end = 0, ordered[0].start, ordered[0].end
-    for one in ordered[1:]:
-        if one.start > end:
-            total, begin, end = total + end - begin, one.start, one.end
+    total, end = 0, ordered[0].start
+    for one in ordered:
+        total += max(one.end - max(one.start, end), 0)
         end = max(end, one.end)
-    total += end - begin
     kernels = sum(one.kind in (KERNEL, CONCURRENT_KERNEL) for one in ordered)
     return Busy(total / 1e9, (end - ordered[0].start) / 1e9, kernels)
 
 
-def candidates(folders: Sequence[str] | None = None) -> list[str]:
-    """Paths and names to try, likeliest first: NVIDIA's Python packages, then CUDA's folders, then the linker's."""
-    places = folders if folders is not None else [*site.getsitepackages(), *sys.path]
-    found = [
-        path
-        for place in dict.fromkeys(places)
-        for pattern in ("nvidia/cu[0-9]*/lib/libcupti.so*", "nvidia/cuda_cupti/lib/libcupti.so*")
-        for path in sorted(glob.glob(os.path.join(place, pattern)), reverse=True)
-    ]
-    if folders is None:
-        found += sorted(glob.glob("/usr/local/cuda*/**/libcupti.so*", recursive=True), reverse=True)
-        found += _NAMES
-    return list(dict.fromkeys(found))
+def packaged(folders: Sequence[str]) -> list[str]:
+    """Return the libraries that NVIDIA's Python packages brought into ``folders``, newest first."""
+    patterns = [os.path.join(folder, pattern) for folder in dict.fromkeys(folders) for pattern in _IN_PACKAGES]
+    return [path for pattern in patterns for path in sorted(glob.glob(pattern), reverse=True)]
+
+
+class _Record(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_uint32), ("differing", ctypes.c_uint32 * 3), ("start", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+    )  # fmt: skip
 
 
 class Cupti:
@@ -85,32 +85,28 @@ class Cupti:
         self._library = library
         self._buffers: dict[int, Any] = {}
         self._activities: list[Activity] = []
-        requested = ctypes.CFUNCTYPE(
-            None, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)
-        )
-        completed = ctypes.CFUNCTYPE(
-            None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
-        )
-        self._requested = requested(self._give)
-        self._completed = completed(self._take)
-        library.cuptiActivityGetNextRecord.argtypes = (
-            ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p),
-        )  # fmt: skip
-        self._check(library.cuptiActivityRegisterCallbacks(self._requested, self._completed), "register callbacks")
+        size, pointer = ctypes.c_size_t, ctypes.POINTER
+        requested = ctypes.CFUNCTYPE(None, pointer(ctypes.c_void_p), pointer(size), pointer(size))
+        completed = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, size, size)
+        self._callbacks = requested(self._give), completed(self._take)  # kept alive as long as CUPTI may call them
+        library.cuptiActivityGetNextRecord.argtypes = (ctypes.c_void_p, size, ctypes.c_void_p)
+        self._check(library.cuptiActivityRegisterCallbacks(*self._callbacks), "register callbacks")
         for kind in (CONCURRENT_KERNEL, MEMCPY, MEMSET):
             self._check(library.cuptiActivityEnable(kind), f"record activities of kind {kind}")
 
     @classmethod
     def open(cls) -> "Cupti":
-        """Load the library and start recording. Raises NotMeasuredError saying what was tried."""
-        tried = []
-        for name in candidates():
+        """Load the likeliest library and start recording. Raises NotMeasuredError saying what was tried."""
+        toolkits = sorted(glob.glob("/usr/local/cuda*/**/libcupti.so*", recursive=True), reverse=True)
+        for name in (*packaged(sys.path), *toolkits, *_NAMES):
             try:
-                return cls(ctypes.CDLL(name))
+                library = ctypes.CDLL(name)
             except OSError as error:
-                tried.append(str(error))
+                last = error
+            else:
+                return cls(library)
         raise NotMeasuredError(
-            f"no CUPTI library could be loaded: {tried[-1] if tried else 'none was found'}"[:300],
+            f"no CUPTI library could be loaded: {last}"[:300],
             expected="libcupti.so, as in the package nvidia-cuda-cupti or the CUDA toolkit",
             remedy="pip install nvidia-cuda-cupti",
         )
@@ -125,20 +121,15 @@ class Cupti:
         made = ctypes.create_string_buffer(_BUFFER_BYTES + 8)
         address = (ctypes.addressof(made) + 7) & ~7
         self._buffers[address] = made
-        buffer[0] = address
-        size[0] = _BUFFER_BYTES
-        most[0] = 0
+        buffer[0], size[0], most[0] = address, _BUFFER_BYTES, 0
 
     def _take(self, context: Any, stream: int, buffer: int, size: int, valid: int) -> None:
-        record = ctypes.c_void_p()
-        next_record = self._library.cuptiActivityGetNextRecord
-        while valid and next_record(buffer, valid, ctypes.byref(record)) == 0 and record.value:
-            at = record.value
-            kind = ctypes.c_uint32.from_address(at).value
-            if kind in (CONCURRENT_KERNEL, KERNEL, MEMCPY, MEMSET):
-                start = ctypes.c_uint64.from_address(at + _START).value
-                end = ctypes.c_uint64.from_address(at + _END).value
-                self._activities.append(Activity(kind, start, end))
+        record = ctypes.POINTER(_Record)()
+        following = self._library.cuptiActivityGetNextRecord
+        while valid and following(buffer, valid, ctypes.byref(record)) == 0 and record:
+            one = record.contents
+            if one.kind in (CONCURRENT_KERNEL, KERNEL, MEMCPY, MEMSET):
+                self._activities.append(Activity(one.kind, one.start, one.end))
         self._buffers.pop(buffer, None)
 
     def _check(self, code: int, what: str) -> None:
@@ -148,3 +139,69 @@ class Cupti:
                 expected="a driver that lets this user profile, and no other profiler in this process",
                 remedy="see NVIDIA's ERR_NVGPUCTRPERM, or run where the driver allows it",
             )
+
+
+class TraceRequest(msgspec.Struct, frozen=True):
+    """What to decode: ``blocks`` of ``tokens`` each. ``source`` is a preset, folder or hub id; ``root`` the forged."""
+
+    workload: str
+    source: str
+    root: str
+    blocks: int
+    tokens: int
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """Per block, seconds and kernels; or ``error``."""
+
+    busy_s: tuple[float, ...] = ()
+    span_s: tuple[float, ...] = ()
+    kernels: tuple[int, ...] = ()
+    error: str | None = None
+
+
+def record(request: TraceRequest) -> Recorded:
+    """Decode and read the records of every block. Raises what loading raises, NotMeasuredError.
+
+    Recording starts before MLX is imported, for CUDA graphs that were made before are not recorded node by node.
+    """
+    cupti = Cupti.open()
+    import mlx.core as mx
+
+    from gemma3n_perf.decode.decoder import MlxDevice
+    from gemma3n_perf.profile.subject import Subject
+    from gemma3n_perf.workload import load
+    from gemma3n_perf.workload.workload import Workload
+
+    workload, checkpoint = Workload.parse(request.workload), load.inspect(request.source, Path(request.root))
+    towers = workload.modality == "image"
+    decoder, engine = Subject(
+        workload, checkpoint, request.tokens, lambda: towers, time.perf_counter, MlxDevice(), lambda text: None
+    ).prepared()
+    found = []
+    for block in range(request.blocks + 1):
+        token, _ = decoder.bare_start()
+        mx.synchronize()
+        cupti.collect()  # what rewinding copies is no part of a token
+        for _ in range(request.tokens):
+            last, token = token, engine.step(token)
+            mx.async_eval(token)
+            last.item()
+        token.item()
+        mx.synchronize()
+        taken = cupti.collect()
+        if block:  # the first one warms
+            found.append(busy(taken))
+    busy_s, span_s, kernels = zip(*found, strict=True)
+    return Recorded(busy_s, span_s, kernels)
+
+
+def main() -> None:
+    """Read a request from the first argument, print what was recorded."""
+    out = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print must not mix with the result
+    try:
+        found = record(msgspec.json.decode(sys.argv[1].encode(), type=TraceRequest))
+    except Exception as error:
+        found = Recorded(error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
+    print(msgspec.json.encode(found).decode(), file=out)

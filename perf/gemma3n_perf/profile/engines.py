@@ -1,26 +1,31 @@
 """Engines side by side: the same checkpoint, the same prompt, the same greedy tokens, in interleaved rounds.
 
-Opinion: "cannot load" is a result that was measured, with the engine's own words, for this checkpoint. It is never
-known beforehand: engines said to refuse Gemma3n were seen to run it, and faster.
+"Cannot load" is a result that was measured, with the engine's own message, for this checkpoint. It is never known
+beforehand: engines said to refuse Gemma3n were seen to run it, and faster.
 """
 
-import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import replace
+from functools import partial
+from math import nan
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from gemma3n_perf.decode.decoder import Clock
 from gemma3n_perf.errors import InvalidError, PerfError
-from gemma3n_perf.profile.rounds import Note, estimate, interleaved
+from gemma3n_perf.profile.rounds import Rounds, estimate
 from gemma3n_perf.profile.types import EngineResult, Engines
 
 CANARY_PROMPT, CANARY_TOKENS = 4, 12
 """A short prompt for comparing tokens: MLX's CUDA build was seen to prefill a long one differently each time."""
 
-MOST_SAID = 300
+LONGEST_MESSAGE = 300
+_T = TypeVar("_T")
 
 
-class Streamer(Protocol):
-    """An engine that decodes greedily from token ids. Loading happens in ``load``."""
+class Engine(Protocol):
+    """What a page says of an engine, and how it gets ready."""
 
     @property
     def name(self) -> str:
@@ -35,29 +40,18 @@ class Streamer(Protocol):
         """A remark beside its figure."""
 
     def load(self) -> None:
-        """Load the checkpoint; raises whatever the engine raises."""
+        """Load the checkpoint or find the program; raises whatever the engine raises."""
+
+
+class Streamer(Engine, Protocol):
+    """An engine that decodes greedily from token ids."""
 
     def stream(self, ids: Sequence[int], count: int) -> Iterator[int]:
         """Prefill ``ids`` and yield ``count`` greedy tokens, each as soon as the engine gives it."""
 
 
-class Reported(Protocol):
+class SelfTimed(Engine, Protocol):
     """A program that times itself: no tokens, no clock of ours."""
-
-    @property
-    def name(self) -> str:
-        """What a page calls it."""
-
-    @property
-    def version(self) -> str | None:
-        """Of its package, where it has one."""
-
-    @property
-    def note(self) -> str | None:
-        """A remark beside its figure."""
-
-    def load(self) -> None:
-        """Find the program; raises where it is not there."""
 
     def tpot_s(self, prompt_tokens: int, count: int) -> float:
         """Run it once and return the seconds per token that it reports."""
@@ -82,84 +76,68 @@ def clocked(tokens: Iterator[int], clock: Clock, count: int) -> tuple[float, lis
 
 
 def measure(
-    engines: Sequence[Streamer], programs: Sequence[Reported], ids: Sequence[int], *, tokens: int, clock: Clock,
-    rounds: int, rng: random.Random, note: Note = lambda text: None, enough: Callable[[int], bool] = lambda done: False,
+    engines: Sequence[Streamer], programs: Sequence[SelfTimed], ids: Sequence[int], rounds: Rounds,
+    *, tokens: int, clock: Clock,
 ) -> Engines:  # fmt: skip
     """Time all engines that load; the first one is what the others are compared with.
 
-    Whatever an engine raises, at load or half-way, is its result; the rest goes on. Raises what the first one raises.
+    Whatever an engine raises, at load or half-way, is its result; the others go on. Raises what the first one raises.
     """
     failed: dict[str, str] = {}
-    canary: dict[str, list[int]] = {}
-    running: list[Streamer] = []
-    for engine in engines:
-        note(f"loading {engine.name}")
+
+    def attempt(engine: Engine, action: Callable[[], _T], otherwise: _T) -> _T:
         try:
-            engine.load()
-            canary[engine.name] = clocked(engine.stream(ids[:CANARY_PROMPT], CANARY_TOKENS), clock, CANARY_TOKENS)[1]
-            clocked(engine.stream(ids, tokens), clock, tokens)  # compiles and warms
+            return otherwise if engine.name in failed else action()
         except Exception as error:
             if engine is engines[0]:
                 raise
-            failed[engine.name] = said(error)
-        else:
-            running.append(engine)
+            failed[engine.name] = message(error)
+            return otherwise
 
-    def once(engine: Streamer) -> float | None:
-        if engine.name in failed:
-            return None
-        try:
-            return clocked(engine.stream(ids, tokens), clock, tokens)[0]
-        except Exception as error:
-            if engine is engines[0]:
-                raise
-            failed[engine.name] = said(error)
-            return None
+    def load(engine: Streamer) -> list[int]:
+        rounds.note(f"loading {engine.name}")
+        engine.load()
+        first = clocked(engine.stream(ids[:CANARY_PROMPT], CANARY_TOKENS), clock, CANARY_TOKENS)[1]
+        decode(engine)  # compiles and warms
+        return first
 
-    found = interleaved(
-        {engine.name: lambda engine=engine: once(engine) for engine in running},  # type: ignore[misc]
-        rounds, rng=rng, note=note, enough=enough,
-    )  # fmt: skip
-    base = [value for value in found[engines[0].name] if value is not None]
+    def decode(engine: Streamer) -> float:
+        return clocked(engine.stream(ids, tokens), clock, tokens)[0]
+
+    def run(program: SelfTimed) -> list[float]:
+        program.load()
+        values = []
+        for done in range(rounds.most):
+            rounds.note(f"{program.name}: run {done + 1} of {rounds.most}")
+            values.append(program.tpot_s(len(ids), tokens))
+        return values
+
+    canaries = {one.name: attempt(one, partial(load, one), list[int]()) for one in engines}
+    found = rounds.interleave({one.name: partial(attempt, one, partial(decode, one), nan) for one in engines})
+    found |= {one.name: attempt(one, partial(run, one), list[float]()) for one in programs}
+    first = engines[0].name
     results = []
-    for engine in engines:
-        if engine.name in failed:
-            results.append(EngineResult(engine.name, engine.version, error=failed[engine.name], note=engine.note))
-            continue
-        own = [value for value in found[engine.name] if value is not None]
-        results.append(
-            EngineResult(
-                engine.name,
-                engine.version,
-                estimate(own),
-                estimate([a / b for a, b in zip(base, own, strict=True)]),
-                CANARY_TOKENS,
-                _first_difference(canary[engines[0].name], canary[engine.name]),
-                note=engine.note,
-            )
-        )
-    results += [_reported(program, len(ids), tokens, rounds, note) for program in programs]
+    for one in (*engines, *programs):
+        result = EngineResult(one.name, one.version, error=failed.get(one.name), note=one.note)
+        if result.error is None:
+            result = replace(result, tpot_s=estimate(found[one.name]))
+            if one.name in canaries:
+                result = replace(
+                    result,
+                    ratio=estimate(np.divide(found[first], found[one.name])),
+                    compared_tokens=CANARY_TOKENS,
+                    first_difference=_first_difference(canaries[first], canaries[one.name]),
+                )
+        results.append(result)
     return Engines(len(ids), tokens, tuple(results))
 
 
-def said(error: BaseException) -> str:
-    """Return an engine's own words on one line, with the type where it is not ours."""
+def message(error: BaseException) -> str:
+    """Return an engine's own message on one line, with the type where it is not ours."""
     if isinstance(error, PerfError):
-        return " ".join(error.found.split())[:MOST_SAID]
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:MOST_SAID] if words else type(error).__name__
-
-
-def _reported(program: Reported, prompt_tokens: int, tokens: int, rounds: int, note: Note) -> EngineResult:
-    try:
-        program.load()
-        values = []
-        for done in range(rounds):
-            note(f"{program.name}: run {done + 1} of {rounds}")
-            values.append(program.tpot_s(prompt_tokens, tokens))
-        return EngineResult(program.name, program.version, estimate(values), note=program.note)
-    except Exception as error:
-        return EngineResult(program.name, program.version, error=said(error), note=program.note)
+        return " ".join(error.found.split())[:LONGEST_MESSAGE]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:LONGEST_MESSAGE] if text else type(error).__name__
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:

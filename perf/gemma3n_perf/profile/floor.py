@@ -1,18 +1,20 @@
 """The streaming floor: one token's weight products alone, through the model's own layers, in one graph.
 
-Opinion: a floor is measured with the kernels that decode uses, not computed from a data sheet. All layers are distinct,
-so that no cache helps; KV-shared layers skip what the model skips; the products feed one another without glue, so that
-they run one after the other as in decode; several tokens go in one dispatch.
+A floor is measured with the kernels that decode uses, not computed from a data sheet. All layers are distinct, so that
+no cache helps; KV-shared layers skip what the model skips; the products feed one another without glue, so that they run
+one after the other as in decode; several tokens go in one dispatch.
 """
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from gemma3n_perf.decode.decoder import Clock
 from gemma3n_perf.profile.products import bytes_by_part, expected_calls, products
-from gemma3n_perf.profile.rounds import Note, estimate, interleaved
+from gemma3n_perf.profile.rounds import Rounds, estimate
 from gemma3n_perf.profile.types import Floor
 
 _CPU_ELEMENTS, _GPU_ELEMENTS = 1 << 22, 1 << 30
@@ -60,33 +62,36 @@ def token_chain(language_model: Any, x: Any) -> tuple[Any, list[Any]]:
     return x, ends
 
 
-def measure(
-    setting: Setting, clock: Clock, *, rounds: int, rng: random.Random, note: Note = lambda text: None,
-    enough: Callable[[int], bool] = lambda done: False,
-) -> Floor:  # fmt: skip
+def measure(setting: Setting, clock: Clock, rounds: Rounds) -> Floor:
     """Time the chain, one large product and decode in interleaved rounds."""
-    product, moved = _large_product(setting.config)
+    product, moved = _large_product(setting.config, clock)
     chain = _chain(setting, clock)
-    chain(), product(clock)
-    found = interleaved(
-        {"chain": chain, "gemv": lambda: (product(clock), 0.0), "decode": lambda: (setting.decode(), 0.0)},
-        rounds, rng=rng, note=note, enough=enough,
-    )  # fmt: skip
-    decoded = [seconds for seconds, _ in found["decode"]]
-    chained = [seconds for seconds, _ in found["chain"]]
-    text = setting.config["text_config"]
+    chain(), product()  # compiles and warms
+    found = rounds.interleave({"chain": chain, "gemv": product, "decode": lambda: (setting.decode(), 0.0)})
+    (chain_s, dispatch_s), (product_s, _), (decode_s, _) = (np.transpose(values) for values in found.values())
     calls = expected_calls(setting.config)["quantized_matmul"]
     return Floor(
-        products=calls or sum(one.modules * one.uses for one in products(text)),
+        products=calls or sum(one.modules * one.uses for one in products(setting.config["text_config"])),
         streamed_bytes=setting.streamed_bytes,
         by_part=bytes_by_part(setting.config),
-        chain_s=estimate(chained),
-        dispatch_s=estimate([dispatched for _, dispatched in found["chain"]]),
-        tpot_s=estimate(decoded),
-        share=estimate([a / b for a, b in zip(chained, decoded, strict=True)]),
-        gemv_bandwidth=estimate([moved / seconds for seconds, _ in found["gemv"]]),
+        chain_s=estimate(chain_s),
+        dispatch_s=estimate(dispatch_s),
+        tpot_s=estimate(decode_s),
+        share=estimate(chain_s / decode_s),
+        gemv_bandwidth=estimate(moved / product_s),
         copy_bandwidth=setting.copy_bandwidth(),
     )
+
+
+def _timed(outputs: Any, clock: Clock, tokens: int) -> tuple[float, float]:
+    """Compute ``outputs``; returns the seconds for each of ``tokens``, and those of them that dispatching took."""
+    import mlx.core as mx
+
+    begin = clock()
+    mx.async_eval(outputs)
+    dispatched = clock()
+    mx.eval(outputs)
+    return (clock() - begin) / tokens, (dispatched - begin) / tokens
 
 
 def _chain(setting: Setting, clock: Clock) -> Callable[[], tuple[float, float]]:
@@ -103,17 +108,12 @@ def _chain(setting: Setting, clock: Clock) -> Callable[[], tuple[float, float]]:
         for _ in range(tokens):
             x, more = token_chain(language_model, x)
             ends += more
-        begin = clock()
-        mx.async_eval(ends)
-        dispatched = clock()
-        mx.eval(ends)
-        done = clock()
-        return (done - begin) / tokens, (dispatched - begin) / tokens
+        return _timed(ends, clock, tokens)
 
     return run
 
 
-def _large_product(config: dict[str, Any]) -> tuple[Callable[[Clock], float], int]:
+def _large_product(config: dict[str, Any], clock: Clock) -> tuple[Callable[[], tuple[float, float]], int]:
     """Return one large product of the checkpoint's kind, and the bytes it reads: what a kernel can stream at best."""
     import mlx.core as mx
 
@@ -122,27 +122,18 @@ def _large_product(config: dict[str, Any]) -> tuple[Callable[[Clock], float], in
     dtype = mx.float32 if on_cpu else mx.bfloat16
     rows = (_CPU_ELEMENTS if on_cpu else _GPU_ELEMENTS) // _WIDE
     inputs = [mx.full((1, _WIDE), 1.0 + i, dtype) for i in range(_QUEUED)]
+    multiply: Callable[..., Any]
     if quantization:
         bits, group = quantization["bits"], quantization["group_size"]
         packed = mx.arange(rows * _WIDE * bits // 32, dtype=mx.uint32).reshape(rows, -1)
         scales = mx.full((rows, _WIDE // group), 0.01, dtype)
-        biases = scales * -0.5
-        weights = [packed, scales, biases]
-
-        def multiply(x: Any) -> Any:
-            return mx.quantized_matmul(x, packed, scales, biases, transpose=True, group_size=group, bits=bits)
+        weights = [packed, scales, scales * -0.5]
+        multiply = partial(mx.quantized_matmul, transpose=True, group_size=group, bits=bits)
     else:
-        weights = [mx.full((rows, _WIDE), 0.01, dtype) * 1]
-
-        def multiply(x: Any) -> Any:
-            return x @ weights[0].T
-
+        weights = [(mx.full((rows, _WIDE), 0.01, dtype) * 1).T]
+        multiply = mx.matmul
     mx.eval(weights, inputs)
-
-    def run(clock: Clock) -> float:
-        outputs = [multiply(x) for x in inputs]
-        begin = clock()
-        mx.eval(outputs)
-        return (clock() - begin) / _QUEUED
-
-    return run, sum(array.nbytes for array in weights)
+    return (
+        lambda: _timed([multiply(x, *weights) for x in inputs], clock, _QUEUED),
+        sum(array.nbytes for array in weights),
+    )

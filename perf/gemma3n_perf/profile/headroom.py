@@ -5,11 +5,12 @@ lies on the critical path, and that no setting recovers for nothing; "no" takes 
 between is "unknown", with what would settle it. docs/profile-method.md says it in prose.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gemma3n_perf.profile.types import Estimate, Split, WorkloadProfile
+from gemma3n_perf.profile.types import Split, WorkloadProfile
 from gemma3n_perf.profile.wins import BY_DEVICE, BY_HOST, Range, Summary, Tried, Win, wins
+from gemma3n_perf.report.units import percent
 from gemma3n_perf.stats.verdicts import Verdict
 
 WORTH = 0.05
@@ -20,7 +21,10 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer: ``justified`` yes, no or unknown, why in one sentence, and the wins it rests on."""
+    """What the rule says: ``justified`` yes, no or unknown, why in one sentence, and the wins it rests on.
+
+    ``knob`` is the best setting that won a duel; ``settles`` what to measure next where it is unknown.
+    """
 
     justified: str
     reason: str
@@ -32,14 +36,6 @@ class Finding:
 def summarise(profile: WorkloadProfile, fusions: Sequence[Tried] = ()) -> Summary:
     """Take from a profile what the rule looks at."""
     split, floor, trace, graph = profile.split, profile.floor, profile.trace, profile.histogram
-    nodes = graph.nodes if graph else 0
-    stream = None
-    if floor:
-        rate = floor.gemv_bandwidth
-        stream = Estimate(
-            floor.streamed_bytes / rate.value, floor.streamed_bytes / rate.high, floor.streamed_bytes / rate.low,
-            rate.rounds,
-        )  # fmt: skip
     wins = [one for one in (profile.sweep.knobs if profile.sweep else ()) if one.verdict == Verdict.WIN]
     return Summary(
         tpot_s=split.pipelined.tpot_s if split else None,
@@ -50,10 +46,10 @@ def summarise(profile: WorkloadProfile, fusions: Sequence[Tried] = ()) -> Summar
         device_s=trace.busy_s if trace else None,
         device_most_s=_device_most(split) if split else None,
         chain_s=floor.chain_s if floor else None,
-        stream_s=stream,
-        views=graph.groups["view"] / nodes if graph and nodes else 0.0,
-        glue=graph.groups["glue"] / nodes if graph and nodes else 0.0,
-        knobs=tuple(Tried(one.setting, one.low or 0.0, one.high or 0.0, "a duel of this profile") for one in wins),
+        stream_s=floor.stream_s if floor else None,
+        views=graph.groups["view"] / graph.nodes if graph and graph.nodes else 0.0,
+        glue=graph.groups["glue"] / graph.nodes if graph and graph.nodes else 0.0,
+        knobs=tuple(Tried(one.setting, one.low or 0.0, one.high or 0.0) for one in wins),
         swept=profile.sweep is not None,
         fusions=tuple(fusions),
     )
@@ -69,59 +65,59 @@ def decide(found: Summary) -> Finding:
     """Say whether a fusion is justified: see docs/profile-method.md for the rule in prose."""
     ways = wins(found)
     knob = max(found.knobs, key=lambda one: one.low, default=None)
+
+    def finding(justified: str, reason: str, settles: str | None = None) -> Finding:
+        return Finding(justified, reason, ways, knob, settles)
+
     if found.tpot_s is None or found.exposed is None or found.bound is None:
-        return Finding(UNKNOWN, "what is on the critical path was not measured", ways, knob, "--parts split")
-    recovered = knob.low if knob else 0.0
-    concrete = [one for one in ways if one.name in (BY_HOST, BY_DEVICE)]
-    left = {one.name: _after(one.gain, recovered) for one in concrete}
-    most = max((gain.high for gain in left.values()), default=None)
-    tried = max((one.high for one in found.fusions), default=None)
+        return finding(UNKNOWN, "what is on the critical path was not measured", "--parts split")
     proven = max(found.fusions, key=lambda one: one.low, default=None)
     if proven is not None and proven.low > WORTH:
-        return Finding(YES, f"{proven.name} was measured to win at least {_pc(proven.low)}", ways, knob)
-    shown = max((one for one in concrete), key=lambda one: left[one.name].low, default=None)
-    if shown is not None and left[shown.name].low > WORTH:
+        return finding(YES, f"{proven.name} was measured to win at least {_pc(proven.low)}")
+    left = {one: _after(one.gain, knob) for one in ways if one.name in (BY_HOST, BY_DEVICE)}
+    shown = max(left, key=lambda one: left[one].low, default=None)
+    if shown is not None and left[shown].low > WORTH:
         beyond = f" beyond what {knob.name} gives" if knob else ""
-        return Finding(
+        return finding(
             YES,
-            f"decode is {found.bound}: {shown.name} would win at least {_pc(left[shown.name].low)}{beyond}, "
+            f"decode is {found.bound}: {shown.name} would win at least {_pc(left[shown].low)}{beyond}, "
             f"more than the {_pc(WORTH)} that a fusion must be worth",
-            ways, knob,
-        )  # fmt: skip
-    if most is not None and most <= WORTH:
-        return Finding(NO, _too_little(found, concrete, left, most, knob), ways, knob)
+        )
+    largest = max(left, key=lambda one: left[one].high, default=None)
+    if largest is not None and left[largest].high <= WORTH:
+        return finding(NO, _too_little(found, largest, left[largest].high, knob))
+    tried = max((one.high for one in found.fusions), default=None)
     if tried is not None and tried <= WORTH:
-        return Finding(
+        return finding(
             NO,
             f"decode is {found.bound} and the fusions measured here win at most {_pc(tried)}, less than {_pc(WORTH)}"
             + (f"; {knob.name} gives {_pc(knob.low)} or more for nothing" if knob else ""),
-            ways, knob,
-        )  # fmt: skip
-    if most is None:
-        return Finding(UNKNOWN, "neither a device time nor a floor was measured", ways, knob, "--parts floor,trace")
-    return Finding(
+        )
+    if largest is None:
+        return finding(UNKNOWN, "neither a device time nor a floor was measured", "--parts floor,trace")
+    return finding(
         UNKNOWN,
-        f"decode is {found.bound}: fewer operations could win anything up to {_pc(most)}, and nothing measured here "
-        "says how much of it",
-        ways, knob,
+        f"decode is {found.bound}: fewer operations could win anything up to {_pc(left[largest].high)}, and nothing "
+        "measured here says how much of it",
         "put one fusion to a duel" if found.swept else "--parts sweep, then a duel of one fusion",
-    )  # fmt: skip
+    )
 
 
-def _after(gain: Range, recovered: float) -> Range:
-    """What is left of a gain once a knob has given its own: both fight for the same gaps."""
+def _after(gain: Range, knob: Tried | None) -> Range:
+    """What is left of a gain once a knob has given its own: both close the same gaps."""
+    recovered = knob.low if knob else 0.0
     return Range(*((1 + value) / (1 + recovered) - 1 for value in (gain.value, gain.low, gain.high)))
 
 
-def _too_little(found: Summary, ways: Sequence[Win], left: Mapping[str, Range], most: float, knob: Tried | None) -> str:
-    largest = max(ways, key=lambda one: left[one.name].high)
+def _too_little(found: Summary, largest: Win, left: float, knob: Tried | None) -> str:
+    most = _pc(max(left, 0.0))
     if knob is not None and largest.gain.high > WORTH:
         return (
             f"{knob.name} gives {_pc(knob.low)} or more for nothing, and {largest.name} could win "
-            f"{_pc(largest.gain.high)} at most, so {_pc(max(most, 0.0))} is left: set it and profile again"
+            f"{_pc(largest.gain.high)} at most, so {most} is left: set it and profile again"
         )
-    return f"decode is {found.bound} and {largest.name} could win {_pc(max(most, 0.0))} at most, less than {_pc(WORTH)}"
+    return f"decode is {found.bound} and {largest.name} could win {most} at most, less than {_pc(WORTH)}"
 
 
 def _pc(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    return percent(fraction, 1)

@@ -1,20 +1,21 @@
 """The page of a chip class's profile, made from its profile.json and its fusions' evidence, and from nothing else."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
 
-from gemma3n_perf.profile import headroom
-from gemma3n_perf.profile import plots as profile_plots
-from gemma3n_perf.profile.report import effect, ms, ratio, share, us
-from gemma3n_perf.profile.report_floor import bars, floor_lines
-from gemma3n_perf.profile.report_graph import comparison, histogram
-from gemma3n_perf.profile.trace import gaps
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate import record as evidence
+from gemma3n_perf.profile import headroom, plots, record, sections
 from gemma3n_perf.profile.types import Profile, WorkloadProfile
 from gemma3n_perf.profile.wins import Tried
 from gemma3n_perf.report import describe
-from gemma3n_perf.report.markdown import escape, table
-from gemma3n_perf.report.rows import percent, seconds
+from gemma3n_perf.report.markdown import table
+from gemma3n_perf.report.units import percent
 from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store import admitted
 
 FOLDER = PurePosixPath("profiles")
 _HEAD = """\
@@ -27,202 +28,129 @@ behind the answer: [the method](../profile-method.md). Figures are medians over 
 that holds the median at 95 % in brackets.
 """
 
-Tries = Mapping[str, Mapping[str, Sequence[Tried]]]
-"""Fusions that were measured, by chip class and workload."""
+Tries = Mapping[str, Sequence[Tried]]
+"""Fusions that were measured, by workload."""
 
 
-def build(profiles: Sequence[Profile], tries: Tries | None = None) -> dict[PurePosixPath, bytes]:
-    """Return all pages and plots, by path below the docs folder."""
+def of_stored(baselines: Path) -> dict[PurePosixPath, bytes]:
+    """Return the pages and plots of all stored profiles, by path below the docs folder.
+
+    Raises UsageError where there is none, MalformedRecordError.
+    """
+    profiles = record.read_all(baselines)
+    if not profiles:
+        raise UsageError(
+            f"no profile below {baselines}",
+            expected="a folder of baselines in which a chip class has a profile.json",
+            remedy="pass --baselines DIR, or take one: gemma3n-perf profile",
+        )
     files: dict[PurePosixPath, bytes] = {}
     for profile in profiles:
-        name = profile.chip.chip_class
-        tried = (tries or {}).get(name, {})
-        parts = [_HEAD.format(name=name), _facts(profile), _answers(profile, tried)]
-        for one in profile.workloads:
-            parts.append(_workload(name, one, tried.get(one.workload, ()), files))
-        files[FOLDER / f"{name}.md"] = ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode()
+        files |= build(profile, tried(baselines, profile.chip.chip_class))
     return files
 
 
+def tried(baselines: Path, chip_class: str) -> dict[str, tuple[Tried, ...]]:
+    """Return the fusions with sound evidence on a class, by workload. Raises MalformedRecordError."""
+    found: dict[str, tuple[Tried, ...]] = {}
+    for path in sorted((baselines / chip_class / admitted.FOLDER).glob("*.json")):
+        if path.name == admitted.ADMITTED:
+            continue
+        of = evidence.read(path)
+        if not of.enabled or of.verdict == Verdict.INVALID:
+            continue
+        for one in of.workloads:
+            low, high = one.judgement.low, one.judgement.high
+            if low is not None and high is not None and math.isfinite(high):
+                found[one.workload] = (*found.get(one.workload, ()), Tried(of.fusion, low, high))
+    return found
+
+
+def build(profile: Profile, tries: Tries | None = None) -> dict[PurePosixPath, bytes]:
+    """Return the page and the plots of a class, by path below the docs folder."""
+    name, files = profile.chip.chip_class, dict[PurePosixPath, bytes]()
+    findings = [
+        (one, headroom.decide(headroom.summarise(one, (tries or {}).get(one.workload, ()))))
+        for one in profile.workloads
+    ]
+    header = ("workload", "fusion justified", "why")
+    rows = ((f"`{one.workload}`", f"**{found.justified}**", found.reason) for one, found in findings)
+    parts = [
+        _HEAD.format(name=name), _facts(profile), "## Is a fusion justified?\n\n" + table(header, rows, left=header)
+    ]  # fmt: skip
+    for one, finding in findings:
+        plot = partial(_plot, files, f"{name}-{one.workload.replace('/', '-')}")
+        parts += [f"## {one.workload}", _headroom(finding), *_sections(one, plot)]
+    files[FOLDER / f"{name}.md"] = ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode()
+    return files
+
+
+def _plot(files: dict[PurePosixPath, bytes], stem: str, kind: str, title: str, svg: bytes) -> str:
+    path = FOLDER / f"{stem}-{kind}.svg"
+    files[path] = svg
+    return f"![{title}]({path.name})"
+
+
 def _facts(profile: Profile) -> str:
-    commits = {
-        (taken.commit or "unknown")[:12] + (" with uncommitted changes" if taken.dirty else "")
-        for one in profile.workloads for taken in one.taken.values()
-    }  # fmt: skip
-    days = sorted({taken.date[:10] for one in profile.workloads for taken in one.taken.values()})
+    taken = [each for one in profile.workloads for each in one.taken.values()]
+    commits = sorted(
+        {(one.commit or "unknown")[:12] + (" with uncommitted changes" if one.dirty else "") for one in taken}
+    )
+    days = sorted({one.date[:10] for one in taken})
     return "\n".join(
         [
             f"- chip: {describe.chip(profile.chip)}",
             f"- stack: {describe.stack(profile.stack)}",
-            f"- measured: {', '.join(days) or 'nothing yet'}, at commit {', '.join(sorted(commits)) or 'none'}"
+            f"- measured: {', '.join(days) or 'nothing yet'}, at commit {', '.join(commits) or 'none'}"
             + (": parts of several commits" if len(commits) > 1 else ""),
         ]
     )
 
 
-def _answers(profile: Profile, tried: Mapping[str, Sequence[Tried]]) -> str:
-    rows = []
-    for one in profile.workloads:
-        finding = headroom.decide(headroom.summarise(one, tried.get(one.workload, ())))
-        rows.append((f"`{one.workload}`", f"**{finding.justified}**", finding.reason))
-    return "## Is a fusion justified?\n\n" + table(
-        ("workload", "fusion justified", "why"), rows, left=("workload", "fusion justified", "why")
-    )
-
-
-def _workload(name: str, one: WorkloadProfile, tried: Sequence[Tried], files: dict[PurePosixPath, bytes]) -> str:
-    stem = f"{name}-{one.workload.replace('/', '-')}"
-
-    def plot(kind: str, data: bytes, words: str) -> str:
-        path = FOLDER / f"{stem}-{kind}.svg"
-        files[path] = data
-        return f"![{words}]({path.name})"
-
-    parts = [f"## {one.workload}", _headroom(one, tried)]
-    if one.split:
-        split = one.split
-        parts += ["### Pipeline split", _split(one)]
-        title = f"{one.workload}: {split.bound}"
-        parts.append(plot("split", profile_plots.split_bar(title, split), "Stages of a token, stacked"))
-    levels = bars(one)
-    if one.floor and levels:
-        parts += ["### Streaming floor", floor_lines(one)]
-        title = f"{one.workload}: a token and its floors"
-        parts.append(plot("floor", profile_plots.floors(title, levels), "Time per token beside its floors"))
-    if one.trace:
-        parts += ["### What the device says", _trace(one)]
-    if one.histogram:
-        parts += ["### Operations of one decode token", histogram(one.histogram)]
-        title = f"{one.workload}: operations of one decode token"
-        parts.append(plot("operations", profile_plots.histogram(title, one.histogram), "Operations by kind"))
-        parts += [
-            comparison(one.histogram, index, one.workload.split("/")[0])
-            for index in range(len(one.histogram.comparisons))
-        ]
-    if one.contexts:
-        parts += ["### Text, image and KV length", _contexts(one)]
-        title = f"{one.workload.split('/')[0]}: decode against KV length"
-        parts.append(plot("context", profile_plots.contexts(title, one.contexts), "Time per token against KV length"))
-    if one.sweep:
-        parts += ["### Knobs, each a duel against the default", _sweep(one)]
-        if any(knob.effect is not None for knob in one.sweep.knobs):
-            title = f"{one.workload}: knobs against the default"
-            data = profile_plots.sweep(title, one.sweep.knobs, Policy().minimum_effect)
-            parts.append(plot("sweep", data, "Effect of each knob with its interval"))
-    if one.engines:
-        parts += ["### Engines side by side", _engines(one)]
-    if one.missing:
-        rows = ((missed.part, missed.reason, missed.remedy or "-") for missed in one.missing)
-        parts += ["### Not measured", table(("part", "why", "next"), rows, left=("part", "why", "next"))]
-    parts += ["### Reproduce", _reproduce(one)]
-    return "\n\n".join(parts)
-
-
-def _headroom(one: WorkloadProfile, tried: Sequence[Tried]) -> str:
-    finding = headroom.decide(headroom.summarise(one, tried))
-    lines = [f"Fusion justified: **{finding.justified}**. {finding.reason[0].upper()}{finding.reason[1:]}."]
+def _headroom(finding: headroom.Finding) -> str:
+    text = f"Fusion justified: **{finding.justified}**. {finding.reason[0].upper()}{finding.reason[1:]}."
     if finding.settles:
-        lines.append(f"To settle it: {finding.settles}.")
+        text += f" To settle it: {finding.settles}."
     if not finding.wins:
-        return " ".join(lines)
+        return text
     rows = (
         (win.name, percent(win.gain.low, 1), percent(win.gain.value, 1), percent(win.gain.high, 1), win.assumption)
         for win in finding.wins
     )
     header = ("largest win by", "at least", "middle", "at most", "assumption")
-    return " ".join(lines) + "\n\n" + table(header, rows, left=("largest win by", "assumption"))
+    return text + "\n\n" + table(header, rows, left=("largest win by", "assumption"))
 
 
-def _split(one: WorkloadProfile) -> str:
-    split = one.split
-    assert split is not None
-    rows = [
-        (loop_name, *(ms(value) for value in (loop.build_s, loop.sample_s, loop.dispatch_s, loop.wait_s, loop.tpot_s)))
-        for loop_name, loop in (("pipelined", split.pipelined), ("synchronous", split.synchronous))
-    ]
-    return (
-        table(("loop", "build", "sample", "dispatch", "wait", "per token"), rows, left=("loop",))
-        + f"\n\nOf a delay of {seconds(split.planted_s)} planted on the host for every token, {share(split.exposed)} "
-        f"shows in the time per token: decode is **{split.bound}**. Pipelining hides {ms(split.hidden_s)} a token."
-    )
-
-
-def _trace(one: WorkloadProfile) -> str:
-    trace = one.trace
-    assert trace is not None
-    words = f"By {trace.source}"
-    if trace.busy_s:
-        words += f" the device computes {ms(trace.busy_s)} of a token"
-        if one.split and (idle := gaps(trace, one.split.pipelined.tpot_s)):
-            words += f" and does nothing for {share(idle)} of its time"
-        if trace.kernels:
-            words += f", {trace.kernels:.0f} kernels a token"
-    return f"{words}. {trace.note[0].upper()}{trace.note[1:]}." if trace.note else f"{words}."
-
-
-def _contexts(one: WorkloadProfile) -> str:
-    found = one.contexts
-    assert found is not None
-    points = [*found.points, *((found.image,) if found.image else ())]
-    rows = ((each.modality, str(each.positions), ms(each.ttft_s), ms(each.tpot_s)) for each in points)
-    text = table(("prompt", "tokens in the cache", "prefill", "per token"), rows, left=("prompt",))
-    text += f"\n\nEvery 1,000 tokens of context add {us(found.slope_s)} a token."
-    if found.image_s and found.explained_s:
-        image = found.image_s
-        same = "no difference is shown" if image.low <= 0 <= image.high else "they differ"
-        text += (
-            f" At the same length decode after an image takes {us(image)} against text: {same}. The 256 tokens of an "
-            f"image on top of a text would explain {us(found.explained_s)} by the slope; the tower is a cost "
-            "of prefill."
-        )
-    if found.image_missing:
-        text += f" Image not measured: {escape(found.image_missing)}."
-    return text
-
-
-def _sweep(one: WorkloadProfile) -> str:
-    sweep = one.sweep
-    assert sweep is not None
-    rows = ((f"`{knob.setting}`", effect(knob), knob.verdict, str(knob.launches), knob.reason) for knob in sweep.knobs)
-    header = ("setting", "throughput", "verdict", "launches", "reason")
-    suggested = f"Suggested for this class: `{sweep.suggestion}`." if sweep.suggestion else "No setting is suggested."
-    return table(header, rows, left=("setting", "verdict", "reason")) + f"\n\n{suggested}"
-
-
-def _engines(one: WorkloadProfile) -> str:
-    engines = one.engines
-    assert engines is not None
-    rows = []
-    for result in engines.results:
-        speed = (
-            f"{1 / result.tpot_s.value:.1f} [{1 / result.tpot_s.high:.1f}, {1 / result.tpot_s.low:.1f}]"
-            if result.tpot_s
-            else "-"
-        )
-        if result.error:
-            tokens = "-"
-        elif not result.compared_tokens:
-            tokens = "not comparable"
-        else:
-            at = result.first_difference
-            tokens = f"other from token {at} on" if at else f"the same {result.compared_tokens}"
-        rows.append(
-            (f"{result.engine} {result.version or ''}".strip(), speed, ratio(result.ratio) if result.ratio else "-",
-             tokens, "; ".join(filter(None, (result.error, result.note))) or "-")
-        )  # fmt: skip
-    header = ("engine", "tok/s", "of the model loop", "greedy tokens", "remark")
-    return (
-        f"{engines.tokens} tokens after a prompt of {engines.prompt_tokens}, (n-1)/(t_last - t_first), prefill "
-        "left out:\n\n" + table(header, rows, left=("engine", "greedy tokens", "remark"))
-    )
-
-
-def _reproduce(one: WorkloadProfile) -> str:
-    rows = (
-        (part, taken.date, f"{taken.seconds:.0f} s", ", ".join(taken.faults) or "none")
-        for part, taken in one.taken.items()
-    )
-    commands = f"```\ngemma3n-perf profile --workload {one.workload}\ngemma3n-perf profile --page\n```"
-    return (
-        commands + "\n\n" + table(("part", "measured", "took", "cautions"), rows, left=("part", "measured", "cautions"))
-    )
+def _sections(one: WorkloadProfile, plot: Callable[[str, str, bytes], str]) -> Iterator[str]:
+    workload, checkpoint = one.workload, one.workload.split("/")[0]
+    if one.split:
+        drawn = plots.split_bar(f"{workload}: {one.split.bound}", one.split)
+        yield from ("### Pipeline split", sections.split(one.split), plot("split", "Stages of a token, stacked", drawn))
+    if one.floor:
+        drawn = plots.floors(f"{workload}: a token and its floors", sections.bars(one, one.floor))
+        yield from ("### Streaming floor", sections.floor(one.floor, checkpoint))
+        yield plot("floor", "Time per token beside its floors", drawn)
+    if one.trace:
+        yield from ("### What the device says", sections.trace(one.trace, one.split))
+    if one.histogram:
+        drawn = plots.histogram(f"{workload}: operations of one decode token", one.histogram)
+        yield from ("### Operations of one decode token", sections.histogram(one.histogram))
+        yield plot("operations", "Operations by kind", drawn)
+        yield from (sections.comparison(each, one.histogram, checkpoint) for each in one.histogram.comparisons)
+    if one.contexts:
+        drawn = plots.contexts(f"{checkpoint}: decode against KV length", one.contexts)
+        yield from ("### Text, image and KV length", sections.contexts(one.contexts))
+        yield plot("context", "Time per token against KV length", drawn)
+    if one.sweep:
+        yield from ("### Knobs, each a duel against the default", sections.sweep(one.sweep))
+        if any(knob.effect is not None for knob in one.sweep.knobs):
+            title = f"{workload}: knobs against the default"
+            drawn = plots.sweep(title, one.sweep.knobs, Policy().minimum_effect)
+            yield plot("sweep", "Effect of each knob with its interval", drawn)
+    if one.engines:
+        yield from ("### Engines side by side", sections.engines(one.engines))
+    if one.missing:
+        header = ("part", "why", "next")
+        rows = ((missed.part, missed.reason, missed.remedy or "-") for missed in one.missing)
+        yield from ("### Not measured", table(header, rows, left=header))
+    yield from ("### Reproduce", sections.reproduce(workload, one.taken))

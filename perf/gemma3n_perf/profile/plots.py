@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gemma3n_perf.profile.histogram import GROUPS, group_of
-from gemma3n_perf.profile.types import Contexts, Estimate, Histogram, Knob, Loop, Split
+from gemma3n_perf.profile.types import Contexts, Estimate, Histogram, Knob, Split
 from gemma3n_perf.report import plots
 from gemma3n_perf.report.plots import ACCENTS, INK
 
@@ -21,31 +21,22 @@ def split_bar(title: str, split: Split) -> bytes:
     with _figure(title, rows=2) as (figure, axes):
         for row, loop in enumerate((split.pipelined, split.synchronous)):
             left = 0.0
-            for index, value in enumerate(stages(loop)):
-                width = 1e3 * value
-                label = None if row else STAGES[index]
-                axes.barh(row, width, left=left, height=0.55, color=ACCENTS[index], label=label)
+            for stage, colour in zip(STAGES, ACCENTS, strict=False):
+                width = 1e3 * getattr(loop, f"{stage}_s").value
+                axes.barh(row, width, left=left, height=0.55, color=colour, label=None if row else stage)
                 left += width
             _interval(axes, loop.tpot_s, row)
             axes.text(1e3 * loop.tpot_s.high, row, f"  {1e3 * loop.tpot_s.value:.2f} ms", va="center", fontsize=9)
-        axes.set_yticks((0, 1), ("pipelined", "synchronous"))
-        axes.set_ylim(1.6, -0.6)
-        _room(axes)
-        axes.set_xlabel("ms per token, median over rounds; line: 95 % interval of the whole")
-        figure.legend(loc="upper right", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+        _rows(axes, ("pipelined", "synchronous"), "ms per token, median over rounds; line: 95 % interval of the whole")
+        _legend(figure, 4)
     return plots.svg(figure)
 
 
-def stages(loop: Loop) -> tuple[float, ...]:
-    """Seconds of build, sample, dispatch and wait."""
-    return tuple(one.value for one in (loop.build_s, loop.sample_s, loop.dispatch_s, loop.wait_s))
-
-
 def histogram(title: str, found: Histogram) -> bytes:
-    """Draw the commonest operations, coloured by group, the rest as one bar."""
+    """Draw the commonest operations, coloured by group, the others as one bar."""
     ordered = sorted(found.operations.items(), key=lambda item: -item[1])
-    shown, rest = ordered[:_MOST_BARS], ordered[_MOST_BARS:]
-    with _figure(title, rows=len(shown) + bool(rest), each=0.24) as (figure, axes):
+    shown, others = ordered[:_MOST_BARS], ordered[_MOST_BARS:]
+    with _figure(title, rows=len(shown) + bool(others), each=0.24) as (figure, axes):
         labelled = set()
         for row, (name, count) in enumerate(shown):
             group = group_of(name)
@@ -53,17 +44,14 @@ def histogram(title: str, found: Histogram) -> bytes:
             axes.barh(row, count, height=0.7, color=colour, label=None if group in labelled else group)
             axes.text(count, row, f" {count}", va="center", fontsize=8)
             labelled.add(group)
-        names = [_short(name) for name, _ in shown]
-        if rest:
-            count = sum(value for _, value in rest)
+        names = [name if len(name) <= 30 else f"{name[:28]}.." for name, _ in shown]
+        if others:
+            count = sum(value for _, value in others)
             axes.barh(len(shown), count, height=0.7, color=INK, alpha=0.5)
             axes.text(count, len(shown), f" {count}", va="center", fontsize=8)
-            names.append(f"{len(rest)} others")
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        _room(axes)
-        axes.set_xlabel(f"operations of one decode token, {found.nodes} in all")
-        figure.legend(loc="upper right", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
+            names.append(f"{len(others)} others")
+        _rows(axes, names, f"operations of one decode token, {found.nodes} in all", fontsize=8)
+        _legend(figure, 3)
     return plots.svg(figure)
 
 
@@ -77,7 +65,10 @@ def sweep(title: str, knobs: Sequence[Knob], threshold: float) -> bytes:
             colour = {"win": ACCENTS[2], "loss": ACCENTS[1]}.get(one.verdict, ACCENTS[0])
             axes.hlines(row, 100 * (one.low or 0), 100 * (one.high or 0), color=colour, linewidth=2)
             axes.plot([100 * (one.effect or 0)], [row], "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(shown)), [f"{_knob(one.setting)}\n{one.verdict}" for one in shown], fontsize=8)
+        settings = [one.setting.replace("+", "\n") for one in shown]
+        axes.set_yticks(
+            range(len(shown)), [f"{text}\n{one.verdict}" for text, one in zip(settings, shown, strict=True)], fontsize=8
+        )
         axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
         axes.set_xlabel("throughput against the default, %; line: 95 %")
     return plots.svg(figure)
@@ -90,38 +81,27 @@ def floors(title: str, bars: Sequence[tuple[str, Estimate]]) -> bytes:
             axes.barh(row, 1e3 * value.value, height=0.55, color=ACCENTS[0] if not row else ACCENTS[2], alpha=0.85)
             _interval(axes, value, row)
             axes.text(1e3 * value.high, row, f"  {1e3 * value.value:.3g} ms", va="center", fontsize=9)
-        axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
-        axes.set_ylim(len(bars) - 0.4, -0.6)
-        _room(axes)
-        axes.set_xlabel("ms per token; line: 95 % interval")
+        _rows(axes, [name for name, _ in bars], "ms per token; line: 95 % interval", fontsize=9)
     return plots.svg(figure)
 
 
 def contexts(title: str, found: Contexts) -> bytes:
     """Draw the time per token against the tokens in the KV cache, text as a line and an image as one more point."""
+    marks = [(one, ACCENTS[0]) for one in found.points]
     with _figure(title, rows=6, left=0.12) as (figure, axes):
         xs = [one.positions for one in found.points]
-        axes.plot(
-            xs, [1e3 * one.tpot_s.value for one in found.points], "o-", color=ACCENTS[0], label="text", linewidth=1.2
-        )
-        marks = [(one, ACCENTS[0]) for one in found.points]
-        if found.image:
-            axes.plot(
-                [found.image.positions],
-                [1e3 * found.image.tpot_s.value],
-                "s",
-                color=ACCENTS[1],
-                label="image",
-                markersize=7,
-            )
-            marks.append((found.image, ACCENTS[1]))
+        ys = [1e3 * one.tpot_s.value for one in found.points]
+        axes.plot(xs, ys, "o-", color=ACCENTS[0], label="text", linewidth=1.2)
+        if image := found.image:
+            axes.plot([image.positions], [1e3 * image.tpot_s.value], "s", color=ACCENTS[1], label="image", markersize=7)
+            marks.append((image, ACCENTS[1]))
         for one, colour in marks:
             axes.vlines(one.positions, 1e3 * one.tpot_s.low, 1e3 * one.tpot_s.high, color=colour, linewidth=1.5)
         axes.set_xlim(0, 1.06 * max(xs))
         axes.set_ylim(0, 1.15 * max(1e3 * one.tpot_s.high for one, _ in marks))
         axes.set_xlabel("tokens in the KV cache")
         axes.set_ylabel("ms per token")
-        figure.legend(loc="upper right", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+        _legend(figure, 2)
     return plots.svg(figure)
 
 
@@ -139,13 +119,13 @@ def _interval(axes: Any, value: Estimate, row: float) -> None:
     axes.hlines(row, 1e3 * value.low, 1e3 * value.high, color=INK, linewidth=2)
 
 
-def _room(axes: Any) -> None:
+def _rows(axes: Any, names: Sequence[str], label: str, fontsize: float | None = None) -> None:
+    """Name the bars, first one at the top, and leave space for a figure at their ends."""
+    axes.set_yticks(range(len(names)), names, fontsize=fontsize)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.16 * axes.get_xlim()[1])
+    axes.set_xlabel(label)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:28]}.."
-
-
-def _knob(setting: str) -> str:
-    return setting.replace("+", "\n")
+def _legend(figure: Figure, columns: int) -> None:
+    figure.legend(loc="upper right", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)

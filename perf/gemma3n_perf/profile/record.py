@@ -1,18 +1,16 @@
 """Profiles of chip classes: baselines/<class>/profile.json, one stack, written part by part and whole each time.
 
-Opinion: parts of two stacks do not make one profile. Adding a part to a profile of other versions is refused; one that
-starts afresh replaces the file, and version control keeps the last.
+Parts of two stacks do not make one profile. Adding a part to a profile of other versions is refused; one that starts
+afresh replaces the file, and version control keeps the last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
-from gemma3n_perf.errors import MalformedRecordError, NotComparableError, UsageError
+from gemma3n_perf.errors import NotComparableError, UsageError
 from gemma3n_perf.profile.types import PARTS, Profile, WorkloadProfile
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.workload.workload import Workload
 
 SCHEMA = 1
@@ -24,40 +22,10 @@ def profile_path(baselines: Path, chip_class: str) -> Path:
     return baselines / chip_class / NAME
 
 
-def encode(profile: Profile) -> bytes:
-    """Return the profile as JSON, indented, checked by reading it back. Raises MalformedRecordError."""
-    data = msgspec.json.format(msgspec.json.encode(profile), indent=1) + b"\n"
-    decode(data, "this profile")
-    return data
-
-
-def decode(data: bytes, source: str) -> Profile:
-    """Read a profile. Raises MalformedRecordError naming ``source``, the place and the fault."""
-    try:
-        profile = msgspec.json.decode(data, type=Profile)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(source, str(error)) from error
-    fault = _fault(profile)
-    if fault:
-        raise _malformed(source, fault)
-    return profile
-
-
-def read(path: Path) -> Profile | None:
-    """Return the profile in a file, or None where there is no such file. Raises MalformedRecordError."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _malformed(str(path), error.strerror or str(error)) from error
-    return decode(data, str(path))
-
-
 def read_class(baselines: Path, chip_class: str) -> Profile | None:
     """Return the profile of a class. Raises MalformedRecordError, and NotComparableError for another class's file."""
     path = profile_path(baselines, chip_class)
-    profile = read(path)
+    profile = PROFILES.find(path)
     if profile is not None and profile.chip.chip_class != chip_class:
         raise NotComparableError(
             f"{path} is the profile of {profile.chip.chip_class}",
@@ -71,12 +39,6 @@ def read_all(baselines: Path) -> tuple[Profile, ...]:
     """Return the profiles of all classes, by name. Raises MalformedRecordError, NotComparableError."""
     folders = sorted(path.parent.name for path in baselines.glob(f"*/{NAME}"))
     return tuple(found for name in folders if (found := read_class(baselines, name)) is not None)
-
-
-def write(path: Path, profile: Profile, disk: Disk | None = None) -> Path:
-    """Put a profile in place of the last one, whole or not at all. Raises DiskFullError, MalformedRecordError."""
-    write_over(path, encode(profile), disk)
-    return path
 
 
 def merged(old: Profile | None, new: Profile) -> Profile:
@@ -126,32 +88,31 @@ def _workload(old: WorkloadProfile | None, new: WorkloadProfile) -> WorkloadProf
     return replace(new, **values, taken=taken, missing=(*missing, *new.missing))
 
 
-def _fault(profile: Profile) -> str | None:
-    if profile.schema != SCHEMA:
-        return f"schema {profile.schema}, where {SCHEMA} is known"
+def _flaws(profile: Profile) -> Iterator[Flaw]:
     names = [one.workload for one in profile.workloads]
     if len(set(names)) != len(names):
-        return "a workload twice"
+        yield Flaw("a workload twice")
     for one in profile.workloads:
         try:
             Workload.parse(one.workload)
         except UsageError as error:
-            return error.found
-        odd = [name for name in (*one.taken, *(missed.part for missed in one.missing)) if name not in PARTS]
-        if odd:
-            return f"{one.workload}: {odd[0]} is no part of a profile"
-        both = [missed.part for missed in one.missing if getattr(one, missed.part) is not None]
-        if both:
-            return f"{one.workload}: {both[0]} is both measured and missing"
-        undated = [part for part in PARTS if getattr(one, part) is not None and part not in one.taken]
-        if undated:
-            return f"{one.workload}: {undated[0]} does not say when it was measured"
-    return None
+            yield Flaw(error.found)
+        missing = [missed.part for missed in one.missing]
+        measured = [part for part in PARTS if getattr(one, part) is not None]
+        for part in (*one.taken, *missing):
+            if part not in PARTS:
+                yield Flaw(f"{one.workload}: {part} is no part of a profile")
+        for part in measured:
+            if part in missing:
+                yield Flaw(f"{one.workload}: {part} is both measured and missing")
+            if part not in one.taken:
+                yield Flaw(f"{one.workload}: {part} does not say when it was measured")
 
 
-def _malformed(source: str, found: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{source}: {found}",
-        expected="what gemma3n-perf profile writes",
-        remedy="restore it from version control, or move it away and profile again; it is left untouched",
-    )
+PROFILES = Codec(
+    Profile,
+    SCHEMA,
+    "what gemma3n-perf profile writes",
+    "restore it from version control, or move it away and profile again; it is left untouched",
+    flaws=_flaws,
+)

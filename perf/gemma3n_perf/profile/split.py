@@ -1,93 +1,86 @@
 """Who waits for whom: each stage of a token timed, then an experiment on the pipelined loop.
 
-Opinion: a stage's name does not say whose time it is. On Apple parts the dispatch itself waits for the device once ten
-command buffers are under way, so a long dispatch may be a busy GPU. Hence a delay is planted on the host: if the time
-per token grows by all of it, tokens wait for the host; if it does not grow, the host waits for the device.
+A stage's name does not say whose time it is. On Apple parts the dispatch itself waits for the device once ten command
+buffers are under way, so a long dispatch may be a busy GPU. Hence a delay is planted on the host: if the time per token
+grows by all of it, tokens wait for the host; if it does not grow, the host waits for the device.
 """
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
-from gemma3n_perf.decode.decoder import Clock, DecodeSession, Device
+import numpy as np
+
+from gemma3n_perf.decode.decoder import Clock, Decoder, Device
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.profile.rounds import LEAST_ROUNDS, Note, estimate, interleaved
+from gemma3n_perf.profile.rounds import Rounds, estimate
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate, Loop, Split
 
 PLANTED = 0.4
 """The planted delay, as a share of the time per token: large beside the noise, smaller than a clear bound's slack."""
 
 _EDGE = 2
-
-
-class Stages(Protocol):
-    """An engine whose step can be taken in stages."""
-
-    def logits(self, token: Any) -> Any:
-        """Build one step's logits, unevaluated."""
-
-
-Sample = Callable[[Any], Any]
-
-
-@dataclass(slots=True)
-class _Sums:
-    build: float = 0.0
-    sample: float = 0.0
-    dispatch: float = 0.0
-    wait: float = 0.0
-    seconds: float = 0.0
+_STAGES = ("build_s", "sample_s", "dispatch_s", "wait_s")
+Times = dict[str, float]
+"""Seconds per token by the names of ``types.Loop``."""
 
 
 @dataclass(slots=True)
 class SplitTimer:
-    """Times one prepared session's loops. ``sample`` makes the next token of logits, unevaluated."""
+    """Times the loops of one prepared decoder, ``tokens`` tokens each.
 
-    session: DecodeSession
-    engine: Stages
+    ``logits`` builds one step's logits from a token, ``sample`` the next token from them; both unevaluated.
+    """
+
+    decoder: Decoder
+    logits: Callable[[Any], Any]
+    sample: Callable[[Any], Any]
     device: Device
     clock: Clock
-    sample: Sample
     tokens: int
-    _sums: _Sums = field(default_factory=_Sums)
+    _spent: Times = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     def __post_init__(self) -> None:
         """Refuse more tokens than the workload's shape keeps clear of a growing KV cache."""
-        most = self.session.workload.shape.generate - _EDGE
+        most = self.decoder.workload.shape.generate - _EDGE
         if not 2 <= self.tokens <= most:
-            raise UsageError(f"{self.tokens} tokens a round", expected=f"2 to {most} for {self.session.workload}")
+            raise UsageError(f"{self.tokens} tokens a round", expected=f"2 to {most} for {self.decoder.workload}")
 
-    def synchronous(self) -> _Sums:
+    def synchronous(self) -> Times:
         """Build, dispatch and wait for each token before the next is built."""
-        token, _ = self.session.bare_start()
-        self._sums = _Sums()
+        token, _ = self.decoder.bare_start()
         for index in range(self.tokens + 1):
             if index == 1:
-                begin, self._sums = self.clock(), _Sums()
+                begin = self._restart()
             token = self._ahead(token, 0.0)
             self._read(token)
-        self._sums.seconds = self.clock() - begin
-        return self._sums
+        return self._per_token(self.clock() - begin)
 
-    def pipelined(self, delay_s: float = 0.0) -> _Sums:
+    def pipelined(self, delay_s: float = 0.0) -> Times:
         """Build and dispatch each next token before the last is read, as generation does; spin ``delay_s``."""
-        token, _ = self.session.bare_start()
-        self._sums = _Sums()
+        token, _ = self.decoder.bare_start()
         ahead = self._ahead(token, delay_s)
         for index in range(self.tokens + 1):
             if index == 1:
-                begin, self._sums = self.clock(), _Sums()
+                begin = self._restart()
             token, ahead = ahead, self._ahead(ahead, delay_s)
             self._read(token)
-        self._sums.seconds = self.clock() - begin
+        seconds = self.clock() - begin
         self.device.wait(ahead)
-        return self._sums
+        return self._per_token(seconds)
+
+    def _restart(self) -> float:
+        self._spent = dict.fromkeys(_STAGES, 0.0)
+        return self.clock()
+
+    def _per_token(self, seconds: float) -> Times:
+        return {stage: spent / self.tokens for stage, spent in {**self._spent, "tpot_s": seconds}.items()}
 
     def _ahead(self, token: Any, delay_s: float) -> Any:
-        clock, sums = self.clock, self._sums
+        clock, spent = self.clock, self._spent
         start = clock()
-        logits = self.engine.logits(token)
+        logits = self.logits(token)
         built = clock()
         chosen = self.sample(logits)
         sampled = clock()
@@ -96,49 +89,41 @@ class SplitTimer:
             pass
         begin = clock() if delay_s else sampled
         self.device.dispatch(chosen)
-        sums.build += built - start
-        sums.sample += sampled - built
-        sums.dispatch += clock() - begin
+        spent["build_s"] += built - start
+        spent["sample_s"] += sampled - built
+        spent["dispatch_s"] += clock() - begin
         return chosen
 
     def _read(self, token: Any) -> None:
-        clock, sums = self.clock, self._sums
+        clock, spent = self.clock, self._spent
         start = clock()
         self.device.wait(token)
         done = clock()
         token.item()
-        sums.wait += done - start
-        sums.sample += clock() - done
+        spent["wait_s"] += done - start
+        spent["sample_s"] += clock() - done
 
 
-def measure(
-    timer: SplitTimer, *, rounds: int, rng: random.Random, note: Note = lambda text: None,
-    enough: Callable[[int], bool] = lambda done: False,
-) -> Split:  # fmt: skip
-    """Take ``rounds`` interleaved rounds of the three loops and conclude. The session must be prepared."""
-    timer.synchronous()
-    planted = PLANTED * timer.pipelined().seconds / timer.tokens
-    found = interleaved(
-        {
-            "synchronous": timer.synchronous,
-            "pipelined": timer.pipelined,
-            "planted": lambda: timer.pipelined(planted),
-        },
-        rounds, rng=rng, note=note, enough=enough,
-    )  # fmt: skip
-    n = timer.tokens
-    sync, piped, delayed = (
-        [one.seconds / n for one in found[name]] for name in ("synchronous", "pipelined", "planted")
+def measure(timer: SplitTimer, rounds: Rounds) -> Split:
+    """Take interleaved rounds of the three loops and conclude. The decoder must be prepared."""
+    timer.synchronous()  # warms
+    planted = PLANTED * timer.pipelined()["tpot_s"]
+    loops: dict[str, Callable[[], Times]] = {
+        "synchronous": timer.synchronous, "pipelined": timer.pipelined, "planted": partial(timer.pipelined, planted),
+    }  # fmt: skip
+    synchronous, pipelined, delayed = (
+        {stage: np.array([one[stage] for one in taken]) for stage in taken[0]}
+        for taken in rounds.interleave(loops).values()
     )
-    exposed = estimate([(b - a) / planted for a, b in zip(piped, delayed, strict=True)])
+    exposed = estimate((delayed["tpot_s"] - pipelined["tpot_s"]) / planted)
     return Split(
-        tokens=n,
-        synchronous=_loop(found["synchronous"], n),
-        pipelined=_loop(found["pipelined"], n),
-        hidden_s=estimate([a - b for a, b in zip(sync, piped, strict=True)]),
+        tokens=timer.tokens,
+        synchronous=Loop(**{stage: estimate(values) for stage, values in synchronous.items()}),
+        pipelined=Loop(**{stage: estimate(values) for stage, values in pipelined.items()}),
+        hidden_s=estimate(synchronous["tpot_s"] - pipelined["tpot_s"]),
         planted_s=planted,
         exposed=exposed,
-        host_s=estimate([(one.build + one.sample + one.dispatch) / n for one in found["pipelined"]]),
+        host_s=estimate(pipelined["build_s"] + pipelined["sample_s"] + pipelined["dispatch_s"]),
         bound=bound(exposed),
     )
 
@@ -147,20 +132,4 @@ def bound(exposed: Estimate) -> str:
     """Conclude from the share of a host delay that shows: more than half of it, less than half, or neither shown."""
     if exposed.low > 0.5:
         return HOST_BOUND
-    if exposed.high < 0.5:
-        return DEVICE_BOUND
-    return MIXED
-
-
-def _loop(sums: list[_Sums], tokens: int) -> Loop:
-    def of(stage: Callable[[_Sums], float]) -> Estimate:
-        return estimate([stage(one) / tokens for one in sums])
-
-    assert len(sums) >= LEAST_ROUNDS
-    return Loop(
-        build_s=of(lambda one: one.build),
-        sample_s=of(lambda one: one.sample),
-        dispatch_s=of(lambda one: one.dispatch),
-        wait_s=of(lambda one: one.wait),
-        tpot_s=of(lambda one: one.seconds),
-    )
+    return DEVICE_BOUND if exposed.high < 0.5 else MIXED

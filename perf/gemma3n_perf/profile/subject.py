@@ -1,17 +1,24 @@
-"""The model under profile, and decode sessions on it: loaded when first needed, let go when asked."""
+"""The model under profile, and decoders on it: loaded when first needed, freed on request."""
 
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from gemma3n_perf.decode import prompt as prompts
-from gemma3n_perf.decode.decoder import Clock, DecodeSession, Device
+from gemma3n_perf.decode.decoder import Clock, Decoder, Device
+from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Conditions
+from gemma3n_perf.profile.contexts import Timed
 from gemma3n_perf.workload import load as loading
 from gemma3n_perf.workload.load import Checkpoint
-from gemma3n_perf.workload.workload import IMAGE_TOKENS, Shape, Workload
+from gemma3n_perf.workload.workload import IMAGE_TOKENS, WARM_TOKENS, Shape, Workload, prompt_length
+
+# Conditions are taken around the whole part, not around each short loop.
+_NO_PROBE: Any = SimpleNamespace(start=lambda: None, stop=Conditions)
 
 
 @dataclass(eq=False)
@@ -26,7 +33,7 @@ class Subject:
     device: Device
     note: Callable[[str], None]
     _model: Any = field(default=None, init=False)
-    _own: tuple[DecodeSession, Any] | None = field(default=None, init=False)
+    _own: tuple[Decoder, Any] | None = field(default=None, init=False)
 
     def model(self) -> Any:
         """Return mlx-vlm's model object. Raises what loading raises."""
@@ -35,22 +42,23 @@ class Subject:
             self._model = loading.load(self.checkpoint, with_towers=self.checkpoint.has_vision and self.towers())
         return self._model
 
-    def prepared(self) -> tuple[DecodeSession, Any]:
-        """Return the workload's own session, prefilled and warm, and its engine."""
+    def prepared(self) -> tuple[Decoder, Any]:
+        """Return the workload's own decoder, prefilled and warm, and its engine."""
         if self._own is None:
             self._own = self._made(self.workload)
         return self._own
 
     def tpot_s(self) -> float:
         """Time one decode of the workload, in seconds per token."""
-        return _decode(self.prepared()[0], self.tokens)
+        return _tpot_s(self.prepared()[0], self.tokens)
 
-    def timed(self, workload: Workload) -> "Timed":
-        """Return another workload's session on this model, prefilled and warm, to be timed."""
-        session, _ = self._made(workload)
-        return Timed(session, min(self.tokens, workload.shape.generate))
+    def timed(self, workload: Workload) -> Timed:
+        """Return another workload on this model, prefilled and warm, to be timed."""
+        decoder, _ = self._made(workload)
+        decode = partial(_tpot_s, decoder, min(self.tokens, workload.shape.generate))
+        return Timed(workload.modality, workload.shape.prompt + WARM_TOKENS, decoder.time_to_first_token, decode)
 
-    def let_go(self) -> None:
+    def free(self) -> None:
         """Free the model and MLX's cache; it is loaded again where it is needed again."""
         self._model = self._own = None
         gc.collect()
@@ -58,60 +66,28 @@ class Subject:
 
         mx.clear_cache()
 
-    def _made(self, workload: Workload) -> tuple[DecodeSession, Any]:
-        from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
-
-        engine = MlxVlmEngine(self.model())
+    def _made(self, workload: Workload) -> tuple[Decoder, Any]:
+        engine = ENGINES[DEFAULT](self.model())
         prompt = prompts.make(workload, self.checkpoint)
-        session = DecodeSession(engine, workload, prompt, clock=self.clock, device=self.device)
-        session.prepare()
-        _decode(session, 2)
-        return session, engine
+        decoder = Decoder(engine, workload, prompt, clock=self.clock, device=self.device)
+        decoder.prepare()
+        _tpot_s(decoder, 2)
+        return decoder, engine
 
 
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """A session whose prefill and short decodes of ``tokens`` are timed."""
-
-    session: DecodeSession
-    tokens: int
-
-    def first_token_s(self) -> float:
-        """Time one prefill."""
-        return self.session.time_to_first_token()
-
-    def tpot_s(self) -> float:
-        """Time one short decode, in seconds per token."""
-        return _decode(self.session, self.tokens)
+def image_workload(checkpoint: str, generate: int) -> Workload:
+    """Return the workload that shows a checkpoint an image."""
+    return Workload.make(checkpoint, "image", Shape(prompt_length(checkpoint, "image"), generate))
 
 
-def image_shape(checkpoint: str, generate: int) -> Shape:
-    """Return the shape of a workload with an image."""
-    return Shape(296 if checkpoint == "nano" else 320, generate)
-
-
-def without_images(workload: Workload, checkpoint: Checkpoint, lengths: Sequence[int]) -> str | None:
+def without_images(checkpoint: Checkpoint, name: str, lengths: Sequence[int]) -> str | None:
     """None where the checkpoint takes images and ``lengths`` leave time for one, else why not."""
-    name = workload.checkpoint
     try:
-        prompts.make(Workload.make(name, "image", image_shape(name, 4)), checkpoint)
+        prompts.make(image_workload(name, 4), checkpoint)
     except UsageError as error:
         return error.found
-    if not set(lengths) - set(range(IMAGE_TOKENS)):
-        return "a prompt with an image takes too long on this device"
-    return None
+    return None if max(lengths) >= IMAGE_TOKENS else "a prompt with an image takes too long on this device"
 
 
-def _decode(session: DecodeSession, steps: int) -> float:
-    return session.run(_Quiet(), steps=steps)[0].tpot_s
-
-
-class _Quiet:
-    """Conditions are taken around the whole part, not around each short loop."""
-
-    def start(self) -> None:
-        """Begin nothing."""
-
-    def stop(self) -> Conditions:
-        """Return that nothing is known."""
-        return Conditions()
+def _tpot_s(decoder: Decoder, steps: int) -> float:
+    return decoder.run(_NO_PROBE, steps=steps)[0].tpot_s

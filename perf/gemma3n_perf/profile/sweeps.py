@@ -1,9 +1,10 @@
 """Knobs against the default, as duels: a setting is suggested only where a duel calls it a win.
 
-Opinion: a knob is measured alone and together with its twin, for one limit can hide the other; and a variable that this
+A knob is measured alone and together with its twin, for one limit can hide the other; and a variable that this
 build of MLX never reads is not a setting that makes no difference, it is no setting.
 """
 
+import mmap
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
 _SETTING = re.compile(r"[A-Z][A-Z0-9_]*=[^+\s]+")
 
 Compete = Callable[[Sequence[str]], Mapping[str, Judgement]]
-"""Duels candidates, arms in words, against ``here``; returns a judgement for each."""
+"""Duels candidates, given as texts of arms, against ``here``; returns a judgement for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +39,29 @@ class Setting:
     @classmethod
     def parse(cls, text: str) -> "Setting":
         """Read NAME=VALUE, several joined by +. Raises UsageError."""
-        parts = text.split("+")
-        names = [part.partition("=")[0] for part in parts]
-        if not all(_SETTING.fullmatch(part) for part in parts) or len(set(names)) != len(names):
+        setting = cls(text)
+        if not all(map(_SETTING.fullmatch, setting.parts)) or len(set(setting.names)) != len(setting.names):
             raise UsageError(
                 f"the setting {text!r} is not understood",
                 expected="NAME=VALUE, several joined by +, each name once",
                 remedy=f"pass --knob {OPS}=1000",
             )
-        return cls(text)
+        return setting
+
+    @property
+    def parts(self) -> list[str]:
+        """Each variable with its value."""
+        return self.text.split("+")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The variables it sets."""
-        return tuple(part.partition("=")[0] for part in self.text.split("+"))
+        return tuple(part.partition("=")[0] for part in self.parts)
 
     @property
     def arm(self) -> str:
-        """The arm in words: this environment with the variables set."""
-        return "+".join(["here", *(f"env:{part}" for part in self.text.split("+"))])
+        """The arm as text: this environment with the variables set."""
+        return "+".join(["here", *(f"env:{part}" for part in self.parts)])
 
 
 def measure(
@@ -66,27 +71,22 @@ def measure(
 
     ``reads`` tells whether this MLX knows a variable (None: cannot be told); ``present`` are those of this process.
     """
-    refused = {one.text: reason for one in settings if (reason := _refusal(one, reads, present))}
-    fit = [one for one in settings if one.text not in refused]
-    judged = _judged(fit, compete) if fit else {}
-    knobs = []
-    for one in settings:
-        if one.text in refused:
-            knobs.append(Knob(one.text, str(Verdict.NOT_MEASURED), refused[one.text]))
-            continue
-        found = judged[one.text]
-        if isinstance(found, str):
-            knobs.append(Knob(one.text, str(Verdict.NOT_MEASURED), found))
-        else:
-            verdict = str(found.verdict)
-            knobs.append(Knob(one.text, verdict, found.reason, found.effect, found.low, found.high, found.launches))
+    found: dict[Setting, Judgement | str] = {one: _refusal(one, reads, present) for one in settings}
+    found |= _judged([one for one in settings if not found[one]], compete)
+    knobs = [_knob(one.text, found[one]) for one in settings]
     return Sweep(tuple(knobs), suggestion(knobs))
+
+
+def _knob(setting: str, found: Judgement | str) -> Knob:
+    if isinstance(found, str):
+        return Knob(setting, Verdict.NOT_MEASURED.value, found)
+    return Knob(setting, found.verdict.value, found.reason, found.effect, found.low, found.high, found.launches)
 
 
 def suggestion(knobs: Sequence[Knob]) -> str | None:
     """Return the winning setting with the largest lower end, or None where nothing won."""
-    wins = [one for one in knobs if one.verdict == Verdict.WIN and one.low is not None]
-    return max(wins, key=lambda one: one.low or 0.0).setting if wins else None
+    wins = [(one.low, one.setting) for one in knobs if one.verdict == Verdict.WIN and one.low is not None]
+    return max(wins, key=lambda one: one[0])[1] if wins else None
 
 
 def library_reads(folder: Path) -> Callable[[str], bool | None]:
@@ -94,10 +94,8 @@ def library_reads(folder: Path) -> Callable[[str], bool | None]:
     libraries = [path for pattern in ("*.so", "*.so.*", "*.dylib") for path in folder.rglob(pattern)]
 
     def reads(name: str) -> bool | None:
-        if not libraries:
-            return None
         try:
-            return any(_holds(path, name.encode()) for path in libraries)
+            return any(_holds(path, name.encode()) for path in libraries) if libraries else None
         except OSError:
             return None
 
@@ -105,35 +103,30 @@ def library_reads(folder: Path) -> Callable[[str], bool | None]:
 
 
 def _holds(path: Path, name: bytes) -> bool:
-    import mmap
-
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(name) >= 0
 
 
-def _refusal(one: Setting, reads: Callable[[str], bool | None], present: Mapping[str, str]) -> str | None:
-    unknown = [name for name in one.names if reads(name) is False]
-    if unknown:
+def _refusal(one: Setting, reads: Callable[[str], bool | None], present: Mapping[str, str]) -> str:
+    """Return why a setting cannot be put to a duel; nothing where it can."""
+    if unknown := [name for name in one.names if reads(name) is False]:
         return f"this build of MLX does not read {', '.join(unknown)}"
-    already = [name for name in one.names if name in present]
-    if already:
-        return (
-            f"{', '.join(already)} is set already in this environment, so the default is not what it is judged against"
-        )
-    return None
+    if already := [name for name in one.names if name in present]:
+        found = f"{', '.join(already)} is set already in this environment"
+        return f"{found}, so the default is not what it is judged against"
+    return ""
 
 
-def _judged(settings: Sequence[Setting], compete: Compete) -> dict[str, Judgement | str]:
+def _judged(settings: Sequence[Setting], compete: Compete) -> dict[Setting, Judgement | str]:
     """Judge all at once; where that fails as a whole, each by itself, so that one that crashes costs only itself."""
+    if not settings:
+        return {}
     try:
         found = compete([one.arm for one in settings])
-        return {one.text: found[one.arm] for one in settings}
     except PerfError as error:
         if len(settings) == 1:
-            return {settings[0].text: error.found}
-    alone: dict[str, Judgement | str] = {}
-    for one in settings:
-        alone |= _judged([one], compete)
-    return alone
+            return {settings[0]: error.found}
+        return {one: result for each in settings for one, result in _judged([each], compete).items()}
+    return {one: found[one.arm] for one in settings}

@@ -1,6 +1,6 @@
 """What a profile holds. Seconds and bytes; every figure is a median over rounds with its interval.
 
-Opinion: a part that could not be measured is a fact with a reason, and an absent one is an absence. Neither is a zero.
+A part that could not be measured is a fact with a reason, and an absent one is an absence. Neither is a zero.
 """
 
 from dataclasses import dataclass, field
@@ -120,6 +120,13 @@ class Floor:
         """What the chain delivers, bytes per second."""
         return self.streamed_bytes / self.chain_s.value
 
+    @property
+    def stream_s(self) -> Estimate:
+        """The streamed bytes at the speed of one large product, seconds per token."""
+        rate = self.gemv_bandwidth
+        value, low, high = (self.streamed_bytes / one for one in (rate.value, rate.high, rate.low))
+        return Estimate(value, low, high, rate.rounds)
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -151,8 +158,8 @@ class Contexts:
 class EngineResult:
     """One engine on the same checkpoint and prompt. ``ratio`` is its throughput over mlx-vlm's model loop, paired.
 
-    ``error`` is what it said where it could not run. ``first_difference`` is the first greedy token, from 1, in which
-    it departs from the model loop on a short prompt; None where all agree or none could be compared (see ``note``).
+    ``error`` is its own message where it could not run. ``first_difference`` is the first greedy token, from 1, that
+    is another than the model loop's on a short prompt; None where all agree or none could be compared (see ``note``).
     """
 
     engine: str
@@ -213,7 +220,7 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A part that was asked for and not measured, and why."""
+    """A part that was requested and not measured, as the record keeps it: an error's ``found`` and ``remedy``."""
 
     part: str
     reason: str

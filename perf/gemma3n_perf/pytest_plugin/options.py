@@ -1,24 +1,28 @@
-"""What ``pytest perf/`` was asked for: its options' values, and the workloads they select.
+"""The options of ``pytest perf/``: their values, and the workloads they select.
 
 Read here and not by argparse: pytest ends argparse's complaints with exit code 4, which means ``not-measured`` to this
 suite. A request that cannot be carried out exits 2.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.store.files import require_folder
-from gemma3n_perf.workload import cache, load
-from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload import load
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import MODALITIES, Shape, Workload, customary, defaults
+
+_RUNS = "a whole number, 2 or more: one run shows no spread"
+_PERCENTAGE = "a percentage above 0, for instance 10%"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asked for."""
+    """What the command line requests; ``runs`` and ``time_budget`` (seconds) are None where they were not given."""
 
     checkpoints: tuple[str, ...]
     modalities: tuple[str, ...]
@@ -51,69 +55,60 @@ class Options:
                 "--fusion measures a fusion against the unfused model, and nothing else",
                 expected="--fusion without --benchmark-compare and --plant-slowdown",
             )
+        runs = _number(option.runs, "--runs", _whole, least=1, expected=_RUNS)
         return cls(
             checkpoints=tuple(option.checkpoint),
             modalities=tuple(option.modality),
             shapes=tuple(option.shape),
-            runs=runs(option.runs),
-            time_budget=seconds(option.time_budget),
+            runs=None if runs is None else int(runs),
+            time_budget=_number(option.time_budget, "--time-budget", float, expected="seconds above 0"),
             strict=bool(option.strict),  # pytest's own --strict: what was not shown does not pass
-            planted=0.0 if option.plant_slowdown is None else percent(option.plant_slowdown),
+            planted=_number(option.plant_slowdown, "--plant-slowdown", _fraction, expected=_PERCENTAGE) or 0.0,
             baselines=(option.baselines or rootpath / "baselines").absolute(),
-            root=cache.checkpoints_root(),
+            root=checkpoints_root(),
             confirm=not option.no_confirm,
             fusions=tuple(option.fusion),
         )
 
 
-def percent(text: str) -> float:
-    """Read ``10%`` as 0.1. Raises UsageError for anything else, and for 0 or 1000 % and more."""
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        value = -1.0
-    if not text.strip().endswith("%") or not 0 < value < 10:
-        raise UsageError(f"--plant-slowdown {text}", expected="a percentage above 0, for instance 10%")
-    return value
-
-
-def runs(text: str | None) -> int | None:
-    """Read ``--runs``, None where it was not given. Raises UsageError for fewer than 2 or no whole number."""
-    if text is None:
-        return None
-    if not text.strip().isdecimal() or int(text) < 2:
-        raise UsageError(f"--runs {text}", expected="a whole number, 2 or more: one run shows no spread")
-    return int(text)
-
-
-def seconds(text: str | None) -> float | None:
-    """Read ``--time-budget``, None where it was not given. Raises UsageError for what is no time above 0."""
+def _number(
+    text: str | None, option: str, read: Callable[[str], float], *, expected: str, least: float = 0.0
+) -> float | None:
     if text is None:
         return None
     try:
-        value = float(text)
+        value = read(text.strip())
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise UsageError(f"--time-budget {text}", expected="seconds above 0")
+    if not least < value < math.inf:
+        raise UsageError(f"{option} {text}", expected=expected)
     return value
 
 
-def refuse_swallowed_path(asked: object) -> None:
+def _fraction(percentage: str) -> float:
+    value = float(percentage.removesuffix("%")) / 100
+    return value if percentage.endswith("%") and value < 10 else math.nan
+
+
+def _whole(digits: str) -> float:
+    return int(digits) if digits.isdecimal() else math.nan
+
+
+def refuse_swallowed_path(value: object) -> None:
     """Raise UsageError where ``--benchmark-compare`` took a path for the run to compare with.
 
     ``pytest --benchmark-compare perf/`` leaves pytest no path, so it would run whatever it finds by itself.
     """
-    if isinstance(asked, str) and Path(asked.partition("::")[0]).exists():
+    if isinstance(value, str) and Path(value.partition("::")[0]).exists():
         raise UsageError(
-            f"--benchmark-compare took {asked!r} for the run to compare with",
+            f"--benchmark-compare took {value!r} for the run to compare with",
             expected="the path before the option",
-            remedy=f"pytest {asked} --benchmark-compare",
+            remedy=f"pytest {value} --benchmark-compare",
         )
 
 
 def sources(options: Options) -> dict[str, str]:
-    """The checkpoints asked for, by the short name that a workload's id has. Raises UsageError where two share one."""
+    """The requested checkpoints by the short name that a workload's id has. Raises UsageError where two share one."""
     found: dict[str, str] = {}
     for name in options.checkpoints:
         # A preset need not be forged yet.
@@ -130,7 +125,7 @@ def sources(options: Options) -> dict[str, str]:
 
 
 def selected(options: Options, names: tuple[str, ...], vendor: str) -> list[Workload]:
-    """The workloads asked for: what is customary for the chip and its checkpoints, narrowed or reshaped."""
+    """The workloads requested: what is customary for the chip and its checkpoints, narrowed or reshaped."""
     found = [w for name in names for w in customary(name, vendor)] if names else list(defaults(vendor))
     if options.shapes:
         shapes = [Shape.parse(text) for text in options.shapes]

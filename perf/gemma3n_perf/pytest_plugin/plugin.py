@@ -6,17 +6,20 @@ fills in what a comparison rests on, prints our table after its own, and sets th
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemma3n_perf.bench.bench import Bench
+from gemma3n_perf.bench.outcome import exit_code
+from gemma3n_perf.bench.table import render
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.pytest_plugin.options import Options
 from gemma3n_perf.pytest_plugin.session import SuiteSession
+from gemma3n_perf.report.terminal import speaks_unicode
+from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.workload import Workload
 
 KEY = pytest.StashKey[SuiteSession]()
@@ -25,28 +28,19 @@ KEY = pytest.StashKey[SuiteSession]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the suite's options."""
     group = parser.getgroup("gemma3n-perf", "Gemma3n decode")
-    group.addoption(
-        "--checkpoint",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="preset, folder or ORG/MODEL@REVISION; may be repeated (default: what suits the chip)",
-    )
-    group.addoption("--modality", action="append", default=[], metavar="text|image", help="may be repeated")
-    group.addoption(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="ppN-tgM",
-        help="N prompt tokens, M timed decode steps; may be repeated",
-    )
-    group.addoption("--runs", metavar="N", help="timed decodes of each workload (default: by chip)")
-    group.addoption("--time-budget", metavar="SECONDS", help="measuring time to stay within, all workloads")
-    group.addoption(
-        "--plant-slowdown",
-        metavar="N%",
-        help="slow every decode by this much: a test button, marked everywhere and never saved",
-    )
+    for name, metavar, text in (
+        ("--checkpoint", "NAME", "preset, folder or ORG/MODEL@REVISION (default: what suits the chip)"),
+        ("--modality", "text|image", "what the prompt holds (default: both where it is customary)"),
+        ("--shape", "ppN-tgM", "N prompt tokens, M timed decode steps"),
+        ("--fusion", "NAME", "measure evidence for a fusion, for all, or for a composition a+b, and nothing else"),
+    ):
+        group.addoption(name, action="append", default=[], metavar=metavar, help=f"{text}; may be repeated")
+    for name, metavar, text in (
+        ("--runs", "N", "timed decodes of each workload (default: by chip)"),
+        ("--time-budget", "SECONDS", "measuring time to stay within, all workloads"),
+        ("--plant-slowdown", "N%", "slow every decode by this much: a test button, marked everywhere and never saved"),
+    ):
+        group.addoption(name, metavar=metavar, help=text)
     group.addoption(
         "--no-confirm",
         action="store_true",
@@ -56,33 +50,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
     )
 
-    group.addoption(
-        "--fusion",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="measure evidence for a fusion, for all, or for a composition a+b, and nothing else; may be repeated",
-    )
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
     try:
-        session = SuiteSession(Options.from_pytest(config.option, config.rootpath))
-        session.take_over(config.option)
+        config.stash[KEY] = SuiteSession.begin(config.option, config.rootpath)
     except PerfError as error:
         # Not pytest.UsageError: its exit code 4 says not-measured here, whatever the error is.
         pytest.exit(str(error), returncode=error.exit_code)
-    session.listing = bool(config.option.collectonly)
-    config.stash[KEY] = session
     # Its own check warns of every difference that does not matter, and fails on a storage outside this folder.
     check = config.hook.pytest_benchmark_compare_machine_info
     check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Evidence for fusions and the benchmarks of decode are two questions, and a session asks one."""
+    """Collect evidence for fusions or the benchmarks of decode: a session measures one of the two."""
     if not collection_path.name.startswith("bench_"):
         return None
     return (collection_path.name == "bench_fusions.py") != bool(config.stash[KEY].fusions) or None
@@ -103,43 +86,48 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     stages = ("bench_graph", "bench_prefill", "bench_decode", "bench_memory")
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        workload: Any = getattr(getattr(item, "callspec", None), "params", {}).get("workload")
+        workload = _workload(item)
         stage = next((i for i, name in enumerate(stages) if item.path.name.startswith(name)), len(stages))
-        return order.get(workload, len(order)), stage
+        return order[workload] if workload in order else len(order), stage
 
     items.sort(key=place)
 
 
+def _workload(item: pytest.Item) -> Workload | None:
+    workload = getattr(getattr(item, "callspec", None), "params", {}).get("workload")
+    return workload if isinstance(workload, Workload) else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what will be measured, after -k and the like have chosen."""
-    if session.config.stash[KEY].listing:
-        return
-    decodes = [item for item in session.items if item.path.name.startswith("bench_decode")]
-    found = [item.callspec.params["workload"] for item in decodes if hasattr(item, "callspec")]
-    session.config.stash[KEY].expected = found
+    suite = session.config.stash[KEY]
+    if not suite.listing:
+        decodes = [item for item in session.items if item.path.name.startswith("bench_decode")]
+        suite.expected = [workload for item in decodes if (workload := _workload(item)) is not None]
 
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """The session's measuring, under the machine's lock and kept awake."""
-    session = request.config.stash[KEY]
-    with ExitStack() as held:
-        try:
-            opened = held.enter_context(session.open(sys.stderr))
-        except PerfError as error:
-            session.failed(error)
-            pytest.exit(str(error), returncode=error.exit_code)
+    with ExitStack() as stack:
+        with _ends_session(request.config):
+            opened = stack.enter_context(request.config.stash[KEY].open(sys.stderr))
         yield opened
 
 
 @pytest.fixture(scope="session")
 def evidence(request: pytest.FixtureRequest) -> dict[str, Evidence]:
-    """Evidence for every fusion asked for, measured together, written and kept whatever it says."""
-    session = request.config.stash[KEY]
+    """Evidence for every requested fusion, measured together, written and kept whatever it says."""
+    with _ends_session(request.config):
+        return request.config.stash[KEY].gather(sys.stderr)
+
+
+@contextmanager
+def _ends_session(config: pytest.Config) -> Iterator[None]:
     try:
-        return session.gather(sys.stderr)
+        yield
     except PerfError as error:
-        session.failed(error)
+        config.stash[KEY].failed(error)
         pytest.exit(str(error), returncode=error.exit_code)
 
 
@@ -154,9 +142,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     """Show a named error as its text: a traceback of the harness would only hide it."""
     error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, PerfError):
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        workload = params.get("workload")
-        item.config.stash[KEY].failed_test(error, workload if isinstance(workload, Workload) else None)
+        suite = item.config.stash[KEY]
+        suite.failed_tests += 1
+        suite.failed(error, _workload(item))
     report = yield
     if isinstance(error, PerfError):
         report.longrepr = str(error)  # type: ignore[attr-defined]
@@ -170,7 +158,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> bool:
     """Stand in for pytest-benchmark's own check: the chip class is what has to agree."""
-    return config.stash[KEY].check_class(compared_benchmark)
+    config.stash[KEY].require_same_class()
+    return True
 
 
 @pytest.hookimpl(trylast=True)
@@ -182,12 +171,22 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     except PerfError as error:
         suite.failed(error)
     except KeyboardInterrupt:
-        suite.duel_interrupted()
+        found = "interrupted before a duel could tell: a loss is only suspected"
+        suite.cautions.append(Caution("unconfirmed", found, "run it again"))
         exitstatus = pytest.ExitCode.INTERRUPTED
-    session.exitstatus = suite.exit_status(int(exitstatus), session.testsfailed)
+    session.exitstatus = exit_code(suite.outcome(), int(exitstatus), session.testsfailed)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print our table after pytest-benchmark's."""
-    config.stash[KEY].print_report(terminalreporter)
+    suite, terminal = config.stash[KEY], terminalreporter
+    report = suite.report()
+    if report is None:
+        for line in suite.lines():
+            terminal.write_line(line)
+        return
+    terminal.section("gemma3n-perf")
+    stream = getattr(terminal._tw, "_file", sys.stdout)
+    unicode = speaks_unicode(stream)
+    terminal.write(render(report, width=terminal._tw.fullwidth, colour=terminal.hasmarkup, unicode=unicode))

@@ -1,4 +1,4 @@
-"""pytest-benchmark's options, pointed at the chip class's baselines: where it stores, what it compares with."""
+"""pytest-benchmark in the chip class's folder: where it stores, what it compares with, what is kept of a session."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,28 +7,31 @@ from typing import Any
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.pytest_plugin.options import Options, refuse_swallowed_path
-from gemma3n_perf.store.baselines import Baselines
-from gemma3n_perf.store.files import require_writable
-from gemma3n_perf.store.local import local_folder
-from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.store.baselines import MIN_SESSIONS, Baselines
+from gemma3n_perf.store.files import local_folder, require_writable
+from gemma3n_perf.store.session_file import save_session
+from gemma3n_perf.store.types import COMMITTED, Baseline
 
 COLUMNS = ["median", "min", "max", "stddev", "ops", "rounds"]
 _STORAGE_DEFAULT = "file://./.benchmarks"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What was asked of pytest-benchmark: a comparison, with a run that was ``named`` or none, ``autosave`` of the
-    session; and the ``baseline`` there is.
+class Storage:
+    """What was requested of pytest-benchmark: a comparison, and to ``autosave`` the session; and the ``baseline``.
+
+    ``origin`` says where the baseline is not the class's committed one, ``named`` that one run of it was named.
     """
 
-    asked: bool = False
-    autosave: bool = False
-    baseline: Baseline | None = None
-    named: str | None = None
+    comparing: bool
+    autosave: bool
+    baseline: Baseline | None
+    origin: tuple[Caution, ...] = ()
+    named: tuple[Caution, ...] = ()
 
 
-def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
+def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storage:
     """Set pytest-benchmark's own options in place. Raises UsageError, MalformedRecordError."""
     import pytest_benchmark.session
 
@@ -43,8 +46,7 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
         require_writable(path)
         if not path.absolute().parent.is_dir():
             raise UsageError(f"--benchmark-json {path}: {path.parent} is no folder", expected="a folder that is there")
-    asked = bool(option.benchmark_compare)
-    named = option.benchmark_compare if asked and isinstance(option.benchmark_compare, str) else None
+    comparing, run = bool(option.benchmark_compare), option.benchmark_compare
     autosave = bool(option.benchmark_autosave or option.benchmark_save)
     option.benchmark_autosave = option.benchmark_save = None
     if autosave:
@@ -52,19 +54,73 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Taken:
     option.benchmark_save_data = True
     if option.benchmark_columns is None:
         option.benchmark_columns = COLUMNS
-    baseline, storage = None, options.baselines
-    if asked:
+    baseline, folder = None, options.baselines
+    if comparing:
         baseline = Baselines(options.baselines).load(chip.chip_class)
         if baseline is None:
             local = local_folder(chip.chip_class)
-            baseline, storage = Baselines.local(local), local.parent
+            baseline, folder = Baselines.local(local), local.parent
         if baseline is None:
             option.benchmark_compare = None
     if option.benchmark_storage == _STORAGE_DEFAULT:
-        option.benchmark_storage = f"file://{storage}"
+        option.benchmark_storage = f"file://{folder}"
     # Its own id would mix every chip of one Python.
     setattr(pytest_benchmark.session, "get_machine_id", lambda: chip.chip_class)  # noqa: B010
-    return Taken(asked, autosave, baseline, named)
+    named = f"the run {run} is for pytest-benchmark's own table; verdicts know the whole baseline"
+    return Storage(
+        comparing,
+        autosave,
+        baseline,
+        _origin(baseline, chip) if comparing else (),
+        (Caution("run-named", named, "for another commit: gemma3n-perf duel ref:COMMIT here"),)
+        if isinstance(run, str) and run
+        else (),
+    )
+
+
+def keep(config: Any, storage: Storage, options: Options, *, interrupted: bool) -> list[Caution]:
+    """Store the session on this machine, and as a baseline where that was requested; say what became of it.
+
+    Raises what storing raises.
+    """
+    session = config._benchmarksession
+    if options.planted:
+        found, remedy = "a slowdown was planted in this session", "run without --plant-slowdown for a real answer"
+        return [Caution("planted", found, remedy)]
+    if interrupted:
+        return [Caution("interrupted", "the session was interrupted, so it is not stored", "run it again")]
+    if not session.benchmarks:
+        found = "pytest-benchmark took no samples, so the session is not stored"
+        return [Caution("no-samples", found, "leave --benchmark-disable out")]
+    document = config.hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=session.benchmarks,
+        include_data=True,
+        machine_info=session.get_machine_info(),
+        commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
+    )
+    stored = save_session(document)
+    if not storage.autosave:
+        return []
+    baselines = Baselines(options.baselines)
+    path = baselines.promote([stored], min_sessions=1)[0]
+    found = f"saved as {path.name} in {path.parent.name}"
+    if path.name not in baselines.require(path.parent.name).files:
+        found += f", which stays with its older baseline until there are {MIN_SESSIONS} of this commit"
+    return [Caution("saved", found, "commit it with the change it measures")]
+
+
+def _origin(baseline: Baseline | None, chip: Chip) -> tuple[Caution, ...]:
+    """Say loudly where the class has no committed baseline."""
+    if baseline is not None and baseline.label == COMMITTED:
+        return ()
+    found = f"no baseline is committed for chip class {chip.chip_class}"
+    if baseline is None:
+        found += ", and this machine has no earlier session to stand in: nothing was compared"
+    else:
+        found += ": this machine's own last sessions stand in"
+    remedy = "record one: gemma3n-perf baseline save, then gemma3n-perf baseline promote"
+    return (Caution("no-baseline", found, remedy),)
 
 
 def _require_worth_keeping(options: Options, stack: Stack) -> None:

@@ -1,11 +1,9 @@
-"""Chips, stacks and conditions in words: the same words in listings, headings and pages."""
+"""Chips, stacks and days in words: the same in listings, headings and pages."""
 
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.report.rows import percent, size
-from gemma3n_perf.store.summary import ConditionsSummary
+from gemma3n_perf.report.units import size
+from gemma3n_perf.store.files import SHORT_COMMIT
 from gemma3n_perf.store.types import Baseline
-
-_COMMIT = 12
 
 
 def chip(chip: Chip) -> str:
@@ -32,7 +30,7 @@ def stack(stack: Stack) -> str:
 
 def commit(stack: Stack) -> str:
     """Return the short commit, marked where the tree was dirty."""
-    name = stack.commit[:_COMMIT] if stack.commit else "unknown"
+    name = stack.commit[:SHORT_COMMIT] if stack.commit else "unknown"
     return f"{name} with uncommitted changes" if stack.dirty else name
 
 
@@ -45,37 +43,3 @@ def dates(baseline: Baseline) -> str:
 def sessions(count: int) -> str:
     """Return ``1 session`` or ``12 sessions``."""
     return f"{count} session{'' if count == 1 else 's'}"
-
-
-def conditions(summary: ConditionsSummary) -> str:
-    """Return how the machine fared in one sentence; ``unknown`` stands for what the platform does not tell."""
-    parts = [
-        f"load {_range(summary.load1)}",
-        f"steal {_share(summary.steal)}",
-        f"other processes {_share(summary.foreign_cpu)} of all cores",
-        f"thermal state {', '.join(summary.thermal) or 'unknown'}",
-        f"power {', '.join(summary.power_sources) or 'unknown'}",
-    ]
-    if summary.gpu_clock_hz is not None:
-        low, high = (round(value / 1e6) for value in summary.gpu_clock_hz)
-        parts.append(f"GPU clock {low} MHz" if low == high else f"GPU clock {low} to {high} MHz")
-    if summary.gpu_temperature_c is not None:
-        parts.append(f"GPU {_range(summary.gpu_temperature_c, 0)} °C")
-    reasons = summary.throttle_reasons
-    parts.append(f"throttling {'unknown' if reasons is None else ', '.join(reasons) or 'none'}")
-    why = ", ".join(f"{count} for {code}" for code, count in summary.discarded.items())
-    return f"{'; '.join(parts)}. Runs that count: {summary.runs}; discarded: {why or 'none'}."
-
-
-def _range(values: tuple[float, float] | None, digits: int = 1) -> str:
-    if values is None:
-        return "unknown"
-    low, high = (f"{value:.{digits}f}" for value in values)
-    return low if low == high else f"{low} to {high}"
-
-
-def _share(values: tuple[float, float] | None) -> str:
-    if values is None:
-        return "unknown"
-    low, high = (percent(value, 1) for value in values)
-    return low if low == high else f"{low} to {high}"

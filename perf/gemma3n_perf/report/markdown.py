@@ -1,35 +1,11 @@
-"""The same report as Markdown, for job summaries and pages: every number the terminal shows, none besides."""
+"""Tables and text as Markdown, for job summaries and pages."""
 
+import re
 from collections.abc import Iterable, Sequence
 
-from gemma3n_perf.report import rows as show
-from gemma3n_perf.report.rows import Report, Row
-
-_HEADER = ("workload", "tok/s [95 %]", "TPOT", "TTFT", "floor", "change [95 %]", "verdict", "against")
-_LEFT = {"workload", "verdict", "against"}
-_LOUD = {"invalid", "loss", "win"}
+# A colon before anything but a space could make a link, an underscore at the edge of a word emphasis.
+_PLAIN = re.compile(r":(?!\s|$)|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])|[^0-9A-Za-z \u00a0-\uffff,;.:_+%'\"()/=-]")
 _ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", "\n": " "})
-
-
-def render(report: Report) -> str:
-    """Return the report as Markdown, closing line last and in bold."""
-    parts = [escape(report.heading)]
-    if report.planted:
-        planted = show.planted_percent(report.planted)
-        parts.append(f"**PLANTED SLOWDOWN of {planted}: no number below is the code's own**")
-    if report.rows:
-        parts.append(table(_HEADER, (_cells(row) for row in report.rows), left=_LEFT))
-    notes = [f"- `{row.workload}`: {escape(row.note)}" for row in report.rows if row.note]
-    notes += [f"- warning: {escape(one.found)}. Next: {escape(one.remedy)}" for one in report.notices]
-    if notes:
-        parts.append("\n".join(notes))
-    if report.references:
-        parts.append("Published by others, shown beside ours and never judged:")
-        header = ("workload", "tok/s", "engine", "chip", "source")
-        cells = ((f"`{one.workload}`", one.tokps, one.engine, one.chip, one.source) for one in report.references)
-        parts.append(table(header, cells, left=set(header) - {"tok/s"}))
-    parts.append(f"**{show.closing_line(report.rows, report.planted)}**")
-    return "\n\n".join(parts) + "\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Iterable[str] = ()) -> str:
@@ -45,19 +21,16 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPED)
 
 
+def plain(text: str, limit: int = 300) -> str:
+    """Return ``text`` on one line, with every character that could mean something to Markdown as an entity.
+
+    For what a stranger may have written: no link, mention, picture or markup comes of it.
+    """
+    line = " ".join(text.split())
+    line = line if len(line) <= limit else f"{line[: limit - 3]}..."
+    shown = _PLAIN.sub(lambda match: f"&#{ord(match[0])};", line)
+    return re.sub(r"(?i)www\.", lambda match: f"{match[0][:-1]}&#46;", shown)
+
+
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _cells(row: Row) -> list[str]:
-    verdict = row.verdict or "-"
-    return [
-        f"`{row.workload}`",
-        f"{show.tokps(row.tokps)} {show.tokps_interval(row)}".rstrip(),
-        show.seconds(row.tpot_s),
-        show.seconds(row.ttft_s),
-        show.percent(row.floor_share),
-        f"{show.percent(row.change, 1, sign=True)} {show.change_interval(row)}".rstrip(),
-        f"**{verdict}**" if verdict in _LOUD else verdict,
-        (row.baseline_label or "no baseline") if row.verdict else "-",
-    ]

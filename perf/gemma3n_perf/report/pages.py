@@ -7,20 +7,20 @@ from typing import TextIO
 from gemma3n_perf.store.files import write_over
 
 
-def refresh(wanted: Mapping[Path, bytes], present: Iterable[Path], title: Path, out: TextIO) -> int:
+def refresh(files: Mapping[Path, bytes], present: Iterable[Path], title: Path, out: TextIO) -> int:
     """Write what differs and remove those of ``present`` that nobody wants; says so under ``title``. Returns 0."""
-    stale, stray = _differing(wanted, present)
+    stale, stray = _differing(files, present)
     for path in stale:
-        write_over(path, wanted[path])
+        write_over(path, files[path])
     for path in stray:
         path.unlink()
-    out.write(f"{title}: {len(stale)} of {len(wanted)} files written\n")
+    out.write(f"{title}: {len(stale)} of {len(files)} files written\n")
     return 0
 
 
-def check(wanted: Mapping[Path, bytes], present: Iterable[Path], out: TextIO, *, remedy: str | None = None) -> int:
+def check(files: Mapping[Path, bytes], present: Iterable[Path], out: TextIO, *, remedy: str | None = None) -> int:
     """Name every page that is not what the records give; returns 1 where there is one, else 0."""
-    stale, stray = _differing(wanted, present)
+    stale, stray = _differing(files, present)
     for path in sorted([*stale, *stray]):
         out.write(f"{PurePosixPath(path)} is not what the records give\n")
     if remedy and (stale or stray):
@@ -28,6 +28,6 @@ def check(wanted: Mapping[Path, bytes], present: Iterable[Path], out: TextIO, *,
     return 1 if stale or stray else 0
 
 
-def _differing(wanted: Mapping[Path, bytes], present: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    stale = [path for path, data in wanted.items() if not path.is_file() or path.read_bytes() != data]
-    return stale, sorted(set(present) - wanted.keys())
+def _differing(files: Mapping[Path, bytes], present: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    stale = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
+    return stale, sorted(set(present) - files.keys())

@@ -1,6 +1,6 @@
-"""From block times to one number per launch, and from launches to an effect with an interval.
+"""From block times to one number per launch, and from runs to a throughput with an interval.
 
-Opinion: the launch is the sample. Blocks inside a launch share one process layout, so they say how
+The launch is the sample. Blocks inside a launch share one process layout, so they say how
 well that launch's number is known and nothing about the next launch. All comparisons are made in
 log throughput: ``candidate / baseline - 1`` is symmetric there, and percentages add up.
 """
@@ -10,30 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
 from gemma3n_perf.errors import InvalidError, UsageError
-
-_MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2.0)
-_TINY_SD = 1e-7
+from gemma3n_perf.stats.spread import Floats, student
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchEstimate:
-    """What one launch says: ``log_ratio`` = log(candidate throughput / baseline throughput).
+    """What one launch says, in log units.
 
-    ``se`` is the part of its uncertainty that the blocks of this launch show (None where unknown);
-    ``seconds`` the time both arms were measured for; ``session`` tells sessions apart. ``whole`` is the log ratio of
-    whole times, ``whole_se`` its error (None where blocks come in no pairs); ``aligned`` says that ``log_ratio`` is of
-    single steps (``stats.steps``).
+    ``log_ratio``: log(candidate throughput / baseline throughput).
+    ``seconds``: the time for which both arms were measured.
+    ``se``: the part of its uncertainty that the blocks of this launch show; None where unknown.
+    ``session``: number of the session that it belongs to.
+    ``whole``, ``whole_se``: log ratio of whole times and its error; None where blocks come in no pairs.
+    ``aligned``: whether ``log_ratio`` is of single steps (``stats.steps``).
     """
 
     log_ratio: float
     seconds: float
     se: float | None = None
-    blocks: int = 0
     session: int = 0
     whole: float | None = None
     whole_se: float | None = None
@@ -47,17 +44,6 @@ class LaunchEstimate:
                 expected="a finite log ratio and measuring time",
                 remedy="look at the recorded blocks of that launch",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its two-sided interval at confidence ``level``; ``df`` degrees of freedom."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-    df: float
 
 
 def estimate_launch(
@@ -83,50 +69,30 @@ def estimate_launch(
         )
     shifts = np.sort((base[:, None] - cand[None, :]).ravel())
     reach = math.sqrt(m * n * (m + n + 1) / 12.0)
-    rank = max(round(m * n / 2.0 - reach), 1)
+    rank = round(m * n / 2.0 - reach)  # 1 or more, as arms have 2 blocks or more
     width = shifts[m * n - rank] - shifts[rank - 1]
     actual_z = (m * n / 2.0 - rank + 0.5) / reach
-    return LaunchEstimate(
-        log_ratio=float(np.median(shifts)),
-        seconds=float(seconds),
-        se=float(width / (2.0 * actual_z)) * math.sqrt(1.0 - (_rank_correlation(base, cand) if m == n else 0.0)),
-        blocks=min(m, n),
-        session=session,
-    )
+    shared = _rank_correlation(base, cand) if m == n else 0.0
+    se = float(width / (2.0 * actual_z)) * math.sqrt(1.0 - shared)
+    return LaunchEstimate(float(np.median(shifts)), float(seconds), se, session)
 
 
-def mean_interval(values: Sequence[float], alpha: float = 0.05, *, inflation: float = 1.0) -> Interval:
-    """Mean of ``values`` (one per launch) with Student's t interval at level ``1 - alpha``.
+def throughput_interval(tpot_s: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of one session's tokens per second, from its runs' seconds per token (0 to inf for one run).
 
-    ``inflation`` multiplies the variance of the mean, for launches found to be dependent.
-    The interval of a single value is infinite. Raises UsageError for no values.
-    """
-    if len(values) == 0:
-        raise UsageError("no launches to estimate from", expected="at least one")
-    x = np.asarray(values, dtype=np.float64)
-    n, mean = len(x), float(x.mean())
-    if n == 1:
-        return Interval(mean, -math.inf, math.inf, 1.0 - alpha, 0.0)
-    half = float(-stdtrit(n - 1, alpha / 2.0)) * max(float(x.std(ddof=1)), _TINY_SD) * math.sqrt(inflation / n)
-    return Interval(mean, mean - half, mean + half, 1.0 - alpha, n - 1.0)
-
-
-def throughput_interval(tpot_s: Sequence[float], alpha: float = 0.05) -> Interval:
-    """Tokens per second of one session from its runs' seconds per token, with interval.
-
-    The estimate is ``1 / median``: one contended run does not move it. The interval is Student's t
-    on the logs, widened by sqrt(pi / 2), the median's loss against the mean under Gaussian noise.
+    It lies around ``1 / median``, which one contended run does not move, and is Student's t on the logs, widened by
+    sqrt(pi / 2), the median's loss against the mean under Gaussian noise.
     It covers the noise of runs within this session, not the difference between sessions.
     Raises InvalidError for times that are not positive and finite, UsageError for no runs.
     """
     if len(tpot_s) == 0:
         raise UsageError("no runs to estimate from", expected="at least one")
     logs = -log_times(tpot_s, "run")
-    inner = mean_interval(logs.tolist(), alpha, inflation=_MEDIAN_INEFFICIENCY**2)
-    centre = -math.log(float(np.median(np.asarray(tpot_s, dtype=np.float64))))
-    shift = centre - inner.estimate
-    low = math.exp(inner.low + shift) if inner.df else 0.0
-    return Interval(math.exp(centre), low, _exp(inner.high + shift), 1.0 - alpha, inner.df)
+    estimate = 1.0 / float(np.median(np.asarray(tpot_s, dtype=np.float64)))
+    if len(logs) == 1:
+        return 0.0, math.inf
+    half = float(student(logs.var(ddof=1), len(logs), 0.05, inflation=math.pi / 2.0))
+    return estimate * math.exp(-half), estimate * (1.0 + relative_change(half))
 
 
 def relative_change(log_ratio: float) -> float:
@@ -134,8 +100,8 @@ def relative_change(log_ratio: float) -> float:
     return math.expm1(log_ratio) if log_ratio < 700 else math.inf
 
 
-def log_times(values: Sequence[float], what: str) -> NDArray[np.float64]:
-    """Return the logs of seconds, of the arm ``what``. Raises InvalidError for what is not positive and finite."""
+def log_times(values: Sequence[float], what: str) -> Floats:
+    """Return the logs of seconds per token, of ``what``. Raises InvalidError for what is not positive and finite."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1:
         raise InvalidError(f"{what} times of shape {x.shape}", expected="a flat list of seconds per token")
@@ -144,17 +110,13 @@ def log_times(values: Sequence[float], what: str) -> NDArray[np.float64]:
         raise InvalidError(
             f"a {what} time of {bad[0]} s per token",
             expected="positive, finite seconds",
-            remedy="look at the recorded blocks: a clock went backwards or a block was empty",
+            remedy="look at the record, and measure that again: a clock went backwards or a block was empty",
         )
     return np.log(x)
 
 
-def _rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def _rank_correlation(x: Floats, y: Floats) -> float:
     """Spearman's; 0 where either is constant."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(np.clip(spearmanr(x, y).statistic, -1.0, 1.0))
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf

@@ -7,8 +7,6 @@ SESSIONS_DISAGREE = Caution(
     "the sessions of this duel point in different directions",
     "measure another session, and look at what differs between them",
 )
-
-
 UNSAID = Caution(
     "unsaid",
     "what the launches within the budget showed, those beyond it do not bear out",
@@ -16,13 +14,52 @@ UNSAID = Caution(
 )
 RARE = "rare"
 
+_NOISE = {
+    NoiseStatus.MISSING: Caution(
+        "noise-missing", "this chip class has no calibrated noise floor", "run gemma3n-perf calibrate"
+    ),
+    NoiseStatus.STALE: Caution(
+        "noise-stale",
+        "the noise floor of this chip class is stale: it raises the threshold, its spread is not used",
+        "run gemma3n-perf calibrate again",
+    ),
+    NoiseStatus.CONTRADICTED: Caution(
+        "noise-contradicted",
+        "these launches spread quite differently from the calibration, so it was not relied on",
+        "look for other load on this machine, or run gemma3n-perf calibrate again",
+    ),
+}
 
-def rare(room: float) -> Caution:
+
+def rare(effect: float) -> Caution:
     """What keeps typical tokens that do not differ from being called no change."""
     return Caution(
         RARE,
-        f"typical tokens show no change, whole times allow of {percent(room)}: an arm may be slow now and then",
+        f"typical tokens show no change, whole times allow of {percent(effect)}: an arm may be slow now and then",
         "measure longer, or look at the blocks in the record",
+    )
+
+
+def noise_cautions(status: NoiseStatus, noise_floor: float, margin: float) -> list[Caution]:
+    """Doubts about the class's calibration."""
+    found = [_NOISE[status]] if status in _NOISE else []
+    if noise_floor > margin:
+        above = Caution(
+            "noise-above-margin",
+            f"the noise floor, {percent(noise_floor)}, is above the margin of {percent(margin)}, "
+            "so no-change cannot be shown here",
+            "find out why sessions differ on this machine, or judge with a wider margin",
+        )
+        found.append(above)
+    return found
+
+
+def dependent(correlation: float) -> Caution:
+    """Say that launches are not independent."""
+    return Caution(
+        "launches-dependent",
+        f"successive launches resemble each other (correlation {correlation:.2f}), so the interval was widened",
+        "look for drift: heat, a growing cache, or other load",
     )
 
 
@@ -44,26 +81,13 @@ def too_few(launches: int, needed: int, budget_spent: bool, measured_s: float) -
 
 def reason(judgement: Judgement, power: float, budget_spent: bool) -> str:
     """One sentence: the interval against the threshold or margin, and what would settle it."""
-    low, high = judgement.low or 0.0, judgement.high or 0.0
-    threshold, margin = judgement.threshold or 0.0, judgement.margin or 0.0
-    interval = f"{percent(low)} to {percent(high)}"
-    match judgement.verdict:
-        case Verdict.WIN:
-            return f"the whole interval, {interval}, is above {percent(threshold)}"
-        case Verdict.LOSS:
-            return f"the whole interval, {interval}, is below {percent(-threshold)}"
-        case Verdict.NO_CHANGE:
-            return f"the whole interval, {interval}, is within {percent(-margin)} to {percent(margin)}"
-        case _:
-            return _undecided(judgement, interval, power, budget_spent)
-
-
-def _undecided(judgement: Judgement, interval: str, power: float, budget_spent: bool) -> str:
-    held = next((one.found for one in judgement.cautions if one.code in (RARE, UNSAID.code)), None)
-    if held is not None:
-        return held
+    if judgement.verdict.decided:
+        return f"the whole interval, {shown(judgement)}"
+    withheld = next((one.found for one in judgement.cautions if one.code in (RARE, UNSAID.code)), None)
+    if withheld is not None:
+        return withheld
     state = "the budget is spent and" if budget_spent else f"after {judgement.launches} launches"
-    text = f"{state} the interval, {interval}, shows neither a change nor its absence"
+    text = f"{state} the interval, {_interval(judgement)}, shows neither a change nor its absence"
     if judgement.detectable is not None:
         text += f"; so many launches show a change of {100 * judgement.detectable:.2f} % with {power:.0%} chance"
     if judgement.needed_s is not None and judgement.needed_s > judgement.measured_s:
@@ -71,47 +95,26 @@ def _undecided(judgement: Judgement, interval: str, power: float, budget_spent: 
     return text
 
 
-def cautions(judgement: Judgement, correlation: float | None) -> tuple[Caution, ...]:
-    """Doubts worth printing beside the verdict."""
-    found: list[Caution] = []
-    match judgement.noise:
-        case NoiseStatus.MISSING:
-            found.append(
-                Caution("noise-missing", "this chip class has no calibrated noise floor", "run gemma3n-perf calibrate")
-            )
-        case NoiseStatus.STALE:
-            found.append(
-                Caution(
-                    "noise-stale",
-                    "the noise floor of this chip class is stale: it raises the threshold, its spread is not used",
-                    "run gemma3n-perf calibrate again",
-                )
-            )
-        case NoiseStatus.CONTRADICTED:
-            found.append(
-                Caution(
-                    "noise-contradicted",
-                    "these launches spread quite differently from the calibration, so it was not relied on",
-                    "look for other load on this machine, or run gemma3n-perf calibrate again",
-                )
-            )
-        case NoiseStatus.USED:
-            pass
-    if judgement.margin is not None and (judgement.noise_floor or 0.0) > judgement.margin:
-        found.append(
-            Caution(
-                "noise-above-margin",
-                f"the noise floor, {percent(judgement.noise_floor or 0.0)}, is above the margin of "
-                f"{percent(judgement.margin)}, so no-change cannot be shown here",
-                "find out why sessions differ on this machine, or judge with a wider margin",
-            )
-        )
-    if correlation is not None:
-        found.append(
-            Caution(
-                "launches-dependent",
-                f"successive launches resemble each other (correlation {correlation:.2f}), so the interval was widened",
-                "look for drift: heat, a growing cache, or other load",
-            )
-        )
-    return tuple(found)
+def screen_reason(judgement: Judgement) -> str:
+    """One sentence: the interval of today's session against the stored ones."""
+    against = f"against {judgement.launches} stored session{'s' if judgement.launches > 1 else ''} the interval"
+    if not judgement.verdict.decided:
+        least = f"{100 * (judgement.detectable or 0.0):.1f} %"
+        return f"{against} is {_interval(judgement)}: sessions here differ too much to tell less than {least}"
+    confirm = ": confirm by a duel" if judgement.verdict is Verdict.LOSS else ""
+    return f"{against}, {shown(judgement)}{confirm}"
+
+
+def shown(judgement: Judgement) -> str:
+    """The interval of a decided judgement, and where it lies."""
+    threshold, margin = judgement.threshold or 0.0, judgement.margin or 0.0
+    where = {
+        Verdict.WIN: f"above {percent(threshold)}",
+        Verdict.LOSS: f"below {percent(-threshold)}",
+        Verdict.NO_CHANGE: f"within {percent(-margin)} to {percent(margin)}",
+    }
+    return f"{_interval(judgement)}, is {where[judgement.verdict]}"
+
+
+def _interval(judgement: Judgement) -> str:
+    return f"{percent(judgement.low or 0.0)} to {percent(judgement.high or 0.0)}"

@@ -1,25 +1,27 @@
-"""What counts as a change, and how much error a claim may carry. Opinions as data."""
+"""What counts as a change, and how much error a claim may carry."""
 
 from dataclasses import dataclass
 
 from gemma3n_perf.errors import UsageError
 
 MARGIN = 0.01
-"""An effect within this of nothing is none, unless a wider margin is asked for."""
+"""An effect within this of zero counts as none, unless the policy has a wider margin."""
 
 RARE = 0.05
-"""No-change of typical tokens is not said where whole times leave room for more than this, or than a wider margin."""
+"""No-change of typical tokens is withheld where the interval of whole times reaches beyond this and the margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rules of a verdict. Effects are fractions of throughput (0.005 is 0.5 %), times seconds.
 
-    ``alpha`` is the two-sided error of one comparison, or of the family where several workloads are
-    judged together; ``rho`` how its budget is spent over measuring time (1 early, 3 late);
-    ``prior_weight`` how many launches a calibrated spread is worth; ``min_launches`` the first look.
-    ``suspicious`` refuses no-change by a margin wider than usual where the effect seems not to be zero: what looks like
-    a small loss is measured on.
+    ``alpha``: two-sided error of one comparison, or of the family where several workloads are judged together.
+    ``power``: chance with which a detectable effect is shown.
+    ``rho``: how the error is spent over measuring time (1 early, 3 late).
+    ``min_launches``: launches before the first look.
+    ``prior_weight``: how many launches a calibrated spread is worth.
+    ``suspicious``: whether to withhold no-change by a margin wider than usual where the interval excludes zero, so that
+    what looks like a small loss is measured further.
     """
 
     minimum_effect: float = 0.005

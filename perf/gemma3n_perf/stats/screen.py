@@ -1,18 +1,29 @@
-"""Today's session against stored ones: a screen that suspects, never a proof.
+"""Today's session against stored ones: a screen that suspects, never a proof. A duel must confirm it.
 
-Opinion: sessions of one machine differ by far more than runs within a session, so the yardstick is
+Sessions of one machine differ by far more than runs within a session, so the yardstick is
 the spread between stored sessions, and one stored session is no yardstick at all.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from gemma3n_perf.errors import InvalidError, UsageError
+from gemma3n_perf.stats import messages
+from gemma3n_perf.stats.estimates import log_times, relative_change
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.spread import pooled_variance
+from gemma3n_perf.stats.verdicts import Judgement, NoiseStatus, Verdict, decide, not_measured
+
+_POWER = 0.8
+
+SUSPICION_Z = -0.84
+"""A fifth of sessions of unchanged code lie below this many standard errors."""
+
+BLIND = 0.1
+"""A screen whose interval holds a loss of this size shows nothing: the machine may be as much faster today as the code
+is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,68 +34,21 @@ class Spread:
     df: int
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """Log change of today's session against the baseline, with a predictive interval.
-
-    ``low`` and ``high`` are None where the spread between sessions is unknown. ``detectable`` is the
-    smallest true change (log units) that would be told from zero with 80 % chance.
-    """
-
-    change: float
-    low: float | None
-    high: float | None
-    sessions: int
-    spread: Spread | None
-    detectable: float | None
-
-
 def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread | None:
     """Pool the between-session spread of several workloads of one chip class.
 
     ``groups`` hold the sessions' seconds per token, one sequence per workload. Workloads with one
     session add nothing; None where no group has two.
+    Raises InvalidError for times that are not positive and finite.
     """
-    logs = [_log(group) for group in groups if len(group) >= 2]
+    logs = [log_times(group, "session") for group in groups if len(group) >= 2]
     if not logs:
         return None
-    df = sum(len(g) - 1 for g in logs)
-    return Spread(math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in logs) / df), df)
+    variance, df = pooled_variance(logs)
+    return Spread(math.sqrt(variance), df)
 
 
-def screen(
-    today_tpot_s: float, baseline_tpot_s: Sequence[float], *, alpha: float = 0.05, spread: Spread | None = None
-) -> Screen:
-    """Compare one session's seconds per token with those of ``k`` stored sessions.
-
-    The change is ``log(baseline / today)`` of time, that is of throughput today over baseline, with the
-    predictive interval ``+- t(df) * sd * sqrt(1 + 1/k)`` of one new session (Hahn & Meeker 1991): ``sd``
-    from these sessions (k - 1 df), or the class's pooled ``spread`` where that has more degrees of
-    freedom, but never less than these sessions show themselves.
-    Raises UsageError for no sessions, InvalidError for times that are not positive and finite.
-    """
-    if len(baseline_tpot_s) == 0:
-        raise UsageError("no stored session to compare with", expected="at least one")
-    base, today = _log(baseline_tpot_s), float(_log([today_tpot_s])[0])
-    k = len(base)
-    change = float(base.mean()) - today
-    own = Spread(float(base.std(ddof=1)), k - 1) if k >= 2 else None
-    used = _combine(own, spread)
-    if used is None:
-        return Screen(change, None, None, k, None, None)
-    se = used.sd * math.sqrt(1.0 + 1.0 / k)
-    t = float(-stdtrit(used.df, alpha / 2.0))
-    return Screen(
-        change=change,
-        low=change - t * se,
-        high=change + t * se,
-        sessions=k,
-        spread=used,
-        detectable=(t + float(stdtrit(used.df, 0.8))) * se,
-    )
-
-
-def _combine(own: Spread | None, pooled: Spread | None) -> Spread | None:
+def combined(own: Spread | None, pooled: Spread | None) -> Spread | None:
     """Prefer the spread with more degrees of freedom, but never one smaller than what these sessions show."""
     if own is None or pooled is None:
         return own or pooled
@@ -93,12 +57,62 @@ def _combine(own: Spread | None, pooled: Spread | None) -> Spread | None:
     return Spread(max(own.sd, pooled.sd), pooled.df) if own.sd <= 2.0 * pooled.sd else own
 
 
-def _log(values: Sequence[float]) -> NDArray[np.float64]:
-    x = np.asarray(values, dtype=np.float64)
-    if not np.all(np.isfinite(x) & (x > 0)):
-        raise InvalidError(
-            f"session times {x.tolist()}",
-            expected="positive, finite seconds per token",
-            remedy="re-record that session",
-        )
-    return np.log(x)
+def judge_screen(
+    today_tpot_s: float, baseline_tpot_s: Sequence[float], policy: Policy, *, spread: Spread | None = None
+) -> Judgement:
+    """Judge today's seconds per token against those of the ``k`` stored sessions of its chip class and workload.
+
+    The interval is the predictive one of one new session, ``+- t(df) * sd * sqrt(1 + 1/k)`` (Hahn & Meeker 1991):
+    ``sd`` is ``combined`` of these sessions (k - 1 df) and of ``spread``, the class's ``pooled_spread``. Without that,
+    one stored session cannot judge anything and the verdict is inconclusive. A loss here is a
+    suspicion: only a duel proves it. Without stored sessions the verdict is not-measured.
+    Raises InvalidError for times that are not positive and finite.
+    """
+    k = len(baseline_tpot_s)
+    if k == 0:
+        return not_measured("this workload has no stored session to compare with")
+    base, today = log_times(baseline_tpot_s, "session"), float(log_times([today_tpot_s], "session")[0])
+    change = float(base.mean()) - today
+    used = combined(Spread(float(base.std(ddof=1)), k - 1) if k >= 2 else None, spread)
+    result = Judgement(
+        Verdict.INCONCLUSIVE,
+        "one stored session shows no spread between sessions, so a change of any size could be chance; "
+        "store more sessions or run a duel",
+        effect=relative_change(change),
+        level=1.0 - policy.alpha,
+        threshold=policy.minimum_effect,
+        margin=policy.margin,
+        launches=k,
+        noise=NoiseStatus.USED if used else NoiseStatus.MISSING,
+    )
+    if used is None:
+        return result
+    se, t = used.sd * math.sqrt(1.0 + 1.0 / k), float(-stdtrit(used.df, policy.alpha / 2.0))
+    low, high = relative_change(change - t * se), relative_change(change + t * se)
+    result = replace(
+        result,
+        verdict=decide(low, high, threshold=policy.minimum_effect, margin=policy.margin),
+        low=low,
+        high=high,
+        bound_low=low,
+        bound_high=high,
+        launch_sd=used.sd,
+        detectable=relative_change((t + float(stdtrit(used.df, _POWER))) * se),
+    )
+    return replace(result, reason=messages.screen_reason(result))
+
+
+def suspects(judgement: Judgement, policy: Policy) -> float | None:
+    """How many standard errors below the stored sessions today's lies, negative, where a duel should look into it.
+
+    Every loss is looked into, and so is an inconclusive screen where no more than one session in five of unchanged
+    code would look this slow, or whose interval holds a loss of 10 %: where sessions differ by 20 %, the screen alone
+    would let a loss of 20 % pass. None where there is nothing to look into.
+    """
+    if judgement.effect is None or not judgement.launch_sd or not judgement.launches:
+        return None
+    z = math.log1p(judgement.effect) / (judgement.launch_sd * math.sqrt(1 + 1 / judgement.launches))
+    slow = judgement.effect < -policy.minimum_effect and z < SUSPICION_Z
+    blind = judgement.low is not None and judgement.low < -BLIND
+    unclear = judgement.verdict is Verdict.INCONCLUSIVE and (slow or blind)
+    return z if unclear or judgement.verdict is Verdict.LOSS else None

@@ -1,7 +1,7 @@
 """Looking often without fooling oneself: group-sequential critical values with a spent error budget.
 
-Opinion: a duel may be looked at after every launch, but the error of all looks together stays
-below ``alpha``. The budget is spent as a function of measuring time (Lan & DeMets 1983), so neither
+A duel may be looked at after every launch, and the error of all looks together stays below ``alpha``. The
+budget is spent as a function of measuring time (Lan & DeMets 1983), so neither
 the number of looks nor their spacing has to be known in advance. Critical values come from the
 recursion of Armitage, McPherson & Rowe (1969) for Brownian increments and are carried over to
 Student's t through their tail probabilities (Pocock 1977; Jennison & Turnbull 2000, chapter 11).
@@ -25,21 +25,15 @@ _GRID, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-def spent(fraction: float, alpha: float, rho: float) -> float:
-    """Error spent when ``fraction`` (0..1) of the budget is used: ``alpha * fraction ** rho`` (Kim & DeMets 1987).
-
-    ``rho`` 1 is close to Pocock's boundary, 3 to O'Brien & Fleming's.
-    """
-    return float(alpha * min(max(fraction, 0.0), 1.0) ** rho)
-
-
 def tail_probabilities(
     counts: Sequence[int], fractions: Sequence[float], alpha: float, rho: float
 ) -> tuple[float, ...]:
     """Two-sided nominal tail probability of each look, so that all looks together err at most ``alpha``.
 
     ``counts`` are the launches in hand at each look (rising), ``fractions`` the share of the budget
-    used by then (0..1, not falling). Returns one probability per look, in the order of the looks.
+    used by then (0..1, not falling). ``alpha * fraction ** rho`` of the error is spent by then (Kim & DeMets 1987):
+    ``rho`` 1 is close to Pocock's boundary, 3 to O'Brien & Fleming's.
+    Returns one probability per look, in the order of the looks.
     Raises UsageError if the looks are not in order.
     """
     if len(counts) != len(fractions) or not counts:
@@ -50,7 +44,7 @@ def tail_probabilities(
         raise UsageError(f"budget fractions {tuple(fractions)} fall", expected="measuring time only grows")
     if not 0 < alpha < 1 or rho <= 0:
         raise UsageError(f"alpha {alpha} and rho {rho}", expected="0 < alpha < 1 and rho > 0")
-    return nominal_tails(counts, [spent(f, alpha, rho) for f in fractions])
+    return nominal_tails(counts, [alpha * min(max(f, 0.0), 1.0) ** rho for f in fractions])
 
 
 def nominal_tails(counts: Sequence[int], cumulative: Sequence[float]) -> tuple[float, ...]:

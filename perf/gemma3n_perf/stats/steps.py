@@ -1,13 +1,14 @@
 """From the times of single steps to one number per launch.
 
-Opinion: on a shared host a core has two speeds or more, and changes between them within a block. What an arm's steps
-scatter by is then the host's, and the arms share it: one is the other, shifted. So the shift is looked for that lays
-one over the other. Whether they are of one shape is looked at too: an arm that is slow now and then is slower.
+On a shared host a core has two speeds or more, and changes between them within a block. The scatter of steps is then
+the host's, and both arms have it: the times of one arm are those of the other, shifted. The estimate is the shift that
+lays one over the other. Whether the arms scatter alike is tested too: an arm that is slow now and then is slower.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.special import stdtrit
 
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, log_times
+from gemma3n_perf.stats.spread import Floats
 
 _GROUPS = 20
 _CLIMB, _SETTLED = 500, 1e-6
@@ -32,16 +34,13 @@ def estimate(
     seconds: float,
     session: int = 0,
 ) -> LaunchEstimate:
-    """Estimate one launch: from ``steps`` of the blocks of both arms where they were told, else from the blocks."""
+    """Estimate one launch: from ``steps`` of the blocks of both arms where they were recorded, else from the blocks."""
     if len(steps) == 2 and all(steps):
         return estimate_steps(steps[0], steps[1], seconds=seconds, session=session)
     found = estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
     if len(baseline_s) != len(candidate_s):
         return found
-    base, cand = (
-        log_times(times, arm)[:, None] for times, arm in ((baseline_s, "baseline"), (candidate_s, "candidate"))
-    )
-    whole, whole_se = _whole(base, cand)
+    whole, whole_se = _whole(log_times(baseline_s, "baseline")[:, None], log_times(candidate_s, "candidate")[:, None])
     return replace(found, whole=whole, whole_se=whole_se)
 
 
@@ -59,10 +58,8 @@ def estimate_steps(
     counts for what it took.
     Raises InvalidError for blocks that do not match, fewer than two pairs, or times that are not positive and finite.
     """
-    base, cand = (
-        log_times([time for block in blocks for time in block], arm)
-        for blocks, arm in ((baseline_s, "baseline"), (candidate_s, "candidate"))
-    )
+    base = log_times(list(chain.from_iterable(baseline_s)), "baseline")
+    cand = log_times(list(chain.from_iterable(candidate_s)), "candidate")
     pairs, steps = len(baseline_s), len(baseline_s[0]) if baseline_s else 0
     lengths = {len(block) for block in (*baseline_s, *candidate_s)}
     if pairs < 2 or len(candidate_s) != pairs or lengths != {steps} or not steps:
@@ -73,7 +70,7 @@ def estimate_steps(
         )
     base, cand = base.reshape(pairs, steps), cand.reshape(pairs, steps)
     log_ratio, se = _aligned(base, cand)
-    return LaunchEstimate(log_ratio, float(seconds), se, pairs, session, *_whole(base, cand), aligned=True)
+    return LaunchEstimate(log_ratio, float(seconds), se, session, *_whole(base, cand), aligned=True)
 
 
 def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
@@ -84,11 +81,11 @@ def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
 
 
 def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
-    """Say whether whole times tell another ratio than typical ones, by Student's t test across launches at 0.2 %: it is
-    asked after every launch.
+    """Say whether whole times show another ratio than typical ones, by Student's t test across launches.
 
-    They do where one arm is slow now and then and the other is not: that is no scatter of the host's. The ratios cannot
-    differ by less than the launches' own blocks leave open.
+    They do where one arm is slow now and then and the other is not: that is no scatter of the host's. The test is at
+    0.2 %, for it is repeated after every launch. The error of the difference is at least what the launches' own blocks
+    imply.
     """
     gaps = np.array([one.whole - one.log_ratio for one in launches if one.aligned and one.whole is not None])
     n = len(gaps)
@@ -99,16 +96,16 @@ def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
     return bool(abs(float(gaps.mean())) > -stdtrit(n - 1, _SHAPE_ALPHA / 2) * error + _SHARPEST)
 
 
-def beside(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def side_by_side(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which baseline blocks meet which candidate blocks: those of one pair, and of pairs side by side."""
     own = np.arange(pairs)
     return np.concatenate([own, own[1:], own[:-1]]), np.concatenate([own, own[:-1], own[1:]])
 
 
-def _aligned(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[float, float]:
+def _aligned(base: Floats, cand: Floats) -> tuple[float, float]:
     """Shift and standard error of log times, (pairs, steps) each."""
     pairs, steps = base.shape
-    of_base, of_cand = beside(pairs)
+    of_base, of_cand = side_by_side(pairs)
     differences = base[of_base] - cand[of_cand]
     neighbours = np.abs(np.concatenate([np.diff(base, axis=1), np.diff(cand, axis=1)]))
     width = max(float(np.median(neighbours)) / _NORMAL_MAD / math.sqrt(2) if steps > 1 else 0.0, _SHARPEST)
@@ -124,10 +121,10 @@ def _aligned(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[floa
     return shift, se
 
 
-def _mode(values: NDArray[np.float64], width: float) -> float:
+def _mode(values: Floats, width: float) -> float:
     """Where Gaussian kernels of ``width`` on all ``values`` sum to the most, uphill from their median (mean shift).
 
-    Not the highest of all modes: where two speeds meet each other as often as themselves, that is drawn by lot.
+    Not the highest of all modes: where two speeds meet each other as often as themselves, chance decides which that is.
     """
     shift = float(np.median(values))
     for _ in range(_CLIMB):
@@ -140,7 +137,7 @@ def _mode(values: NDArray[np.float64], width: float) -> float:
     return shift
 
 
-def _whole(base: NDArray[np.float64], cand: NDArray[np.float64]) -> tuple[float, float]:
+def _whole(base: Floats, cand: Floats) -> tuple[float, float]:
     """Log ratio of whole times and its standard error, of log times (pairs, steps) each."""
     sums = [np.exp(arm).sum(axis=1) for arm in (base, cand)]
     groups, count = _grouped(len(base))

@@ -1,11 +1,11 @@
 """The six verdicts, and a judgement: a verdict with everything that led to it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The answer to one comparison. ``exit_code`` is what the command line returns for it."""
+    """The result of one comparison. ``exit_code`` is what the command line returns for it."""
 
     WIN = "win"
     LOSS = "loss"
@@ -20,9 +20,14 @@ class Verdict(StrEnum):
         return _EXIT[self]
 
     @property
+    def is_claim(self) -> bool:
+        """Whether a change is claimed: win or loss."""
+        return self in (Verdict.WIN, Verdict.LOSS)
+
+    @property
     def decided(self) -> bool:
         """Whether something was shown: win, loss or no-change."""
-        return self in (Verdict.WIN, Verdict.LOSS, Verdict.NO_CHANGE)
+        return self.is_claim or self is Verdict.NO_CHANGE
 
 
 _EXIT = {
@@ -33,6 +38,15 @@ _EXIT = {
     Verdict.NOT_MEASURED: 4,
     Verdict.INVALID: 5,
 }
+
+
+def decide(low: float, high: float, *, threshold: float, margin: float) -> Verdict:
+    """Return the verdict of an interval of effects; all are fractions of throughput."""
+    if low > threshold:
+        return Verdict.WIN
+    if high < -threshold:
+        return Verdict.LOSS
+    return Verdict.NO_CHANGE if low > -margin and high < margin else Verdict.INCONCLUSIVE
 
 
 class NoiseStatus(StrEnum):
@@ -46,7 +60,7 @@ class NoiseStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """A doubt about a judgement: what was found and what to do about it. Data, not a print."""
+    """A doubt about a judgement: its ``code`` for programs, what was ``found`` and the ``remedy`` for readers."""
 
     code: str
     found: str
@@ -55,14 +69,17 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its evidence. Effects are candidate throughput / baseline throughput - 1.
+    """A verdict with its evidence. Effects are candidate throughput / baseline throughput - 1, times seconds.
 
-    ``low`` and ``high`` are the interval at ``level`` (None where too little was measured), ``bound_low``
-    and ``bound_high`` the wider one that accounts for looking after every launch and decides; they are
-    the same where an undecided duel's narrower interval would look decided.
-    ``threshold`` is max(minimum effect, noise floor). ``launch_sd`` is in log units. ``detectable`` is
-    the smallest effect these launches would show with the policy's power, ``detectable_at_budget`` what
-    the whole budget would. ``needed_s`` is the measuring time after which the effect seen would be told.
+    ``effect``, ``low``, ``high``: the estimate and the interval that is reported, at confidence ``level``.
+    ``bound_low``, ``bound_high``: the interval that decides; it is wider, because it accounts for looking after every
+    launch. An undecided duel reports it too where the narrower one alone would look decided.
+    ``threshold``: the larger of minimum effect and noise floor. ``margin``: what bounds no-change.
+    ``launch_sd``: spread of the launches, in log units.
+    ``detectable``: smallest effect that these launches would show with the policy's power, and
+    ``detectable_at_budget`` what the whole budget would.
+    ``needed_s``: measuring time after which an effect of this size would be shown.
+    What could not be computed from what was measured is None.
     """
 
     verdict: Verdict
@@ -83,22 +100,7 @@ class Judgement:
     needed_s: float | None = None
     noise: NoiseStatus = NoiseStatus.MISSING
     noise_floor: float | None = None
-    cautions: tuple[Caution, ...] = field(default_factory=tuple)
-
-    @property
-    def exit_code(self) -> int:
-        """The verdict's exit code."""
-        return self.verdict.exit_code
-
-
-def claims(judgement: Judgement) -> bool:
-    """Whether a change is claimed."""
-    return judgement.verdict in (Verdict.WIN, Verdict.LOSS)
-
-
-def closes(judgement: Judgement) -> bool:
-    """Whether it was decided without claiming a change."""
-    return judgement.verdict is Verdict.NO_CHANGE
+    cautions: tuple[Caution, ...] = ()
 
 
 def not_measured(reason: str) -> Judgement:

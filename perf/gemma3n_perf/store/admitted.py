@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from gemma3n_perf.errors import MalformedRecordError
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.codec import Codec, Flaw
+from gemma3n_perf.store.files import Disk
 
 SCHEMA = 1
 FOLDER = "fusions"
@@ -30,18 +28,8 @@ def path_of(baselines: Path, chip_class: str) -> Path:
 
 def read(baselines: Path, chip_class: str) -> tuple[str, ...]:
     """Return the admitted fusions of a class, in order; () where there are none. Raises MalformedRecordError."""
-    path = path_of(baselines, chip_class)
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Admitted)
-    except FileNotFoundError:
-        return ()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(path, str(error)) from error
-    if found.schema != SCHEMA:
-        raise _malformed(path, f"schema {found.schema}, where {SCHEMA} is known")
-    if not all(found.fusions):
-        raise _malformed(path, "a fusion without a name")
-    return found.fusions
+    found = _CODEC.find(path_of(baselines, chip_class))
+    return found.fusions if found else ()
 
 
 def read_all(baselines: Path) -> dict[str, str]:
@@ -53,15 +41,13 @@ def read_all(baselines: Path) -> dict[str, str]:
 
 def write(baselines: Path, chip_class: str, fusions: tuple[str, ...], disk: Disk | None = None) -> Path:
     """Write the admitted fusions of a class in place of the last ones; returns the path. Raises DiskFullError."""
-    path = path_of(baselines, chip_class)
-    data = msgspec.json.format(msgspec.json.encode(Admitted(SCHEMA, fusions)), indent=1) + b"\n"
-    write_over(path, data, disk)
-    return path
+    return _CODEC.write(path_of(baselines, chip_class), Admitted(SCHEMA, fusions), disk)
 
 
-def _malformed(path: Path, found: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{path}: {found}",
-        expected='{"schema": 1, "fusions": [...]}',
-        remedy="restore it from version control, or write it again: gemma3n-perf gate --admit",
-    )
+_CODEC = Codec(
+    Admitted,
+    SCHEMA,
+    '{"schema": 1, "fusions": [...]}',
+    "restore it from version control, or write it again: gemma3n-perf gate --admit",
+    flaws=lambda found: () if all(found.fusions) else (Flaw("a fusion without a name", place="$.fusions"),),
+)

@@ -7,14 +7,15 @@ compared.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from gemma3n_perf.errors import MalformedRecordError, NoBaselineError, NotComparableError, UsageError
-from gemma3n_perf.hardware.types import Chip
-from gemma3n_perf.store.checks import disagreement, stack_difference, unfit
-from gemma3n_perf.store.files import SHORT_COMMIT, Disk, Numbered, file_stem, numbered_files, write_next
-from gemma3n_perf.store.session_file import decode, malformed
+from gemma3n_perf.decode.types import Measurement
+from gemma3n_perf.errors import NoBaselineError, NotComparableError, UsageError
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.store.codec import Flaw
+from gemma3n_perf.store.files import SHORT_COMMIT, Disk, file_stem, numbered_files, write_next
+from gemma3n_perf.store.session_file import HEADER, SESSIONS, decode
 from gemma3n_perf.store.types import COMMITTED, LOCAL, Baseline, Session
 
 PUBLISHED = "published"
@@ -68,12 +69,14 @@ class Baselines:
 
     def history(self, chip_class: str) -> tuple[Baseline, ...]:
         """Return all sets of a class, oldest first. Raises like ``load``."""
-        stored = [_read(one, chip_class) for one in numbered_files(self.root / chip_class)]
+        return tuple(_sets(self._stored(chip_class), COMMITTED))
+
+    def _stored(self, chip_class: str) -> tuple[_Stored, ...]:
+        stored = tuple(_read(path, chip_class) for path in numbered_files(self.root / chip_class))
         for one in stored:
-            flaw = unfit(one.session)
-            if flaw is not None:
-                raise malformed(str(one.path), f"$.{flaw.path}", flaw.found, flaw.expected)
-        return tuple(_sets(stored, COMMITTED))
+            for flaw in _unfit(one.session):
+                raise SESSIONS.malformed(str(one.path), flaw)
+        return stored
 
     @staticmethod
     def local(folder: Path) -> Baseline | None:
@@ -85,7 +88,7 @@ class Baselines:
         for one in reversed(numbered_files(folder)):
             stored = _read(one, folder.name)
             if stored.session.planted:
-                raise malformed(str(stored.path), "$.planted", "a planted slowdown", "a real session")
+                raise SESSIONS.malformed(str(stored.path), Flaw("a planted slowdown", "a real session", "$.planted"))
             if kept and stack_difference(kept[0].session.stack, stored.session.stack) is not None:
                 break
             kept.insert(0, stored)
@@ -106,18 +109,21 @@ class Baselines:
         if not new:
             raise UsageError("no session file was named", remedy="gemma3n-perf baseline save prints the command to run")
         chip_class = new[0].session.chip.chip_class
-        sets = self.history(chip_class)
-        present = {session.id: name for one in sets for session, name in zip(one.sessions, one.files, strict=True)}
-        fresh = [one for one in new if not self._is_present(one, chip_class, present)]
+        stored = self._stored(chip_class)
+        present = {one.session.id: one for one in stored}
+        for one in new:
+            twin = present.get(one.session.id, one)
+            if twin.data != one.data:
+                found = f"{one.path} and {twin.path} are session {one.session.id} twice, and differ"
+                raise _refused(found, "every session once")
+        fresh = [one for one in new if one.session.id not in present]
         if not fresh:
             raise UsageError(f"all {len(new)} sessions are in the baseline of {chip_class} already")
         for one in fresh:
-            flaw = unfit(one.session)
-            if flaw is not None:
+            for flaw in _unfit(one.session):
                 raise _refused(f"{one.path}: {flaw.found}", flaw.expected)
-        older = self._joined(fresh[0], sets)
-        flaw = disagreement([*older, *(one.session for one in fresh)])
-        if flaw is not None:
+        older = _joined(fresh[0], tuple(_sets(stored, COMMITTED)))
+        for flaw in _disagreements([*older, *(one.session for one in fresh)]):
             raise _refused(flaw.found, flaw.expected)
         total = len(older) + len(fresh)
         if total < min_sessions:
@@ -130,86 +136,118 @@ class Baselines:
         stems = [file_stem(one.session.stack) for one in fresh]
         return tuple(write_next(folder, stems, [one.data for one in fresh], disk))
 
-    def _is_present(self, one: _Stored, chip_class: str, present: dict[str, str]) -> bool:
-        name = present.get(one.session.id)
-        if name is None:
-            return False
-        path = self.root / chip_class / name
-        if path.read_bytes() != one.data:
-            found = f"{one.path} and {path} are session {one.session.id} twice, and differ"
-            raise _refused(found, "every session once")
-        return True
 
-    @staticmethod
-    def _joined(first: _Stored, sets: Sequence[Baseline]) -> tuple[Session, ...]:
-        same = [one for one in sets if stack_difference(one.stack, first.session.stack) is None]
-        if same and same[-1] is not sets[-1]:
-            raise _refused(
-                f"{first.path}: sessions of a newer commit or stack lie after those of this one",
-                f"commit {sets[-1].stack.commit}, a new one, or the newer files taken away first",
-            )
-        return same[-1].sessions if same else ()
+def _joined(first: _Stored, sets: Sequence[Baseline]) -> tuple[Session, ...]:
+    """Return the sessions that lie there already of the set that ``first`` belongs to."""
+    same = [one for one in sets if stack_difference(one.stack, first.session.stack) is None]
+    if same and same[-1] is not sets[-1]:
+        raise _refused(
+            f"{first.path}: sessions of a newer commit or stack lie after those of this one",
+            f"commit {sets[-1].stack.commit}, a new one, or the newer files taken away first",
+        )
+    return same[-1].sessions if same else ()
 
 
-def _read(one: Numbered, chip_class: str) -> _Stored:
-    stored = _open(one.path)
-    stack, name = stored.session.stack, str(one.path)
+def _read(path: Path, chip_class: str) -> _Stored:
+    stored = _open(path)
+    stack = stored.session.stack
     if stored.session.chip.chip_class != chip_class:
         found = f"chip class {stored.session.chip.chip_class} in the folder of {chip_class}"
-        raise malformed(name, "$.machine_info.gemma3n_perf.chip.chip_class", found, chip_class)
-    said = one.commit if one.commit != "unversioned" else ""
-    if not (stack.commit or "").startswith(said) or bool(said) != bool(stack.commit) or bool(stack.dirty) != one.dirty:
+        raise SESSIONS.malformed(str(path), Flaw(found, chip_class, f"{HEADER}.chip.chip_class"))
+    _, _, stem = path.stem.partition("_")
+    commit = stem.removesuffix("-dirty")
+    if not (stack.commit or "unversioned").startswith(commit) or bool(stack.dirty) != (commit != stem):
         found = f"the file is named for another commit than {file_stem(stack)}, at which it was measured"
-        raise malformed(name, "$.machine_info.gemma3n_perf.stack.commit", found, f"NNNN_{file_stem(stack)}.json")
+        raise SESSIONS.malformed(str(path), Flaw(found, f"NNNN_{file_stem(stack)}.json", f"{HEADER}.stack.commit"))
     return stored
 
 
 def _open(path: Path) -> _Stored:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MalformedRecordError(
-            f"{path}: cannot be read: {error.strerror or error}",
-            expected="a session file",
-            remedy="check the path and its permissions",
-        ) from error
+    data = SESSIONS.bytes_of(path)
     return _Stored(path, data, decode(data, source=str(path)))
 
 
 def _sets(stored: Sequence[_Stored], label: str) -> Iterator[Baseline]:
     groups: list[list[_Stored]] = []
     for one in stored:
-        home = next((g for g in groups if stack_difference(g[0].session.stack, one.session.stack) is None), None)
-        if home is None:
+        same = [group for group in groups if stack_difference(group[0].session.stack, one.session.stack) is None]
+        if not same:
             groups.append([one])
-        elif home is groups[-1]:
-            home.append(one)
+        elif same[0] is groups[-1]:
+            groups[-1].append(one)
         else:
             other = groups[-1][-1].path.name
-            raise malformed(
+            found = f"commits or stacks are mixed: {other}, of another commit or stack, comes before it"
+            commit = (one.session.stack.commit or "unversioned")[:SHORT_COMMIT]
+            raise SESSIONS.malformed(
                 str(one.path),
-                "$.machine_info.gemma3n_perf.stack",
-                f"commits or stacks are mixed: {other}, of another commit or stack, comes before it",
-                f"sessions of {(one.session.stack.commit or 'unversioned')[:SHORT_COMMIT]} one after the other",
+                Flaw(found, f"sessions of {commit} one after the other", f"{HEADER}.stack"),
                 "promote the sessions of one commit again as a new baseline and remove the mixed files",
             )
     for group in groups:
-        flaw = disagreement([one.session for one in group])
-        if flaw is not None:
-            raise malformed(str(group[-1].path.parent), f"$.{flaw.path}", flaw.found, flaw.expected)
-        yield _baseline(group, label)
+        sessions = tuple(one.session for one in group)
+        for flaw in _disagreements(sessions):
+            raise SESSIONS.malformed(str(group[-1].path.parent), flaw)
+        newest = sessions[-1]
+        yield Baseline(newest.chip, newest.stack, sessions, label, tuple(one.path.name for one in group))
     ids: dict[str, Path] = {}
     for one in stored:
         if ids.setdefault(one.session.id, one.path) is not one.path:
             found = f"session {one.session.id} is in {ids[one.session.id].name} as well"
-            raise malformed(str(one.path), "$.machine_info.gemma3n_perf.session", found, "every session once")
+            raise SESSIONS.malformed(str(one.path), Flaw(found, "every session once", f"{HEADER}.session"))
 
 
-def _baseline(group: Sequence[_Stored], label: str) -> Baseline:
-    newest = group[-1].session
-    chip: Chip = newest.chip
-    sessions = tuple(one.session for one in group)
-    return Baseline(chip, newest.stack, sessions, label, tuple(one.path.name for one in group))
+def _unfit(session: Session) -> Iterator[Flaw]:
+    """Yield why one session can never be part of a committed baseline."""
+    if session.planted:
+        yield Flaw(f"a slowdown of {session.planted:.0%} was planted", "a session with nothing planted", "$.planted")
+    if session.stack.commit is None:
+        yield Flaw("the commit is unknown", "a session measured in a git checkout", "$.stack.commit")
+    if session.stack.dirty is not False:
+        found = "uncommitted changes, or none known"
+        yield Flaw(found, "a session measured on a clean commit", "$.stack.dirty")
+
+
+def _disagreements(sessions: Sequence[Session]) -> Iterator[Flaw]:
+    """Yield what sessions of one baseline must share and do not."""
+    first = sessions[0]
+    seen: set[str] = set()
+    known: dict[str, Measurement] = {}
+    for session in sessions:
+        both = f"sessions {first.id} and {session.id} differ in"
+        difference = stack_difference(first.stack, session.stack)
+        if difference is not None:
+            yield Flaw(f"{both} {difference}", "one commit and stack", "$.stack")
+        for name in ("chip_class", "name", "gpu_cores", "cpu_cores"):
+            ours, theirs = getattr(first.chip, name), getattr(session.chip, name)
+            if ours != theirs:
+                yield Flaw(f"{both} {name}: {ours}, {theirs}", "one chip", "$.chip")
+        if session.id in seen:
+            yield Flaw(f"session {session.id} is there twice", "every session once", "$.session")
+        seen.add(session.id)
+        for one in session.measurements:
+            reference = known.setdefault(one.workload, one)
+            for name in ("engine", "checkpoint_digest", "token_digest", "streamed_bytes", "soft_tokens"):
+                ours, theirs = getattr(reference, name), getattr(one, name)
+                if ours != theirs:
+                    found = f"{one.workload} differs in {name} at session {session.id}: {ours}, {theirs}"
+                    yield Flaw(found, "the same bytes, tokens and engine in every session", f"$.{name}")
+
+
+def stack_difference(left: Stack, right: Stack) -> str | None:
+    """Return the first field in which two stacks differ, as ``name: a, b``, or None where they are one stack."""
+    for field in fields(Stack):
+        ours, theirs = getattr(left, field.name), getattr(right, field.name)
+        if ours != theirs:
+            return f"{field.name}: {_brief(ours, theirs)}, {_brief(theirs, ours)}"
+    return None
+
+
+def _brief(value: object, other: object) -> str:
+    if isinstance(value, dict) and isinstance(other, dict):
+        shown = {name: text for name, text in value.items() if other.get(name) != text}
+        return " ".join(f"{name}={text}" for name, text in sorted(shown.items())) or "none"
+    return str(value)
 
 
 def _refused(found: str, expected: str) -> NotComparableError:

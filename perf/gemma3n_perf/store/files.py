@@ -1,6 +1,6 @@
 """Putting a file in a folder so that it is there whole or not at all, and nothing else is touched.
 
-Opinion: a name that exists is taken, whatever the file holds. Only someone who looked at it may remove it.
+A name that exists is taken, whatever the file holds: only someone who has looked at it may remove it.
 """
 
 import errno
@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
@@ -16,7 +16,7 @@ from gemma3n_perf.hardware.types import Stack
 
 LAST_NUMBER = 9999
 SHORT_COMMIT = 12
-_NAME = re.compile(r"(?P<number>\d{4})_(?P<commit>[0-9a-f]{7,40}|unversioned)(?P<dirty>-dirty)?\.json")
+_NAME = re.compile(r"\d{4}_([0-9a-f]{7,40}|unversioned)(-dirty)?\.json")
 _NUMBERED = re.compile(r"\d+_.*\.json")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -48,14 +48,16 @@ class Disk:
         temporary.replace(final)
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A session file's name taken apart: ``NNNN_<commit>[-dirty].json``."""
+def data_folder() -> Path:
+    """Return the user's data folder of this suite, outside any checkout; it need not exist yet."""
+    import platformdirs  # a worker writes no file, and every launch waits for its imports
 
-    number: int
-    commit: str
-    dirty: bool
-    path: Path
+    return platformdirs.user_data_path("gemma3n-perf", appauthor=False)
+
+
+def local_folder(chip_class: str, data: Path | None = None) -> Path:
+    """Return the folder of this machine's sessions of a chip class, below ``data`` or the user's own data folder."""
+    return (data or data_folder()) / "sessions" / chip_class
 
 
 def file_stem(stack: Stack) -> str:
@@ -64,36 +66,32 @@ def file_stem(stack: Stack) -> str:
     return f"{commit}-dirty" if stack.dirty else commit
 
 
-def numbered_files(folder: Path) -> tuple[Numbered, ...]:
-    """Return the session files of ``folder`` by number; an absent folder has none.
+def numbered_files(folder: Path) -> tuple[Path, ...]:
+    """Return the session files of ``folder``, ``NNNN_<commit>[-dirty].json``, by number; an absent folder has none.
 
     Other names are someone else's (noise.json). Raises MalformedRecordError for a number twice or a name half right.
     """
-    found: dict[int, Numbered] = {}
-    for path in sorted(folder.glob("[0-9]*_*.json")) if folder.is_dir() else ():
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            if _NUMBERED.fullmatch(path.name):
-                raise MalformedRecordError(
-                    f"{path}: the name of this session file is not understood",
-                    expected="NNNN_<commit>.json, as this suite names them",
-                    remedy="give it back the name it was promoted with, or move it away",
-                )
-            continue
-        one = Numbered(int(match["number"]), match["commit"], match["dirty"] is not None, path)
-        if found.setdefault(one.number, one) is not one:
+    found = [path for path in sorted(folder.glob("[0-9]*_*.json")) if _NUMBERED.fullmatch(path.name)]
+    for path in found:
+        if _NAME.fullmatch(path.name) is None:
             raise MalformedRecordError(
-                f"{path} and {found[one.number].path.name} have the same number",
+                f"{path}: the name of this session file is not understood",
+                expected="NNNN_<commit>.json, as this suite names them",
+                remedy="give it back the name it was promoted with, or move it away",
+            )
+    for path, following in pairwise(found):
+        if path.name[:4] == following.name[:4]:
+            raise MalformedRecordError(
+                f"{following} and {path.name} have the same number",
                 expected="every number once, so that the order is certain",
                 remedy="promote the later of the two again, then remove its old file",
             )
-    return tuple(found[number] for number in sorted(found))
+    return tuple(found)
 
 
 def next_number(folder: Path) -> int:
     """Return the first number above all in use, so that the newest record always sorts last."""
-    taken = [int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*")] if folder.is_dir() else []
-    number = max(taken, default=0) + 1
+    number = max((int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]_*")), default=0) + 1
     if number > LAST_NUMBER:
         raise UsageError(f"{folder} holds number {LAST_NUMBER}, the last", remedy="move old session files away")
     return number
@@ -147,19 +145,17 @@ def require_folder(baselines: Path | None) -> None:
 
 
 def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
-    """Replace ``path`` by ``data`` at once: for generated pages, never for records. Raises DiskFullError."""
-    disk = disk or Disk()
-    temporary: Path | None = None
+    """Replace ``path`` by ``data`` at once, or leave it as it was. Raises DiskFullError, NotMeasuredError."""
+    disk, temporary = disk or Disk(), _fresh_name(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _fresh_name(path.parent)
-        disk.write(temporary, data)
-        disk.replace(temporary, path)
+        try:
+            disk.write(temporary, data)
+            disk.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _explained(error, path.parent) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _publish(disk: Disk, temporary: Path, folder: Path, stem: str, claimed: list[tuple[Path, Path]]) -> None:
@@ -168,11 +164,9 @@ def _publish(disk: Disk, temporary: Path, folder: Path, stem: str, claimed: list
         # Claimed before it is published: an interrupt in between is then undone as well.
         claimed.append((temporary, final))
         try:
-            disk.publish(temporary, final)
+            return disk.publish(temporary, final)
         except FileExistsError:
             claimed.pop()
-            continue
-        return
 
 
 def _fresh_name(folder: Path) -> Path:

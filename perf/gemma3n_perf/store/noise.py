@@ -1,17 +1,16 @@
 """The noise floor of a chip class: ``baselines/<class>/noise.json``, with the launches it was computed from."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from gemma3n_perf.errors import MalformedRecordError, NotComparableError, UsageError
+from gemma3n_perf.errors import NotComparableError, UsageError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.spread import NoiseFloor, noise_floor
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.codec import Codec, Flaw
+from gemma3n_perf.store.files import Disk
 
 SCHEMA = 1
 NAME = "noise.json"
@@ -49,37 +48,16 @@ def calibration(duels: Sequence[AaDuel], date: str, chip: Chip, stack: Stack) ->
     return NoiseRecord(SCHEMA, date, chip, stack, floor, tuple(duels))
 
 
-def noise_path(baselines: Path, chip_class: str) -> Path:
-    """Return where the noise floor of a class is kept."""
-    return baselines / chip_class / NAME
-
-
 def write(baselines: Path, record: NoiseRecord, disk: Disk | None = None) -> Path:
     """Store a calibration in place of the last one, whole or not at all; returns its path. Raises DiskFullError."""
-    path = noise_path(baselines, record.chip.chip_class)
-    write_over(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n", disk)
-    return path
+    return _CODEC.write(baselines / record.chip.chip_class / NAME, record, disk)
 
 
 def read(baselines: Path, chip_class: str) -> NoiseRecord | None:
     """Return the calibration of a class, or None. Raises MalformedRecordError, NotComparableError."""
-    path = noise_path(baselines, chip_class)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _malformed(path, error.strerror or str(error)) from error
-    try:
-        record = msgspec.json.decode(data, type=NoiseRecord)
-        again = noise_floor([duel.log_ratios for duel in record.duels], record.floor.measured_on)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UsageError) as error:
-        raise _malformed(path, str(error)) from error
-    if record.schema != SCHEMA:
-        raise _malformed(path, f"schema {record.schema}, where {SCHEMA} is known")
-    if abs(again.launch_sd - record.floor.launch_sd) > 1e-6 or abs(again.effect - record.floor.effect) > 1e-6:
-        raise _malformed(path, "its floor is not what its duels give")
-    if record.chip.chip_class != chip_class:
+    path = baselines / chip_class / NAME
+    record = _CODEC.find(path)
+    if record is not None and record.chip.chip_class != chip_class:
         raise NotComparableError(
             f"{path} is the noise of {record.chip.chip_class}",
             expected=f"a calibration of {chip_class}",
@@ -88,9 +66,20 @@ def read(baselines: Path, chip_class: str) -> NoiseRecord | None:
     return record
 
 
-def _malformed(path: Path, found: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{path}: {found}",
-        expected="what gemma3n-perf calibrate writes",
-        remedy="restore it from version control, or move it away and calibrate again",
-    )
+def _flaws(record: NoiseRecord) -> Iterator[Flaw]:
+    try:
+        again = noise_floor([duel.log_ratios for duel in record.duels], record.floor.measured_on)
+    except UsageError as error:
+        yield Flaw(error.found)
+        return
+    if abs(again.launch_sd - record.floor.launch_sd) > 1e-6 or abs(again.effect - record.floor.effect) > 1e-6:
+        yield Flaw("its floor is not what its duels give")
+
+
+_CODEC = Codec(
+    NoiseRecord,
+    SCHEMA,
+    "what gemma3n-perf calibrate writes",
+    "restore it from version control, or move it away and calibrate again",
+    flaws=_flaws,
+)

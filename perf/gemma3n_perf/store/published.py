@@ -1,20 +1,16 @@
 """What others measured and published, with its source. Shown beside ours; it can never gate.
 
 A figure has no runs, no spread and no stack we could rebuild, so nothing here is a ``Measurement`` and
-no function of ``stats`` or ``verdict`` accepts it. The files are written by hand, from the source named in them.
+no function of ``stats`` accepts it. The files are written by hand, from the source named in them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.workload.workload import MODALITIES
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ def read_published(folder: Path) -> tuple[Publication, ...]:
 
     Raises MalformedRecordError naming the file, the place in it and what was expected.
     """
-    return tuple(_read(path) for path in sorted(folder.glob("*.json")))
+    return tuple(_CODEC.read(path) for path in sorted(folder.glob("*.json")))
 
 
 def references_for(
@@ -108,25 +104,21 @@ def references_for(
     )
 
 
-def _read(path: Path) -> Publication:
-    try:
-        publication = msgspec.json.decode(path.read_bytes(), type=Publication)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-        raise _malformed(path, str(error), "a publication: source, date, protocols and figures") from error
-    if publication.schema != SCHEMA:
-        raise _malformed(path, f"schema {publication.schema}", f"schema {SCHEMA}")
+def _flaws(publication: Publication) -> Iterator[Flaw]:
     for index, figure in enumerate(publication.figures):
         where = f"$.figures[{index}]"
         if not 0 < figure.low <= figure.high < float("inf"):
-            raise _malformed(path, f"{where}: {figure.low} to {figure.high} tok/s", "positive, low before high")
+            yield Flaw(f"{figure.low} to {figure.high} tok/s", "positive, low before high", where)
         if figure.modality not in MODALITIES:
-            raise _malformed(path, f"{where}.modality: {figure.modality}", " or ".join(MODALITIES))
+            yield Flaw(figure.modality, " or ".join(MODALITIES), f"{where}.modality")
         if figure.protocol not in publication.protocols:
-            raise _malformed(path, f"{where}.protocol: {figure.protocol}", ", ".join(publication.protocols))
-    return publication
+            yield Flaw(figure.protocol, ", ".join(publication.protocols), f"{where}.protocol")
 
 
-def _malformed(path: Path, found: str, expected: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{path}: {found}", expected=expected, remedy="correct the file from its source; it is never written by a tool"
-    )
+_CODEC = Codec(
+    Publication,
+    1,
+    "a publication: source, date, protocols and figures",
+    "correct the file from its source; it is never written by a tool",
+    flaws=_flaws,
+)

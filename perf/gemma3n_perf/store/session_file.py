@@ -1,83 +1,74 @@
 """One session as one pytest-benchmark file: what is written, and what is believed when it is read back.
 
-Opinion: a record that is half right is wrong. Reading checks everything a comparison rests on, and
-says which file, which place in it, and what should have stood there.
+Opinion: a record that is half right is wrong. Reading checks everything a comparison rests on, and says which file,
+which place in it, and what should have stood there.
 
 pytest-benchmark owns the file. Ours is ``machine_info.gemma3n_perf`` (a ``Header``) once, and
 ``extra_info.gemma3n_perf`` (a ``Measurement``) on every benchmark that measured a workload.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from gemma3n_perf.decode.types import Measurement
-from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.decode.types import Measurement, Run
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.store.checks import check_measurement
-from gemma3n_perf.store.types import Header, Session
+from gemma3n_perf.store.codec import Codec, Flaw, not_finite
+from gemma3n_perf.store.files import Disk, file_stem, local_folder, write_next
+from gemma3n_perf.store.types import Session
+from gemma3n_perf.workload.workload import Workload
 
 SCHEMA = 1
 KEY = "gemma3n_perf"
-_HEADER = f"$.machine_info.{KEY}"
-_REMEDY = "restore the file from version control, or move it away; it is left untouched"
+HEADER = f"$.machine_info.{KEY}"
+"""The JSON path of a session's header."""
+
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Stats:
+class Header:
+    """What all measurements of one session share. ``session`` is unique; ``planted`` as in Measurement."""
+
+    schema: int
+    chip: Chip
+    stack: Stack
+    session: str
+    planted: float = 0.0
+
+
+class _Stats(msgspec.Struct):
     data: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Extra:
+class _Extra(msgspec.Struct):
     gemma3n_perf: Measurement | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Benchmark:
+class _Benchmark(msgspec.Struct):
     fullname: str
     extra_info: _Extra
     stats: _Stats
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
+class _Machine(msgspec.Struct):
     gemma3n_perf: Header
 
 
-@dataclass(frozen=True, slots=True)
-class _Commit:
+class _Commit(msgspec.Struct):
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
+class _Document(msgspec.Struct):
     machine_info: _Machine
     commit_info: _Commit
     benchmarks: tuple[_Benchmark, ...]
     datetime: str
-
-
-@dataclass(frozen=True, slots=True)
-class _SchemaOnly:
-    schema: int
-
-
-@dataclass(frozen=True, slots=True)
-class _MachineProbe:
-    gemma3n_perf: _SchemaOnly
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    machine_info: _MachineProbe
 
 
 def header_json(chip: Chip, stack: Stack, session: str, planted: float = 0.0) -> dict[str, Any]:
@@ -89,6 +80,8 @@ def header_json(chip: Chip, stack: Stack, session: str, planted: float = 0.0) ->
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
     """Return what belongs under a benchmark's ``extra_info["gemma3n_perf"]``."""
     built: dict[str, Any] = msgspec.to_builtins(measurement)
+    if built["graph"] and built["graph"]["host"] is None:
+        del built["graph"]["host"]  # as records without it are written: earlier releases read them
     return built
 
 
@@ -99,12 +92,12 @@ def encode(document: Mapping[str, Any], *, source: str = "this session") -> byte
     line keeps diffs readable. Raises MalformedRecordError where ``decode`` would refuse the result.
     """
     parts = dict(document)
-    machine = dict(parts.get("machine_info") or {})
-    machine.pop("node", None)
-    parts["machine_info"] = machine
-    _refuse_non_finite(parts, source)
-    benchmarks = ",\n".join(_dumps(one) for one in parts.get("benchmarks") or ())
-    lines = [f"{_dumps(name)}: {_dumps(value)}" for name, value in parts.items() if name != "benchmarks"]
+    machine = parts.get("machine_info") or {}
+    parts["machine_info"] = {name: value for name, value in machine.items() if name != "node"}
+    for flaw in not_finite(parts):
+        raise SESSIONS.malformed(source, flaw)
+    benchmarks = ",\n".join(_dumps(one) for one in parts.pop("benchmarks", None) or ())
+    lines = [f"{_dumps(name)}: {_dumps(value)}" for name, value in parts.items()]
     data = ("{\n" + ",\n".join([*lines, f'"benchmarks": [\n{benchmarks}\n]']) + "\n}\n").encode()
     decode(data, source=source)
     return data
@@ -115,120 +108,120 @@ def decode(data: bytes, *, source: str) -> Session:
 
     Raises MalformedRecordError naming the file, the place in it and what was expected there.
     """
-    _check_schema(data, source)
-    document = _typed(data, _Document, source)
+    document = SESSIONS.decode(data, source)
     header = document.machine_info.gemma3n_perf
-    if not header.session.strip():
-        raise malformed(source, f"{_HEADER}.session", "the session has no id", "an id no other session has")
-    if _CLASS.fullmatch(header.chip.chip_class) is None:
-        found = f"chip class {header.chip.chip_class!r} cannot name a folder"
-        raise malformed(source, f"{_HEADER}.chip.chip_class", found, "lower-case letters, digits, dots and dashes")
-    if not (math.isfinite(header.planted) and header.planted >= 0):
-        raise malformed(source, f"{_HEADER}.planted", f"planted is {header.planted}", "a fraction, 0 where none")
-    commit = document.commit_info.id
-    if commit not in (None, "unversioned", header.stack.commit):
-        raise malformed(
-            source,
-            "$.commit_info.id",
-            f"pytest-benchmark saw commit {commit}, the session was measured at {header.stack.commit}",
-            "one commit in one file",
-        )
+    measured = (one.extra_info.gemma3n_perf for one in document.benchmarks)
+    # Throughput, prefill and memory benchmarks of a workload share its one measurement.
+    by_workload = {one.workload: one for one in measured if one is not None}
     return Session(
         id=header.session,
         chip=header.chip,
         stack=header.stack,
         planted=header.planted,
         recorded=document.datetime,
-        measurements=_measurements(document, source),
+        measurements=tuple(by_workload.values()),
     )
 
 
-def malformed(source: str, path: str, found: str, expected: str, remedy: str = _REMEDY) -> MalformedRecordError:
-    """Build the error for a fault at JSON ``path`` of ``source``."""
-    return MalformedRecordError(f"{source}: {path}: {found}", expected=expected, remedy=remedy)
+def save_session(document: Mapping[str, Any], data: Path | None = None, disk: Disk | None = None) -> Path:
+    """Store pytest-benchmark's output, payloads in place, as this machine's next session; returns its path.
+
+    Raises MalformedRecordError where the record could not be read back, UsageError where a slowdown was
+    planted, DiskFullError with nothing written.
+    """
+    content = encode(document)
+    session = decode(content, source="this session")
+    if session.planted:
+        raise UsageError(
+            f"a slowdown of {session.planted:.0%} was planted in this session, so it is not saved",
+            expected="a session of the code as it is",
+            remedy="run again without --plant-slowdown",
+        )
+    folder = local_folder(session.chip.chip_class, data)
+    return write_next(folder, [file_stem(session.stack)], [content], disk)[0]
 
 
-def _measurements(document: _Document, source: str) -> tuple[Measurement, ...]:
-    found: dict[str, Measurement] = {}
+def _flaws(document: _Document) -> Iterator[Flaw]:
+    header, commit = document.machine_info.gemma3n_perf, document.commit_info.id
+    if not header.session.strip():
+        yield Flaw("the session has no id", "an id no other session has", f"{HEADER}.session")
+    if _CLASS.fullmatch(header.chip.chip_class) is None:
+        found = f"chip class {header.chip.chip_class!r} cannot name a folder"
+        yield Flaw(found, "lower-case letters, digits, dots and dashes", f"{HEADER}.chip.chip_class")
+    if header.planted < 0:
+        yield Flaw(f"planted is {header.planted}", "a fraction, 0 where none", f"{HEADER}.planted")
+    if commit not in (None, "unversioned", header.stack.commit):
+        found = f"pytest-benchmark saw commit {commit}, the session was measured at {header.stack.commit}"
+        yield Flaw(found, "one commit in one file", "$.commit_info.id")
+    seen: dict[str, Measurement] = {}
     for index, benchmark in enumerate(document.benchmarks):
         measurement = benchmark.extra_info.gemma3n_perf
         if measurement is None:
             continue
-        here = f"$.benchmarks[{index}]"
-        if not benchmark.stats.data or not all(math.isfinite(value) and value > 0 for value in benchmark.stats.data):
-            raise malformed(source, f"{here}.stats.data", "raw samples are missing or not positive", "positive seconds")
-        fault = check_measurement(measurement)
-        if fault is not None:
-            raise malformed(source, f"{here}.extra_info.{KEY}.{fault.path}", fault.found, fault.expected)
-        planted = document.machine_info.gemma3n_perf.planted
-        if measurement.planted != planted:
-            raise malformed(
-                source,
-                f"{here}.extra_info.{KEY}.planted",
-                f"planted {measurement.planted:g} in a session that planted {planted:g}",
-                "one planted slowdown in one session",
-            )
-        # Throughput, prefill and memory benchmarks of a workload share its one measurement.
-        if found.setdefault(measurement.workload, measurement) != measurement:
-            raise malformed(
-                source,
-                f"{here}.extra_info.{KEY}",
-                f"a second, different measurement of {measurement.workload}",
-                "one measurement per workload in a session",
-            )
-    if not found:
-        raise malformed(source, "$.benchmarks", "no workload was measured", "at least one measurement")
-    return tuple(found.values())
+        here, payload = f"$.benchmarks[{index}]", f"$.benchmarks[{index}].extra_info.{KEY}"
+        if not benchmark.stats.data or not all(value > 0 for value in benchmark.stats.data):
+            yield Flaw("raw samples are missing or not positive", "positive seconds", f"{here}.stats.data")
+        for flaw in _measurement_flaws(measurement):
+            yield replace(flaw, place=f"{payload}.{flaw.place}")
+        if measurement.planted != header.planted:
+            found = f"planted {measurement.planted:g} in a session that planted {header.planted:g}"
+            yield Flaw(found, "one planted slowdown in one session", f"{payload}.planted")
+        if seen.setdefault(measurement.workload, measurement) != measurement:
+            found = f"a second, different measurement of {measurement.workload}"
+            yield Flaw(found, "one measurement per workload in a session", payload)
+    if not seen:
+        yield Flaw("no workload was measured", "at least one measurement", "$.benchmarks")
 
 
-def _check_schema(data: bytes, source: str) -> None:
-    schema = _typed(data, _Probe, source).machine_info.gemma3n_perf.schema
-    if schema != SCHEMA:
-        raise malformed(
-            source,
-            f"{_HEADER}.schema",
-            f"schema {schema}",
-            f"schema {SCHEMA}",
-            "read it with the release that wrote it, or record it again",
-        )
-
-
-def _typed(data: bytes, kind: type[_T], source: str) -> _T:
+def _measurement_flaws(one: Measurement) -> Iterator[Flaw]:
+    """Yield what is wrong with a measurement, with places below it."""
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at ")
-        raise malformed(source, path.strip("`") or "$", text, "a session file of this suite") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _name_non_finite(data, source)
-        raise malformed(source, "$", f"not JSON: {error}", "a whole session file") from error
-
-
-def _name_non_finite(data: bytes, source: str) -> None:
-    """Python's own json writes NaN and Infinity, which are not JSON: say where rather than 'not JSON'."""
-    try:
-        lenient = json.loads(data)
-    except (ValueError, RecursionError):
+        shape = Workload.parse(one.workload).shape
+    except UsageError as error:
+        yield Flaw(error.found, error.expected or "a workload id", "workload")
         return
-    _refuse_non_finite(lenient, source)
+    if one.prompt_tokens != shape.prompt:
+        yield Flaw(f"{one.prompt_tokens} tokens", f"{shape.prompt}, as in {one.workload}", "prompt_tokens")
+    if one.generated_tokens != shape.generate:
+        yield Flaw(f"{one.generated_tokens} tokens", f"{shape.generate}, as in {one.workload}", "generated_tokens")
+    if not one.runs:
+        yield Flaw("no run counts", "at least one run", "runs")
+    for index, run in enumerate(one.runs):
+        yield from _run_flaws(run, f"runs[{index}]", one.generated_tokens)
+    for index, value in enumerate(one.ttft_s):
+        if not value > 0:
+            yield Flaw(f"{value} s", "positive seconds", f"ttft_s[{index}]")
+    for name in ("peak_memory_bytes", "kv_bytes", "streamed_bytes"):
+        if getattr(one, name) < 0:
+            yield Flaw(f"{getattr(one, name)} bytes", "a size, not negative", name)
+    if one.copy_bandwidth is not None and not one.copy_bandwidth > 0:
+        yield Flaw(f"{one.copy_bandwidth}", "positive bytes per second", "copy_bandwidth")
 
 
-def _refuse_non_finite(value: object, source: str) -> None:
-    for path, number in _floats(value, "$"):
-        if not math.isfinite(number):
-            raise malformed(source, path, f"the number is {number}", "a finite number")
-
-
-def _floats(value: object, path: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, float):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _floats(inner, f"{path}.{name}")
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from _floats(inner, f"{path}[{index}]")
+def _run_flaws(run: Run, place: str, tokens: int) -> Iterator[Flaw]:
+    if not run.seconds > 0:
+        yield Flaw(f"{run.seconds} s", "positive seconds", f"{place}.seconds")
+    if run.tokens != tokens:
+        yield Flaw(f"{run.tokens} tokens", f"{tokens}, as every run of this workload", f"{place}.tokens")
+    if len(run.step_s) != run.tokens:
+        yield Flaw(f"{len(run.step_s)} intervals", f"{run.tokens}, one a token", f"{place}.step_s")
+    for index, value in enumerate(run.step_s):
+        if value < 0:
+            yield Flaw(f"{value} s", "seconds, not negative", f"{place}.step_s[{index}]")
+    if run.faults:
+        yield Flaw(", ".join(run.faults), "none: a run with faults is a discarded run", f"{place}.faults")
 
 
 def _dumps(value: object) -> str:
     return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+SESSIONS = Codec(
+    _Document,
+    SCHEMA,
+    "a session file of this suite",
+    "restore the file from version control, or move it away; it is left untouched",
+    schema_at=("machine_info", KEY, "schema"),
+    flaws=_flaws,
+    foreign=frozenset({_Document, _Machine, _Commit, _Benchmark, _Extra, _Stats}),
+)

@@ -1,5 +1,8 @@
-"""What the store hands out: sessions as read back, and the baselines they make up."""
+"""What the store gives out: sessions as read back, the baselines they make up, and a few numbers of each workload."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gemma3n_perf.decode.types import Measurement
@@ -7,17 +10,6 @@ from gemma3n_perf.hardware.types import Chip, Stack
 
 COMMITTED = "committed"
 LOCAL = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What all measurements of one session share. ``session`` is unique; ``planted`` as in Measurement."""
-
-    schema: int
-    chip: Chip
-    stack: Stack
-    session: str
-    planted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +55,60 @@ class Baseline:
         """Return the label a report prints beside a comparison, for instance ``committed 12 sessions``."""
         count = len(self.sessions_of(workload))
         return f"{self.label} {count} session{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSummary:
+    """One workload over the sessions of a baseline.
+
+    ``tokps`` is the median over sessions of each session's throughput, ``sessions_tokps`` those throughputs,
+    oldest first. ``spread`` is their sample standard deviation over their mean, None for a single session;
+    ``within`` the median over sessions of the same for a session's runs. Times in seconds, sizes in bytes.
+    """
+
+    workload: str
+    engine: str
+    sessions_tokps: tuple[float, ...]
+    tokps: float
+    spread: float | None
+    within: float | None
+    tpot_s: float
+    ttft_s: float | None
+    peak_memory_bytes: int
+    kv_bytes: int
+    streamed_bytes: int
+    runs: int
+    discarded: int
+    soft_tokens: str | None
+
+
+def summarise(baseline: Baseline, workload: str) -> WorkloadSummary:
+    """Return the numbers of one workload; it must be one of ``baseline.workloads``."""
+    measured = baseline.sessions_of(workload)
+    rates = tuple(1 / one.session_tpot_s for one in measured)
+    withins = [_relative_spread([1 / run.tpot_s for run in one.runs]) for one in measured]
+    known = [value for value in withins if value is not None]
+    ttft = [statistics.median(one.ttft_s) for one in measured if one.ttft_s]
+    newest = measured[-1]
+    return WorkloadSummary(
+        workload=workload,
+        engine=newest.engine,
+        sessions_tokps=rates,
+        tokps=statistics.median(rates),
+        spread=_relative_spread(rates),
+        within=statistics.median(known) if known else None,
+        tpot_s=statistics.median(one.session_tpot_s for one in measured),
+        ttft_s=statistics.median(ttft) if ttft else None,
+        peak_memory_bytes=max(one.peak_memory_bytes for one in measured),
+        kv_bytes=newest.kv_bytes,
+        streamed_bytes=newest.streamed_bytes,
+        runs=sum(len(one.runs) for one in measured),
+        discarded=sum(len(one.discarded) for one in measured),
+        soft_tokens=newest.soft_tokens,
+    )
+
+
+def _relative_spread(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    return statistics.stdev(values) / math.fsum(values) * len(values)

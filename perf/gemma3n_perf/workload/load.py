@@ -1,9 +1,7 @@
 """From a name to a model in memory, through mlx-vlm's own loader, with every kind of damage named first."""
 
-import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -106,9 +104,13 @@ def inspect(name: str, root: Path) -> Checkpoint:
     """
     short, path = locate(name, root)
     config = _read_config(path)
-    stored = [tensor for shard in safetensors_header.shards(path) for tensor in safetensors_header.read(shard)]
+    stored = [
+        replace(tensor, name=_canonical_name(tensor.name))
+        for shard in safetensors_header.shards(path)
+        for tensor in safetensors_header.read(shard)
+    ]
     _agrees(skeleton.build(config), stored, path)
-    sizes = skeleton.bytes_by_part([_canonical(t) for t in stored], config["text_config"])
+    sizes = skeleton.bytes_by_part(stored, config["text_config"])
     return Checkpoint(short, path, config, safetensors_header.digest(path), sizes)
 
 
@@ -135,17 +137,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _canonical(tensor: skeleton.Tensor) -> skeleton.Tensor:
+def _canonical_name(name: str) -> str:
     # Hugging Face's own files say model.language_model.layers; mlx-vlm says language_model.model.layers.
-    name = tensor.name.removeprefix("model.")
+    name = name.removeprefix("model.")
     if name.startswith("language_model.") and not name.startswith("language_model.model."):
         name = name.replace("language_model.", "language_model.model.", 1)
-    return skeleton.Tensor(name, tensor.dtype, tensor.shape, tensor.nbytes)
+    return name
 
 
 def _agrees(model: Any, stored: list[skeleton.Tensor], path: Path) -> None:
     needed = {t.name: t for t in skeleton.tensors(model) if t.name.startswith("language_model.")}
-    have = {t.name: t for t in map(_canonical, stored)}
+    have = {t.name: t for t in stored}
     missing = sorted(needed.keys() - have.keys())
     if missing:
         raise CorruptCheckpointError(
@@ -168,37 +170,17 @@ def _kind(tensor: skeleton.Tensor) -> tuple[bool, tuple[int, ...]]:
     return tensor.dtype == "uint32", tensor.shape
 
 
-@contextlib.contextmanager
-def _towers_optional(checkpoint: Checkpoint) -> Iterator[None]:
-    # mlx-vlm drops a tower that the index does not declare, but its Gemma3n sanitizer looks at the tower first.
-    if checkpoint.has_vision:
-        yield
-        return
-    from mlx_vlm.models import gemma3n
-
-    with mock.patch.object(gemma3n.VisionModel, "sanitize", lambda self, weights: weights):
-        yield
-
-
 def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
     """Load with mlx-vlm and evaluate the weights that will be used; towers stay on disk unless ``with_towers``.
 
     On a CPU floating-point weights become float32: MLX's CPU kernels run 4-bit bf16 about 7 times slower.
     Raises NonFiniteError for NaN or infinite weights, OutOfMemoryError, CorruptCheckpointError.
     """
-    import logging
-
     import mlx.core as mx
-    from mlx_vlm.utils import load_model
 
     _fits(checkpoint, with_towers)
     try:
-        with _towers_optional(checkpoint):
-            logging.disable(logging.WARNING)  # it warns that the towers are left out, as intended here
-            try:
-                model = load_model(checkpoint.path, lazy=True)
-            finally:
-                logging.disable(logging.NOTSET)
+        model = _loaded(checkpoint)
         used = model.language_model if not with_towers else model
         mx.eval(used.parameters())
         _finite(used)
@@ -208,6 +190,39 @@ def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise _explain(error, checkpoint) from error
     return model
+
+
+def _loaded(checkpoint: Checkpoint) -> Any:
+    """mlx-vlm's model, unevaluated: by its own loader, or by ours where that insists on towers that are not stored."""
+    import logging
+
+    from mlx_vlm.models import gemma3n
+    from mlx_vlm.utils import load_model
+
+    if checkpoint.has_vision:
+        return load_model(checkpoint.path, lazy=True)
+    logging.disable(logging.WARNING)  # it warns that the towers are left out, as intended here
+    try:
+        # mlx-vlm drops a tower that the index does not declare, but its Gemma3n sanitizer looks at the tower first.
+        with mock.patch.object(gemma3n.VisionModel, "sanitize", lambda self, weights: weights):
+            return load_model(checkpoint.path, lazy=True)
+    except ValueError as error:
+        if "Missing" not in str(error):  # what versions before 0.7 say of towers that are not stored
+            raise
+        return _language_model_alone(checkpoint)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _language_model_alone(checkpoint: Checkpoint) -> Any:
+    """The whole language model, as ``inspect`` proved, in a model whose towers hold zeros and are never evaluated."""
+    import mlx.core as mx
+
+    model = skeleton.build(checkpoint.config)
+    for shard in safetensors_header.shards(checkpoint.path):
+        arrays: Any = mx.load(str(shard))
+        model.load_weights([(_canonical_name(name), array) for name, array in arrays.items()], strict=False)
+    return model.eval()
 
 
 def _fits(checkpoint: Checkpoint, with_towers: bool) -> None:

@@ -1,17 +1,66 @@
-"""The forged checkpoints' architectures, as the config.json that mlx-vlm reads.
+"""The forged checkpoints: their architectures, as the config.json that mlx-vlm reads, and how each is measured.
 
 Dimensions of e2b and e4b are the released ones (google/gemma-3n-E2B-it and E4B-it, config.json);
 nano keeps every part of the topology and shrinks each dimension, so that a token takes tens of
 milliseconds on two slow cores.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same preset and seed would forge other bytes."""
+
+SOFT_IDS = 128
+"""Token ids that stand for an image, and as many more for a sound."""
+
+_VISION = {
+    "model_type": "gemma3n_vision",
+    "architecture": "mobilenetv5_300m_enc",
+    "do_pooling": False,
+    "hidden_size": 2048,
+    "num_classes": 2,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": SOFT_IDS,
+}
+_AUDIO = {
+    "model_type": "gemma3n_audio",
+    "hidden_size": 1536,
+    "input_feat_size": 128,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": SOFT_IDS,
+}
+
+
+def checkpoints_root() -> Path:
+    """The user's cache folder for checkpoints; GEMMA3N_PERF_CACHE moves it."""
+    import platformdirs  # not at the top: trusted CI steps read workload ids with Python alone
+
+    base = os.environ.get("GEMMA3N_PERF_CACHE")
+    return (Path(base) if base else Path(platformdirs.user_cache_dir("gemma3n-perf"))) / "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How a checkpoint is measured unless the user says otherwise.
+
+    ``shapes`` are modality and shape of its workloads, ``cpu_shapes`` those on a CPU, ``default_on`` the vendors
+    whose chips measure it by default. ``contexts`` are the prompt lengths that a profile compares.
+    """
+
+    shapes: tuple[str, ...] = ("text/pp320-tg64", "image/pp320-tg64")
+    cpu_shapes: tuple[str, ...] = ("text/pp4-tg4",)  # a released size takes seconds a token on a CPU
+    default_on: tuple[str, ...] = ()
+    contexts: tuple[int, ...] = (64, 320, 1088, 2112)
+
+    @property
+    def fits_cpu(self) -> bool:
+        """Whether a CPU is quick enough for the same shapes as a GPU."""
+        return self.shapes == self.cpu_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +76,7 @@ class Preset:
     bits: int | None
     dtype: str
     towers: bool
+    usage: Usage = Usage()
     seed: int = 20260625
 
     @property
@@ -35,16 +85,30 @@ class Preset:
         return f"{self.name}-v{FORMAT}"
 
     def config(self) -> dict[str, Any]:
-        """The checkpoint's config.json. JSON types only."""
+        """The checkpoint's config.json, but for the entries of each quantized module. JSON types only."""
+        # Ids beyond those with a per-layer embedding are an image's soft tokens, then a sound's: 128 each.
+        soft = self.text["vocab_size_per_layer_input"]
+        last = soft - 6_144 if soft > 6_144 else soft - 48
         config: dict[str, Any] = {
             "architectures": ["Gemma3nForConditionalGeneration"],
             "model_type": "gemma3n",
+            "bos_token_id": 2,
             "eos_token_id": [1, 106],
+            "pad_token_id": 0,
+            "boi_token_id": last - 1,
+            "boa_token_id": last,
+            "eoi_token_id": soft,
+            "image_token_id": soft + 1,
+            "eoa_token_id": soft + SOFT_IDS,
+            "audio_token_id": soft + SOFT_IDS + 1,
+            "vision_soft_tokens_per_image": 256,
+            "audio_soft_tokens_per_image": 188,
             "vocab_size": self.text["vocab_size"],
             "hidden_size": self.text["hidden_size"],
+            "torch_dtype": self.dtype,
             "text_config": self.text,
-            "vision_config": {"model_type": "gemma3n_vision", "hidden_size": 2048, "vocab_offset": 262_144},
-            "audio_config": {"model_type": "gemma3n_audio", "vocab_offset": 262_272},
+            "vision_config": _VISION | {"vocab_offset": soft},
+            "audio_config": _AUDIO | {"vocab_offset": soft + SOFT_IDS},
             "gemma3n_perf": {
                 "forged": self.name,
                 "format": FORMAT,
@@ -89,6 +153,9 @@ def _released(layers: int, shared: int, intermediate: int) -> dict[str, Any]:
         "num_kv_shared_layers": shared,
         "max_position_embeddings": 32_768,
         "layer_types": _layer_types(5, layers),
+        "attention_bias": False,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "rope_scaling": None,
     }
 
 
@@ -109,24 +176,32 @@ def _nano() -> dict[str, Any]:
     }
 
 
+_NANO_SHAPES = ("text/pp40-tg64", "text/pp140-tg64", "image/pp296-tg64")
+_NANO_USAGE = Usage(_NANO_SHAPES, _NANO_SHAPES, default_on=("cpu",), contexts=(40, 140, 296, 552))
+_ON_GPUS = Usage(default_on=("nvidia", "apple"))
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("nano", _nano(), bits=4, dtype="float32", towers=False),
-        Preset("e2b-4bit", _released(30, 10, 8_192), bits=4, dtype="bfloat16", towers=True),
-        Preset("e4b-4bit", _released(35, 15, 16_384), bits=4, dtype="bfloat16", towers=True),
+        Preset("nano", _nano(), bits=4, dtype="float32", towers=False, usage=_NANO_USAGE),
+        Preset("e2b-4bit", _released(30, 10, 8_192), bits=4, dtype="bfloat16", towers=True, usage=_ON_GPUS),
+        Preset("e4b-4bit", _released(35, 15, 16_384), bits=4, dtype="bfloat16", towers=True, usage=_ON_GPUS),
         Preset("e4b-bf16", _released(35, 15, 16_384), bits=None, dtype="bfloat16", towers=True),
     )
 }
+"""Every preset, in the order in which they are listed. Adding one here is all that it takes."""
 
 
 def preset(name: str) -> Preset:
     """Look a preset up. Raises UsageError with the known names."""
-    try:
-        return PRESETS[name]
-    except KeyError:
+    if name not in PRESETS:
         raise UsageError(
             f"there is no preset {name!r}",
             expected=f"one of {', '.join(PRESETS)}",
             remedy="gemma3n-perf forge --help describes each",
-        ) from None
+        )
+    return PRESETS[name]
+
+
+def usage(checkpoint: str) -> Usage:
+    """How a checkpoint is measured, by its short name; one that is not forged is taken for a released size."""
+    return PRESETS[checkpoint].usage if checkpoint in PRESETS else Usage()

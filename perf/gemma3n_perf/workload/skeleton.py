@@ -25,10 +25,6 @@ class Tensor:
     nbytes: int
 
 
-def _quantizable(path: str, module: Any) -> bool:
-    return path.startswith("language_model") and hasattr(module, "to_quantized") and module.weight.shape[-1] % 64 == 0
-
-
 def check(config: dict[str, Any]) -> None:
     """Look at what the suite itself reads of a config. Raises CorruptCheckpointError for one that is not Gemma3n's."""
     if config.get("model_type") != "gemma3n":
@@ -50,8 +46,8 @@ def check(config: dict[str, Any]) -> None:
 def build(config: dict[str, Any]) -> Any:
     """Instantiate mlx-vlm's model for ``config``, unevaluated and of zeros, quantized as its config says.
 
-    The released 4-bit checkpoints quantize every linear and embedding of the language model whose input
-    divides by the group size of 64; the towers stay dense. Raises CorruptCheckpointError for a config
+    Converters quantize every linear and embedding whose input divides by the group size, but for the towers'; where
+    config.json has an entry for a module, the entry decides. Raises CorruptCheckpointError for a config
     that is not Gemma3n's.
     """
     import mlx.core as mx
@@ -69,7 +65,10 @@ def build(config: dict[str, Any]) -> Any:
         model = gemma3n.Model(gemma3n.ModelConfig.from_dict(config | parts))
         model.set_dtype(getattr(mx, (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")))
         if quantization := config.get("quantization"):
-            nn.quantize(model, quantization["group_size"], quantization["bits"], class_predicate=_quantizable)
+            nn.quantize(
+                model, quantization["group_size"], quantization["bits"],
+                class_predicate=lambda path, module: _style(path, module, quantization),
+            )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise CorruptCheckpointError(
             f"mlx-vlm cannot build Gemma3n from this config.json: {type(error).__name__}: {error}",
@@ -82,6 +81,23 @@ def build(config: dict[str, Any]) -> Any:
         mx.random.seed(0)
     model.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), model.parameters()))
     return model
+
+
+def _style(path: str, module: Any, quantization: dict[str, Any]) -> bool | dict[str, Any]:
+    """Whether a module is quantized, or how."""
+    if not hasattr(module, "to_quantized") or module.weight.shape[-1] % quantization["group_size"]:
+        return False
+    entry: bool | dict[str, Any] = quantization.get(path, path.partition(".")[0] not in ("vision_tower", "audio_tower"))
+    return entry
+
+
+def quantized(model: Any) -> dict[str, bool]:
+    """The entry of each module in config.json, as converters write them: whether it is quantized, where it could be."""
+    found = {}
+    for path, module in model.named_modules():
+        if hasattr(module, "scales") or (hasattr(module, "to_quantized") and module.weight.shape[-1] % 64 == 0):
+            found[path] = hasattr(module, "scales")
+    return dict(sorted(found.items()))
 
 
 def to_float32(language_model: Any) -> None:

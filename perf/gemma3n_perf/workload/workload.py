@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.workload.presets import PRESETS, usage
 
 MODALITIES = ("text", "image")
 IMAGE_TOKENS = 256
@@ -91,21 +92,21 @@ class Workload:
 
 
 def customary(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
-    """The modalities and shapes a checkpoint is measured with on a vendor's chips ('cpu', 'nvidia', 'apple').
+    """The modalities and shapes a checkpoint is measured with on a vendor's chips ('cpu', 'nvidia', 'apple')."""
+    usual = usage(checkpoint)
+    found = []
+    for text in usual.cpu_shapes if vendor == "cpu" else usual.shapes:
+        modality, _, shape = text.partition("/")
+        found.append(Workload.make(checkpoint, modality, Shape.parse(shape)))
+    return tuple(found)
 
-    nano takes the same everywhere. A released size takes seconds a token on a CPU, so a few tokens must do there.
-    """
-    shapes: tuple[str, ...]
-    if checkpoint == "nano":
-        shapes = ("text/pp40-tg64", "text/pp140-tg64", "image/pp296-tg64")
-    elif vendor == "cpu":
-        shapes = ("text/pp4-tg4",)
-    else:
-        shapes = ("text/pp320-tg64", "image/pp320-tg64")
-    return tuple(Workload.parse(f"{checkpoint}/{shape}") for shape in shapes)
+
+def prompt_length(checkpoint: str, modality: str) -> int:
+    """Prompt tokens of the checkpoint's first customary workload of that modality, on a GPU."""
+    return next(one.shape.prompt for one in customary(checkpoint, "") if one.modality == modality)
 
 
 def defaults(vendor: str) -> tuple[Workload, ...]:
     """Workloads that suit a chip's vendor: nano on a CPU, the released 4-bit sizes on a GPU."""
-    names = ("nano",) if vendor == "cpu" else ("e2b-4bit", "e4b-4bit")
-    return tuple(workload for name in names for workload in customary(name, vendor))
+    suited = [preset.name for preset in PRESETS.values() if vendor in preset.usage.default_on]
+    return tuple(workload for name in suited for workload in customary(name, vendor))

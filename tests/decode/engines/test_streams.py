@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.decode.engines.mlx_lm import MlxLm
+from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmLoop
 from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
 from gemma3n_perf.profile import engines
-from gemma3n_perf.profile.loop import MlxVlmLoop
+from gemma3n_perf.profile.rounds import Rounds
 from gemma3n_perf.workload.load import Checkpoint
 from tests.decode import fakes
 
@@ -36,8 +37,8 @@ def test_mlx_lm_says_for_itself_whether_it_can(nano: tuple[Checkpoint, Any], tmp
     """Beside the model loop it either gives the same tokens or its own words; a folder that is none is refused."""
     checkpoint, model = nano
     found = engines.measure(
-        [MlxVlmLoop(model), MlxLm(checkpoint.path)], [], [5, 900, 17, 333, 8], tokens=3, clock=time.perf_counter,
-        rounds=6, rng=random.Random(1),
+        [MlxVlmLoop(model), MlxLm(checkpoint.path)], [], [5, 900, 17, 333, 8], Rounds(6, random.Random(1)),
+        tokens=3, clock=time.perf_counter,
     ).results[1]  # fmt: skip
     assert found.engine == "mlx-lm"
     assert found.error or (found.tpot_s is not None and found.first_difference is None)

@@ -4,9 +4,13 @@ Source: mlx_vlm/generate/ar.py, generate_step. The prompt but its last token is 
 head is computed for one position; each step then feeds the previous token back, still unevaluated.
 """
 
+import functools
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from gemma3n_perf.decode.prompt import Prompt, embed
 from gemma3n_perf.errors import NonFiniteError
@@ -20,15 +24,22 @@ class MlxVlmEngine:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._language_model = model.language_model
+        self._last: mx.array | None = None
         self.cache: list[Any] = []
 
     def prefill(self, prompt: Prompt) -> mx.array:
-        """Run the prompt into a fresh KV cache and return the first token, shape (1,), unevaluated."""
-        self.cache = self._model.make_cache()
+        """Run the prompt into a fresh KV cache and return the first token, shape (1,), unevaluated.
+
+        Where MLX's products of several rows are wrong, the prompt goes in one token at a time.
+        """
+        self.cache = self._language_model.make_cache()
         ids, embeddings, per_layer = embed(self._model, prompt)
-        if embeddings.shape[1] > 1:
+        count = embeddings.shape[1] - 1
+        width = max(count, 1) if rows_are_right() else 1
+        for begin in range(0, count, width):
+            part = slice(begin, min(begin + width, count))
             self._language_model(
-                ids[:, :-1], inputs_embeds=embeddings[:, :-1], per_layer_inputs=per_layer, cache=self.cache
+                ids[:, part], inputs_embeds=embeddings[:, part], per_layer_inputs=per_layer, cache=self.cache
             )
             mx.eval([value for cache in self.cache for value in vars(cache).values() if isinstance(value, mx.array)])
         out = self._language_model(
@@ -38,7 +49,7 @@ class MlxVlmEngine:
 
     def begin(self, token_id: int) -> mx.array:
         """Start an empty KV cache; returns ``token_id`` as a token to feed, shape (1,)."""
-        self.cache = self._model.make_cache()
+        self.cache = self._language_model.make_cache()
         return self.token(token_id)
 
     def token(self, token_id: int) -> mx.array:
@@ -52,7 +63,13 @@ class MlxVlmEngine:
 
     def step(self, token: mx.array) -> mx.array:
         """One greedy decode step: the next token, shape (1,), unevaluated."""
-        return mx.argmax(self.logits(token), axis=-1)
+        self._last = self.logits(token)
+        return mx.argmax(self._last, axis=-1)
+
+    def last_logits(self) -> tuple[np.ndarray, str]:
+        """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
+        assert self._last is not None
+        return np.array(self._last[0].astype(mx.float32)), str(self._last.dtype).rpartition(".")[2]
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Copy the KV cache, evaluated, so that any number of runs can start from here."""
@@ -85,3 +102,43 @@ class MlxVlmEngine:
                 expected="finite logits at every step",
                 remedy="check the weights, the dtype and any fusion that is on",
             )
+
+
+@functools.cache
+def rows_are_right() -> bool:
+    """Whether MLX's 4-bit product of two rows with K = 64 is right here: that of MLX 0.32.4 on CUDA is garbage or NaN.
+
+    LAUREL's second product has that shape, so a prefill of several tokens is wrong where this is.
+    """
+    weight, x = mx.random.normal((256, 64), key=mx.random.key(1)), mx.random.normal((2, 64), key=mx.random.key(2))
+    packed = mx.quantize(weight, group_size=64, bits=4)
+    found = mx.quantized_matmul(x, *packed, transpose=True, group_size=64, bits=4)
+    right = x @ mx.dequantize(*packed, group_size=64, bits=4).T
+    return bool(mx.allclose(found, right, rtol=1e-2, atol=1e-2).item())
+
+
+class MlxVlmLoop:
+    """The shortest pipelined greedy decode over mlx-vlm's model: the loop that this suite times, as one engine more."""
+
+    name = "mlx-vlm model loop"
+    note: str | None = None
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.version: str | None = metadata.version("mlx-vlm")
+
+    def load(self) -> None:
+        """Nothing to do: the model is loaded."""
+
+    def stream(self, ids: Sequence[int], count: int) -> Iterator[int]:
+        """Prefill ``ids`` and yield ``count`` greedy tokens, the next one always under way."""
+        engine = MlxVlmEngine(self._model)
+        ahead = engine.prefill(Prompt(np.asarray(ids, dtype=np.int32)))
+        mx.async_eval(ahead)
+        for index in range(count):
+            token = ahead
+            if index + 1 < count:
+                ahead = engine.step(token)
+                mx.async_eval(ahead)
+            read: Any = token.item()
+            yield int(read)

@@ -7,6 +7,7 @@ import mlx.core as mx
 from gemma3n_perf.fusions.kernels import blocks
 from gemma3n_perf.fusions.kernels.common import Kernels, Weights, fits, threads_for
 from gemma3n_perf.fusions.kernels.plan import Arrays, Plan
+from gemma3n_perf.fusions.kernels.plan import readable as readable_layer
 from gemma3n_perf.fusions.kernels.products import Product
 
 _THREADS = 256
@@ -18,10 +19,13 @@ def linears(text: Any) -> list[Any]:
     return [*own, *text.altup_projections, *text.altup_unembed_projections]
 
 
-def readable(text: Any) -> bool:
-    """Whether the kernels can read them."""
+def readable(language_model: Any) -> bool:
+    """Whether a whole step can be decoded from this model's weights: every layer, and what is around them."""
+    text = language_model.model
     found = linears(text)
-    return all(fits(each) for each in found) and len({"scales" in each for each in found}) == 1
+    around = all(fits(each) for each in found) and len({"scales" in each for each in found}) == 1
+    inside = all(readable_layer(layer) for layer in text.layers)
+    return around and inside and language_model.final_logit_softcapping is not None
 
 
 def gather(language_model: Any) -> Arrays:

@@ -132,7 +132,7 @@ def inverse_frequencies(attention: Any) -> mx.array:
     return mx.array(np.exp2(-share * np.float32(math.log2(base))))
 
 
-class Held:
+class LayerArrays:
     """The gathered arrays of one layer, read again when the model's weights were replaced since.
 
     ``prepare(plan, arrays)`` may add to them, once; ``names`` keeps only those.
@@ -157,6 +157,34 @@ class Held:
             if self._names:
                 self._arrays = {name: self._arrays[name] for name in self._names if name in self._arrays}
         return self._arrays
+
+
+def replacing(
+    run: "PerPlan", layer: Any, names: tuple[str, ...], rows: slice
+) -> Callable[[Callable[..., Any], Any], Any]:
+    """Return a method of one input that runs ``run`` at one position of batch 1: where ``rows`` of its shape are 1.
+
+    ``names`` are the arrays of the layer that it reads.
+    """
+    function, weights = run(plan(layer)), LayerArrays(layer, names=names)
+
+    def method(original: Callable[..., Any], x: Any) -> Any:
+        return function(weights(), x) if x.shape[rows] == (1, 1) else original(x)
+
+    return method
+
+
+class Functions:
+    """The compiled functions of a decode step, each made once by the method of its kind: ``_first(plan)`` and so on."""
+
+    def __init__(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        self._compiled = compiled
+        self._functions: dict[Any, Callable[..., Any]] = {}
+
+    def _function(self, kind: str, *plans: Plan) -> Callable[..., Any]:
+        if (kind, plans) not in self._functions:
+            self._functions[kind, plans] = self._compiled(getattr(self, f"_{kind}")(*plans))
+        return self._functions[kind, plans]
 
 
 class PerPlan:

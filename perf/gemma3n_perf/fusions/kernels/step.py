@@ -4,13 +4,14 @@ Only the KV cache is updated outside: its capacity and position change as it fil
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from gemma3n_perf.fusions.kernels import decode, ends
 from gemma3n_perf.fusions.kernels.common import Kernels
-from gemma3n_perf.fusions.kernels.plan import Arrays, Plan, gather, plan
+from gemma3n_perf.fusions.kernels.plan import Arrays, Functions, Plan, gather, plan
 
 # What a layer needs before its KV cache, and what on both sides: fewer arrays to hand to each compiled call.
 BOTH = ("router", "router_norm", "eps", "inv_freq")
@@ -19,16 +20,15 @@ EARLY = (*BOTH, "predict", "input_norm", "q", "k", "v", "left", "k_norm")
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Step:
+class Step(Functions):
     """Decodes one token of batch 1 with ``language_model``'s own weights. ``compiled``: ``mx.compile`` or identity."""
 
     def __init__(self, language_model: Any, kernels: Kernels, compiled: Compile = mx.compile) -> None:
+        super().__init__(compiled)
         self._model = language_model
         self._kernels = kernels
-        self._compiled = compiled
-        self._functions: dict[Any, Callable[..., Any]] = {}
         self._plans: list[Plan] = [plan(layer) for layer in language_model.model.layers]
-        self._held: list[Any] = []
+        self._seen: list[Any] = []
         self._early: list[Arrays] = []
         self._late: list[Arrays] = []
         self._ends: Arrays = {}
@@ -37,7 +37,7 @@ class Step:
         """Logits, shape (1, 1, vocabulary), after ``token``, shape (1, 1); the caches grow by one position."""
         self._gather()
         text = self._model.model
-        pli, c = self._begin(token)
+        pli, c = self._function("begin")(self._ends, token)
         plans, early, late = self._plans, self._early, self._late
         last = len(plans) - 1
         positions: dict[tuple[int, int, int], mx.array] = {}
@@ -63,68 +63,38 @@ class Step:
             else:
                 link = self._function("link", each, plans[i + 1])
                 state = link(late[i], early[i + 1], state, keys, values, here, pli[i])
-        return self._finish(c, pe, pe_norm)
+        logits: mx.array = self._function("finish")(self._ends, c, pe, pe_norm)
+        return logits
 
     def _gather(self) -> None:
         # A model whose weights were replaced since is read again; identity of two arrays of each layer tells.
         now = [(layer.mlp.down_proj.weight, layer.altup.modality_router.weight) for layer in self._model.model.layers]
-        if len(now) != len(self._held) or any(
-            a is not b or c is not d for (a, c), (b, d) in zip(now, self._held, strict=True)
+        if len(now) != len(self._seen) or any(
+            a is not b or c is not d for (a, c), (b, d) in zip(now, self._seen, strict=True)
         ):
             gathered = [gather(layer) for layer in self._model.model.layers]
             self._early = [{name: w[name] for name in EARLY if name in w} for w in gathered]
             late = [name for name in gathered[0] | gathered[-1] if name not in EARLY or name in BOTH]
             self._late = [{name: w[name] for name in late if name in w} for w in gathered]
             self._ends = ends.gather(self._model)
-            self._held = now
-
-    def _function(self, kind: str, *plans: Plan) -> Callable[..., Any]:
-        if (kind, plans) not in self._functions:
-            self._functions[kind, plans] = self._compiled(getattr(self, f"_{kind}")(*plans))
-        return self._functions[kind, plans]
+            self._seen = now
 
     def _first(self, plan: Plan) -> Callable[..., Any]:
-        def first(w: Arrays, c: mx.array, pe_norm: mx.array, at: mx.array) -> list[mx.array]:
-            return decode.before_cache(self._kernels, plan, w, c, None, pe_norm, at)
-
-        return first
+        return lambda w, c, pe_norm, at: decode.before_cache(self._kernels, plan, w, c, None, pe_norm, at)
 
     def _link(self, plan: Plan, following: Plan) -> Callable[..., Any]:
-        def link(
-            w: Arrays, w2: Arrays, state: list[mx.array], keys: mx.array, values: mx.array, at: mx.array, pli: mx.array
-        ) -> list[mx.array]:
+        def link(w: Arrays, w2: Arrays, state: Any, keys: Any, values: Any, at: Any, pli: Any) -> list[mx.array]:
             c, pe = decode.after_cache(self._kernels, plan, w, state, keys, values, at, pli)
             return decode.before_cache(self._kernels, following, w2, c, pe, w["pe_norm"], at)
 
         return link
 
     def _last(self, plan: Plan) -> Callable[..., Any]:
-        def last(
-            w: Arrays, state: list[mx.array], keys: mx.array, values: mx.array, at: mx.array, pli: mx.array
-        ) -> list[mx.array]:
-            return decode.after_cache(self._kernels, plan, w, state, keys, values, at, pli)
+        return partial(decode.after_cache, self._kernels, plan)
 
-        return last
+    def _begin(self) -> Callable[..., Any]:
+        limit, layers = self._model.model.vocab_size_per_layer_input, len(self._plans)
+        return partial(ends.begin, self._kernels, self._plans[0], layers=layers, limit=limit)
 
-    def _begin(self, token: mx.array) -> list[mx.array]:
-        text = self._model.model
-        if "begin" not in self._functions:
-            limit, layers = text.vocab_size_per_layer_input, len(self._plans)
-
-            def begin(w: Arrays, token: mx.array) -> list[mx.array]:
-                return ends.begin(self._kernels, self._plans[0], w, token, layers=layers, limit=limit)
-
-            self._functions["begin"] = self._compiled(begin)
-        found: list[mx.array] = self._functions["begin"](self._ends, token)
-        return found
-
-    def _finish(self, c: mx.array, pe: mx.array | None, pe_norm: mx.array | None) -> mx.array:
-        if "finish" not in self._functions:
-            vocab = self._model.model.vocab_size
-
-            def finish(w: Arrays, c: mx.array, pe: mx.array, pe_norm: mx.array) -> mx.array:
-                return ends.finish(self._kernels, self._plans[0], w, c, pe, pe_norm, vocab)
-
-            self._functions["finish"] = self._compiled(finish)
-        logits: mx.array = self._functions["finish"](self._ends, c, pe, pe_norm)
-        return logits
+    def _finish(self) -> Callable[..., Any]:
+        return partial(ends.finish, self._kernels, self._plans[0], vocab=self._model.model.vocab_size)

@@ -1,0 +1,90 @@
+"""A process that has imported what the arms of a duel share, and forks a worker for each that is asked for.
+
+Importing takes most of a start, and arms that are forked from one parent share what a process fixes for its life, such
+as the layout of its memory. Imports nothing of the suite: what differs between the arms is imported after the fork.
+Used on Linux with a CPU alone: a GPU must not be forked over, nor macOS's frameworks (``python -P forkserver.py FD``).
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import NoReturn
+
+SHARED = ("msgspec", "numpy", "psutil", "mlx.core", "mlx.nn", "mlx_vlm.utils", "mlx_vlm.models.gemma3n")
+"""Packages that load without starting a device."""
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork a worker for each request until the connection is closed.
+
+    ``{"argv": ..., "environ": ...}`` in JSON, with three descriptors, is replied to with the new process's id,
+    ``{"wait": PID}`` with the exit code that the process ended with.
+    """
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        if not data:
+            return
+        request = json.loads(data)
+        if "wait" in request:
+            status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            connection.send(json.dumps(status).encode())
+            continue
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            become(request["argv"], request["environ"], descriptors)
+        for one in descriptors:
+            os.close(one)
+        connection.send(json.dumps(pid).encode())
+
+
+def become(argv: list[str], environ: dict[str, str], descriptors: list[int]) -> NoReturn:
+    """Turn this process into the worker that ``argv`` (Python, ``-P``, a script) would have started. Never returns."""
+    code = 1
+    try:
+        os.setsid()
+        for number, one in enumerate(descriptors):
+            os.dup2(one, number)
+            os.close(one)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ.clear()
+        os.environ.update(environ)
+        added = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+        sys.path[:0] = added
+        sys.argv = argv[2:]
+        runpy.run_path(argv[2], run_name="__main__")
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1 if error.code else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Import what is shared, say so, and serve."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the duel ends it
+    for name in SHARED:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    # Collections would touch, and so copy, what the children share.
+    gc.collect()
+    gc.freeze()
+    connection.send(b"ready")
+    with suppress(ConnectionError):
+        serve(connection)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The program that decides decode speed, as a checkout declares it, from a folder or from git's objects.
+
+It is a mapping from the name of a part to a SHA-256, with a version or value in front where the part has one. Two
+checkouts whose parts all agree declare the same program; ``differences`` names what does not. The standard library
+alone: planning needs no environment. What is really installed is told by ``installed``.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.hardware.git import Repository
+
+Parts = Mapping[str, str]
+"""``source decode/decoder.py``, ``package mlx``, ``file mlx-vlm mlx_vlm/utils.py``, ``variable MLX_X``, ..."""
+
+SUITE = "gemma3n_perf"
+DATA = "fusions"
+"""The one folder of the suite whose files other than Python's, sources of kernels, are part of the program."""
+
+_FOLDER = f"perf/{SUITE}/"
+_ROOTS = ("duel/worker.py", "duel/forkserver.py", "measure/worker.py")
+"""What a worker is started from; the last one before version 0.2.0."""
+
+_FORGING = "workload/presets.py"
+_LOCK, _CUDA_LOCK = "requirements.lock", "requirements-cuda.lock"
+_BACKENDS = ("mlx-cpu", "mlx-cuda-", "mlx-metal", "nvidia-")
+PACKAGES = frozenset({
+    "anyio", "certifi", "charset-normalizer", "filelock", "h11", "httpcore2", "httpx2", "huggingface-hub", "idna",
+    "jinja2", "markupsafe", "mlx", "mlx-lm", "mlx-vlm", "msgspec", "numpy", "packaging", "pillow", "platformdirs",
+    "psutil", "pyyaml", "regex", "requests", "safetensors", "sentencepiece", "tokenizers", "tqdm", "transformers",
+    "truststore", "typing-extensions", "urllib3",
+})  # fmt: skip
+"""What a worker has imported once it decodes (a test compares), most of it by transformers; mlx-lm by mlx-vlm of old.
+Besides those, MLX's backends and NVIDIA's libraries. No other line of a lock file is part of the program."""
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A checkout: the ``names`` of its files, relative to the top and with slashes, and what reads one as text."""
+
+    names: frozenset[str]
+    read: Callable[[str], str]
+
+
+def folder(root: Path) -> Tree:
+    """The working tree at ``root``, as it is on disk."""
+    patterns = (f"{_FOLDER}**/*", "baselines/*/fusions/admitted.json", "*.lock", "pyproject.toml")
+    found = (path for pattern in patterns for path in root.glob(pattern) if path.is_file())
+    names = frozenset(path.relative_to(root).as_posix() for path in found if "__pycache__" not in path.parts)
+    return Tree(names, lambda name: (root / name).read_bytes().decode(errors="replace"))
+
+
+def revision(repository: Repository, ref: str = "HEAD") -> Tree:
+    """A commit, read from git's objects without checking it out. Raises UsageError."""
+    commit = repository.commit(ref)
+    if commit is None:
+        raise UsageError(f"{ref} is no commit of this clone", expected="a branch, tag or commit", remedy="git fetch")
+
+    def git(*argv: str) -> str:
+        done = repository.git(*argv)
+        return done.checked(UsageError, f"git {argv[0]} failed", expected="a clone that holds the commit's files")
+
+    listed = git("ls-tree", "-r", "-z", "--full-tree", "--name-only", commit)
+    return Tree(frozenset(name for name in listed.split("\0") if name), lambda name: git("show", f"{commit}:{name}"))
+
+
+def declared(tree: Tree, chip_class: str) -> dict[str, str]:
+    """Return the parts that ``tree`` declares for a chip class, whose fusions and backend are its own.
+
+    Raises MalformedRecordError for a file that does not parse.
+    """
+    fusions = _admitted(tree, chip_class)
+    parts = {f"source {name}": digest(text) for name, text in _sources(tree, fused=bool(fusions)).items()}
+    lock = _CUDA_LOCK if chip_class.startswith("nvidia-") else _LOCK
+    if lock in tree.names:
+        parts |= {f"package {name}": labelled(*entry) for name, entry in _locked(tree.read(lock)).items()}
+    if fusions:
+        parts["admitted fusions"] = labelled("+".join(fusions))
+    if python := _python(tree):
+        parts["python"] = labelled(python)
+    if (presets := _FOLDER + _FORGING) in tree.names:
+        version = re.search(r"^FORMAT = (.+)$", tree.read(presets), re.MULTILINE)
+        parts["forge format"] = labelled(version[1] if version else "unknown")
+    return dict(sorted(parts.items()))
+
+
+def digest(content: str | bytes) -> str:
+    """The SHA-256 of text or bytes."""
+    # A checkout may be made with other line ends than git's objects have.
+    data = content.replace("\r\n", "\n").encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()
+
+
+def labelled(label: str, content: str | None = None) -> str:
+    """The value of a part that has a version or a value: that in front of the digest, of itself unless given."""
+    return f"{label} {digest(label if content is None else content)}"
+
+
+def decides(package: str) -> bool:
+    """Whether a worker imports a package, by its normalized name."""
+    return package in PACKAGES or package.startswith(_BACKENDS)
+
+
+def is_data(name: str) -> bool:
+    """Whether a file below ``DATA`` is read while decoding rather than imported."""
+    path = PurePosixPath(name)
+    return path.suffix not in (".py", ".pyc") and not path.name.startswith(".")
+
+
+def whole(parts: Parts) -> str:
+    """One SHA-256 over all parts."""
+    return digest(json.dumps(sorted(parts.items())))
+
+
+def differences(before: Parts, after: Parts) -> list[str]:
+    """Say in short sentences what differs: ``mlx 0.32.3 -> 0.32.4``, ``decode/decoder.py changed``."""
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    sentences, files = list[str](), dict[tuple[str, str], list[str]]()
+    for name in changed:
+        kind, _, rest = name.partition(" ")
+        how = "is new" if name not in before else "is gone" if name not in after else "changed"
+        if kind == "source":
+            files.setdefault(("", how), []).append(rest)
+        elif kind == "file":
+            owner, _, path = rest.partition(" ")
+            # Where the versions differ, so do the files, and nobody needs to hear it.
+            if owner not in changed and f"package {owner}" not in changed:
+                files.setdefault((_titled(owner, after), how), []).append(path)
+        else:
+            sentences.append(_changed(name.removeprefix("package ").removeprefix("variable "), how,
+                                      _label(before.get(name)), _label(after.get(name))))  # fmt: skip
+    for (owner, how), paths in sorted(files.items()):
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        verb = "are" if len(paths) > 1 else "is"
+        sentences.append(f"{owner}{', '.join(paths[:_SHOWN])}{more} {how.replace('is', verb)}")
+    return sentences
+
+
+def _changed(name: str, how: str, old: str, new: str) -> str:
+    if how == "changed" and old != new:
+        return f"{name} {old} -> {new}"
+    label = old or new
+    return f"{name} {label} {how}" if label else f"{name} {how}"
+
+
+def _titled(owner: str, parts: Parts) -> str:
+    label = _label(parts.get(f"package {owner}") or parts.get(owner))
+    return f"{owner} {label}: " if label else f"{owner}: "
+
+
+def _label(value: str | None) -> str:
+    return (value or "").rpartition(" ")[0]
+
+
+def _sources(tree: Tree, *, fused: bool) -> dict[str, str]:
+    """Return the text of every file of the suite that a worker imports, however deep, and of a fusion's kernels.
+
+    A worker with a fusion imports the module of every fusion, and one without none.
+    """
+    inside = {name.removeprefix(_FOLDER) for name in tree.names if name.startswith(_FOLDER)}
+    found: dict[str, str] = {}
+    todo = [name for name in _ROOTS if name in inside]
+    if fused:
+        below = sorted(name for name in inside if name.startswith(f"{DATA}/"))
+        todo += [name for name in below if is_data(name) or "\nFUSION" in tree.read(_FOLDER + name)]
+    while todo:
+        name = todo.pop()
+        if name in found or (name.startswith(f"{DATA}/") and not fused):
+            continue
+        found[name] = tree.read(_FOLDER + name)
+        # The package's own __init__ imports what decode does not need, when that is asked for.
+        if name.endswith(".py") and name != "__init__.py":
+            todo += [one for one in _imports(name, found[name]) if one in inside]
+    return found
+
+
+def _imports(name: str, text: str) -> Iterable[str]:
+    """Yield the files that a module of the suite may import, wherever in it; not all exist."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise MalformedRecordError(f"{_FOLDER}{name} does not parse: {error}", expected="Python") from error
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = PurePosixPath(SUITE, name).parts[: -node.level] if node.level else ()
+            base = ".".join((*above, *([node.module] if node.module else [])))
+            modules |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    for module in modules:
+        parts = module.split(".")
+        if parts[0] == SUITE:
+            yield from ("/".join((*parts[1:end], "__init__.py")) for end in range(1, len(parts) + 1))
+            yield f"{'/'.join(parts[1:])}.py"
+
+
+def _admitted(tree: Tree, chip_class: str) -> tuple[str, ...]:
+    name = f"baselines/{chip_class}/fusions/admitted.json"
+    if name not in tree.names:
+        return ()
+    try:
+        return tuple(map(str, json.loads(tree.read(name))["fusions"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedRecordError(
+            f"{name} does not parse: {error}", expected='{"schema": 1, "fusions": [...]}', remedy="restore it from git"
+        ) from error
+
+
+def _locked(text: str) -> dict[str, tuple[str, str]]:
+    """Return versions, and the lines with versions, markers and hashes, of each package that decides."""
+    found: dict[str, tuple[str, str]] = {}
+    for entry in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE):
+        lines = [line.strip(" \\") for line in entry.splitlines() if not line.lstrip().startswith("#")]
+        match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:==\s*([^\s;\\]+)|@\s*(\S+))", entry)
+        if match is None:
+            continue
+        name = re.sub(r"[-_.]+", "-", match[1]).lower()
+        if decides(name):
+            version, content = match[2] or match[3], "\n".join(filter(None, lines))
+            # A package may have a line for each platform or Python.
+            versions, contents = found.get(name, ("", ""))
+            found[name] = f"{versions} or {version}" if versions else version, contents + content + "\n"
+    return found
+
+
+def _python(tree: Tree) -> str:
+    if "pyproject.toml" not in tree.names:
+        return ""
+    try:
+        return str(tomllib.loads(tree.read("pyproject.toml")).get("project", {}).get("requires-python", ""))
+    except tomllib.TOMLDecodeError as error:
+        raise MalformedRecordError(f"pyproject.toml does not parse: {error}", expected="TOML") from error

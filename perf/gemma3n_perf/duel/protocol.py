@@ -1,0 +1,127 @@
+"""What a duel and its workers say to each other: requests and replies, one JSON object a line.
+
+The names of fields are part of the protocol: workers of older commits read and write them too.
+"""
+
+import traceback
+from typing import Any
+
+import msgspec
+
+PROTOCOL, OLDEST = 5, 1
+"""What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
+(several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run."""
+
+OFFSETS = 3
+"""Start positions that variants of a prompt take turns at."""
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """Inspect and load a workload's checkpoint for the arm in ``slot``. ``planted`` lengthens its blocks by that
+    fraction; ``fusions`` are applied in order to a model that shares the weights of the other slots'. ``variant``
+    numbers prompts of one shape, and start positions."""
+
+    workload: str
+    source: str
+    root: str
+    engine: str
+    planted: float
+    slot: str = ""
+    fusions: tuple[str, ...] = ()
+    variant: int = 0
+
+
+class Prepare(msgspec.Struct, tag=True, frozen=True):
+    """Decode the canary, prefill, and fix the position that every block starts from."""
+
+    slot: str = ""
+
+
+class Block(msgspec.Struct, tag=True, frozen=True):
+    """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
+    ``built`` begins with the first step built and ends with another one built."""
+
+    steps: int
+    drop: int
+    tail: int = 0
+    slot: str = ""
+    built: bool = False
+
+
+class WholeRun(msgspec.Struct, tag=True, frozen=True):
+    """Time ``steps`` decode steps without a break after prompt ``variant``, and write the last logits to a file."""
+
+    variant: int
+    steps: int
+    logits: str
+    slot: str = ""
+
+
+class Quit(msgspec.Struct, tag=True, frozen=True):
+    """End the process."""
+
+
+class Hello(msgspec.Struct, tag=True, frozen=True):
+    """The first line of a worker: the protocol it speaks, and the software it runs (a ``Stack`` in JSON)."""
+
+    protocol: int
+    pid: int
+    stack: dict[str, Any]
+
+
+class Loaded(msgspec.Struct, tag=True, frozen=True):
+    """What was loaded; both arms must agree in all of it."""
+
+    checkpoint_digest: str
+    prompt_digest: str
+    prompt_tokens: int
+    generated_tokens: int
+    soft_tokens: str | None
+
+
+class Prepared(msgspec.Struct, tag=True, frozen=True):
+    """Names the greedy tokens that decode gives."""
+
+    token_digest: str
+
+
+class Timed(msgspec.Struct, tag=True, frozen=True):
+    """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
+    them where they are several; a worker of an older commit does not tell."""
+
+    seconds: float
+    tpot_s: float
+    step_s: tuple[float, ...] = ()
+
+
+class Whole(msgspec.Struct, tag=True, frozen=True):
+    """A whole run: ``seconds`` of all its steps, its greedy tokens, and the type that logits are computed in."""
+
+    seconds: float
+    tokens: tuple[int, ...]
+    dtype: str
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """A named error: ``kind`` is its class in gemma3n_perf.errors."""
+
+    kind: str
+    found: str
+    expected: str | None = None
+    remedy: str | None = None
+
+
+Request = Load | Prepare | Block | WholeRun | Quit
+Reply = Hello | Loaded | Prepared | Timed | Whole | Failed
+
+
+def failed(error: Exception) -> Failed:
+    """Put an error into a reply; what has no name is told with its traceback on standard error."""
+    if hasattr(error, "found"):
+        return Failed(type(error).__name__, str(error.found), getattr(error, "expected", None),
+                      getattr(error, "remedy", None))  # fmt: skip
+    traceback.print_exception(error)
+    text = next(iter(str(error).splitlines()), "")
+    memory = isinstance(error, MemoryError) or any(word in text.lower() for word in ("alloc", "out of memory"))
+    kind = "OutOfMemoryError" if memory else "WorkerFailedError"
+    return Failed(kind, f"{type(error).__name__}: {text}".rstrip(": "))

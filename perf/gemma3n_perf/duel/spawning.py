@@ -1,0 +1,102 @@
+"""Ways to start a worker: a fresh process, or one forked from a parent that all arms of a launch share."""
+
+import os
+import select
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.errors import WorkerFailedError
+
+QUIT_S = 3.0
+_START_S = 300.0
+
+
+class Process(Protocol):
+    """An operating-system process that leads a group of its own."""
+
+    @property
+    def pid(self) -> int: ...  # noqa: D102
+
+    def wait(self, timeout: float) -> int:
+        """Return its exit code, negative for a signal. Raises subprocess.TimeoutExpired."""
+
+
+def start_fresh(arm: ReadyArm, descriptors: tuple[int, int, int]) -> Process:
+    """Start an arm's worker as a process of its own, with these as standard input, output and error."""
+    stdin, stdout, stderr = descriptors
+    return subprocess.Popen(
+        arm.argv, stdin=stdin, stdout=stdout, stderr=stderr, env=os.environ | arm.environ, start_new_session=True
+    )
+
+
+class ForkServer:
+    """The other end of ``forkserver.py``, for arms of one interpreter and its packages."""
+
+    def __init__(self, arm: ReadyArm) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        script = str(Path(__file__).with_name("forkserver.py"))
+        environ = os.environ | arm.environ | {"PYTHONPATH": arm.parent_path}
+        with theirs:
+            self._process = subprocess.Popen(
+                (arm.argv[0], "-P", script, str(theirs.fileno())), env=environ, pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        if self._reply(arm) != b"ready":
+            raise self._gone(arm)
+
+    def fork(self, arm: ReadyArm, descriptors: tuple[int, int, int]) -> Process:
+        """Fork a worker with these as standard input, output and error. Raises WorkerFailedError."""
+        request = {"argv": arm.argv, "environ": os.environ | arm.environ}
+        try:
+            socket.send_fds(self._ours, [msgspec.json.encode(request)], descriptors)
+        except OSError as error:
+            raise self._gone(arm) from error
+        return _Forked(int(self._reply(arm)), self._ours)
+
+    def close(self) -> None:
+        """End it; workers that are left end when their standard input closes."""
+        self._ours.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(QUIT_S)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _reply(self, arm: ReadyArm) -> bytes:
+        data = self._ours.recv(65_536) if select.select([self._ours], [], [], _START_S)[0] else b""
+        if not data:
+            raise self._gone(arm)
+        return data
+
+    def _gone(self, arm: ReadyArm) -> WorkerFailedError:
+        self._process.kill()
+        self.close()
+        return WorkerFailedError(
+            f"the parent of the workers of {arm.text} ended or hung",
+            remedy=f"check that {arm.argv[0]} can import mlx_vlm",
+        )
+
+
+class _Forked:
+    """A worker that was forked: a child of the fork server, which reports how it ended."""
+
+    def __init__(self, pid: int, server: socket.socket) -> None:
+        self.pid = pid
+        self._server = server
+        self._watch = os.pidfd_open(pid)
+        self._code: int | None = None
+
+    def wait(self, timeout: float) -> int:
+        if self._code is None:
+            if not select.select([self._watch], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            os.close(self._watch)
+            self._server.send(msgspec.json.encode({"wait": self.pid}))
+            self._code = int(self._server.recv(65_536))
+        return self._code

@@ -1,0 +1,67 @@
+"""One whole run of each arm in every launch: what short blocks say must hold for it, and its output must be the same.
+
+A whole run follows another prompt than the blocks, is never interrupted, and is timed around everything. So a program
+that remembers, computes ahead or waits outside the clock is as slow in it as it really is.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.agreement import ARMS, same_outputs
+from gemma3n_perf.duel.startup import Prepared, expect
+from gemma3n_perf.duel.tools import Job, Tools
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.stats.verdicts import Caution
+
+MOST_STEPS = 32
+"""Of a whole run, and no more than the workload's."""
+
+
+def compare_whole_runs(
+    ready: Prepared, job: Job, steps: int, variant: int, tools: Tools
+) -> tuple[dict[str, tuple[float, float] | None], dict[str, tuple[Caution, ...] | PerfError]]:
+    """Time a whole run of every arm, in an order drawn anew, and compare each candidate's output with the baseline's.
+
+    Returns seconds per token of baseline and candidate (None where the machine was disturbed), and what is to be said
+    of its output: cautions, or the error that ends the candidate. Raises what a worker raises.
+    """
+    steps = min(steps, MOST_STEPS)
+    with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
+        runs: dict[str, wire.Whole] = {}
+        failed: dict[str, PerfError] = {}
+        disturbed: set[str] = set()
+        paths = {name: Path(folder, f"{number}.npy") for number, name in enumerate(ready.sides)}
+        for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
+            worker = ready.running.workers[name]
+            tools.probe.start()
+            worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name)))
+            try:
+                runs[name] = expect(worker, wire.Whole, tools.waits.prepare)
+            except PerfError as error:
+                if name == ARMS[0] or len(ready.candidates) == 1:
+                    raise
+                failed[name] = error
+            if tools.faults_of(tools.probe.stop()):
+                disturbed.add(name)
+        logits = {name: np.load(paths[name]) for name in runs}
+    times = {
+        name: None if disturbed & {ARMS[0], name} else (runs[ARMS[0]].seconds / steps, one.seconds / steps)
+        for name, one in runs.items()
+    }
+    compared = {name: _compared(runs, logits, name, job) for name in ready.candidates if name in runs}
+    return times, {**compared, **failed}
+
+
+def _compared(
+    runs: Mapping[str, wire.Whole], logits: Mapping[str, np.ndarray], name: str, job: Job
+) -> tuple[Caution, ...] | PerfError:
+    try:
+        return same_outputs(
+            (runs[ARMS[0]], runs[name]), (logits[ARMS[0]], logits[name]), may_differ=job.outputs_may_differ
+        )
+    except PerfError as error:
+        return error

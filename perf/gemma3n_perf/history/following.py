@@ -1,0 +1,160 @@
+"""Following the releases of mlx and mlx-vlm: each in a duel with what is installed here, and a record of each."""
+
+import datetime as dt
+import math
+import re
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemma3n_perf.duel.environments import find_uv
+from gemma3n_perf.duel.report import interval
+from gemma3n_perf.duel.run import DuelSpec, Here, duel
+from gemma3n_perf.duel.scheduler import ComparisonState
+from gemma3n_perf.duel.steps import Steps
+from gemma3n_perf.errors import (
+    ArmUnavailableError,
+    BadConditionsError,
+    DiskFullError,
+    MachineBusyError,
+    PerfError,
+    UsageError,
+)
+from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.history import upstream
+from gemma3n_perf.history.releases import day
+from gemma3n_perf.history.upstream import SCHEMA, Blocks, Point
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
+from gemma3n_perf.workload.workload import defaults
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PASSING = (BadConditionsError, MachineBusyError, DiskFullError)
+"""What says something of the machine, and nothing of the release: never recorded as the release's failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to measure releases of a ``line``: one ``workload``, ``budget_s`` seconds of measuring time each.
+
+    ``clone`` is one of mlx-vlm that holds the commits among the versions. ``again`` measures those anew that have a
+    record; ``time_s`` is after how long no point is started.
+    """
+
+    line: str
+    budget_s: float
+    workload: str | None = None
+    clone: Path | None = None
+    again: bool = False
+    time_s: float | None = None
+
+
+def follow(request: Request, versions: Sequence[str], here: Here) -> Iterator[str]:
+    """Duel versions against what is installed, in this order, keep a record of each, and say what it was.
+
+    The caller holds the measuring lock. Raises UsageError, and what stops any measuring.
+    """
+    begun = time.monotonic()
+    workload = request.workload or str(defaults(here.chip.vendor)[0])
+    for number, version in enumerate(versions):
+        path = upstream.path_of(here.baselines, here.chip.chip_class, request.line, version)
+        if path.exists() and not request.again:
+            yield f"{request.line} {version}: has a record"
+        elif request.time_s is not None and time.monotonic() - begun > request.time_s:
+            yield f"the time is up: {len(versions) - number} left; the same command goes on"
+            return
+        else:
+            yield f"{request.line} {version}: {_measured(request, here, version, workload)}"
+
+
+def _measured(request: Request, here: Here, version: str, workload: str) -> str:
+    state = None
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            arm = _arm(request, version, Path(scratch))
+            result = duel(DuelSpec("here", (arm,), (workload,), request.budget_s, aa=None), here)
+        judged, state = result.judgements[workload], result.states[workload]
+        if isinstance(state.failure, _PASSING):
+            return f"{judged.verdict}: {judged.reason}; no record: try again"
+    except (ArmUnavailableError, UsageError) as error:
+        judged = not_measured(error.found)
+    path = upstream.write(here.baselines, _point(request, here, version, workload, judged, state))
+    unsaid = judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID)
+    found = judged.reason if unsaid else interval(judged)
+    return f"{judged.verdict} {found}; {path.name}"
+
+
+def _point(
+    request: Request, here: Here, version: str, workload: str, judged: Judgement, state: ComparisonState | None
+) -> Point:
+    """Lay out what a duel of a release (candidate) against the anchor (baseline) found; without a state, why none."""
+    launches = tuple(
+        Blocks(one.seconds, one.steps, one.tpot_s("baseline"), one.tpot_s("candidate"))
+        for one in (state.launches if state else ())
+    )
+    measured = bool(launches) and judged.effect is not None
+    return Point(
+        SCHEMA,
+        dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        here.chip,
+        request.line,
+        version,
+        workload,
+        here.stack,
+        state.sides["candidate"].stack if state and state.sides else None,
+        request.budget_s,
+        judged.verdict.value,
+        judged.effect if measured else None,
+        _finite(judged.low) if measured else None,
+        _finite(judged.high) if measured else None,
+        launches,
+        None if measured else upstream.without_places(judged.reason),
+        day(request.line, version),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def released(line: str, first: str, here: Here) -> list[str]:
+    """Return the releases of a line from ``first`` to the one that is installed. Raises UsageError."""
+    today = here.stack.mlx if line == "mlx" else here.stack.mlx_vlm
+    worktrees = here.builder.worktrees
+    steps = Steps(worktrees, worktrees.cache, run_command, find_uv())
+    return [one.removeprefix(f"{line}==") for one in steps.between(f"{line}=={first}", f"{line}=={today}")]
+
+
+def spread(versions: Sequence[str], points: int) -> list[str]:
+    """Return ``points`` of the versions, evenly spread, both ends among them. Raises UsageError for less than one."""
+    if points < 1:
+        raise UsageError(f"--points {points}", expected="1 or more")
+    if points >= len(versions):
+        return list(versions)
+    last = len(versions) - 1
+    picked = {round(index * last / (points - 1)) for index in range(points)} if points > 1 else {last}
+    return [versions[index] for index in sorted(picked)]
+
+
+def _arm(request: Request, version: str, scratch: Path) -> str:
+    if not _COMMIT.fullmatch(version):
+        return f"{request.line}=={version}"
+    if request.line != "mlx-vlm":
+        raise UsageError("mlx is followed by its releases, which have wheels", expected="versions, for instance 0.31.2")
+    return f"mlx-vlm@{exported(request.clone, version, scratch) if request.clone else version}"
+
+
+def exported(clone: Path, commit: str, scratch: Path) -> Path:
+    """Return a folder with the tree of one commit of a clone. Raises UsageError where the clone has none."""
+    tar, folder = scratch / f"{commit}.tar", scratch / commit[:12]
+    done = Repository(clone).git("archive", "--output", str(tar.resolve()), commit, timeout_s=120.0)
+    done.checked(UsageError, f"{clone} has no commit {commit[:12]}", expected="a clone of mlx-vlm")
+    try:
+        with tarfile.open(tar) as archive:
+            archive.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError) as error:
+        raise PerfError(f"{commit[:12]} cannot be unpacked: {error}") from error
+    return folder

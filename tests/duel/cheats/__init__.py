@@ -1,0 +1,1 @@
+"""Fusions that would win without being faster, each by another way. None may."""

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import NonFiniteError
+from gemma3n_perf.fusions import registry
+from gemma3n_perf.gate.duels import arm, measuring
+from gemma3n_perf.gate.session import Duels
+from gemma3n_perf.stats.verdicts import Verdict
+from tests.duel.arena import Arena
+from tests.duel.duels import machine
+from tests.fakes import WORKLOAD
+
+
+def test_a_composition_is_an_arm_of_its_parts() -> None:
+    """As a user would type it."""
+    assert arm("a+b") == "here+fusion:a+fusion:b"
+
+
+def test_fusions_are_judged_over_all_sessions_and_in_each(tmp_path: Path) -> None:
+    """A win in one session only is seen in the sessions' own judgements."""
+    name = next(one for one in registry.names() if not registry.get(one).env)
+    arena = Arena()
+    # Workers are started once a launch; the second session begins after its rest.
+    arena.tpot_s = lambda arm, launch: 0.02 if arm == "baseline" or 7.0 in arena.slept else 0.016
+    kept: list[Duels] = []
+    duels = measuring(machine(arena, tmp_path), cooldown_s=7.0)([name], [WORKLOAD], 2, 24.0, kept.append)
+    found = duels[name, WORKLOAD]
+    # After every launch, as far as it has come.
+    assert [len(one[name, WORKLOAD].measured.raw) for one in kept] == list(range(1, len(found.measured.raw) + 1))
+    assert [one.verdict for one in found.measured.per_session] == [Verdict.WIN, Verdict.NO_CHANGE]
+    assert found.measured.judgement.verdict is not Verdict.WIN
+    assert {launch.session for launch in found.measured.raw} == {0, 1}
+    assert 7.0 in arena.slept
+    assert sorted(found.stacks) == ["baseline", "candidate"]
+
+
+def test_a_fusion_that_cannot_be_measured_is_a_judgement(tmp_path: Path) -> None:
+    """The others keep their duels."""
+    one, other = [name for name in registry.names() if not registry.get(name).env][:2]
+    arena = Arena(raises={(f"0:{arm(one)}", "prepare"): NonFiniteError("NaN")})
+    found = measuring(machine(arena, tmp_path))([one, other], [WORKLOAD], 1, 20.0, lambda duels: None)
+    assert found[one, WORKLOAD].measured.judgement.verdict is Verdict.INVALID
+    assert found[one, WORKLOAD].measured.raw == ()
+    assert found[other, WORKLOAD].measured.judgement.verdict is Verdict.NO_CHANGE
+    with pytest.raises(KeyError):
+        found["none", WORKLOAD]

@@ -27,12 +27,12 @@ def run(*arguments: str) -> str:
 
 def test_it_says_where_how_large_and_whether_it_was_there(tmp_path: Path) -> None:
     """One line; the second time nothing is written; with --force it is."""
-    where = f"nano: {tmp_path / 'nano-v1'} (0.00 GB, "
+    where = f"nano: {tmp_path / 'nano-v2'} (0.00 GB, "
     first = run("nano", "--root", str(tmp_path))
     assert first.startswith(f"{where}forged in ")
-    written = (tmp_path / "nano-v1" / "config.json").stat().st_ino
+    written = (tmp_path / "nano-v2" / "config.json").stat().st_ino
     assert run("nano", "--root", str(tmp_path)) == f"{where}already there)\n"
-    assert (tmp_path / "nano-v1" / "config.json").stat().st_ino == written
+    assert (tmp_path / "nano-v2" / "config.json").stat().st_ino == written
     assert run("nano", "--root", str(tmp_path), "--force").startswith(f"{where}forged in ")
     assert forge.is_forged(NANO, tmp_path)
 
@@ -95,9 +95,9 @@ def test_a_lock_held_too_long_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     """The error names the file to remove."""
 
     def never(self: filelock.BaseFileLock) -> None:
-        raise filelock.Timeout(str(tmp_path / ".nano-v1.lock"))
+        raise filelock.Timeout(str(tmp_path / ".nano-v2.lock"))
 
     monkeypatch.setattr(filelock.FileLock, "__enter__", never)
     with pytest.raises(MachineBusyError, match="has been forging nano") as caught:
         forge.ensure_forged(NANO, tmp_path)
-    assert ".nano-v1.lock" in str(caught.value.remedy)
+    assert ".nano-v2.lock" in str(caught.value.remedy)

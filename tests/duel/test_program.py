@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from gemma3n_perf.duel import installed, program
+from gemma3n_perf.duel import installed, parts, program
 from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.hardware.git import Repository
 from tests.hardware.test_stack import git
@@ -93,19 +91,25 @@ def checkout(tmp_path: Path) -> Path:
         (f"{SUITE}fusions/one.py", "= 1", "= 2", "source fusions/one.py", "fusions/one.py changed"),
         (f"{SUITE}fusions/shared.py", "", "x = 1", "source fusions/shared.py", "fusions/shared.py changed"),
         (
-            f"{SUITE}fusions/kernels/cuda/one.cu", "", "x", "source fusions/kernels/cuda/one.cu",
+            f"{SUITE}fusions/kernels/cuda/one.cu",
+            "",
+            "x",
+            "source fusions/kernels/cuda/one.cu",
             "fusions/kernels/cuda/one.cu changed",
         ),
         (ADMITTED, '"one"', '"one", "two"', "admitted fusions", "admitted fusions one -> one+two"),
         ("requirements.lock", "mlx==0.32.3", "mlx==0.32.4", "package mlx", "mlx 0.32.3 -> 0.32.4"),
         ("requirements.lock", "sha256:bb", "sha256:b0", "package mlx", "mlx 0.32.3 changed"),
         (
-            "requirements.lock", "numpy==2.5.0", "numpy==2.5.1", "package numpy",
+            "requirements.lock",
+            "numpy==2.5.0",
+            "numpy==2.5.1",
+            "package numpy",
             "numpy 2.4.6 or 2.5.0 -> 2.4.6 or 2.5.1",
         ),
         ("pyproject.toml", ">=3.11", ">=3.12", "python", "python >=3.11 -> >=3.12"),
     ],
-)  # fmt: skip
+)
 def test_a_change_of_a_checkout_changes_the_part_that_names_it(
     checkout: Path, name: str, old: str, new: str, part: str | None, sentence: str | None
 ) -> None:
@@ -118,16 +122,16 @@ def test_a_change_of_a_checkout_changes_the_part_that_names_it(
     git(checkout, "commit", "-q", "-a", "-m", "second")
     assert program.declared(program.revision(repository), "cpu-x") == after
     assert program.declared(program.revision(repository, "HEAD~1"), "cpu-x") == before
-    assert program.differences(before, after) == ([sentence] if sentence else [])
+    assert parts.differences(before, after) == ([sentence] if sentence else [])
     assert {one for one in before | after if before.get(one) != after.get(one)} == ({part} if part else set())
-    assert (program.whole(before) == program.whole(after)) is (part is None)
+    assert (parts.whole(before) == parts.whole(after)) is (part is None)
 
 
 def test_the_forge_format_is_a_part_of_its_own(checkout: Path) -> None:
     """The checkpoint's bytes depend on it, whether or not the worker reads that module."""
     before = program.declared(program.folder(checkout), "cpu-x")
     (checkout / SUITE / "workload/presets.py").write_text("FORMAT = 3\n")
-    assert program.differences(before, program.declared(program.folder(checkout), "cpu-x")) == ["forge format 2 -> 3"]
+    assert parts.differences(before, program.declared(program.folder(checkout), "cpu-x")) == ["forge format 2 -> 3"]
 
 
 def test_a_class_has_its_own_fusions_and_backend(checkout: Path) -> None:
@@ -139,16 +143,19 @@ def test_a_class_has_its_own_fusions_and_backend(checkout: Path) -> None:
     (checkout / "requirements-cuda.lock").write_text(LOCK.replace("0.32.3", "0.32.4"))
     (checkout / SUITE / "fusions" / "one.py").write_text("FUSION = 2\n")
     assert program.declared(here, "apple-m4") == plain
-    assert program.differences(cuda, program.declared(here, "nvidia-h200")) == ["mlx 0.32.3 -> 0.32.4"]
+    assert parts.differences(cuda, program.declared(here, "nvidia-h200")) == ["mlx 0.32.3 -> 0.32.4"]
 
 
 def test_several_files_are_named_in_one_sentence() -> None:
     """The first few of them, and how many more; what is new and what is gone apart."""
     before = {f"source {name}.py": "1" for name in "abcdef"} | {"source old.py": "1", "package mlx": "1.0 a"}
     after = {f"source {name}.py": "2" for name in "abcdef"} | {"source new.py": "1", "source newer.py": "1"}
-    assert program.differences(before, after) == [
-        "mlx 1.0 is gone", "a.py, b.py, c.py and 3 more changed", "old.py is gone", "new.py, newer.py are new",
-    ]  # fmt: skip
+    assert parts.differences(before, after) == [
+        "mlx 1.0 is gone",
+        "a.py, b.py, c.py and 3 more changed",
+        "old.py is gone",
+        "new.py, newer.py are new",
+    ]
 
 
 def test_what_does_not_parse_is_named(checkout: Path) -> None:
@@ -176,61 +183,88 @@ def test_planning_needs_python_alone(checkout: Path) -> None:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[installed.Process]:
-    """Yield a process with one package in Python, MLX in two packages that share a folder, and a suite."""
+def process(tmp_path: Path) -> installed.Process:
+    """Return a process with one package in Python, MLX in two packages that share a folder, and a suite."""
     for name, text in {
-        "site/mlx/core.so": "core", "site/mlx/lib/libmlx.so": "\0MLX_X\0OTHER_NAME\0", "site/mlx/lib/m.metallib": "m",
+        "site/mlx/core.so": "core",
+        "site/mlx/lib/libmlx.so": "\0MLX_X\0OTHER_NAME\0",
+        "site/mlx/lib/m.metallib": "m",
         "site/mlx_vlm/utils.py": "os.environ.get('IN_PYTHON')\n",
         "site/mlx-0.32.3.dist-info/RECORD": "mlx/core.so,sha256=x,4\n",
         "site/mlx_metal-0.32.3.dist-info/RECORD": "mlx/lib/libmlx.so,,\nmlx/lib/m.metallib,,\n",
         "site/mlx_vlm-0.7.10.dist-info/RECORD": "mlx_vlm/utils.py,,\n",
-        "site/paths.pth": "/somewhere\n", "gemma3n_perf/decode/decoder.py": "", "gemma3n_perf/fusions/one.cu": "",
-        "standard/os.py": "", "system/libc.so.6": "c",
-    }.items():  # fmt: skip
+        "site/paths.pth": "/somewhere\n",
+        "gemma3n_perf/decode/decoder.py": "",
+        "gemma3n_perf/fusions/one.cu": "",
+        "standard/os.py": "",
+        "system/libc.so.6": "c",
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     modules = {
-        "mlx.core": "site/mlx/core.so", "mlx_vlm.utils": "site/mlx_vlm/utils.py", "os": "standard/os.py",
-        "gemma3n_perf.decode.decoder": "gemma3n_perf/decode/decoder.py", "made": "nowhere.py",
-    }  # fmt: skip
+        "mlx.core": "site/mlx/core.so",
+        "mlx_vlm.utils": "site/mlx_vlm/utils.py",
+        "os": "standard/os.py",
+        "gemma3n_perf.decode.decoder": "gemma3n_perf/decode/decoder.py",
+        "made": "nowhere.py",
+    }
     faked = {name: cast("ModuleType", SimpleNamespace(__file__=str(tmp_path / path))) for name, path in modules.items()}
     site = str(tmp_path / "site")
-    yield installed.Process(
-        faked | {"builtins": cast("ModuleType", SimpleNamespace())}, (f"{site}/mlx/lib/libmlx.so",),
-        (site, str(tmp_path), "gone.zip"), {"HOME": "/", "PYTHONPATH": "x", "HF_TOKEN": "x"}, (site,),
-        tmp_path / "gemma3n_perf", tmp_path / "standard",
-    )  # fmt: skip
+    return installed.Process(
+        modules=faked | {"builtins": cast("ModuleType", SimpleNamespace())},
+        mapped=(f"{site}/mlx/lib/libmlx.so",),
+        search=(site, str(tmp_path), "gone.zip"),
+        environ={"HOME": "/", "PYTHONPATH": "x", "HF_TOKEN": "x"},
+        hook_folders=(site,),
+        suite=tmp_path / "gemma3n_perf",
+        standard=tmp_path / "standard",
+    )
 
 
 def test_what_is_installed_is_told_by_package_and_file(process: installed.Process, tmp_path: Path) -> None:
     """Each file under the package that installed it, and libraries with what Metal loads beside them."""
     found = installed.installed(process, {"nano": "1"}, tmp_path / "cache")
     assert list(found) == [
-        "checkpoint nano", "file mlx mlx/core.so", "file mlx-metal mlx/lib/libmlx.so",
-        "file mlx-metal mlx/lib/m.metallib", "file mlx-vlm mlx_vlm/utils.py", "file python os.py",
-        "package mlx", "package mlx-metal", "package mlx-vlm", "python", "source decode/decoder.py",
-    ]  # fmt: skip
+        "checkpoint nano",
+        "file mlx mlx/core.so",
+        "file mlx-metal mlx/lib/libmlx.so",
+        "file mlx-metal mlx/lib/m.metallib",
+        "file mlx-vlm mlx_vlm/utils.py",
+        "file python os.py",
+        "package mlx",
+        "package mlx-metal",
+        "package mlx-vlm",
+        "python",
+        "source decode/decoder.py",
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "part", "sentence"),
     [
         (
-            "site/mlx_vlm/utils.py", "x = 1\n", "file mlx-vlm mlx_vlm/utils.py",
+            "site/mlx_vlm/utils.py",
+            "x = 1\n",
+            "file mlx-vlm mlx_vlm/utils.py",
             "mlx-vlm 0.7.10: mlx_vlm/utils.py changed",
         ),
         (
-            "site/mlx/lib/libmlx.so", "x", "file mlx-metal mlx/lib/libmlx.so",
+            "site/mlx/lib/libmlx.so",
+            "x",
+            "file mlx-metal mlx/lib/libmlx.so",
             "mlx-metal 0.32.3: mlx/lib/libmlx.so changed",
         ),
         (
-            "gemma3n_perf/decode/decoder.py", "x = 1\n", "source decode/decoder.py", "decode/decoder.py changed",
+            "gemma3n_perf/decode/decoder.py",
+            "x = 1\n",
+            "source decode/decoder.py",
+            "decode/decoder.py changed",
         ),
         ("site/hook.pth", "import os; os.nice(5)\n", "hook hook.pth", "hook hook.pth is new"),
         ("site/path.pth", "/elsewhere\n", None, None),
         ("site/mlx_vlm/unused.py", "x", None, None),
     ],
-)  # fmt: skip
+)
 def test_a_change_of_an_environment_changes_the_part_that_names_it(
     process: installed.Process, tmp_path: Path, name: str, text: str, part: str | None, sentence: str | None
 ) -> None:
@@ -238,7 +272,7 @@ def test_a_change_of_an_environment_changes_the_part_that_names_it(
     before = installed.installed(process, {}, tmp_path / "cache")
     (tmp_path / name).write_text(text)
     after = installed.installed(process, {}, tmp_path / "cache")
-    assert program.differences(before, after) == ([sentence] if sentence else [])
+    assert parts.differences(before, after) == ([sentence] if sentence else [])
     assert {one for one in before | after if before.get(one) != after.get(one)} == ({part} if part else set())
 
 
@@ -250,8 +284,8 @@ def test_a_variable_that_is_read_is_a_part(process: installed.Process, tmp_path:
         replace(process, environ={**process.environ, name: "1", "SHELL": "x"}), {}, tmp_path / "cache"
     )
     second = installed.installed(replace(process, environ={name: "2"}), {}, tmp_path / "cache")
-    assert program.differences(before, first) == [f"{name} 1 is new"]
-    assert program.differences(first, second) == [f"{name} 1 -> 2"]
+    assert parts.differences(before, first) == [f"{name} 1 is new"]
+    assert parts.differences(first, second) == [f"{name} 1 -> 2"]
 
 
 def test_a_version_stands_for_the_files_of_its_package(process: installed.Process, tmp_path: Path) -> None:
@@ -260,7 +294,7 @@ def test_a_version_stands_for_the_files_of_its_package(process: installed.Proces
     (tmp_path / "site/mlx_vlm/utils.py").write_text("x")
     (tmp_path / "site/mlx_vlm-0.7.10.dist-info").rename(tmp_path / "site/mlx_vlm-0.8.0.dist-info")
     after = installed.installed(process, {"nano": "2"}, tmp_path / "cache")
-    assert program.differences(before, after) == ["checkpoint nano changed", "mlx-vlm 0.7.10 -> 0.8.0"]
+    assert parts.differences(before, after) == ["checkpoint nano changed", "mlx-vlm 0.7.10 -> 0.8.0"]
 
 
 def test_customizing_modules_libraries_of_the_system_and_kernels_are_parts(
@@ -280,32 +314,10 @@ def test_customizing_modules_libraries_of_the_system_and_kernels_are_parts(
     more = replace(process, modules={**process.modules, **modules}, mapped=outside, search=process.search[:1])
     after = installed.installed(more, {}, tmp_path / "cache")
     assert after.keys() - before.keys() == {
-        "hook sitecustomize", "source fusions/one.cu", f"file system {tmp_path / 'system/libc.so.6'}",
-    }  # fmt: skip
-
-
-def test_a_large_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path) -> None:
-    """By another process too; a small one always, and one that was just written."""
-    large, kept = tmp_path / "large", tmp_path / "cache" / "hashes.json"
-    large.write_bytes(b"1" * 2_000_000)
-    hashes = installed.Hashes(kept)
-    fresh = hashes.of(large)
-    hashes.save()
-    assert not kept.exists()
-    past = time.time() - 60
-    os.utime(large, (past, past))
-    assert hashes.of(large) == fresh
-    hashes.save()
-    known = json.loads(kept.read_bytes())
-    assert list(known.values()) == [fresh]
-    kept.write_text(json.dumps(dict.fromkeys(known, "remembered")))
-    assert installed.Hashes(kept).of(large) == "remembered"
-    (tmp_path / "link").hardlink_to(large)
-    large.write_bytes(b"2" * 2_000_000)
-    os.utime(large, (past, past))
-    assert installed.Hashes(kept).of(large) not in (fresh, "remembered")
-    kept.write_text("nonsense")
-    assert installed.Hashes(kept).of(large) == installed.Hashes(tmp_path / "none").of(large)
+        "hook sitecustomize",
+        "source fusions/one.cu",
+        f"file system {tmp_path / 'system/libc.so.6'}",
+    }
 
 
 WORKER = """
@@ -337,8 +349,8 @@ def test_what_a_worker_has_loaded_is_what_a_checkout_declares(nano_root: Path, t
         found = json.loads(done.stdout.splitlines()[-1])
         declared = program.declared(program.folder(tmp_path), chip_class)
         ours = {part: value for part, value in found.items() if part.startswith("source ")}
-        for later in ("duel/program.py", "duel/installed.py"):
-            ours.pop(f"source {later}")
+        for later in ("hashes", "installed", "parts", "program"):
+            ours.pop(f"source duel/{later}.py")
         assert {part: value for part, value in ours.items() if declared.get(part) != value} == {}
         assert {"source duel/worker.py", "source decode/engines/mlx_vlm.py"} <= ours.keys()
         assert any(part.startswith("source fusions/") for part in ours) is bool(fusions)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.decode.types import Run
+from gemma3n_perf.decode.types import Graph, HostWork, Run
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError, UsageError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.store.baselines import Baselines
@@ -32,6 +32,15 @@ def test_round_trip_keeps_everything() -> None:
     assert (session.id, session.chip, session.stack, session.planted) == ("s9", CHIP, stack, 0.0)
     assert session.measurement(WORKLOAD) == measured
     assert session.measurement("nano/text/pp140-tg64") is None
+
+
+def test_host_work_is_optional() -> None:
+    """A graph is read back with its host work; one counted without is written as earlier releases wrote it."""
+    host = HostWork(574, 600, {"mlx.core.transpose": 42}, "3.11")
+    for graph in (Graph({}, {}, {}, 0, host=host), Graph({}, {}, {}, 0)):
+        data = encode(document("s9", measurement(graph=graph)))
+        assert decode(data, source="x").measurements[0].graph == graph
+        assert (b'"host":' in data) == (graph.host is not None)
 
 
 def test_host_name_is_not_recorded() -> None:

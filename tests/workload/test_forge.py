@@ -2,6 +2,7 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import time
 from collections import namedtuple
@@ -13,15 +14,21 @@ import numpy as np
 import pytest
 
 from gemma3n_perf.errors import DiskFullError, UsageError
-from gemma3n_perf.workload import forge, safetensors_header
+from gemma3n_perf.workload import forge, safetensors_header, weights
 from gemma3n_perf.workload.presets import PRESETS
 from tests.decode.fakes import INDEX, SHARD
 
 NANO = PRESETS["nano"]
 GOLDEN = {
-    "config.json": "e9705c2adfedd29ee3e66b152db73c338df3508ff61284a941eb245b4dffaba2",
-    SHARD: "4fa28399ae6336f22abd9b9570fc1f737d72662ef30db4ef5785477fbdc2ff26",
+    "chat_template.jinja": "b31fa1bf001d4cb53ae024c477409cdc8a91657ca005af125462050161d32a5e",
+    "config.json": "fa27ec3dc476b94a87e9aacb0a61e293f202bed49abfb77b126dc766a8f696ac",
+    "generation_config.json": "3ad3d4a89cae7d42d37861360667940aa65182b9b11c4f2c4e7a941ed4a66136",
+    SHARD: "5a5adc858baf7c2fc485f561c2ad0476e2b6d9a34b3f3e3dcfd2a72aa9e98400",
     INDEX: "eeec5880707a41a5e807b051501563ea91f610845c5ed29b74d315b407717d3f",
+    "preprocessor_config.json": "1a014826429f8a6daba370af8a8ff35335b1e518bc6599f711a484514df389c0",
+    "processor_config.json": "a40cb7ada598e51c3fa230f1913f4883dce79c4ad888d3aa7980512062d2b0ff",
+    "tokenizer.json": "a5bec0b0fc73be58cd94fc1b41f1919ccf47fd062599a01da603e5fc176ebce0",
+    "tokenizer_config.json": "d097a708c891fe10ba34a62bb0c4a832ee3e367572e03bd947109d2289a7341b",
 }
 
 
@@ -47,7 +54,7 @@ def failing(error: BaseException, after: int) -> forge.Progress:
 
 def test_every_machine_forges_the_same_bytes(nano_root: Path) -> None:
     """The digests are pinned; whoever changes the bytes on purpose raises presets.FORMAT and pins new ones."""
-    assert NANO.directory == "nano-v1"
+    assert NANO.directory == "nano-v2"
     assert digests(nano_root / NANO.directory) == GOLDEN
 
 
@@ -76,12 +83,13 @@ def test_a_finished_checkpoint_is_left_alone(tmp_path: Path) -> None:
     """Without force, nothing is written again; with it, everything."""
     made = forge.forge(NANO, tmp_path, progress=nothing)
     before = (made / SHARD).stat().st_ino
-    written: list[int] = []
-    assert forge.forge(NANO, tmp_path, progress=written.append) == made
-    assert not written
+    notes: list[str] = []
+    assert not forge.ensure_forged(NANO, tmp_path, notes.append)
+    assert not notes
     assert (made / SHARD).stat().st_ino == before
-    forge.forge(NANO, tmp_path, force=True, progress=written.append)
-    assert sum(written) == forge.size(NANO)
+    assert forge.ensure_forged(NANO, tmp_path, notes.append, force=True)
+    assert notes[-1] == "forging nano: 0.0 of 0.0 GB"
+    assert (made / SHARD).stat().st_ino != before
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
@@ -97,7 +105,7 @@ def test_a_good_checkpoint_survives_a_failed_force(tmp_path: Path, error: BaseEx
     """The new files take the old ones' place only once they are whole."""
     made = forge.forge(NANO, tmp_path, progress=nothing)
     with pytest.raises((type(error), DiskFullError)):
-        forge.forge(NANO, tmp_path, force=True, progress=failing(error, after=100))
+        forge.forge(NANO, tmp_path, progress=failing(error, after=100))
     assert digests(made) == GOLDEN
     assert [path.name for path in tmp_path.iterdir()] == [NANO.directory]
 
@@ -114,7 +122,7 @@ def test_a_good_checkpoint_survives_a_failed_swap(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "rename", failing_rename)
     with pytest.raises(OSError, match="Input/output error"):
-        forge.forge(NANO, tmp_path, force=True, progress=nothing)
+        forge.forge(NANO, tmp_path, progress=nothing)
     assert digests(made) == GOLDEN
     assert [path.name for path in tmp_path.iterdir()] == [NANO.directory]
 
@@ -167,11 +175,11 @@ def test_what_is_in_the_way_is_never_removed(tmp_path: Path) -> None:
     """A file or a link where the checkpoint belongs is somebody's."""
     (tmp_path / NANO.directory).write_text("mine")
     with pytest.raises(UsageError, match="is in the way"):
-        forge.forge(NANO, tmp_path, force=True, progress=nothing)
+        forge.forge(NANO, tmp_path, progress=nothing)
     assert (tmp_path / NANO.directory).read_text() == "mine"
 
 
-def cut_a_byte(folder: Path) -> None:
+def truncate_a_byte(folder: Path) -> None:
     """Truncate the weights by one byte."""
     os.truncate(folder / SHARD, (folder / SHARD).stat().st_size - 1)
 
@@ -179,6 +187,11 @@ def cut_a_byte(folder: Path) -> None:
 def lose_the_shard(folder: Path) -> None:
     """Remove the weights."""
     (folder / SHARD).unlink()
+
+
+def lose_the_index(folder: Path) -> None:
+    """Remove the index."""
+    (folder / INDEX).unlink()
 
 
 def change_the_config(folder: Path) -> None:
@@ -192,15 +205,33 @@ def break_the_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
-@pytest.mark.parametrize("damage", [cut_a_byte, lose_the_shard, change_the_config, break_the_config, shutil.rmtree])
+def empty_the_folder(folder: Path) -> None:
+    """Leave the folder, and nothing in it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGES = [truncate_a_byte, empty_the_folder, lose_the_shard, lose_the_index, change_the_config, break_the_config]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, shutil.rmtree])
 def test_a_damaged_checkpoint_is_not_forged_and_is_forged_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """Damage is noticed from headers and sizes, and healed without force."""
     made = forge.forge(NANO, tmp_path, progress=nothing)
     assert forge.is_forged(NANO, tmp_path)
     damage(made)
     assert not forge.is_forged(NANO, tmp_path)
-    forge.forge(NANO, tmp_path, progress=nothing)
+    assert forge.ensure_forged(NANO, tmp_path)
     assert digests(made) == GOLDEN
+
+
+def test_every_caller_ensures_in_one_way() -> None:
+    """Commands, plugin, gate and history call ``ensure_forged``, which notices damage and locks; none decides itself."""
+    package = Path(forge.__file__).parents[1]
+    others = [path for path in package.rglob("*.py") if path.parent.name != "workload"]
+    for path in others:
+        assert not re.search(r"\bis_forged\(|\bforge\.forge\(|import forge_locked", path.read_text()), path
+    assert len([path for path in others if "ensure_forged(" in path.read_text()]) >= 4
 
 
 def test_large_checkpoints_are_split_and_a_failure_stops_every_writer(
@@ -238,5 +269,6 @@ def test_bfloat16_rounds_to_nearest_even() -> None:
 
     values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     assert (
-        forge._to_bfloat16(values).tolist() == np.asarray(mx.array(values).astype(mx.bfloat16).view(mx.uint16)).tolist()
+        weights._to_bfloat16(values).tolist()
+        == np.asarray(mx.array(values).astype(mx.bfloat16).view(mx.uint16)).tolist()
     )

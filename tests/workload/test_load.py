@@ -45,8 +45,8 @@ def test_nano_loads_through_mlx_vlm(nano_root: Path) -> None:
 
 def test_loaded_weights_are_the_stored_ones(nano_root: Path) -> None:
     """Nothing is shuffled or converted on the way but the types that are said."""
-    stored: Any = mx.load(str(nano_root / "nano-v1" / SHARD))
-    model = loaded(nano_root / "nano-v1")
+    stored: Any = mx.load(str(nano_root / "nano-v2" / SHARD))
+    model = loaded(nano_root / "nano-v2")
     have = dict(skeleton.named_arrays(model.parameters()))
     for name in (f"{LAYER}.mlp.up_proj.weight", f"{LAYER}.self_attn.q_norm.weight", "language_model.model.norm.weight"):
         assert mx.array_equal(have[name], stored[name]).item()
@@ -71,7 +71,7 @@ def test_a_preset_that_is_not_forged_says_how(tmp_path: Path) -> None:
     """The remedy is the command."""
     with pytest.raises(CheckpointMissingError, match="nano is not forged") as caught:
         load.inspect("nano", tmp_path)
-    assert caught.value.expected == f"a folder {tmp_path / 'nano-v1'}"
+    assert caught.value.expected == f"a folder {tmp_path / 'nano-v2'}"
     assert caught.value.remedy == "gemma3n-perf forge nano"
 
 
@@ -317,7 +317,7 @@ def test_the_loader_is_quiet_and_leaves_logging_as_it_was(nano_root: Path, caplo
     """mlx-vlm's warning of missing towers is expected here; later warnings are heard."""
     import logging
 
-    loaded(nano_root / "nano-v1")
+    loaded(nano_root / "nano-v2")
     assert not caplog.records
     logging.getLogger("after").warning("heard")
     assert [record.message for record in caplog.records] == ["heard"]

@@ -42,7 +42,7 @@ def test_mlx_reads_the_same(nano_root: Path) -> None:
     """Names, types and shapes agree with what MLX itself loads."""
     import mlx.core as mx
 
-    path = nano_root / "nano-v1" / SHARD
+    path = nano_root / "nano-v2" / SHARD
     loaded: Any = mx.load(str(path))
     mine = {tensor.name: (tensor.dtype, tensor.shape, tensor.nbytes) for tensor in read(path)}
     assert mine == {name: (str(a.dtype)[len("mlx.core.") :], a.shape, a.nbytes) for name, a in loaded.items()}

@@ -130,9 +130,9 @@ def _next_round(known: store.PowerRecord | None) -> int:
 
 def _tell(found: Sequence[store.PowerDuel], out: TextIO) -> None:
     for duel in found:
-        told = "-" if duel.effect is None else percent(duel.effect)
+        effect = "-" if duel.effect is None else percent(duel.effect)
         out.write(
-            f"round {duel.round}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {told}, "
+            f"round {duel.round}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {effect}, "
             f"{len(duel.launches)} launches, {duel.measured_s:.0f} s\n"
         )
     out.flush()

@@ -124,11 +124,14 @@ def _places(calls: list[str]) -> Iterator[tuple[Any, Any, Any]]:
                 yield kind, name, _stand_in(full, member, calls)
 
     callables = (type(mx.add), type(mx.compile(abs)))
-    functions = [one for one in gc.get_objects() if type(one) in callables]
-    modules = [vars(module) for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)]
-    holders = [one for one in gc.get_referrers(*functions) if one is not functions]
-    classes = _class_dicts([one for one in holders if type(one) is dict])
-    inside = [one for one in holders if id(one) not in {*map(id, modules), *classes}]
+    objects = gc.get_objects()
+    functions = [one for one in objects if type(one) in callables]
+    modules = [vars(one) for one in objects if isinstance(one, types.ModuleType)]
+    # Changing a class's dict behind its back would leave stale look-ups.
+    classes = {id(one) for one in gc.get_referents(*(one for one in objects if isinstance(one, type)))}
+    del objects
+    seen = classes.union(map(id, (functions, *modules)))
+    inside = [one for one in gc.get_referrers(*functions) if id(one) not in seen]
     # Made last: a stand-in is itself a closure that holds a function of MLX.
     others = {id(one): _stand_in(_name(one), one, calls) for one in functions}
     others |= {id(kind): _creating(kind, calls) for kind in (getattr(mx, name) for name in _CREATED)}
@@ -139,12 +142,6 @@ def _places(calls: list[str]) -> Iterator[tuple[Any, Any, Any]]:
         items = place if isinstance(place, dict | list) else getattr(place, "__dict__", {})
         pairs = enumerate(items) if isinstance(items, list) else items.items()
         yield from ((items, key, others[id(value)]) for key, value in pairs if id(value) in others)
-
-
-def _class_dicts(found: list[Any]) -> set[int]:
-    """Which of these dicts are those of classes: changing one behind the class's back leaves stale look-ups."""
-    owners = [one for one in gc.get_referrers(*found) if isinstance(one, type)] if found else []
-    return {id(one) for one in gc.get_referents(*owners)}
 
 
 def _name(function: Any) -> str:
@@ -177,7 +174,7 @@ def _creating(kind: type, calls: list[str]) -> type:
             return isinstance(one, kind)
 
         def __subclasscheck__(cls, one: type) -> bool:
-            return issubclass(one, kind)
+            return one is cls or issubclass(one, kind)
 
         def __getattr__(cls, attribute: str) -> Any:
             return getattr(kind, attribute)

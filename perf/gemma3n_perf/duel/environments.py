@@ -58,12 +58,12 @@ def installed_requirements(distributions: Iterable[metadata.Distribution] | None
 
 def requirements(here: Mapping[str, str], spec: PackageSpec) -> tuple[str, ...]:
     """Return all packages of an arm. MLX's backend package (CPU, CUDA or Metal) stays and follows mlx's version."""
-    wanted = dict(here)
+    packages = dict(here)
     if spec.mlx:
-        wanted |= {name: f"{name}=={spec.mlx}" for name in ("mlx", *(b for b in BACKENDS if b in here))}
+        packages |= {name: f"{name}=={spec.mlx}" for name in ("mlx", *(b for b in BACKENDS if b in here))}
     if spec.source or spec.mlx_vlm:
-        wanted["mlx-vlm"] = spec.source or f"mlx-vlm=={spec.mlx_vlm}"
-    return tuple(wanted[name] for name in sorted(wanted))
+        packages["mlx-vlm"] = spec.source or f"mlx-vlm=={spec.mlx_vlm}"
+    return tuple(packages[name] for name in sorted(packages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class Environments:
 
         Raises UsageError for a version that does not exist, ArmUnavailableError where it cannot be had from here.
         """
-        wanted = requirements(self.here, spec)
-        content = [str(FORMAT), sys.version, os.path.realpath(self.python), spec.key, *wanted]
+        packages = requirements(self.here, spec)
+        content = [str(FORMAT), sys.version, os.path.realpath(self.python), spec.key, *packages]
         folder = self.cache / "environments" / hashlib.sha256("\n".join(content).encode()).hexdigest()[:20]
         python = folder / "bin" / "python"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.parent / f".{folder.name}.lock", timeout=_BUILD_S):
             if not (folder / ".complete").is_file() or not python.exists():
-                self._build(folder, wanted, spec)
+                self._build(folder, packages, spec)
         return python
 
     def source(self, origin: str) -> PackageSpec:
@@ -132,22 +132,22 @@ class Environments:
             raise UsageError(f"mlx-vlm has no branch or tag {ref!r}", expected="a branch, a tag or a full commit id")
         return commits[-1]
 
-    def _build(self, folder: Path, wanted: tuple[str, ...], spec: PackageSpec) -> None:
+    def _build(self, folder: Path, packages: tuple[str, ...], spec: PackageSpec) -> None:
         partial = folder.with_name(f".{folder.name}.partial")
         for old in (folder, partial):
             shutil.rmtree(old, ignore_errors=True)
         try:
             self._uv(spec, "venv", "--quiet", "--no-project", "--python", self.python, str(partial))
             listed = partial / "requirements.txt"
-            listed.write_text("\n".join(wanted) + "\n")
+            listed.write_text("\n".join(packages) + "\n")
             pip = ("pip", "install", "--quiet", "--python", str(partial / "bin" / "python"))
             # mlx-audio pins one mlx; without dependencies nothing argues with what was asked for.
             fresh = ("--refresh-package", "mlx-vlm") if spec.source else ()
             self._uv(spec, *pip, "--no-deps", *fresh, "--requirement", str(listed))
             if spec.source or spec.mlx_vlm:
                 # Another mlx-vlm may need what is not here; mlx itself stays as listed.
-                (partial / "overrides.txt").write_text("\n".join(w for w in wanted if _is_mlx(w)) + "\n")
-                vlm = next(w for w in wanted if w.startswith("mlx-vlm"))
+                (partial / "overrides.txt").write_text("\n".join(w for w in packages if _is_mlx(w)) + "\n")
+                vlm = next(w for w in packages if w.startswith("mlx-vlm"))
                 self._uv(spec, *pip, "--override", str(partial / "overrides.txt"), vlm)
             (partial / ".complete").touch()
             partial.rename(folder)
@@ -165,19 +165,19 @@ def _is_mlx(requirement: str) -> bool:
 
 
 def _explained(done: Done, spec: PackageSpec) -> UsageError | ArmUnavailableError:
-    asked = ", ".join(
+    requested = ", ".join(
         text for text in (spec.mlx and f"mlx=={spec.mlx}", spec.mlx_vlm and f"mlx-vlm=={spec.mlx_vlm}", spec.source)
         if text
     )  # fmt: skip
     said = done.err.lower()
-    if any(words in said for words in _ABSENT) and not any(words in said for words in _NETWORK):
+    if any(text in said for text in _ABSENT) and not any(text in said for text in _NETWORK):
         return UsageError(
-            f"{asked} does not exist for this Python and platform: {done.last_output}",
+            f"{requested} does not exist for this Python and platform: {done.last_output}",
             expected="a released version that has a wheel for this machine",
             remedy="look the releases up on the package index",
         )
     return ArmUnavailableError(
-        f"an environment with {asked} cannot be built here: {done.last_output}",
+        f"an environment with {requested} cannot be built here: {done.last_output}",
         expected="uv, and the package index or a cache that holds the packages",
         remedy="check the network, and run again: what was fetched is kept",
     )

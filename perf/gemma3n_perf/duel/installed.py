@@ -1,44 +1,52 @@
 """The program that decides decode speed, as it is installed: what a process that has decoded is really made of.
 
-Named parts as in ``program``: the contents of every file that was imported and every library that was mapped, the
+Named parts as in ``parts``: the contents of every file that was imported and every library that was mapped, the
 variables that MLX and what it stands on read, start-up hooks, the checkpoint. To be called in a worker.
 """
 
 import csv
 import ctypes
-import json
-import mmap
 import os
 import platform
 import re
 import site
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from gemma3n_perf.duel.program import DATA, SUITE, digest, is_data, labelled
+from gemma3n_perf.duel.hashes import Hashes
+from gemma3n_perf.duel.parts import digest, labelled
+from gemma3n_perf.duel.program import DATA, SUITE, is_data
 
 _LIBRARY = re.compile(r"\.(so|dylib)(\.|$)")
-_READ = re.compile(rb"\0([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?=\0)")
 _PREFIXES = (
-    "CUBLAS", "CUDA_", "CUDNN_", "DYLD_", "GLIBC_TUNABLES", "GOTO_", "LD_", "MALLOC", "METAL_", "MKL_", "MLX_", "MTL_",
-    "NVIDIA_", "OMP_", "OPENBLAS_", "PYTHON",
-)  # fmt: skip
+    "CUBLAS",
+    "CUDA_",
+    "CUDNN_",
+    "DYLD_",
+    "GLIBC_TUNABLES",
+    "GOTO_",
+    "LD_",
+    "MALLOC",
+    "METAL_",
+    "MKL_",
+    "MLX_",
+    "MTL_",
+    "NVIDIA_",
+    "OMP_",
+    "OPENBLAS_",
+    "PYTHON",
+)
 """Variables of MLX, and of what it stands on: Metal, CUDA, BLAS, the loader, the allocator, Python."""
 
 _NOT_READ = re.compile(r"PYTHONPATH|PYTHONSAFEPATH|.*_(TOKEN|KEY|SECRET|PASSWORD)")
 """Python's path shows in what is imported; and secrets open doors, they make nothing faster."""
 
 _CUSTOMIZE = ("sitecustomize", "usercustomize")
-_REMEMBERED_BYTES, _REMEMBERED = 1 << 20, 1000
-_RACE_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,14 @@ def this_process() -> Process:
     hook_folders = site.getsitepackages() + ([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])
     executable = os.path.realpath(sys.executable)
     return Process(
-        dict(sys.modules), (executable, *_mapped()), tuple(sys.path), dict(os.environ), tuple(hook_folders),
-        Path(__file__).resolve().parents[1], Path(os.path.realpath(os.__file__)).parent,
-    )  # fmt: skip
+        modules=dict(sys.modules),
+        mapped=(executable, *_mapped()),
+        search=tuple(sys.path),
+        environ=dict(os.environ),
+        hook_folders=tuple(hook_folders),
+        suite=Path(__file__).resolve().parents[1],
+        standard=Path(os.__file__).resolve().parent,
+    )
 
 
 def installed(process: Process, checkpoints: Mapping[str, str], cache: Path) -> dict[str, str]:
@@ -97,58 +110,6 @@ def installed(process: Process, checkpoints: Mapping[str, str], cache: Path) -> 
     return dict(sorted(parts.items()))
 
 
-class Hashes:
-    """Digests of files. Those of large files are remembered in ``kept``, by what changes when a file is written."""
-
-    def __init__(self, kept: Path) -> None:
-        self._kept = kept
-        self._known: dict[str, Any] = {}
-        self._new = False
-        with suppress(OSError, ValueError):
-            self._known = dict(json.loads(kept.read_bytes()))
-
-    def of(self, path: Path) -> str:
-        """Return the SHA-256 of a file's content."""
-
-        def content() -> str:
-            with path.open("rb") as file:
-                return file_digest(file, "sha256").hexdigest()
-
-        return str(self._remembered("sha256", path, content))
-
-    def names(self, path: Path) -> list[str]:
-        """Return the strings of a library that could name an environment variable."""
-
-        def strings() -> list[str]:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return sorted({one.decode() for one in _READ.findall(data)})
-
-        return list(self._remembered("names", path, strings))
-
-    def save(self) -> None:
-        """Remember what was found, for other processes; a folder that cannot be written costs time alone."""
-        if not self._new:
-            return
-        with suppress(OSError):
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._kept.parent, prefix=".hashes", delete=False) as file:
-                json.dump(dict(list(self._known.items())[-_REMEMBERED:]), file)
-            os.replace(file.name, self._kept)
-
-    def _remembered(self, what: str, path: Path, compute: Callable[[], object]) -> Any:
-        is_now = path.stat()
-        # Two writes within the clock's resolution look the same.
-        if is_now.st_size < _REMEMBERED_BYTES or time.time_ns() - is_now.st_mtime_ns < _RACE_NS:
-            return compute()
-        # Installers link one file into many environments: its path is not what it is known by.
-        key = " ".join(map(str, (what, is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns,
-                                 is_now.st_ctime_ns)))  # fmt: skip
-        if key not in self._known:
-            self._known[key] = compute()
-            self._new = True
-        return self._known[key]
-
-
 class _Files:
     """Sorts the files of a process by what they belong to."""
 
@@ -162,18 +123,16 @@ class _Files:
     def named(self) -> Iterator[tuple[str, str, str, Path]]:
         """Yield owner ("" for the suite), its version, the name within it, and the path."""
         in_sites: dict[str, dict[str, Path]] = {one: {} for one in self._sites}
-        for path in self._paths():
-            if (name := _below(path, os.fspath(self._process.suite))) is not None:
+        for path, real in self._paths():
+            if name := _below(real, self._process.suite):
                 yield "", "", name, Path(path)
-            elif (place := self._site(path)) is not None:
+            elif place := self._site(path):
                 in_sites[place[0]][place[1]] = Path(path)
-            elif (name := _below(os.path.realpath(path), os.fspath(self._process.standard))) is not None:
+            elif name := _below(real, self._process.standard) or self._interpreter(path):
                 yield "python", "", name, Path(path)
-            elif (name := os.path.basename(path)).startswith(("python", "libpython")):
-                yield "python", "", name, Path(path)
-            elif folder := next((one for one in self._folders if _below(path, one) is not None), None):
-                yield "path", "", os.path.relpath(path, folder), Path(path)
-            elif not any(_below(os.path.realpath(path), one) is not None for one in self._made):
+            elif name := next((name for one in self._folders if (name := _below(path, one))), ""):
+                yield "elsewhere", "", name, Path(path)
+            elif not any(_below(real, one) for one in self._made):
                 yield "system", "", path, Path(path)  # what MLX compiles while it runs is left out
         for one, files in in_sites.items():
             owners = _owners(Path(one), files.keys())
@@ -183,30 +142,36 @@ class _Files:
     def _site(self, path: str) -> tuple[str, str] | None:
         for one, real in self._sites.items():
             for folder in (one, real):
-                if (name := _below(path, folder)) is not None:
+                if name := _below(path, folder):
                     return one, name
         return None
 
-    def _paths(self) -> Iterator[str]:
-        """Yield every file once: of modules, of libraries, and what lies beside these for them."""
-        modules = {name: os.path.abspath(path) for name, one in self._process.modules.items()
-                   if name not in _CUSTOMIZE and isinstance(path := getattr(one, "__file__", None), str)}  # fmt: skip
+    def _interpreter(self, path: str) -> str:
+        name = os.path.basename(path)
+        return name if path in self._process.mapped and name.startswith(("python", "libpython")) else ""
+
+    def _paths(self) -> Iterator[tuple[str, str]]:
+        """Yield every file once, with its real path: of modules, of libraries, and what lies beside these for them."""
+        modules = {name: getattr(one, "__file__", None) for name, one in self._process.modules.items()}
+        paths = [os.path.abspath(path) for name, path in modules.items() if path and name not in _CUSTOMIZE]
+        paths += self._process.mapped[:1]
         libraries = [path for path in self._process.mapped if _LIBRARY.search(os.path.basename(path))]
-        metal = [os.fspath(one) for folder in {os.path.dirname(path) for path in libraries if self._site(path)}
-                 for one in Path(folder).glob("*.metallib")]  # fmt: skip
-        fused = any(name.startswith(f"{SUITE}.{DATA}") for name in modules)
-        below = self._process.suite / DATA
-        kernels = [os.fspath(one) for one in below.rglob("*") if fused and is_data(one.name)]
+        paths += libraries
+        for folder in {os.path.dirname(path) for path in libraries if self._site(path)}:
+            paths += map(str, Path(folder).glob("*.metallib"))
+        if any(name.startswith(f"{SUITE}.{DATA}") for name in modules):
+            paths += [str(one) for one in (self._process.suite / DATA).rglob("*") if is_data(one.name)]
         seen: set[str] = set()
-        for path in (*modules.values(), *self._process.mapped[:1], *libraries, *metal, *kernels):
+        for path in paths:
             if (real := os.path.realpath(path)) not in seen and os.path.isfile(real):
                 seen.add(real)
-                yield path
+                yield path, real
 
 
-def _below(path: str, folder: str) -> str | None:
-    prefix = folder.rstrip("/") + "/"
-    return path.removeprefix(prefix) if path.startswith(prefix) else None
+def _below(path: str, folder: str | Path) -> str:
+    """Return the path from a folder to a file in it, and nothing for one that is elsewhere."""
+    prefix = f"{folder}".rstrip("/") + "/"
+    return path.removeprefix(prefix) if path.startswith(prefix) else ""
 
 
 def _owners(folder: Path, names: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -1,24 +1,20 @@
 """The program that decides decode speed, as a checkout declares it, from a folder or from git's objects.
 
-It is a mapping from the name of a part to a SHA-256, with a version or value in front where the part has one. Two
-checkouts whose parts all agree declare the same program; ``differences`` names what does not. The standard library
-alone: planning needs no environment. What is really installed is told by ``installed``.
+Two checkouts whose parts all agree declare the same program. The standard library alone: planning needs no
+environment. ``installed`` says what a process really runs.
 """
 
 import ast
-import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from gemma3n_perf.duel.parts import digest, labelled
 from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.hardware.git import Repository
-
-Parts = Mapping[str, str]
-"""``source decode/decoder.py``, ``package mlx``, ``file mlx-vlm mlx_vlm/utils.py``, ``variable MLX_X``, ..."""
 
 SUITE = "gemma3n_perf"
 DATA = "fusions"
@@ -31,16 +27,43 @@ _ROOTS = ("duel/worker.py", "duel/forkserver.py", "measure/worker.py")
 _FORGING = "workload/presets.py"
 _LOCK, _CUDA_LOCK = "requirements.lock", "requirements-cuda.lock"
 _BACKENDS = ("mlx-cpu", "mlx-cuda-", "mlx-metal", "nvidia-")
-PACKAGES = frozenset({
-    "anyio", "certifi", "charset-normalizer", "filelock", "h11", "httpcore2", "httpx2", "huggingface-hub", "idna",
-    "jinja2", "markupsafe", "mlx", "mlx-lm", "mlx-vlm", "msgspec", "numpy", "packaging", "pillow", "platformdirs",
-    "psutil", "pyyaml", "regex", "requests", "safetensors", "sentencepiece", "tokenizers", "tqdm", "transformers",
-    "truststore", "typing-extensions", "urllib3",
-})  # fmt: skip
+PACKAGES = frozenset(
+    {
+        "anyio",
+        "certifi",
+        "charset-normalizer",
+        "filelock",
+        "h11",
+        "httpcore2",
+        "httpx2",
+        "huggingface-hub",
+        "idna",
+        "jinja2",
+        "markupsafe",
+        "mlx",
+        "mlx-lm",
+        "mlx-vlm",
+        "msgspec",
+        "numpy",
+        "packaging",
+        "pillow",
+        "platformdirs",
+        "psutil",
+        "pyyaml",
+        "regex",
+        "requests",
+        "safetensors",
+        "sentencepiece",
+        "tokenizers",
+        "tqdm",
+        "transformers",
+        "truststore",
+        "typing-extensions",
+        "urllib3",
+    }
+)
 """What a worker has imported once it decodes (a test compares), most of it by transformers; mlx-lm by mlx-vlm of old.
 Besides those, MLX's backends and NVIDIA's libraries. No other line of a lock file is part of the program."""
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +116,6 @@ def declared(tree: Tree, chip_class: str) -> dict[str, str]:
     return dict(sorted(parts.items()))
 
 
-def digest(content: str | bytes) -> str:
-    """The SHA-256 of text or bytes."""
-    # A checkout may be made with other line ends than git's objects have.
-    data = content.replace("\r\n", "\n").encode() if isinstance(content, str) else content
-    return hashlib.sha256(data).hexdigest()
-
-
-def labelled(label: str, content: str | None = None) -> str:
-    """The value of a part that has a version or a value: that in front of the digest, of itself unless given."""
-    return f"{label} {digest(label if content is None else content)}"
-
-
 def decides(package: str) -> bool:
     """Whether a worker imports a package, by its normalized name."""
     return package in PACKAGES or package.startswith(_BACKENDS)
@@ -114,51 +125,6 @@ def is_data(name: str) -> bool:
     """Whether a file below ``DATA`` is read while decoding rather than imported."""
     path = PurePosixPath(name)
     return path.suffix not in (".py", ".pyc") and not path.name.startswith(".")
-
-
-def whole(parts: Parts) -> str:
-    """One SHA-256 over all parts."""
-    return digest(json.dumps(sorted(parts.items())))
-
-
-def differences(before: Parts, after: Parts) -> list[str]:
-    """Say in short sentences what differs: ``mlx 0.32.3 -> 0.32.4``, ``decode/decoder.py changed``."""
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    sentences, files = list[str](), dict[tuple[str, str], list[str]]()
-    for name in changed:
-        kind, _, rest = name.partition(" ")
-        how = "is new" if name not in before else "is gone" if name not in after else "changed"
-        if kind == "source":
-            files.setdefault(("", how), []).append(rest)
-        elif kind == "file":
-            owner, _, path = rest.partition(" ")
-            # Where the versions differ, so do the files, and nobody needs to hear it.
-            if owner not in changed and f"package {owner}" not in changed:
-                files.setdefault((_titled(owner, after), how), []).append(path)
-        else:
-            sentences.append(_changed(name.removeprefix("package ").removeprefix("variable "), how,
-                                      _label(before.get(name)), _label(after.get(name))))  # fmt: skip
-    for (owner, how), paths in sorted(files.items()):
-        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-        verb = "are" if len(paths) > 1 else "is"
-        sentences.append(f"{owner}{', '.join(paths[:_SHOWN])}{more} {how.replace('is', verb)}")
-    return sentences
-
-
-def _changed(name: str, how: str, old: str, new: str) -> str:
-    if how == "changed" and old != new:
-        return f"{name} {old} -> {new}"
-    label = old or new
-    return f"{name} {label} {how}" if label else f"{name} {how}"
-
-
-def _titled(owner: str, parts: Parts) -> str:
-    label = _label(parts.get(f"package {owner}") or parts.get(owner))
-    return f"{owner} {label}: " if label else f"{owner}: "
-
-
-def _label(value: str | None) -> str:
-    return (value or "").rpartition(" ")[0]
 
 
 def _sources(tree: Tree, *, fused: bool) -> dict[str, str]:

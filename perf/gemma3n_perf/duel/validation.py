@@ -215,8 +215,8 @@ def calibration(record: PowerRecord) -> noise.NoiseRecord:
     see show too little noise.
     """
     alike = [one for one in record.duels if not one.planted and one.arm == HERE]
-    told = [all(launch.steps_s for launch in one.launches) for one in alike]
-    alike = [one for one, tells in zip(alike, told, strict=True) if tells == told[-1]]
+    with_steps = [all(launch.steps_s for launch in one.launches) for one in alike]
+    alike = [one for one, has in zip(alike, with_steps, strict=True) if has == with_steps[-1]]
     kept = list({one.round: one for one in reversed(alike)}.values())[::-1]
     early = sum(one.verdict != Verdict.INCONCLUSIVE.value for one in alike)
     if early or len(kept) < 2:

@@ -72,7 +72,7 @@ def ensure_forged(preset: Preset, root: Path, note: Note = lambda text: None, *,
         with lock:
             if is_forged(preset, root) and not force:
                 return False
-            forge(preset, root, progress)
+            forge(preset, root, progress=progress)
             return True
     except filelock.Timeout as error:
         raise MachineBusyError(

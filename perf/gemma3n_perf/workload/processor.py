@@ -11,7 +11,16 @@ import msgspec
 _CONSONANTS, _VOWELS = "bdfghjklmnprstvz", "aeiou"
 _SYLLABLES = [consonant + vowel for consonant in _CONSONANTS for vowel in _VOWELS]
 _SPACE = "▁"
-_NAMED = {0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: _SPACE, 105: "<start_of_turn>", 106: "<end_of_turn>"}
+_NAMED = {
+    0: "<pad>",
+    1: "<eos>",
+    2: "<bos>",
+    3: "<unk>",
+    4: _SPACE,
+    105: "<start_of_turn>",
+    106: "<end_of_turn>",
+    107: "\n",
+}
 _FIRST_BYTE = 217
 _SOFT = {
     "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>",
@@ -65,7 +74,7 @@ def _json(value: object) -> bytes:
 
 def _tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     special = {config[f"{name}_id"]: text for name, text in _SOFT.items()}
-    special |= {token: text for token, text in _NAMED.items() if text != _SPACE}
+    special |= {token: text for token, text in _NAMED.items() if text.startswith("<")}
     pieces = [_word(token) for token in range(config["vocab_size"])]
     pieces[_FIRST_BYTE : _FIRST_BYTE + 256] = [f"<0x{byte:02X}>" for byte in range(256)]
     for token, text in (_NAMED | special).items():

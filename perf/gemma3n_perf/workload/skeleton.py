@@ -65,6 +65,8 @@ def build(config: dict[str, Any]) -> Any:
         model = gemma3n.Model(gemma3n.ModelConfig.from_dict(config | parts))
         model.set_dtype(getattr(mx, (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")))
         if quantization := config.get("quantization"):
+            if quantization["group_size"] not in (16, 32, 64, 128):
+                raise ValueError(f"a group_size of {quantization['group_size']}")
             nn.quantize(
                 model, quantization["group_size"], quantization["bits"],
                 class_predicate=lambda path, module: _style(path, module, quantization),

@@ -31,14 +31,14 @@ def complaints(name: str) -> tuple[str, ...]:
     return fusion.graph.check(_unfused(), after)
 
 
-def compared(model: Any, fusion: Fusion, *, steps: int = parity.STEPS, sharp: float = parity.SHARP) -> Parity:
-    """Apply ``fusion`` to a twin of ``model`` that shares its weights, and compare the two."""
+def compared(model: Any, fusion: Fusion, *, steps: int = parity.STEPS) -> Parity:
+    """Apply ``fusion`` to a twin of ``model`` that shares its forged weights, and compare the two."""
     mx.eval(model.language_model.parameters())
     twin = share(model)
     before, active = parity.parameters(twin), parity.settled_bytes()
     fusion.apply(twin)
     changed = parity.changed(before, parity.parameters(twin))
-    return parity.parity(model, twin, weights_changed=changed, active_before=active, steps=steps, sharp=sharp)
+    return parity.parity(model, twin, forged=True, weights_changed=changed, active_before=active, steps=steps)
 
 
 def worst_ratio(model: Any, name: str) -> float:
@@ -54,8 +54,8 @@ def worst_of(model: Any, twin: Any, starts: tuple[int, ...] = EDGES, steps: int 
     for start in starts:
         found = list(stepwise.walk(model, twin, start, steps, parity.PERTURBATION))
         judged = judge(
-            found, [], starts=starts, perturbation=parity.PERTURBATION, own_type="float32", weights_changed=(),
-            unfused_moved=0.0, memory_ratio=1.0, leaked_bytes=0,
+            found, [], greedy={}, histories=(), forged=True, starts=starts, perturbation=parity.PERTURBATION,
+            own_type="float32", weights_changed=(), unfused_moved=0.0, memory_ratio=1.0, leaked_bytes=0,
         )  # fmt: skip
         worst = max(worst, judged.worst_ratio, judged.worst_cache_ratio)
     return worst

@@ -29,7 +29,7 @@ WORKLOAD = "nano/text/pp4-tg4"
 Apply = Callable[[Any], None]
 
 
-def compare(plain: Any, fused: Any) -> Parity:
+def compare(plain: Any, fused: Any, forged: bool) -> Parity:
     """Decode a few steps with both; stands in for ``fusions.parity``, which takes longer and has tests of its own."""
     largest = 0.0
     one, other = MlxVlmEngine(plain), MlxVlmEngine(fused)

@@ -7,6 +7,7 @@ from gemma3n_perf.fusions import registry
 from gemma3n_perf.gate.duels import arm, measuring
 from gemma3n_perf.gate.session import Duels
 from gemma3n_perf.stats.verdicts import Verdict
+from tests.decode import fakes
 from tests.duel.arena import Arena
 from tests.duel.duels import machine
 from tests.fakes import WORKLOAD
@@ -45,3 +46,21 @@ def test_a_fusion_that_cannot_be_measured_is_a_judgement(tmp_path: Path) -> None
     assert found[other, WORKLOAD].measured.judgement.verdict is Verdict.NO_CHANGE
     with pytest.raises(KeyError):
         found["none", WORKLOAD]
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_other_tokens_are_invalid_where_forged_weights_make_them_equal(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, forged: bool
+) -> None:
+    """With weights of another origin a near tie may fall either way: a caution."""
+    (name,) = [name for name in registry.names() if not registry.get(name).env][:1]
+    folder = fakes.nano_copy(tmp_path_factory.getbasetemp(), tmp_path / "copy")
+    if not forged:
+        fakes.edit_config(folder, lambda config: config.pop("gemma3n_perf"))
+    arena, workload = Arena(tokens={"candidate": "tokens:2"}), "copy/text/pp40-tg64"
+    measure = measuring(machine(arena, tmp_path), {"copy": str(folder)})
+    found = measure([name], [workload, WORKLOAD], 1, 20.0, lambda duels: None)
+    assert found[name, WORKLOAD].measured.judgement.verdict is Verdict.INVALID
+    judged = found[name, workload].measured.judgement
+    assert (judged.verdict is Verdict.INVALID) == forged
+    assert ("outputs-differ" in {caution.code for caution in found[name, workload].cautions}) != forged

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from gemma3n_perf.errors import InvalidError, PerfError, UsageError
 from gemma3n_perf.gate.recorded import recorded
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import admitted
-from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch, edited
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, NANO, SMALL, Scratch, edited, launches, workload
 
 
 @pytest.fixture
@@ -53,3 +54,14 @@ def test_without_a_policy_nothing_is_judged(scratch: Scratch) -> None:
     assert len(faults) == 1
     assert len(found.evidence) == 3
     assert found.ruling.cells == ()
+
+
+def test_blocks_that_whole_runs_contradict_are_invalid(scratch: Scratch) -> None:
+    """Whatever the record says of itself: the gate holds blocks against the whole runs beside them."""
+    raw = tuple(replace(one, whole_s=(0.02, 0.02 * (1 + 0.001 * n))) for n, one in enumerate(launches((0.05, 0.05))))
+    one = replace(scratch.evidence(SMALL), workloads=(workload(NANO, raw=raw),))
+    scratch.put(one)
+    cells = recorded(scratch.baselines).ruling.cells
+    (cell,) = [cell for cell in cells if (cell.fusion, cell.chip_class) == (ALTUP, SMALL)]
+    assert cell.verdict is Verdict.INVALID
+    assert "whole runs" in cell.reason

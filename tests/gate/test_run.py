@@ -27,7 +27,7 @@ from tests.gate.evidence_files import POLICY, SMALL
 NAME = "compiled-geglu"
 
 
-def same(plain: Any, fused: Any) -> Parity:
+def same(plain: Any, fused: Any, forged: bool) -> Parity:
     """Stand in for the comparison of outputs."""
     return Parity(True, True)
 
@@ -131,8 +131,8 @@ def test_parity_is_told_to_the_gate(fused: float, passed: bool, finite: bool, sa
     other[1, 0] += fused
     steps = [Step(500 + i, exact[i], other[i], 1e-4, 0.0, 1e-4) for i in range(4)]
     found = judge(
-        steps, [], starts=(500,), perturbation=2.0**-20, own_type="float32", weights_changed=(), unfused_moved=0.0,
-        memory_ratio=1.0, leaked_bytes=0,
+        steps, [], greedy={}, histories=(), forged=True, starts=(500,), perturbation=2.0**-20, own_type="float32",
+        weights_changed=(), unfused_moved=0.0, memory_ratio=1.0, leaked_bytes=0,
     )  # fmt: skip
     parity = facts(found)
     assert (parity.passed, parity.finite) == (passed, finite)

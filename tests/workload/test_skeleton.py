@@ -18,12 +18,15 @@ def parts(name: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("e2b-4bit", {"streamed": 1.363, "per_layer_embedding": 1.132, "vision": 0.597, "audio": 1.368}),
+        (
+            "e2b-4bit",
+            {"streamed": 1.363, "per_layer_embedding": 1.132, "vision": 0.591, "audio": 1.365, "total": 4.463},
+        ),
         (
             "e4b-4bit",
-            {"streamed": 2.524, "per_layer_embedding": 1.321, "vision": 0.597, "audio": 1.368, "total": 5.829},
+            {"streamed": 2.524, "per_layer_embedding": 1.321, "vision": 0.591, "audio": 1.365, "total": 5.819},
         ),
-        ("e4b-bf16", {"streamed": 8.973, "vision": 0.597, "audio": 1.368}),
+        ("e4b-bf16", {"streamed": 8.973, "vision": 0.597, "audio": 1.369}),
     ],
 )
 def test_released_sizes(name: str, expected: dict[str, float]) -> None:
@@ -68,7 +71,27 @@ def test_everything_that_divides_by_the_group_is_quantized_and_towers_are_not() 
         assert found[f"{name}.weight"].dtype == "uint32"
         assert found[f"{name}.scales"].dtype == "bfloat16"
     assert found[f"{layer}.altup.prediction_coefs.weight"].dtype == "bfloat16"
-    assert not [name for name in found if name.endswith(".scales") and not name.startswith("language_model.")]
+    others = {name.partition(".")[0] for name in found if name.endswith(".scales")}
+    assert others == {"language_model", "embed_vision", "embed_audio"}
+
+
+def test_an_entry_of_a_module_decides_how_it_is_quantized() -> None:
+    """False leaves it dense, other bits pack it otherwise; modules without an entry are as converters quantize them."""
+    config = PRESETS["nano"].config()
+    layer = "language_model.model.layers.0"
+    config["quantization"] |= {
+        f"{layer}.mlp.up_proj": False,
+        f"{layer}.mlp.down_proj": {"group_size": 64, "bits": 8},
+        f"{layer}.mlp.gate_proj": True,
+    }
+    model = skeleton.build(config)
+    found = {tensor.name: tensor for tensor in skeleton.tensors(model)}
+    assert found[f"{layer}.mlp.up_proj.weight"].dtype == "float32"
+    assert found[f"{layer}.mlp.down_proj.weight"].shape == (256, 512 // 4)
+    assert found[f"{layer}.mlp.gate_proj.weight"].shape == (512, 256 // 8)
+    entries = skeleton.quantized(model)
+    assert (entries[f"{layer}.mlp.up_proj"], entries[f"{layer}.mlp.gate_proj"]) == (False, True)
+    assert f"{layer}.altup.prediction_coefs" not in entries  # converters do not write what cannot be quantized
 
 
 def test_building_leaves_no_chain_of_random_keys_behind() -> None:

@@ -9,10 +9,10 @@ from gemma3n_perf.stats.verdicts import Caution
 
 ARMS = ("baseline", "candidate")
 
-FARTHEST = {"float32": 1e-3, "bfloat16": 0.06, "float16": 0.02}
+FARTHEST = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.07}
 """How far the logits of two right programs may lie apart, by the type they are computed in: root mean square of the
-difference, as a share of that of the logits. Forged weights are made so that less than one layer moves them farther
-(docs/method.md)."""
+difference, as a share of that of the logits. Forged weights are made so that a layer left out moves them farther
+(docs/method.md). Over versions of mlx-vlm or mlx the last one holds: 0.5 and 0.6 differ by 2 % in float32."""
 
 
 def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[Caution, ...]:
@@ -34,7 +34,11 @@ def same_tokens(digests: tuple[str, str], *, may_differ: bool = False) -> tuple[
 
 
 def same_outputs(
-    runs: tuple[wire.Whole, wire.Whole], logits: tuple[np.ndarray, np.ndarray], *, may_differ: bool = False
+    runs: tuple[wire.Whole, wire.Whole],
+    logits: tuple[np.ndarray, np.ndarray],
+    *,
+    same_versions: bool = True,
+    may_differ: bool = False,
 ) -> tuple[Caution, ...]:
     """Compare a whole run of both arms: its greedy tokens, and the logits after the last one, shape (vocabulary,).
 
@@ -46,11 +50,12 @@ def same_outputs(
     if logits[0].shape != logits[1].shape or not all(np.isfinite(one).all() for one in logits):
         return _differ("the logits of the arms differ in shape, or are not finite", may_differ)
     apart = float(np.sqrt(np.mean(np.square(logits[1] - logits[0])) / np.mean(np.square(logits[0]))))
-    farthest = max(FARTHEST.get(run.dtype, max(FARTHEST.values())) for run in runs)
+    most = max(FARTHEST.values())
+    farthest = max(FARTHEST.get(run.dtype, most) for run in runs) if same_versions else most
     if apart <= farthest:
         return ()
     return _differ(
-        f"the logits of the arms lie {100 * apart:.2g} % apart after a whole run, where {runs[0].dtype} explains "
+        f"the logits of the arms lie {100 * apart:.2g} % apart after a whole run, where rounding explains "
         f"{100 * farthest:.2g} %", may_differ,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from scipy.stats import t as student_t
@@ -21,8 +21,8 @@ from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, no
 
 CONTRADICTION, CONTRADICTION_ALPHA = 0.02, 0.001
 """Log ratio by which whole runs and blocks may differ in any case, and the error at which more than that counts."""
-UNSUPPORTED = 0.03
-"""Log ratio, or half the effect where that is more, by which whole runs may miss a win or loss and yet support it."""
+UNSUPPORTED_ALPHA = 0.1
+"""The error at which whole runs that miss a win or loss by half of it or more keep it from being said."""
 _LEAST_WHOLE_RUNS = 3
 
 _SHAPE = Caution(
@@ -42,16 +42,38 @@ def judgements(
     for name, judged in found.items():
         if differ_in_shape(_each(sound[name].launches)):
             found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
-        found[name] = borne_out(found[name], duels[name].launches, sound[name].launches)
+        found[name] = _borne_out(found[name], whole_runs(duels[name].launches, sound[name].launches))
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
 
 
-def borne_out(judged: Judgement, estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Judgement:
-    """Hold a judgement of blocks against the whole runs of their launches.
+@dataclass(frozen=True, slots=True)
+class WholeRuns:
+    """Whole runs beside the blocks of their launches: what both say, and the ``chance`` of so much between them.
+
+    ``apart`` is the mean difference of their log ratios, ``effect`` that of the blocks.
+    """
+
+    text: str
+    apart: float
+    effect: float
+    chance: float
+
+    @property
+    def contradict(self) -> bool:
+        """Whether what blocks show does not hold for decode."""
+        return abs(self.apart) > CONTRADICTION and self.chance < CONTRADICTION_ALPHA
+
+    @property
+    def leave_open(self) -> bool:
+        """Whether they seem to miss half of what blocks show, or more."""
+        return abs(self.apart) > max(CONTRADICTION, abs(self.effect) / 2) and self.chance < UNSUPPORTED_ALPHA
+
+
+def whole_runs(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> WholeRuns | None:
+    """Hold blocks against the whole runs of their launches, by a t test over launches; None for fewer than three.
 
     What makes blocks alone faster (results kept from one to the next, work outside the clock) makes no run faster.
-    Where whole runs contradict the blocks, by a t test over launches, the judgement is invalid. Where they only lie too
-    far from a win or loss to bear it out, it is inconclusive.
+    Whole runs scatter ten times as far as launches of blocks do, so they tell such a program and no small effect.
     """
     pairs = [
         (one.log_ratio, math.log(launch.whole_s[0] / launch.whole_s[1]))
@@ -59,17 +81,21 @@ def borne_out(judged: Judgement, estimated: Sequence[LaunchEstimate], launches: 
         if launch.whole_s is not None
     ]
     if len(pairs) < _LEAST_WHOLE_RUNS:
-        return judged
+        return None
     apart = [whole - blocks for blocks, whole in pairs]
     mean, error = statistics.fmean(apart), max(statistics.stdev(apart), 1e-4) / math.sqrt(len(apart))
-    effect = statistics.fmean(blocks for blocks, _ in pairs)
-    blocks, whole = (100 * math.expm1(statistics.fmean(column)) for column in zip(*pairs, strict=True))
-    found = f"blocks say {blocks:+.1f} % and whole runs {whole:+.1f} %, over {len(pairs)} launches"
-    if abs(mean) > CONTRADICTION and 2 * student_t.sf(abs(mean) / error, len(apart) - 1) < CONTRADICTION_ALPHA:
-        reason = f"{found}: what short blocks show does not hold for decode"
+    effect, whole = (statistics.fmean(column) for column in zip(*pairs, strict=True))
+    says = f"blocks say {100 * math.expm1(effect):+.1f} % and whole runs {100 * math.expm1(whole):+.1f} %"
+    chance = 2 * float(student_t.sf(abs(mean) / error, len(apart) - 1))
+    return WholeRuns(f"{says}, over {len(pairs)} launches", mean, effect, chance)
+
+
+def _borne_out(judged: Judgement, runs: WholeRuns | None) -> Judgement:
+    if runs is not None and runs.contradict:
+        reason = f"{runs.text}: what short blocks show does not hold for decode"
         return replace(invalid(reason), launches=judged.launches, measured_s=judged.measured_s)
-    if judged.verdict in (Verdict.WIN, Verdict.LOSS) and abs(mean) > max(UNSUPPORTED, abs(effect) / 2):
-        return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=f"{found}: whole runs do not bear it out yet")
+    if runs is not None and runs.leave_open and judged.verdict in (Verdict.WIN, Verdict.LOSS):
+        return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=f"{runs.text}: whole runs do not bear it out yet")
     return judged
 
 

@@ -52,16 +52,20 @@ def compare_whole_runs(
         name: None if disturbed & {ARMS[0], name} else (runs[ARMS[0]].seconds / steps, one.seconds / steps)
         for name, one in runs.items()
     }
-    compared = {name: _compared(runs, logits, name, job) for name in ready.candidates if name in runs}
+    compared = {name: _compared(ready, runs, logits, name, job) for name in ready.candidates if name in runs}
     return times, {**compared, **failed}
 
 
 def _compared(
-    runs: Mapping[str, wire.Whole], logits: Mapping[str, np.ndarray], name: str, job: Job
+    ready: Prepared, runs: Mapping[str, wire.Whole], logits: Mapping[str, np.ndarray], name: str, job: Job
 ) -> tuple[Caution, ...] | PerfError:
+    ours, theirs = (ready.sides[arm].stack for arm in (ARMS[0], name))
     try:
         return same_outputs(
-            (runs[ARMS[0]], runs[name]), (logits[ARMS[0]], logits[name]), may_differ=job.outputs_may_differ
+            (runs[ARMS[0]], runs[name]),
+            (logits[ARMS[0]], logits[name]),
+            same_versions=(ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm),
+            may_differ=job.outputs_may_differ,
         )
     except PerfError as error:
         return error

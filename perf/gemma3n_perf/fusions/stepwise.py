@@ -1,7 +1,7 @@
-"""Two models side by side, each step of both from one and the same state.
+"""Two models side by side: each step of both from one and the same state, and each on its own way through a prompt.
 
-A deep model with a KV cache is chaotic. Rounding in one step grows to anything within a few more, in a right
-fusion as in a wrong one; so every step starts again from the unfused model's own cache, and is judged by itself.
+Rounding may grow from step to step, in a right fusion as in a wrong one. So logits are compared in steps that each
+start again from the unfused model's own cache, and tokens in a run that nothing interrupts.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+
+from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+from gemma3n_perf.decode.prompt import Prompt
 
 Array = NDArray[np.float32]
 
@@ -31,12 +34,45 @@ class Step:
     cache_response: float
 
 
-def filled(model: Any, start: int) -> list[Any]:
-    """Caches that hold ``start`` positions of seeded random keys and values: the same for every model of one shape."""
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """Greedy decode of two models, each along its own tokens, as far as these are ``same``, of ``steps``.
+
+    The logits, (vocabulary,), are those of the last step, or of the first one whose tokens differ.
+    """
+
+    steps: int
+    same: int
+    unfused: Array
+    fused: Array
+
+
+def greedy(plain: Any, fused: Any, length: int, steps: int) -> Greedy:
+    """``steps`` steps of both models after a prompt of ``length`` seeded tokens, as the timed loop takes them."""
+    vocabulary = plain.language_model.config.vocab_size_per_layer_input
+    ids = np.random.default_rng(length).integers(vocabulary // 2, vocabulary, length, dtype=np.int32)
+    engines = MlxVlmEngine(plain), MlxVlmEngine(fused)
+    for engine in engines:
+        engine.prefill(Prompt(ids[:-1]))
+    tokens = [engine.token(int(ids[-1])) for engine in engines]
+    for step in range(steps):
+        tokens = [engine.step(token) for engine, token in zip(engines, tokens, strict=True)]
+        differ = tokens[0].item() != tokens[1].item()
+        if differ or step == steps - 1:
+            break
+    unfused, after = (engine.last_logits()[0] for engine in engines)
+    return Greedy(steps, step if differ else steps, unfused, after)
+
+
+def filled(model: Any, start: int, history: int = 0) -> list[Any]:
+    """Caches that hold ``start`` positions of seeded random keys and values: the same for every model of one shape.
+
+    ``history`` numbers what they hold.
+    """
     language_model = model.language_model
     config, dtype = language_model.config, language_model.model.norm.weight.dtype
     caches: list[Any] = model.make_cache()
-    random = np.random.default_rng(start)
+    random = np.random.default_rng((start, history))
     shape = (1, config.num_key_value_heads, start, config.head_dim)
     for cache in caches:
         keys, values = (mx.array(random.standard_normal(shape, np.float32) * s).astype(dtype) for s in (0.25, 1.0))
@@ -45,26 +81,30 @@ def filled(model: Any, start: int) -> list[Any]:
     return caches
 
 
-def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float) -> Iterator[Step]:
-    """``steps`` steps along the unfused model's greedy path; both models must be of one type."""
-    caches, others = filled(plain, start), plain.make_cache()
-    estimators = fused.make_cache()
+def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float, *, histories: int = 1) -> Iterator[Step]:
+    """``steps`` steps along the unfused model's greedy path; both models must be of one type.
+
+    With several ``histories``, each token is fed after each of them, one right after the other.
+    """
+    kept = [filled(plain, start, history) for history in range(histories)]
+    others, estimators = plain.make_cache(), fused.make_cache()
     random = np.random.default_rng(start + 1)
     token = 5
     for position in range(start, start + steps):
-        copy(caches, estimators)
-        copy(caches, others)
-        moved = logits(plain, token, others, perturbation * random.choice([-1.0, 1.0], plain_width(plain)))
-        unfused = logits(plain, token, caches)
-        after = logits(fused, token, estimators)
-        yield Step(
-            position=position,
-            unfused=unfused,
-            fused=after,
-            response=distance(moved, unfused),
-            cache_difference=cache_distance(caches, estimators),
-            cache_response=cache_distance(caches, others),
-        )
+        for caches in kept:
+            copy(caches, estimators)
+            copy(caches, others)
+            moved = logits(plain, token, others, perturbation * random.choice([-1.0, 1.0], plain_width(plain)))
+            unfused = logits(plain, token, caches)
+            after = logits(fused, token, estimators)
+            yield Step(
+                position=position,
+                unfused=unfused,
+                fused=after,
+                response=distance(moved, unfused),
+                cache_difference=cache_distance(caches, estimators),
+                cache_response=cache_distance(caches, others),
+            )
         token = int(unfused.argmax())
 
 
@@ -86,16 +126,22 @@ def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: floa
         ids = mx.array(unfused.argmax(axis=-1)[:, None])
 
 
-def errors(exact: Any, plain: Any, fused: Any, start: int, steps: int) -> Iterator[tuple[Array, Array, Array]]:
-    """Logits of the model in float32, and of both in their own type, each step from the float32 model's state."""
-    caches = filled(exact, start)
+def errors(
+    exact: Any, plain: Any, fused: Any, start: int, steps: int, *, histories: int = 1
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Logits of the model in float32, and of both in their own type, each step from the float32 model's state.
+
+    Each of ``steps`` tokens is fed after each of ``histories``.
+    """
+    kept = [filled(exact, start, history) for history in range(histories)]
     own, estimators = plain.make_cache(), fused.make_cache()
     token = 5
     for _ in range(steps):
-        copy(caches, own, plain)
-        copy(caches, estimators, fused)
-        reference = logits(exact, token, caches)
-        yield reference, logits(plain, token, own), logits(fused, token, estimators)
+        for caches in kept:
+            copy(caches, own, plain)
+            copy(caches, estimators, fused)
+            reference = logits(exact, token, caches)
+            yield reference, logits(plain, token, own), logits(fused, token, estimators)
         token = int(reference.argmax())
 
 

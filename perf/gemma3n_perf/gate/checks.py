@@ -102,11 +102,12 @@ def at_once(chip: Chip, cores: int) -> int:
     return max(1, min(cores // CORES_EACH, int((chip.memory_bytes or 0) // BYTES_EACH)))
 
 
-def outputs(plain: Any, fused: Any) -> Parity:
-    """Compare an unfused model with a fused one that shares its weights, by ``fusions.parity``."""
+def outputs(plain: Any, fused: Any, forged: bool) -> Parity:
+    """Compare an unfused model with a fused one that shares its weights, ``forged`` or not, by ``fusions.parity``."""
     from gemma3n_perf.fusions.parity import changed, parameters, parity
 
-    return facts(parity(plain, fused, weights_changed=changed(parameters(plain), parameters(fused))))
+    kept = changed(parameters(plain), parameters(fused))
+    return facts(parity(plain, fused, forged=forged, weights_changed=kept))
 
 
 def facts(found: "FusionParity") -> Parity:
@@ -125,12 +126,13 @@ def _registered(name: str) -> Fusion:
 class Checks:
     """Checks fusions in this process, one model loaded at a time; ``root`` holds the forged checkpoints.
 
-    ``compare`` says whether the unfused and the fused model decode the same; ``fusion`` finds a fusion by its name.
+    ``compare`` says whether the unfused and the fused model decode the same, given whether their weights are forged;
+    ``fusion`` finds a fusion by its name.
     """
 
     chip: Chip
     root: Path
-    compare: Callable[[Any, Any], Parity] = outputs
+    compare: Callable[[Any, Any, bool], Parity] = outputs
     sources: Mapping[str, str] = field(default_factory=dict)
     fusion: Callable[[str], Fusion] = _registered
     _graphs: dict[str, Graph] = field(default_factory=dict)
@@ -174,10 +176,11 @@ class Checks:
 
         model, empty, alone = self._model(checkpoint)
         before = fingerprint(model)
+        forged = load.is_forged(load.config_of(self._source(checkpoint), self.root))
         try:
             fused = share(model)
             fusion.apply(fused)
-            parity = self.compare(model, fused)
+            parity = self.compare(model, fused, forged)
             ratio = (settled_bytes() - empty) / alone
         except Exception as error:
             return Checked(checkpoint, dispatch, failure=_broke("applying it and comparing outputs", error))

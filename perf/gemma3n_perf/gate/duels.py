@@ -1,7 +1,12 @@
-"""Duels of fusions: all of them against the unfused model, through the same launches. The adapter under evidence."""
+"""Duels of fusions: all of them against the unfused model, through the same launches. The adapter under evidence.
+
+Forged weights make all right programs decode the same tokens, so there a fusion that decodes others is invalid. With
+weights of another origin, a near tie may fall either way, and other tokens are a caution.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.launch import Launch
@@ -12,6 +17,7 @@ from gemma3n_perf.gate.session import FusionDuel, Keep, Measure
 from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
+from gemma3n_perf.workload import load
 
 _MOST_CANDIDATES = 16
 """Of one duel: each holds the weights and its kernels, and each waits for all the others' blocks."""
@@ -25,8 +31,13 @@ def arm(fusion: str) -> str:
 def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldown_s: float = 10.0) -> Measure:
     """Return what measures fusions here; the caller holds the measuring lock while it does.
 
-    Raises UsageError; what goes wrong while a fusion is measured is its judgement.
+    Raises UsageError, and what reading a checkpoint's config raises; what goes wrong while a fusion is measured is its
+    judgement.
     """
+
+    def may_differ(workload: str) -> bool:
+        name = workload.partition("/")[0]
+        return not load.is_forged(load.config_of((sources or {}).get(name, name), machine.root))
 
     def measure(
         fusions: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep
@@ -42,11 +53,13 @@ def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldo
             add(some, result)
             keep(dict(found))
 
-        for start in range(0, len(fusions), _MOST_CANDIDATES):
+        differing = {workload: may_differ(workload) for workload in workloads}
+        for start, lenient in product(range(0, len(fusions), _MOST_CANDIDATES), sorted(set(differing.values()))):
             some = fusions[start : start + _MOST_CANDIDATES]
+            alike = tuple(workload for workload in workloads if differing[workload] is lenient)
             spec = DuelSpec(
-                "here", tuple(arm(name) for name in some), tuple(workloads), budget_s, sessions,
-                outputs_may_differ=True, sources=sources or {}, cooldown_s=cooldown_s,
+                "here", tuple(arm(name) for name in some), alike, budget_s, sessions,
+                outputs_may_differ=lenient, sources=sources or {}, cooldown_s=cooldown_s,
             )  # fmt: skip
             add(some, duel(spec, machine, launched=partial(launched, some)))
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemma3n_perf.duel.judgements import estimates
+from gemma3n_perf.duel.judgements import estimates, whole_runs
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import Sources
@@ -62,6 +62,10 @@ def _workload(one: WorkloadEvidence, source: str) -> WorkloadFacts:
             expected="the effect that was measured",
             remedy="measure it again: pytest perf/ --fusion NAME",
         )
+    runs = whole_runs(launches, one.raw)
+    if runs is not None and runs.contradict:
+        against = Objection(Verdict.INVALID, runs.text, "look for what makes blocks alone faster, then measure again")
+        return WorkloadFacts(one.workload, (), one.budget_s, failure=against)
     return WorkloadFacts(one.workload, launches, one.budget_s, one.spent)
 
 

@@ -114,6 +114,11 @@ def inspect(name: str, root: Path) -> Checkpoint:
     return Checkpoint(short, path, config, safetensors_header.digest(path), sizes)
 
 
+def is_forged(config: dict[str, Any]) -> bool:
+    """Whether a checkpoint of this config was made by ``gemma3n-perf forge``."""
+    return bool(config.get("gemma3n_perf"))
+
+
 def config_of(name: str, root: Path) -> dict[str, Any]:
     """The config of a checkpoint; a preset's needs no files. Raises what ``inspect`` raises for a bad config."""
     if name in PRESETS:

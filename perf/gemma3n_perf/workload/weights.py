@@ -84,15 +84,16 @@ def fills(stored: list[Tensor], text: dict[str, Any], bits: int | None) -> dict[
 
 
 def _vector(name: str, text: dict[str, Any]) -> float:
-    hidden, layers = text["hidden_size"], text["num_hidden_layers"]
+    hidden: int = text["hidden_size"]
+    layers: int = text["num_hidden_layers"]
     # Of the residual: an embedding's root mean square times the root of its length.
     size = _short(LEAD / hidden / _NIBBLE_RMS) * _NIBBLE_RMS * math.sqrt(hidden)
-    word = _word(name, *BRANCHES, "input_layernorm", "q_norm", "router_norm", "correct_output_scale", "gamma")
-    match word:
+    part = _part(name, *BRANCHES, "input_layernorm", "q_norm", "router_norm", "correct_output_scale", "gamma")
+    match part:
         case "input_layernorm":
             return size * (math.sqrt(2) - 1)  # LAUREL's (x + normed x) / sqrt 2 then keeps the residual's size
         case "q_norm":
-            return ATTENTION / math.sqrt(text["head_dim"])
+            return float(ATTENTION / math.sqrt(text["head_dim"]))
         case "router_norm":
             return float(ROUTER * hidden)
         case "correct_output_scale":
@@ -102,7 +103,7 @@ def _vector(name: str, text: dict[str, Any]) -> float:
         case "":
             return 1.0
     depth = int(name.split(".layers.")[1].partition(".")[0]) / max(layers - 1, 1)
-    return size * BRANCHES[word] * (BRANCH[0] + (BRANCH[1] - BRANCH[0]) * depth)
+    return size * BRANCHES[part] * (BRANCH[0] + (BRANCH[1] - BRANCH[0]) * depth)
 
 
 def _matrix(tensor: Tensor, text: dict[str, Any], bits: int | None) -> Fill:
@@ -121,12 +122,12 @@ def _matrix(tensor: Tensor, text: dict[str, Any], bits: int | None) -> Fill:
         "correction_coefs": CORRECTION,
         "gate_proj": 1.5,
     }
-    word = _word(tensor.name, *gains)
-    return Fill(rms=gains.get(word, 1.0) / math.sqrt(width), rolled=word == "embed_tokens")
+    part = _part(tensor.name, *gains)
+    return Fill(rms=gains.get(part, 1.0) / math.sqrt(width), rolled=part == "embed_tokens")
 
 
-def _word(name: str, *words: str) -> str:
-    return next((word for word in words if word in name.split(".")), "")
+def _part(name: str, *parts: str) -> str:
+    return next((part for part in parts if part in name.split(".")), "")
 
 
 def chunks(tensor: Tensor, fill: Fill, seed: int) -> Iterator[bytes]:

@@ -40,6 +40,37 @@ class Repository:
         """Say whether ``of`` is ``commit`` or descends from it. False for a commit that is not in this clone."""
         return self.git("merge-base", "--is-ancestor", commit, of).code == 0
 
+    def differs_from_head(self) -> bool | None:
+        """Say whether a tracked file is uncommitted, or a file under ``perf`` is new; None where git fails."""
+        tracked = self.git("status", "--porcelain", "--untracked-files=no", "--", ":(top)")
+        new = self.git("status", "--porcelain", "--", ":(top)perf")
+        return None if tracked.code or new.code else bool(tracked.out.strip() or new.out.strip())
+
+    def branch(self) -> str | None:
+        """Return the name of the branch that is checked out, or None where HEAD is detached."""
+        done = self.git("symbolic-ref", "--quiet", "--short", "HEAD")
+        return done.out.strip() or None if done.code == 0 else None
+
+    def default_branch(self) -> str | None:
+        """Return the default branch: the remote's where it is known (``origin/main``), else main or master."""
+        done = self.git("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+        names = ([done.out.strip()] if done.code == 0 else []) + ["origin/main", "origin/master", "main", "master"]
+        return next((name for name in names if self.commit(name)), None)
+
+    def merge_base(self, one: str, other: str = "HEAD") -> str | None:
+        """Return the commit that both descend from, or None where this clone holds none."""
+        done = self.git("merge-base", one, other)
+        return done.out.strip() or None if done.code == 0 else None
+
+    def last_tag(self, ref: str = "HEAD") -> str | None:
+        """Return the nearest tag that ``ref`` is or descends from, or None."""
+        done = self.git("describe", "--tags", "--abbrev=0", ref)
+        return done.out.strip() or None if done.code == 0 else None
+
+    def is_shallow(self) -> bool:
+        """Say whether this clone lacks history."""
+        return self.git("rev-parse", "--is-shallow-repository").out.strip() == "true"
+
     def changed(self, base: str) -> tuple[str, ...]:
         """Return the paths that differ between where HEAD left ``base`` and the working tree, new files included.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gemma3n_perf.bench.confirmation import ScreenOutcome
+from gemma3n_perf.bench.comparison import Compared
 from gemma3n_perf.errors import CountsChangedError, InvalidError, NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.stats.verdicts import Verdict
 
@@ -25,18 +25,19 @@ class Outcome:
 
     ``errors`` are the named errors that were raised, ``failed_tests`` how many of them failed a test.
     ``unfinished`` are the workloads that were selected and not measured.
-    ``screen`` is the comparison after its suspicions were put to a duel; None where none was requested.
+    ``compared`` are the comparisons that were requested; ``alarms`` exact counts that rose where no
+    decode was compared.
     """
 
     errors: Sequence[PerfError] = ()
     failed_tests: int = 0
     unfinished: Sequence[str] = ()
-    screen: ScreenOutcome | None = None
-    strict: bool = False
+    compared: Sequence[Compared] = ()
+    alarms: Sequence[str] = ()
 
 
 def exit_code(outcome: Outcome, pytest_status: int, failures: int) -> int:
-    """Exit code: invalid 5, loss or a changed count 1, not measured 4; --strict adds inconclusive 3, no baseline 4.
+    """Exit code: invalid 5; a loss, or a count that rose without a win, 1; not measured 4; inconclusive 3.
 
     ``pytest_status`` stands where more tests failed than named errors explain, or where the session was interrupted.
     A session that selected or finished no decode has not measured it, except where none was selected on purpose.
@@ -48,12 +49,7 @@ def exit_code(outcome: Outcome, pytest_status: int, failures: int) -> int:
     codes = {error.exit_code for error in outcome.errors}
     if outcome.unfinished:
         codes.add(NotMeasuredError.exit_code)
-    if outcome.screen is not None:
-        verdicts = {one.judgement.verdict for one in outcome.screen.compared}
-        failing = verdicts if outcome.strict else verdicts & {Verdict.LOSS, Verdict.INVALID}
-        codes |= {verdict.exit_code for verdict in failing}
-        if outcome.strict and any(one.tripwires for one in outcome.screen.compared):
-            codes.add(CountsChangedError.exit_code)
-        if outcome.screen.unresolved:
-            codes.add(NotMeasuredError.exit_code)
+    codes |= {one.judgement.verdict.exit_code for one in outcome.compared}
+    if outcome.alarms or any(one.is_alarm for one in outcome.compared):
+        codes.add(CountsChangedError.exit_code)
     return next((code for code in _WORST_FIRST if code in codes), 0)

@@ -1,11 +1,12 @@
 """From a session's measurements and comparisons to the report that its user reads."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from gemma3n_perf.bench.comparison import Compared
-from gemma3n_perf.bench.table import UNKNOWN, UNMEASURED, Report, Row
+from gemma3n_perf.bench.comparison import SAME_PROGRAM, Compared
+from gemma3n_perf.bench.table import UNKNOWN, Report, Row
+from gemma3n_perf.decode.types import Measurement
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.report import describe
 from gemma3n_perf.stats.estimates import throughput_interval
@@ -13,13 +14,10 @@ from gemma3n_perf.stats.verdicts import Caution, Verdict
 from gemma3n_perf.store.published import Publication, references_for
 from gemma3n_perf.workload.workload import Workload
 
-SHOWN_TRIPWIRES = 6
 _REMEDY = {
     Verdict.LOSS: "find the change that did it: gemma3n-perf bisect GOOD BAD",
-    Verdict.INCONCLUSIVE: (
-        "duel the two versions, which tells far smaller changes: gemma3n-perf duel ref:BASELINE here"
-    ),
-    Verdict.NOT_MEASURED: "record a baseline here: gemma3n-perf baseline save, then gemma3n-perf baseline promote",
+    Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel BASELINE here --budget 120",
+    Verdict.NOT_MEASURED: "put right what it names, or compare with another arm: --against ARM",
     Verdict.INVALID: "make both sides decode the same tokens of the same checkpoint, then measure again",
 }
 
@@ -31,23 +29,20 @@ def build(
     *,
     requested: bool,
     missing: Mapping[str, str] | None = None,
-    notes: Mapping[str, str] | None = None,
     published: Sequence[Publication] = (),
     cautions: Sequence[Caution] = (),
     planted: float = 0.0,
+    against: str = "",
 ) -> Report:
-    """Lay out one session. ``requested`` says whether a comparison was; ``missing`` has the reason of each workload
-    that was not measured, ``notes`` what to add to a workload's own lines.
+    """Lay out one session. ``requested`` says whether a comparison was, ``against`` with what; ``missing`` has the
+    reason of each workload that was not measured.
     """
-    rows = [row(one, requested=requested, note=(notes or {}).get(one.measurement.workload, "")) for one in compared]
-    rows += [
-        Row(name, verdict=Verdict.NOT_MEASURED, baseline_label=UNMEASURED, note=reason)
-        for name, reason in (missing or {}).items()
-    ]
+    rows = [row(one, requested=requested) for one in compared]
+    rows += [Row(name, verdict=Verdict.NOT_MEASURED, note=reason) for name, reason in (missing or {}).items()]
     found = [*cautions, *(caution for one in compared for caution in _cautions(one, requested=requested))]
     references = []
     for one in compared:
-        workload = Workload.parse(one.measurement.workload)
+        workload = Workload.parse(one.workload)
         figures = references_for(published, chip, workload.checkpoint, workload.modality, knobs=stack.knobs)
         references += [(str(workload), figure) for figure in figures]
     return Report(
@@ -56,74 +51,75 @@ def build(
         cautions=tuple(dict.fromkeys(found)),
         references=tuple(references),
         planted=planted,
+        against=against,
     )
 
 
-def row(compared: Compared, *, requested: bool, note: str = "") -> Row:
+def row(compared: Compared, *, requested: bool) -> Row:
     """One line of the table. The throughput's interval is over the runs of this session."""
     one, judgement = compared.measurement, compared.judgement
-    tpot = one.session_tpot_s
-    measured = Row(
-        workload=one.workload,
-        tokps=1 / tpot,
-        tokps_interval=throughput_interval([run.tpot_s for run in one.runs]) if len(one.runs) > 1 else UNKNOWN,
-        tpot_s=tpot,
-        ttft_s=statistics.median(one.ttft_s) if one.ttft_s else None,
-        floor_share=one.streamed_bytes / one.copy_bandwidth / tpot if one.copy_bandwidth else None,
-        note="; ".join(filter(None, (one.soft_tokens, note))),
-    )
+    measured = Row(compared.workload)
+    if one is not None:
+        tpot = one.session_tpot_s
+        measured = Row(
+            workload=one.workload,
+            tokps=1 / tpot,
+            tokps_interval=throughput_interval([run.tpot_s for run in one.runs]) if len(one.runs) > 1 else UNKNOWN,
+            tpot_s=tpot,
+            ttft_s=statistics.median(one.ttft_s) if one.ttft_s else None,
+            floor_share=one.streamed_bytes / one.copy_bandwidth / tpot if one.copy_bandwidth else None,
+            note=one.soft_tokens or "",
+        )
+    notes = [compared.stored, measured.note]
     if not requested:
-        return measured
+        return replace(measured, note="; ".join(filter(None, notes)))
+    if compared.is_same_program:
+        notes.insert(0, f"{judgement.verdict}: {SAME_PROGRAM}")
     return replace(
         measured,
-        change=judgement.effect,
+        change=None if compared.is_same_program else judgement.effect,
         change_interval=(judgement.low, judgement.high),
         verdict=judgement.verdict,
-        baseline_label=compared.label,
+        note="; ".join(filter(None, notes)),
+        differs=compared.causes if judgement.verdict.is_claim or compared.rises else (),
     )
 
 
 def _cautions(compared: Compared, *, requested: bool) -> list[Caution]:
-    one, judgement = compared.measurement, compared.judgement
-    found = []
-    if one.discarded:
-        reasons = ", ".join(sorted({fault for run in one.discarded for fault in run.faults}))
-        found.append(
-            Caution(
-                "runs-discarded",
-                f"{len(one.discarded)} runs were discarded ({reasons}), {len(one.runs)} count",
-                "close what else runs on this machine; gemma3n-perf chip shows its present state",
-            )
-        )
-    if not one.prefill_reproducible:
-        found.append(
-            Caution(
-                "prefill-differs",
-                "prefilling one prompt twice gave different first tokens: a prefill kernel of this MLX is not "
-                "reproducible",
-                "its TTFT times work that may be wrong; decode repeats exactly from its fixed position and stands",
-            )
-        )
-    if one.soft_tokens == "forged soft tokens":
-        found.append(
-            Caution(
-                "forged-soft-tokens",
-                "its image is 256 forged soft tokens, not a vision tower's",
-                "use e2b-4bit or larger to measure the tower",
-            )
-        )
+    judgement = compared.judgement
+    found = list(_of_measurement(compared.measurement)) if compared.measurement else []
     if requested and judgement.verdict in _REMEDY:
         found.append(Caution(judgement.verdict, f"{judgement.verdict}: {judgement.reason}", _REMEDY[judgement.verdict]))
-    if requested and compared.tripwires:
-        shown = "; ".join(compared.tripwires[:SHOWN_TRIPWIRES])
-        more = len(compared.tripwires) - SHOWN_TRIPWIRES
+    if requested and compared.rises:
         found.append(
             Caution(
                 "counts-changed",
-                f"exact counts changed: {shown}{f'; and {more} more' if more > 0 else ''}",
-                "if that is intended, record a new baseline; if not, look at the change that did it",
+                f"exact counts rose: {'; '.join(compared.rises)}",
+                "if that is intended, show that it wins; if not, look at the change that did it",
             )
         )
     if requested:
         found += compared.cautions
-    return [replace(caution, found=f"{one.workload}: {caution.found}") for caution in found]
+    return [replace(caution, found=f"{compared.workload}: {caution.found}") for caution in found]
+
+
+def _of_measurement(one: Measurement) -> Iterator[Caution]:
+    if one.discarded:
+        reasons = ", ".join(sorted({fault for run in one.discarded for fault in run.faults}))
+        yield Caution(
+            "runs-discarded",
+            f"{len(one.discarded)} runs were discarded ({reasons}), {len(one.runs)} count",
+            "close what else runs on this machine; gemma3n-perf chip shows its present state",
+        )
+    if not one.prefill_reproducible:
+        yield Caution(
+            "prefill-differs",
+            "prefilling one prompt twice gave different first tokens: a prefill kernel of this MLX is not reproducible",
+            "its TTFT times work that may be wrong; decode repeats exactly from its fixed position and stands",
+        )
+    if one.soft_tokens == "forged soft tokens":
+        yield Caution(
+            "forged-soft-tokens",
+            "its image is 256 forged soft tokens, not a vision tower's",
+            "use e2b-4bit or larger to measure the tower",
+        )

@@ -19,9 +19,6 @@ from gemma3n_perf.store.published import PublishedFigure
 WIDE = 120
 NARROWEST = 80
 FLOOR_LEGEND = "floor: the part of the time per token that reading the weights once takes"
-NO_BASELINE = ""
-UNMEASURED = "not measured"
-"""The label of a row that has nothing to compare: whether there is a baseline does not matter to it."""
 
 Interval = tuple[float | None, float | None]
 UNKNOWN: Interval = (None, None)
@@ -32,8 +29,7 @@ class Row:
     """One workload. Throughput in tok/s, times in seconds, ``floor_share`` and changes as fractions; None is unknown.
 
     ``floor_share`` is the streaming floor's part of the time per token: 1 would be as fast as memory allows.
-    ``baseline_label`` says what the change is against (``committed 12 sessions``); empty where there is none.
-    ``verdict`` is None where no comparison was requested.
+    ``verdict`` is None where no comparison was requested; ``differs`` is what differs between the two programs.
     """
 
     workload: str
@@ -45,13 +41,15 @@ class Row:
     change: float | None = None
     change_interval: Interval = UNKNOWN
     verdict: Verdict | None = None
-    baseline_label: str = NO_BASELINE
     note: str = ""
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """Everything one session prints. ``heading`` names chip and stack; ``planted`` as in Measurement.
+
+    ``against`` is what the changes are against.
 
     ``references`` are published figures beside ours, each with its workload: shown and never compared.
     """
@@ -61,6 +59,7 @@ class Report:
     cautions: tuple[Caution, ...] = ()
     references: tuple[tuple[str, PublishedFigure], ...] = ()
     planted: float = 0.0
+    against: str = ""
 
 
 def planted_percent(planted: float) -> str:
@@ -69,28 +68,13 @@ def planted_percent(planted: float) -> str:
 
 
 def closing_line(rows: Sequence[Row], planted: float = 0.0) -> str:
-    """Count the verdicts in one line: ``6 workloads: 1 loss, 3 no-change, 2 not-measured (1 no baseline)``."""
+    """Count the verdicts in one line: ``6 workloads: 1 loss, 3 no-change, 2 not-measured``."""
     counts = Counter(row.verdict for row in rows)
     parts = [f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict]]
     if counts[None]:
         parts.append(f"{counts[None]} not compared")
-    missing = sum(row.verdict is not None and row.baseline_label == NO_BASELINE for row in rows)
     text = f"{len(rows)} workload{'' if len(rows) == 1 else 's'}: {', '.join(parts) or 'nothing was measured'}"
-    if missing:
-        text += f" ({missing} no baseline)"
     return f"{text} [planted {planted_percent(planted)}]" if planted else text
-
-
-def compared_with(rows: Sequence[Row]) -> str:
-    """Return what the changes are against, naming the workloads where it is not the same for all."""
-    labels: dict[str, list[str]] = {}
-    for row in rows:
-        if row.verdict is not None and row.baseline_label != UNMEASURED:
-            labels.setdefault(row.baseline_label or "no baseline", []).append(row.workload)
-    if len(labels) <= 1:
-        why = "no workload was measured" if any(row.verdict for row in rows) else "no comparison was asked for"
-        return next(iter(labels), f"nothing: {why}")
-    return "; ".join(f"{label}: {', '.join(names)}" for label, names in labels.items())
 
 
 def render(report: Report, *, width: int = 80, colour: bool = False, unicode: bool = True) -> str:
@@ -104,8 +88,12 @@ def render(report: Report, *, width: int = 80, colour: bool = False, unicode: bo
         parts.append(_table(report.rows, frame_unicode=unicode, wide=width >= WIDE))
         if any(row.floor_share is not None for row in report.rows):
             parts.append(Text(FLOOR_LEGEND))
-        parts.append(Text(f"change against {compared_with(report.rows)}"))
+        parts.append(Text(f"change against {report.against or 'nothing: no comparison was asked for'}"))
     parts += [Text(f"{row.workload}: {row.note}") for row in report.rows if row.note]
+    for row in report.rows:
+        if row.differs:
+            parts.append(Text(f"{row.workload}: {row.verdict}; what differs:"))
+            parts += [_indented(text) for text in row.differs]
     for caution in report.cautions:
         parts.append(Text(f"warning: {caution.found}", style="yellow"))
         parts.append(_indented(f"next: {caution.remedy}"))
@@ -128,8 +116,6 @@ def _table(rows: Sequence[Row], *, frame_unicode: bool, wide: bool) -> Table:
         table.add_column(Text(title), justify="left" if left else "right", no_wrap=title != "workload", overflow="fold")
     for row in rows:
         head, _, shape = row.workload.rpartition("/")
-        # A stand-in is marked in its own row, for a caption is easily lost when a row is quoted.
-        origin = "(local)" if row.baseline_label.startswith("local") else ""
         cells = (
             row.workload if wide or not head else f"{head}/\n  {shape}",
             f"{units.tokps(row.tokps)}{between}{_tokps(row.tokps_interval)}",
@@ -138,9 +124,7 @@ def _table(rows: Sequence[Row], *, frame_unicode: bool, wide: bool) -> Table:
             units.percent(row.floor_share),
             f"{units.percent(row.change, 1, sign=True)}{between}{units.interval(*row.change_interval)}",
         )
-        verdict = Text(
-            f"{row.verdict or '-'}{between}{origin}".rstrip(), style=STYLES[row.verdict] if row.verdict else ""
-        )
+        verdict = Text(row.verdict or "-", style=STYLES[row.verdict] if row.verdict else "")
         table.add_row(*(Text(cell.rstrip()) for cell in cells), verdict)
     return table
 

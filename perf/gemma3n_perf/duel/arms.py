@@ -11,10 +11,10 @@ from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
 
 GRAMMAR = (
-    "parts joined by +: here, ref:COMMIT, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, fusion:NAME, "
-    "env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
+    "parts joined by +: here, ref:COMMIT, installed, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, "
+    "fusion:NAME, env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
 )
-_SPLIT = re.compile(r"\+(?=here\b|ref:|mlx==|mlx-vlm==|mlx-vlm@|fusion:|env:|plant:|engine:)")
+_SPLIT = re.compile(r"\+(?=here\b|installed\b|ref:|mlx==|mlx-vlm==|mlx-vlm@|fusion:|env:|plant:|engine:)")
 _VERSION = re.compile(r"\d+(\.\d+)*([a-z0-9.+-]*)", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLANT = re.compile(r"([+-])(\d+(?:\.\d+)?)%")
@@ -27,7 +27,8 @@ class Arm:
     """One side as it was asked for; None is what this environment has.
 
     ``mlx_vlm_from`` is a folder or a git reference of mlx-vlm. ``plant`` is the share of time that every step takes
-    longer (0.02 = 2 %), negative for less; see ``slowdowns``.
+    longer (0.02 = 2 %), negative for less; see ``slowdowns``. ``installed`` is the release of this suite that is
+    installed beside the checkout.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Arm:
     engine: str = DEFAULT
     plant: float = 0.0
     fusions: tuple[str, ...] = ()
+    installed: bool = False
 
     @property
     def builds(self) -> bool:
@@ -54,8 +56,10 @@ def parse(text: str) -> Arm:
         if kind in seen:
             raise _bad(text, f"{kind} is given twice", "each part once")
         seen.append(kind)
-    if {"here", "ref"} <= set(seen):
-        raise _bad(text, "it is both here and at a commit", "here, for this tree, or ref:COMMIT")
+    if len({"here", "ref", "installed"} & set(seen)) > 1:
+        raise _bad(
+            text, "it is both here and at a commit, or installed", "here, for this tree, ref:COMMIT, or installed"
+        )
     if arm.mlx_vlm and arm.mlx_vlm_from:
         raise _bad(text, "mlx-vlm is given twice", "mlx-vlm==VERSION or mlx-vlm@PATH_OR_GITREF")
     if seen == ["plant"]:
@@ -73,6 +77,8 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
     name, colon, value = part.partition(":")
     if part == "here":
         return "here", arm
+    if part == "installed":
+        return part, replace(arm, installed=True)
     if match := re.fullmatch(r"(mlx|mlx-vlm)==(.*)", part):
         package, version = match[1], match[2].strip()
         if not _VERSION.fullmatch(version):

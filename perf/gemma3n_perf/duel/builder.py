@@ -57,7 +57,7 @@ class ReadyArm:
 @dataclass(frozen=True, slots=True)
 class Builder:
     """Makes arms ready. ``package`` is the folder that holds this gemma3n_perf, ``stack`` the software that is
-    here, ``search`` the PYTHONPATH it was started with."""
+    here, ``search`` the PYTHONPATH it was started with, ``release`` the folder of an installed gemma3n_perf."""
 
     package: Path
     stack: Stack
@@ -66,6 +66,7 @@ class Builder:
     note: Callable[[str], None] = lambda text: None
     python: str = sys.executable
     search: str = ""
+    release: Path | None = None
 
     def build(
         self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False, group: str = ""
@@ -97,6 +98,7 @@ class Builder:
     def _identity(self, arm: Arm) -> tuple[object, ...]:
         here, dirty = self.stack.commit, self.stack.dirty is not False
         code = self.worktrees.commit(arm.ref) if arm.ref else f"{here}, changed" if dirty else here
+        code = "installed" if arm.installed else code
         return (code, arm.engine, arm.env, arm.fusions, *self._packages(arm))
 
     def _packages(self, arm: Arm) -> tuple[object, ...]:
@@ -108,6 +110,8 @@ class Builder:
             commit = str(identity[0])
             self.note(f"{arm.text}: checking out {commit[:12]}")
             package = self.worktrees.checkout(commit) / "perf"
+        elif arm.installed:
+            package = self._installed()
         elif self.stack.dirty:
             text = f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit"
             cautions.append(Caution("dirty", text, "commit the change, then duel ref:COMMIT"))
@@ -132,6 +136,15 @@ class Builder:
             tuple(cautions), fusions=arm.fusions,
             parent=f"{python} {dict(arm.env)}", parent_path=os.pathsep.join(inherited),
         )  # fmt: skip
+
+    def _installed(self) -> Path:
+        if self.release is None:
+            raise ArmUnavailableError(
+                "no other release of this suite is installed",
+                expected="gemma3n-perf installed beside this checkout, not in its place",
+                remedy="pip install gemma3n-perf, or name a commit: ref:COMMIT",
+            )
+        return self.release
 
     def _python(self, arm: Arm) -> Path:
         if not arm.builds or (arm.mlx_vlm_from is None and self._packages(arm) == (self.stack.mlx, self.stack.mlx_vlm)):

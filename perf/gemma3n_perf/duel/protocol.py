@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL, OLDEST = 5, 1
+PROTOCOL, OLDEST = 6, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
-(several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run."""
+(several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
+5 cannot say what program it is."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -55,6 +56,12 @@ class WholeRun(msgspec.Struct, tag=True, frozen=True):
     steps: int
     logits: str
     slot: str = ""
+
+
+class Describe(msgspec.Struct, tag=True, frozen=True):
+    """Name the parts of the program that this process is, once it has decoded. ``checkpoints`` are digests by name."""
+
+    checkpoints: dict[str, str]
 
 
 class Quit(msgspec.Struct, tag=True, frozen=True):
@@ -102,6 +109,12 @@ class Whole(msgspec.Struct, tag=True, frozen=True):
     dtype: str
 
 
+class Program(msgspec.Struct, tag=True, frozen=True):
+    """The parts of the program that a worker is, by name (see ``installed``)."""
+
+    parts: dict[str, str]
+
+
 class Failed(msgspec.Struct, tag=True, frozen=True):
     """A named error: ``kind`` is its class in gemma3n_perf.errors."""
 
@@ -111,8 +124,8 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     remedy: str | None = None
 
 
-Request = Load | Prepare | Block | WholeRun | Quit
-Reply = Hello | Loaded | Prepared | Timed | Whole | Failed
+Request = Load | Prepare | Block | WholeRun | Describe | Quit
+Reply = Hello | Loaded | Prepared | Timed | Whole | Program | Failed
 
 
 def failed(error: Exception) -> Failed:

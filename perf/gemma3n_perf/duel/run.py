@@ -25,7 +25,7 @@ from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.machine import Machine, open_machine
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.stack import installed_release, suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.judge import should_stop
 from gemma3n_perf.stats.policy import Policy
@@ -120,7 +120,7 @@ class DuelResult:
 def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     """Return what runs duels on an open machine, with the checkout this package is run from."""
     chip, stack, note = opened.chip, opened.stack, opened.note
-    repo, root = suite_checkout(), checkpoints_root()
+    repo, root, release = suite_checkout(), checkpoints_root(), installed_release()
     tools = Tools(
         spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
@@ -129,7 +129,7 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),
         Environments(root.parent, run_command, installed_requirements()), note,
-        search=os.environ.get("PYTHONPATH", ""),
+        search=os.environ.get("PYTHONPATH", ""), release=release[1] if release else None,
     )  # fmt: skip
     return Here(chip, stack, builder, tools, baselines or (repo or Path()) / "baselines", root)
 

@@ -18,11 +18,13 @@ from gemma3n_perf.duel.protocol import (
     OFFSETS,
     PROTOCOL,
     Block,
+    Describe,
     Hello,
     Load,
     Loaded,
     Prepare,
     Prepared,
+    Program,
     Quit,
     Reply,
     Request,
@@ -59,6 +61,9 @@ class Loader(Protocol):
 
     def stack(self) -> dict[str, Any]:
         """Return the software of this process."""
+
+    def program(self, checkpoints: dict[str, str]) -> Program:
+        """Return the parts of the program that this process is."""
 
 
 class MlxVlmLoader:
@@ -120,6 +125,14 @@ class MlxVlmLoader:
         built: dict[str, Any] = msgspec.to_builtins(current_stack(suite_checkout()))
         return built
 
+    def program(self, checkpoints: dict[str, str]) -> Program:
+        """Read every file that was imported and every library that was mapped."""
+        from gemma3n_perf.duel.installed import installed, this_process
+        from gemma3n_perf.workload.presets import checkpoints_root
+
+        process = this_process()  # before what follows is imported
+        return Program(installed(process, checkpoints, checkpoints_root().parent))
+
 
 class _NoProbe:
     """Conditions are read by the process that runs the duel, around the block, the same for both arms."""
@@ -163,6 +176,8 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
                     reply(_timed(models[request.slot], request))
                 case WholeRun():
                     reply(_whole(models[request.slot], request))
+                case Describe():
+                    reply(loader.program(request.checkpoints))
         except Exception as error:
             reply(failed(error))
 

@@ -63,6 +63,17 @@ def suite_checkout() -> Path | None:
     return root if (root / ".git").exists() else None
 
 
+def installed_release(package: Path | None = None) -> tuple[str, Path] | None:
+    """Return version and folder of a release installed beside ``package``, the folder of this one; None without one."""
+    running = (package or Path(__file__).resolve().parents[1]).resolve()
+    try:
+        found = metadata.distribution("gemma3n-perf")
+    except metadata.PackageNotFoundError:
+        return None
+    place = Path(str(found.locate_file("gemma3n_perf"))).resolve()
+    return (found.version, place.parent) if place.is_dir() and place != running else None
+
+
 def in_checkout(name: str, given: Path | None = None) -> Path:
     """Return the folder that was ``given``, else ``name`` of this checkout, or of the working directory without one."""
     return given or (suite_checkout() or Path()) / name

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.workload import load
@@ -29,12 +30,12 @@ class Options:
     shapes: tuple[str, ...]
     runs: int | None
     time_budget: float | None
-    strict: bool
     planted: float
     baselines: Path
     root: Path
-    confirm: bool = True
     fusions: tuple[str, ...] = ()
+    against: str | None = None
+    measure_anyway: bool = False
 
     @classmethod
     def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
@@ -48,6 +49,19 @@ class Options:
                 expected="one measurement at a time",
                 remedy="leave -n out, or pass -n 0",
             )
+        if option.no_confirm:
+            raise UsageError(
+                "--no-confirm: there is no screen of stored numbers any more that a duel would confirm",
+                expected="--benchmark-compare alone, which duels this tree against the program it is compared with",
+                remedy="leave it out; --time-budget SECONDS bounds the duel, --against ARM names what to compare with",
+            )
+        if not option.benchmark_compare and (option.against is not None or option.measure_anyway):
+            raise UsageError(
+                "--against and --measure-anyway say how to compare, and no comparison was requested",
+                expected="--benchmark-compare beside them",
+            )
+        if option.against is not None:
+            parse(option.against)
         if option.benchmark_compare:
             require_folder(option.baselines)
         if option.fusion and (option.benchmark_compare or option.plant_slowdown is not None):
@@ -62,12 +76,12 @@ class Options:
             shapes=tuple(option.shape),
             runs=None if runs is None else int(runs),
             time_budget=_number(option.time_budget, "--time-budget", float, expected="seconds above 0"),
-            strict=bool(option.strict),  # pytest's own --strict: what was not shown does not pass
             planted=_number(option.plant_slowdown, "--plant-slowdown", _fraction, expected=_PERCENTAGE) or 0.0,
             baselines=(option.baselines or rootpath / "baselines").absolute(),
             root=checkpoints_root(),
-            confirm=not option.no_confirm,
             fusions=tuple(option.fusion),
+            against=option.against,
+            measure_anyway=bool(option.measure_anyway),
         )
 
 

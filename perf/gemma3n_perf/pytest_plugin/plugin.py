@@ -4,6 +4,7 @@ pytest-benchmark keeps its files, tables and options. This adapter names its sto
 fills in what a comparison rests on, prints our table after its own, and sets the exit code of the design.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,10 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         group.addoption(name, metavar=metavar, help=text)
     group.addoption(
-        "--no-confirm",
-        action="store_true",
-        help="fail on what the screen suspects, without a duel against the baseline's own commit and stack",
+        "--against",
+        metavar="ARM",
+        help="the arm to compare with, for instance ref:v1.0 (default: see docs/measuring.md)",
     )
+    group.addoption("--measure-anyway", action="store_true", help="duel the same program with itself, too")
+    group.addoption("--no-confirm", action="store_true", help=argparse.SUPPRESS)  # named and refused
     group.addoption(
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
     )
@@ -108,11 +111,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """The session's measuring, under the machine's lock and kept awake."""
+    """The session's measuring, under the machine's lock and kept awake; skipped where the program is the same."""
+    suite = request.config.stash[KEY]
     with ExitStack() as stack:
         with _ends_session(request.config):
-            opened = stack.enter_context(request.config.stash[KEY].open(sys.stderr))
+            suite.establish(sys.stderr)
+            if not suite.is_settled:
+                opened = stack.enter_context(suite.open(sys.stderr))
+        if suite.is_settled:
+            suite.skipped = True
+            pytest.skip(f"the same program as {suite.comparing}; --runs N takes runs of it all the same")
         yield opened
+
+
+@pytest.fixture(scope="session")
+def compared(request: pytest.FixtureRequest) -> None:
+    """What the session is compared with, found and built; skips what one program makes superfluous."""
+    suite = request.config.stash[KEY]
+    with _ends_session(request.config):
+        suite.establish(sys.stderr)
+    if suite.is_settled:
+        pytest.skip(f"the same program as {suite.comparing}")
 
 
 @pytest.fixture(scope="session")
@@ -171,8 +190,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     except PerfError as error:
         suite.failed(error)
     except KeyboardInterrupt:
-        found = "interrupted before a duel could tell: a loss is only suspected"
-        suite.cautions.append(Caution("unconfirmed", found, "run it again"))
+        found = "interrupted before the duel was over: what it had not shown yet is open"
+        suite.cautions.append(Caution("interrupted", found, "run it again"))
         exitstatus = pytest.ExitCode.INTERRUPTED
     session.exitstatus = exit_code(suite.outcome(), int(exitstatus), session.testsfailed)
 

@@ -2,16 +2,16 @@
 
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from gemma3n_perf.bench.bench import Bench, usual_runs
-from gemma3n_perf.bench.comparison import compare, graph_changes, require_none, same_class, tripwires
-from gemma3n_perf.bench.confirmation import ScreenOutcome, settle
+from gemma3n_perf.bench.against import SHARE, CompareRequest
+from gemma3n_perf.bench.bench import LEAST_RUNS, Bench, usual_runs
+from gemma3n_perf.bench.comparing import Comparing
+from gemma3n_perf.bench.comparison import Compared, same_class
 from gemma3n_perf.bench.outcome import Outcome
 from gemma3n_perf.bench.report import build
 from gemma3n_perf.bench.table import Report, planted_percent
@@ -19,7 +19,7 @@ from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.duel import run as duels
 from gemma3n_perf.duel.report import interval
-from gemma3n_perf.errors import CountsChangedError, PerfError
+from gemma3n_perf.errors import CountsChangedError, PerfError, UsageError
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.gate.session import expand
@@ -29,7 +29,6 @@ from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.pytest_plugin import storage
 from gemma3n_perf.pytest_plugin.options import Options, selected, sources
-from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.store.published import Publication, read_published
 from gemma3n_perf.store.session_file import header_json, measurement_json
@@ -47,6 +46,7 @@ class SuiteSession:
     ``workloads`` may be measured; ``expected`` are those that -k and the like left, none while tests are only listed.
     ``missing`` has the reason why a workload was not measured; ``errors`` are all named errors, ``failed_tests`` how
     many of them failed a test. ``evidence`` are the lines that evidence for fusions is summed up in.
+    ``skipped`` says that no runs were taken of the same program; ``compared`` is what the comparison amounts to.
     """
 
     options: Options
@@ -61,7 +61,9 @@ class SuiteSession:
     expected: list[Workload] = field(default_factory=list)
     graphs: dict[Workload, Graph] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
-    screen: ScreenOutcome = field(default_factory=lambda: ScreenOutcome(()))
+    comparing: Comparing = field(default_factory=Comparing)
+    skipped: bool = False
+    compared: tuple[Compared, ...] = ()
     errors: list[PerfError] = field(default_factory=list)
     failed_tests: int = 0
     missing: dict[str, str] = field(default_factory=dict)
@@ -83,19 +85,49 @@ class SuiteSession:
             options, chip, stack, found, workloads, names, kept, bool(option.collectonly), cautions=list(kept.named)
         )
 
+    @property
+    def request(self) -> CompareRequest:
+        """The comparison that was requested, of the workloads whose decode was selected, else of all."""
+        options, baseline = self.options, self.storage.baseline
+        return CompareRequest(
+            tuple(str(one) for one in self.expected or self.workloads),
+            self.sources,
+            options.against,
+            baseline.stack if baseline else None,
+            options.planted,
+            options.measure_anyway,
+            options.time_budget,
+        )
+
+    def establish(self, err: TextIO) -> None:
+        """Find out, once, what this session is compared with. Raises what building an arm that was named raises."""
+        if self.storage.comparing and not self.comparing.established and not self.listing:
+            with duels.machine(self.options.baselines, err) as machine:
+                self._forge(machine.tools.note)
+                self.comparing.establish(self.request, machine)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing need be measured: the program is the same, and nobody asked for numbers."""
+        return self.comparing.is_same and not (self.options.runs or self.storage.writes)
+
+    def _forge(self, note: Callable[[str], None]) -> None:
+        for name in dict.fromkeys(workload.checkpoint for workload in self.workloads):
+            if name in PRESETS:
+                ensure_forged(PRESETS[name], self.options.root, note)
+
     @contextmanager
     def open(self, err: TextIO) -> Iterator[Bench]:
         """Open the machine and give what measures on it. Raises MachineBusyError and what forging raises."""
-        budget_s = self.options.time_budget
+        share = 1 - SHARE if self.storage.comparing else 1.0
+        budget_s = share * self.options.time_budget if self.options.time_budget else None
         with open_machine(err) as machine:
-            for name in dict.fromkeys(workload.checkpoint for workload in self.workloads):
-                if name in PRESETS:
-                    ensure_forged(PRESETS[name], self.options.root, machine.note)
+            self._forge(machine.note)
             yield Bench(
                 self.options.root,
                 machine.probe,
                 machine.faults_of,
-                runs=self.options.runs or usual_runs(self.chip.vendor),
+                runs=self.options.runs or (LEAST_RUNS if self.storage.comparing else usual_runs(self.chip.vendor)),
                 budget_s=budget_s / len(self.workloads) if budget_s else None,
                 planted=self.options.planted,
                 count_graph=self.graph,
@@ -126,29 +158,12 @@ class SuiteSession:
 
     def require_same_class(self) -> None:
         """Raise NotComparableError where pytest-benchmark would compare with another chip class."""
-        if self.storage.baseline is not None:
-            same_class(self.chip, self.storage.baseline)
+        if self.storage.stored is not None:
+            same_class(self.chip, self.storage.stored)
 
-    def require_same_graph(self, workload: Workload) -> None:
-        """Raise CountsChangedError where the decode graph is not the baseline's, on the same versions of MLX."""
-        graph, stored = self.graph(workload), self._stored(str(workload))
-        if stored is not None and stored.graph is not None:
-            self._require_none(graph_changes(stored.graph, graph), str(workload))
-
-    def require_unchanged(self, measured: Measurement, names: tuple[str, ...]) -> None:
-        """Raise CountsChangedError where an exact figure is not the baseline's, on the same versions of MLX."""
-        stored = self._stored(measured.workload)
-        if stored is not None:
-            found = [line for line in tripwires(measured, stored) if line.partition(":")[0] in names]
-            self._require_none(found, measured.workload)
-
-    def _stored(self, workload: str) -> Measurement | None:
-        stored = self.storage.baseline.sessions_of(workload) if self.storage.baseline else ()
-        return stored[-1] if stored else None
-
-    def _require_none(self, changed: Sequence[str], workload: str) -> None:
-        assert self.storage.baseline is not None
-        require_none(workload, changed, self.storage.baseline.stack, self.stack, strict=self.options.strict)
+    def count_exact(self, workload: Workload) -> None:
+        """Count a decode step, here and by the program that this session is compared with."""
+        self.comparing.count(workload, self.graph(workload), self.source(workload.checkpoint))
 
     def failed(self, error: PerfError, workload: Workload | None = None) -> None:
         """Note a named error: it decides the exit code, and the workload's line says why it is missing."""
@@ -185,43 +200,48 @@ class SuiteSession:
         return {record.fusion: record for record, _ in written}
 
     def finish(self, config: Any, *, interrupted: bool = False) -> None:
-        """Compare the session, store it and put what looks like a loss to a duel.
+        """Store the session, and duel it with what it is compared with.
 
-        An interrupted one is compared as far as it came, and neither stored nor duelled.
+        An interrupted one is neither stored nor duelled. What was measured is judged, whatever else fails.
         """
         measurements = [self.measurements[str(w)] for w in self.workloads if str(w) in self.measurements]
-        if not measurements:
-            return
-        baseline, options = self.storage.baseline, self.options
-        self.screen = ScreenOutcome(compare(measurements, baseline, self.stack, Policy()))
-        try:  # before the duel, which takes long and may be interrupted itself
-            self.cautions += storage.keep(config, self.storage, options, interrupted=interrupted)
+        try:
+            if measurements:  # before the duel, which takes long and may be interrupted itself
+                self.cautions += storage.keep(config, self.storage, self.options, interrupted=interrupted)
         except PerfError as error:
             self.failed(error)  # what could not be stored has still to be judged
-        if baseline is not None and not interrupted:
-            self.screen = settle(
-                self.screen.compared,
-                baseline.stack,
-                partial(duels.machine, options.baselines, sys.__stderr__ or sys.stderr),
-                enabled=options.confirm,
-                planted=options.planted,
-                sources=self.sources,
+        names = [one.workload for one in measurements] or [str(one) for one in self.expected if self.skipped]
+        try:
+            if names and not interrupted and self.comparing.needs_duel:
+                for name in names:
+                    self.count_exact(Workload.parse(name))
+                with duels.machine(self.options.baselines, sys.__stderr__ or sys.stderr) as machine:
+                    self.comparing.duel(self.request, machine, names)
+        except UsageError:
+            raise
+        except PerfError as error:
+            self.comparing.fault = error
+        finally:
+            stored, now = self.storage.stored, self.stack
+            self.compared = tuple(
+                self.comparing.compared(name, self.measurements.get(name), stored, now) for name in names
             )
 
     def outcome(self) -> Outcome:
         """What the exit code rests on."""
-        screen = self.screen if self.storage.comparing else None
-        return Outcome(self.errors, self.failed_tests, self.unfinished(), screen, self.options.strict)
+        comparing = self.storage.comparing
+        alarms = [line for risen, _ in self.comparing.exact.values() for line in risen] if not self.expected else []
+        return Outcome(self.errors, self.failed_tests, self.unfinished(), self.compared if comparing else (), alarms)
 
     def unfinished(self) -> list[str]:
         """Workloads that were selected and not measured."""
-        done = {one.measurement.workload for one in self.screen.compared}
+        done = {one.workload for one in self.compared}
         return [str(one) for one in self.expected if str(one) not in done]
 
     def report(self) -> Report | None:
         """What to print, None where no decode was selected."""
         missing = {name: self.missing.get(name, "its benchmark did not finish") for name in self.unfinished()}
-        if not self.screen.compared and not missing:
+        if not self.compared and not missing:
             return None
         published: tuple[Publication, ...] = ()
         try:
@@ -231,18 +251,20 @@ class SuiteSession:
         return build(
             self.chip,
             self.stack,
-            self.screen.compared,
+            self.compared,
             requested=self.storage.comparing,
             missing=missing,
-            notes=self.screen.notes,
             published=published,
-            cautions=[*self.storage.origin, *self.cautions],
+            cautions=self.cautions,
             planted=self.options.planted,
+            against=str(self.comparing),
         )
 
     def lines(self) -> list[str]:
         """What to print where there is no table: -k or the like selected no decode benchmark."""
         lines = [f"gemma3n-perf: warning: {caution.found}" for caution in self.cautions] + self.evidence
+        for name, (risen, differs) in self.comparing.exact.items():
+            lines += [f"gemma3n-perf: {name}: {line}" for line in (*risen, *differs)]
         if self.options.planted:
             lines.append(f"gemma3n-perf: PLANTED SLOWDOWN of {planted_percent(self.options.planted)}")
         if self.storage.comparing and not self.listing:

@@ -19,16 +19,22 @@ _STORAGE_DEFAULT = "file://./.benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What was requested of pytest-benchmark: a comparison, and to ``autosave`` the session; and the ``baseline``.
+    """What was requested of pytest-benchmark: a comparison, and to ``autosave`` the session.
 
-    ``origin`` says where the baseline is not the class's committed one, ``named`` that one run of it was named.
+    ``stored`` are the sessions that today's numbers are shown beside: the class's baseline, or this machine's own last.
+    ``named`` says that one run of them was named; ``writes`` that a file of the session's samples was requested.
     """
 
     comparing: bool
     autosave: bool
-    baseline: Baseline | None
-    origin: tuple[Caution, ...] = ()
+    stored: Baseline | None
     named: tuple[Caution, ...] = ()
+    writes: bool = False
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The class's committed baseline."""
+        return self.stored if self.stored is not None and self.stored.label == COMMITTED else None
 
 
 def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storage:
@@ -39,7 +45,7 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storag
     if option.benchmark_compare_fail:
         raise UsageError(
             "--benchmark-compare-fail fails on a bare percentage, which noise exceeds as well",
-            expected="--benchmark-compare alone: its verdict allows for the spread between sessions",
+            expected="--benchmark-compare alone: its verdict is a duel's, which allows for noise",
         )
     if option.benchmark_json:
         path = Path(option.benchmark_json)
@@ -66,15 +72,15 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storag
         option.benchmark_storage = f"file://{folder}"
     # Its own id would mix every chip of one Python.
     setattr(pytest_benchmark.session, "get_machine_id", lambda: chip.chip_class)  # noqa: B010
-    named = f"the run {run} is for pytest-benchmark's own table; verdicts know the whole baseline"
+    named = f"the run {run} is for pytest-benchmark's own table; verdicts are a duel's"
     return Storage(
         comparing,
         autosave,
         baseline,
-        _origin(baseline, chip) if comparing else (),
-        (Caution("run-named", named, "for another commit: gemma3n-perf duel ref:COMMIT here"),)
+        (Caution("run-named", named, "for another commit: --against ref:COMMIT"),)
         if isinstance(run, str) and run
         else (),
+        autosave or bool(option.benchmark_json),
     )
 
 
@@ -108,19 +114,6 @@ def keep(config: Any, storage: Storage, options: Options, *, interrupted: bool) 
     if path.name not in baselines.require(path.parent.name).files:
         found += f", which stays with its older baseline until there are {MIN_SESSIONS} of this commit"
     return [Caution("saved", found, "commit it with the change it measures")]
-
-
-def _origin(baseline: Baseline | None, chip: Chip) -> tuple[Caution, ...]:
-    """Say loudly where the class has no committed baseline."""
-    if baseline is not None and baseline.label == COMMITTED:
-        return ()
-    found = f"no baseline is committed for chip class {chip.chip_class}"
-    if baseline is None:
-        found += ", and this machine has no earlier session to stand in: nothing was compared"
-    else:
-        found += ": this machine's own last sessions stand in"
-    remedy = "record one: gemma3n-perf baseline save, then gemma3n-perf baseline promote"
-    return (Caution("no-baseline", found, remedy),)
 
 
 def _require_worth_keeping(options: Options, stack: Stack) -> None:

@@ -95,16 +95,6 @@ def reason(judgement: Judgement, power: float, budget_spent: bool) -> str:
     return text
 
 
-def screen_reason(judgement: Judgement) -> str:
-    """One sentence: the interval of today's session against the stored ones."""
-    against = f"against {judgement.launches} stored session{'s' if judgement.launches > 1 else ''} the interval"
-    if not judgement.verdict.decided:
-        least = f"{100 * (judgement.detectable or 0.0):.1f} %"
-        return f"{against} is {_interval(judgement)}: sessions here differ too much to tell less than {least}"
-    confirm = ": confirm by a duel" if judgement.verdict is Verdict.LOSS else ""
-    return f"{against}, {shown(judgement)}{confirm}"
-
-
 def shown(judgement: Judgement) -> str:
     """The interval of a decided judgement, and where it lies."""
     threshold, margin = judgement.threshold or 0.0, judgement.margin or 0.0

@@ -1,0 +1,134 @@
+"""The comparison of one session: with what, whether that is the same program, and the duel where it is not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gemma3n_perf.bench.comparator import Chosen, Comparator, choose, comparators
+from gemma3n_perf.bench.comparison import SAME_PROGRAM, graph_causes, rises
+from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.duel import graphs, programs
+from gemma3n_perf.duel.arms import parse
+from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.duel.parts import Parts
+from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, duel, job
+from gemma3n_perf.duel.tools import Job
+from gemma3n_perf.errors import ArmUnavailableError, NotComparableError, PerfError, WorkerFailedError
+from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.hardware.stack import installed_release
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
+
+BUDGET_S = 25.0
+"""Seconds of measuring that the duel of one workload may take; it stops as soon as something is shown."""
+
+SHARE = 0.7
+"""The share of --time-budget that is the duel's; the session's own runs have the others."""
+
+SAME = Judgement(Verdict.NO_CHANGE, SAME_PROGRAM, effect=0.0)
+HERE = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """What was requested. ``against`` is an arm, None for the first that can be had; ``baseline`` the stack of the
+    class's committed baseline; ``measure_anyway`` duels one program with itself too."""
+
+    workloads: tuple[str, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    against: str | None = None
+    baseline: Stack | None = None
+    planted: float = 0.0
+    measure_anyway: bool = False
+    time_budget: float | None = None
+
+    @property
+    def candidate(self) -> str:
+        """The arm that is judged: this tree, with the slowdown that was planted."""
+        return f"{HERE}+plant:+{100 * self.planted:.10g}%" if self.planted else HERE
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds of measuring for each workload."""
+        if self.time_budget is None:
+            return BUDGET_S
+        return min(BUDGET_S, SHARE * self.time_budget / max(len(self.workloads), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What a session is compared with. ``changes`` is what differs, where ``is_same`` does not hold; ``counts`` says
+    whether its decode graph may differ."""
+
+    chosen: Chosen
+    baseline: ReadyArm
+    is_same: bool = False
+    changes: tuple[str, ...] = ()
+    counts: bool = True
+
+    def exact(self, ours: Graph, source: str, position: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the exact counts that rose, and all that differs in a decode step; nothing where it cannot be told."""
+        theirs = None if self.is_same or not self.counts else graphs.count(self.baseline, source, position)
+        return (rises(theirs, ours), graph_causes(theirs, ours)) if theirs else ((), ())
+
+
+def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Against:
+    """Find what to compare with, build it, and find out whether it is the same program.
+
+    Raises NoBaselineError where there is nothing, and what building raises for an arm that was named.
+    """
+    if request.planted:
+        without = Comparator(request.against or HERE, "this program without the planted slowdown")
+        arms = machine.builder.build(parse(without.arm), [parse(request.candidate)], same=None)
+        return Against(Chosen(without), arms[0], counts=False)
+    release = installed_release()
+    found = comparators(
+        Repository(repo) if repo else None, machine.stack, request.baseline, release[0] if release else None
+    )
+    jobs = [job(name, request.sources, machine.root) for name in request.workloads]
+    ours: list[programs.ArmProgram] = []
+
+    def build(one: Comparator) -> tuple[programs.ArmProgram, ReadyArm]:
+        arm = parse(one.arm)
+        first, candidate = machine.builder.build(arm, [parse(HERE)], same=None)
+        chip_class = machine.chip.chip_class
+        declared = programs.declared(first, arm.ref, repo, chip_class)
+        try:
+            theirs = programs.inspect(first, declared, jobs, machine.tools)
+            if not ours:
+                ours.append(_inspected(candidate, programs.declared(candidate, None, repo, chip_class), jobs, machine))
+            programs.require_same_work(theirs, ours[0])
+        except (WorkerFailedError, NotComparableError) as error:
+            if request.against is not None:
+                raise
+            raise ArmUnavailableError(f"it cannot be compared: {error.found}") from error
+        return theirs, first
+
+    chosen, (theirs, first) = choose(found, build, request.against)
+    if programs.same_program(theirs, ours[0]):
+        return Against(chosen, first, is_same=not request.measure_anyway)
+    return Against(chosen, first, changes=programs.changes(theirs, ours[0]))
+
+
+def _inspected(
+    arm: ReadyArm, declared: Parts | None, jobs: Sequence[Job], machine: Here
+) -> programs.ArmProgram:
+    try:
+        return programs.inspect(arm, declared, jobs, machine.tools)
+    except PerfError:  # the duel, or the session's own runs, will say what is wrong with this tree
+        return programs.ArmProgram(arm, declared)
+
+
+def compare(
+    against: Against,
+    request: CompareRequest,
+    machine: Here,
+    workloads: Sequence[str],
+    launched: Callable[[DuelResult], None] = lambda result: None,
+) -> DuelResult:
+    """Duel this tree against what it is compared with, on ``workloads``, as one family. Raises what ``duel`` raises."""
+    spec = DuelSpec(
+        against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s,
+        aa=None, sources=request.sources,
+    )  # fmt: skip
+    return duel(spec, machine, launched=launched)

@@ -1,0 +1,102 @@
+"""What a session knows of its comparison as it goes: with what, the exact counts, the duel, and what it amounts to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gemma3n_perf.bench import stored
+from gemma3n_perf.bench.against import SAME, Against, CompareRequest, compare, establish
+from gemma3n_perf.bench.comparison import Compared
+from gemma3n_perf.decode.types import Graph, Measurement
+from gemma3n_perf.duel.record import DUELS
+from gemma3n_perf.duel.run import DuelResult, Here, record_of
+from gemma3n_perf.errors import NoBaselineError, PerfError
+from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.stats.verdicts import Caution, Verdict, not_measured
+from gemma3n_perf.store import files
+from gemma3n_perf.store.types import Baseline
+from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
+
+
+@dataclass(slots=True)
+class Comparing:
+    """The comparison of one session.
+
+    ``established``  whether it was found out what the session is compared with
+    ``against``      that, None for nothing
+    ``fault``        why there is nothing, or no duel
+    ``exact``        counts that rose, and all that differs in a decode step, by workload
+    ``result``       the duel so far
+    """
+
+    established: bool = False
+    against: Against | None = None
+    fault: PerfError | None = None
+    exact: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    result: DuelResult | None = None
+
+    def __str__(self) -> str:
+        """Return what the session is compared with, in one line."""
+        if self.against is not None:
+            return str(self.against.chosen)
+        return f"nothing: {self.fault.found}" if self.fault else ""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the program is the same, so that there is nothing to compare."""
+        return self.against is not None and self.against.is_same
+
+    @property
+    def needs_duel(self) -> bool:
+        """Whether there is something to compare with that may differ."""
+        return self.against is not None and not self.against.is_same
+
+    def establish(self, request: CompareRequest, machine: Here) -> None:
+        """Find out what to compare with. Raises what building an arm that was named raises."""
+        self.established = True
+        try:
+            self.against = establish(request, machine, suite_checkout())
+        except NoBaselineError as error:
+            self.fault = error
+
+    def count(self, workload: Workload, ours: Graph, source: str) -> None:
+        """Hold the exact counts of a decode step against those of what the session is compared with, once."""
+        if self.against is not None and str(workload) not in self.exact:
+            self.exact[str(workload)] = self.against.exact(ours, source, workload.shape.prompt + WARM_TOKENS)
+
+    def duel(self, request: CompareRequest, machine: Here, workloads: Sequence[str]) -> None:
+        """Duel and keep the record, but for one with a planted slowdown. Raises what a duel raises."""
+        assert self.against is not None
+
+        def launched(so_far: DuelResult) -> None:
+            self.result = so_far
+
+        self.result = compare(self.against, request, machine, workloads, launched)
+        if not request.planted:
+            folder = files.data_folder() / "duels" / machine.chip.chip_class
+            path = folder / f"{files.next_number(folder):04}_{files.file_stem(machine.stack)}.json"
+            DUELS.write(path, record_of(self.result, machine.chip))
+
+    def compared(self, workload: str, today: Measurement | None, sessions: Baseline | None, now: Stack) -> Compared:
+        """Put together what is known of one workload. ``sessions`` are stored ones, ``now`` is today's stack."""
+        judged = self.result.judgements.get(workload) if self.result else None
+        if self.is_same:
+            judged = SAME
+        elif judged is None:
+            judged = not_measured(self.fault.found if self.fault else "no duel was measured")
+        risen, causes = self.exact.get(workload, ((), ()))
+        cautions: tuple[Caution, ...] = judged.cautions
+        spread = stored.spread(sessions, workload, today) if sessions else None
+        planted = today is not None and today.planted
+        if sessions and spread and today and not planted and judged.verdict is Verdict.NO_CHANGE:
+            drift = stored.drift(spread, today, sessions, now)
+            cautions = (*cautions, *([drift] if drift else []))
+        return Compared(
+            workload,
+            judged,
+            today,
+            risen,
+            (*causes, *(self.against.changes if self.against else ())),
+            stored.in_brief(spread, today) if spread else "",
+            cautions,
+        )

@@ -1,0 +1,69 @@
+"""Stored sessions as context: what this chip class gave in other sessions, and where today lies among them.
+
+They judge nothing. Where the program is shown to be unchanged and today lies outside their spread, the machine is what
+has changed, and that is worth a caution.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator
+
+from scipy.special import stdtrit
+
+from gemma3n_perf.decode.types import Measurement
+from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.report import units
+from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.store.types import Baseline
+
+LEAST = 5
+"""Sessions below which their spread is not known well enough to say anything."""
+
+
+def spread(baseline: Baseline, workload: str, today: Measurement | None = None) -> tuple[float, float, float] | None:
+    """Return the throughput of the stored sessions and the interval in which 95 % of such sessions lie, tok/s.
+
+    None where there are fewer than five of what ``today`` measured: the same bytes, engine and tokens.
+    The interval is the predictive one of one new session (Hahn & Meeker 1991), over log throughputs.
+    """
+    stored = [one for one in baseline.sessions_of(workload) if today is None or _alike(one, today)]
+    if len(stored) < LEAST:
+        return None
+    logs = [-math.log(one.session_tpot_s) for one in stored]
+    middle, k = statistics.fmean(logs), len(logs)
+    reach = -float(stdtrit(k - 1, 0.025)) * statistics.stdev(logs) * math.sqrt(1 + 1 / k)
+    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
+
+
+def in_brief(found: tuple[float, float, float], today: Measurement | None) -> str:
+    """Return ``stored: 109 tok/s [103, 115]; today 88.0``."""
+    middle, low, high = map(units.tokps, found)
+    now = f"today {units.tokps(1 / today.session_tpot_s)}" if today else "not timed today"
+    return f"stored: {middle} tok/s [{low}, {high}]; {now}"
+
+
+def drift(found: tuple[float, float, float], today: Measurement, baseline: Baseline, now: Stack) -> Caution | None:
+    """Say that the machine has drifted, where today lies outside the stored spread; ``now`` is today's stack."""
+    throughput = 1 / today.session_tpot_s
+    if found[1] <= throughput <= found[2]:
+        return None
+    slower = "slower" if throughput < found[0] else "faster"
+    differs = ", ".join(_differences(baseline.stack, now)) or "nothing in the records"
+    return Caution(
+        "drift",
+        f"the program is unchanged, and this machine is {slower} than in its stored sessions "
+        f"({in_brief(found, today)}); what differs from them: {differs}",
+        "look at power mode, heat and other users of the machine: gemma3n-perf doctor",
+    )
+
+
+def _alike(one: Measurement, today: Measurement) -> bool:
+    names = ("checkpoint_digest", "prompt_tokens", "generated_tokens", "engine", "soft_tokens")
+    return all(getattr(one, name) == getattr(today, name) for name in names)
+
+
+def _differences(then: Stack, now: Stack) -> Iterator[str]:
+    for name in ("os", "driver", "python", "mlx", "mlx_vlm"):
+        old, new = getattr(then, name), getattr(now, name)
+        if old != new:
+            yield f"{name.replace('_', '-')} {old} -> {new}"

@@ -7,13 +7,11 @@ them again and look at the difference: python -m tests.test_committed_records
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gemma3n_perf.bench.comparison import compare
 from gemma3n_perf.duel import validation_record as campaigns
 from gemma3n_perf.duel.validation import launch_estimates
 from gemma3n_perf.errors import MalformedRecordError
@@ -25,7 +23,6 @@ from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.steps import by_shape, estimate
 from gemma3n_perf.store import admitted, noise
-from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.session_file import KEY, decode
 from tests.fakes import edited
@@ -33,7 +30,7 @@ from tests.fakes import edited
 COMMITTED = Path(__file__).parents[1] / "baselines"
 GOLDEN = Path(__file__).parent / "golden" / "verdicts.json"
 POLICY = Policy()
-KINDS = ("admission", "evidence", "campaigns", "history", "sessions")
+KINDS = ("admission", "evidence", "campaigns", "history")
 
 
 def judged_again(kind: str) -> Iterator[tuple[str, Any]]:
@@ -53,7 +50,7 @@ def judged_again(kind: str) -> Iterator[tuple[str, Any]]:
                 for number, duel in enumerate(campaign.duels, start=2):
                     found = judge(launch_estimates(duel.launches), POLICY, budget_s=duel.budget_s, budget_spent=True)
                     yield f"{path.parent.name}/line {number}", _entry(found.verdict, found.effect)
-        case "history":
+        case _:
             for folder in sorted(path.parent for path in COMMITTED.glob(f"*/{upstream.FOLDER}")):
                 points, faults = upstream.read_class(COMMITTED, folder.name)
                 assert not faults
@@ -63,14 +60,6 @@ def judged_again(kind: str) -> Iterator[tuple[str, Any]]:
                     )
                     found = judge(launches, POLICY, budget_s=point.budget_s, budget_spent=True)
                     yield f"{folder.name}/{point.line}/{point.version}", _entry(found.verdict, found.effect)
-        case _:
-            for name in Baselines(COMMITTED).classes():
-                for baseline in Baselines(COMMITTED).history(name):
-                    for index, session in enumerate(baseline.sessions[1:], start=1):
-                        before = replace(baseline, sessions=baseline.sessions[:index], files=baseline.files[:index])
-                        for compared in compare(session.measurements, before, session.stack, POLICY):
-                            place = f"{name}/{baseline.files[index]}/{compared.measurement.workload}"
-                            yield place, _entry(compared.judgement.verdict, compared.judgement.effect)
 
 
 def _entry(verdict: Any, effect: float | None) -> list[Any]:

@@ -3,34 +3,31 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.bench.comparison import Compared
-from gemma3n_perf.bench.confirmation import ScreenOutcome
 from gemma3n_perf.bench.outcome import NO_TESTS_COLLECTED, Outcome, exit_code
 from gemma3n_perf.errors import CountsChangedError, InvalidError, NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
-from tests.fakes import measurement
+from tests.fakes import WORKLOAD
 
 
-def screen(*verdicts: Verdict, tripwires: tuple[str, ...] = (), unresolved: bool = False) -> ScreenOutcome:
-    """Return a comparison that ended in these verdicts."""
-    compared = (Compared(measurement(), Judgement(verdict, "x"), tripwires=tripwires) for verdict in verdicts)
-    return ScreenOutcome(tuple(compared), unresolved=unresolved)
+def ended(*verdicts: Verdict, rises: tuple[str, ...] = ()) -> tuple[Compared, ...]:
+    """Return comparisons that ended in these verdicts."""
+    return tuple(Compared(WORKLOAD, Judgement(verdict, "x"), rises=rises) for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "lenient", "strict"),
+    ("verdicts", "code"),
     [
-        ((), 0, 0),
-        ((Verdict.NO_CHANGE, Verdict.WIN), 0, 0),
-        ((Verdict.INCONCLUSIVE,), 0, 3),
-        ((Verdict.NOT_MEASURED,), 0, 4),
-        ((Verdict.LOSS, Verdict.NOT_MEASURED), 1, 1),
-        ((Verdict.LOSS, Verdict.INVALID), 5, 5),
+        ((), 0),
+        ((Verdict.NO_CHANGE, Verdict.WIN), 0),
+        ((Verdict.INCONCLUSIVE, Verdict.WIN), 3),
+        ((Verdict.NOT_MEASURED, Verdict.INCONCLUSIVE), 4),
+        ((Verdict.LOSS, Verdict.NOT_MEASURED), 1),
+        ((Verdict.LOSS, Verdict.INVALID), 5),
     ],
 )
-def test_the_worst_verdict_decides(verdicts: tuple[Verdict, ...], lenient: int, strict: int) -> None:
-    """What was not shown fails with --strict alone."""
-    assert exit_code(Outcome(screen=screen(*verdicts)), 0, 0) == lenient
-    assert exit_code(Outcome(screen=screen(*verdicts), strict=True), 0, 0) == strict
+def test_the_worst_verdict_decides(verdicts: tuple[Verdict, ...], code: int) -> None:
+    """As for every command."""
+    assert exit_code(Outcome(compared=ended(*verdicts)), 0, 0) == code
 
 
 @pytest.mark.parametrize(
@@ -51,13 +48,14 @@ def test_the_worst_error_decides(errors: tuple[PerfError, ...], code: int) -> No
     ("outcome", "code"),
     [
         ({"unfinished": ["nano/text/pp40-tg64"]}, 4),
-        ({"screen": screen(Verdict.NO_CHANGE, unresolved=True)}, 4),
-        ({"screen": screen(Verdict.NO_CHANGE, tripwires=("kv_bytes: 1 -> 2",))}, 0),
-        ({"screen": screen(Verdict.NO_CHANGE, tripwires=("kv_bytes: 1 -> 2",)), "strict": True}, 1),
+        ({"compared": ended(Verdict.NO_CHANGE, rises=("graph nodes 1 -> 2",))}, 1),
+        ({"compared": ended(Verdict.INCONCLUSIVE, rises=("graph nodes 1 -> 2",))}, 1),
+        ({"compared": ended(Verdict.WIN, rises=("graph nodes 1 -> 2",))}, 0),
+        ({"alarms": ["graph nodes 1 -> 2"]}, 1),
     ],
 )
-def test_what_is_missing_or_changed_counts(outcome: dict[str, Any], code: int) -> None:
-    """Workloads without a measurement, suspicions without a duel; exact figures with --strict."""
+def test_what_is_missing_or_rose_counts(outcome: dict[str, Any], code: int) -> None:
+    """Workloads without a measurement; exact counts that rose without a win."""
     assert exit_code(Outcome(**outcome), 0, 0) == code
 
 

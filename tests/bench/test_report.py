@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.bench.comparison import Compared
-from gemma3n_perf.bench.report import SHOWN_TRIPWIRES, build, row
-from gemma3n_perf.bench.table import UNMEASURED, Report, closing_line, compared_with, render
+from gemma3n_perf.bench.comparison import SAME_PROGRAM, Compared
+from gemma3n_perf.bench.report import build, row
+from gemma3n_perf.bench.table import Report, closing_line, render
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
@@ -14,12 +14,11 @@ from tests.fakes import CHIP, STACK, WORKLOAD, measurement
 
 SAME = Judgement(Verdict.NO_CHANGE, "as it was", effect=0.001, low=-0.004, high=0.006)
 LOSS = Judgement(Verdict.LOSS, "below -0.5 %", effect=-0.2, low=-0.25, high=-0.15)
-LABEL = "committed 5 sessions"
 
 
-def compared(judgement: Judgement = SAME, label: str = LABEL, **changes: Any) -> Compared:
+def compared(judgement: Judgement = SAME, **changes: Any) -> Compared:
     """Return one workload's comparison."""
-    return Compared(measurement(**changes), judgement, label)
+    return Compared(WORKLOAD, judgement, measurement(**changes))
 
 
 def report(*made: Compared, requested: bool = True, **options: Any) -> Report:
@@ -44,7 +43,7 @@ def test_row_holds_what_was_measured() -> None:
     assert one.ttft_s == 0.11
     assert one.floor_share == pytest.approx(0.3)
     assert (one.change, one.change_interval) == (0.001, (-0.004, 0.006))
-    assert (one.verdict, one.baseline_label) == ("no-change", LABEL)
+    assert one.verdict == "no-change"
 
 
 def test_unknown_stays_unknown() -> None:
@@ -56,9 +55,9 @@ def test_unknown_stays_unknown() -> None:
 
 def test_uncompared_session_states_no_change() -> None:
     """Without a comparison asked for, no change and no verdict are shown, nor warnings about them."""
-    made = report(compared(not_measured("no stored session"), label=""), requested=False)
+    made = report(compared(not_measured("no commit")), requested=False)
     one = made.rows[0]
-    assert (one.change, one.change_interval, one.verdict, one.baseline_label) == (None, (None, None), None, "")
+    assert (one.change, one.change_interval, one.verdict) == (None, (None, None), None)
     assert made.cautions == ()
     assert closing_line(made.rows) == "1 workload: 1 not compared"
 
@@ -68,7 +67,7 @@ def test_uncompared_session_states_no_change() -> None:
     [
         (LOSS, "bisect"),
         (Judgement(Verdict.INCONCLUSIVE, "differ too much"), "duel"),
-        (not_measured("no stored session"), "baseline save"),
+        (not_measured("no commit"), "--against ARM"),
         (invalid("tokens differ"), "measure again"),
     ],
 )
@@ -81,25 +80,12 @@ def test_every_verdict_but_no_change_is_warned_of(judgement: Judgement, remedy: 
 
 
 def test_workload_that_was_not_measured_has_a_row() -> None:
-    """Its reason is told; that it has no baseline is not, for nobody looked."""
+    """Its reason is told."""
     made = report(compared(), missing={"nano/text/pp140-tg64": "out of memory"})
     lost = made.rows[1]
-    assert (lost.verdict, lost.baseline_label, lost.tokps) == ("not-measured", UNMEASURED, None)
+    assert (lost.verdict, lost.tokps) == ("not-measured", None)
     assert closing_line(made.rows) == "2 workloads: 1 no-change, 1 not-measured"
-    assert compared_with(made.rows) == LABEL
     assert "nano/text/pp140-tg64: out of memory" in render(made)
-
-
-def test_session_that_measured_nothing_compares_with_nothing() -> None:
-    """With every workload lost the report says so rather than that nobody asked."""
-    made = report(missing={WORKLOAD: "out of memory"})
-    assert compared_with(made.rows) == "nothing: no workload was measured"
-
-
-def test_missing_baseline_is_counted() -> None:
-    """A measured workload without a stored session is counted as such in the closing line."""
-    made = report(compared(), compared(not_measured("no stored session"), label=""))
-    assert closing_line(made.rows) == "2 workloads: 1 no-change, 1 not-measured (1 no baseline)"
 
 
 def test_discarded_runs_are_told_with_their_reasons() -> None:
@@ -118,14 +104,25 @@ def test_forged_soft_tokens_and_unrepeatable_prefill_are_told() -> None:
     assert "different first tokens" in said
 
 
-def test_tripwires_come_first_few_and_counted() -> None:
-    """The first six exact differences are listed, the rest counted."""
-    lines = tuple(f"operations.Op{index}: 1 -> 2" for index in range(SHOWN_TRIPWIRES + 3))
-    said = found(report(replace(compared(), tripwires=lines)))
-    assert "exact counts changed: operations.Op0: 1 -> 2; " in said
-    assert "operations.Op5: 1 -> 2; and 3 more" in said
-    assert "Op6" not in said
-    assert "more" not in found(report(replace(compared(), tripwires=lines[:SHOWN_TRIPWIRES])))
+def test_rises_are_warned_of_and_what_differs_is_shown() -> None:
+    """Under a loss, a win, or a count that rose; not under no-change."""
+    causes = ("graph: +30 Transpose",)
+    for judgement in (LOSS, replace(LOSS, verdict=Verdict.WIN)):
+        assert row(replace(compared(judgement), causes=causes), requested=True).differs == causes
+    assert row(replace(compared(), causes=causes), requested=True).differs == ()
+    risen = replace(compared(), causes=causes, rises=("graph nodes 1 -> 2",))
+    assert row(risen, requested=True).differs == causes
+    assert f"{WORKLOAD}: exact counts rose: graph nodes 1 -> 2" in found(report(risen))
+
+
+def test_the_same_program_has_stored_numbers_and_no_change_of_its_own() -> None:
+    """Whether runs were taken of it or not."""
+    judgement = Judgement(Verdict.NO_CHANGE, SAME_PROGRAM, effect=0.0)
+    stored = "stored: 109.0 tok/s [103.0, 115.0]; not timed today"
+    one = row(Compared(WORKLOAD, judgement, stored=stored), requested=True)
+    assert (one.tokps, one.change, one.verdict) == (None, None, "no-change")
+    assert one.note == f"no-change: the same program; {stored}"
+    assert row(compared(judgement), requested=True).tokps == pytest.approx(100)
 
 
 def test_cautions_become_warnings_once() -> None:
@@ -142,13 +139,6 @@ def test_planted_slowdown_reaches_every_view() -> None:
     text = render(report(compared(LOSS), planted=0.25))
     assert "PLANTED SLOWDOWN of 25 %" in text
     assert text.splitlines()[-1] == "1 workload: 1 loss [planted 25 %]"
-
-
-def test_local_stand_in_is_labelled() -> None:
-    """The row and the legend both say local."""
-    text = render(report(compared(label="local 2 sessions")))
-    assert "(local)" in text
-    assert "change against local 2 sessions" in text
 
 
 def test_published_figures_stand_beside_ours_and_judge_nothing() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gemma3n_perf.bench.table import Report, Row, closing_line, compared_with, render
+from gemma3n_perf.bench.table import Report, Row, closing_line, render
 from gemma3n_perf.report.terminal import speaks_unicode
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.bench.reports import FULL, UNCOMPARED, golden
@@ -68,20 +68,25 @@ def test_nothing_measured_is_said() -> None:
 
 
 def test_closing_line_counts_every_row_once() -> None:
-    """Verdicts are counted worst first; what was not compared or has no baseline is counted too."""
-    made = [
-        Row("a", verdict=verdict, baseline_label="local 1 session")
-        for verdict in (Verdict.NO_CHANGE, Verdict.LOSS, Verdict.NO_CHANGE)
-    ]
+    """Verdicts are counted worst first; what was not compared is counted too."""
+    made = [Row("a", verdict=verdict) for verdict in (Verdict.NO_CHANGE, Verdict.LOSS, Verdict.NO_CHANGE)]
     made += [Row("b", verdict=Verdict.NOT_MEASURED), Row("c")]
-    assert closing_line(made) == "5 workloads: 1 loss, 2 no-change, 1 not-measured, 1 not compared (1 no baseline)"
+    assert closing_line(made) == "5 workloads: 1 loss, 2 no-change, 1 not-measured, 1 not compared"
     assert closing_line(made[:1]) == "1 workload: 1 no-change"
     assert closing_line(made[:1], 0.025) == "1 workload: 1 no-change [planted 2.5 %]"
 
 
-def test_mixed_baselines_are_told_apart() -> None:
-    """Where one row has a stand-in, each label names its workloads."""
-    mixed = [Row("a", verdict=Verdict.WIN, baseline_label="committed 5 sessions"), Row("b", verdict=Verdict.LOSS)]
-    assert compared_with(mixed) == "committed 5 sessions: a; no baseline: b"
-    assert compared_with(mixed[:1]) == "committed 5 sessions"
-    assert compared_with([Row("a")]).startswith("nothing")
+def test_what_differs_stands_below_the_table() -> None:
+    """One difference a line, under its workload and verdict."""
+    row = Row("a", verdict=Verdict.LOSS, differs=("graph: +60 Transpose", "decode/decoder.py changed"))
+    text = render(Report("h", (row,)))
+    assert "a: loss; what differs:\n  graph: +60 Transpose\n  decode/decoder.py changed\n" in text
+
+
+def test_what_is_compared_with_is_said() -> None:
+    """Or that nothing is."""
+    row = Row("a", tokps=1.0, verdict=Verdict.LOSS)
+    assert "change against ref:1 (the parent commit)" in render(
+        Report("h", (row,), against="ref:1 (the parent commit)")
+    )
+    assert "change against nothing: no comparison was asked for" in render(Report("h", (row,)))

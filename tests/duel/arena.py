@@ -90,6 +90,8 @@ class FakeWorker:
                 self.arena.clock.passes(steps * tpot)
                 np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
                 return wire.Whole(steps * tpot, self.arena.whole_tokens.get(name, (7,) * steps), "float32")
+            case wire.Describe():
+                return wire.Program(self.arena.programs.get(self.arm.name, {"python": "3.11"}))
             case _:
                 raise AssertionError(f"unexpected {request}")
 
@@ -121,6 +123,7 @@ class Arena:
     stacks: dict[str, Stack] = field(default_factory=dict)
     loaded: dict[str, wire.Loaded] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, dict[str, str]] = field(default_factory=dict)
     protocols: dict[str, int] = field(default_factory=dict)
     seed: int = 1
     clock: FakeClock = field(default_factory=FakeClock)

@@ -34,6 +34,10 @@ class FakeLoader:
         """Return a stack of one field."""
         return {"mlx": "1"}
 
+    def program(self, checkpoints: dict[str, str]) -> wire.Program:
+        """Return a program of one part."""
+        return wire.Program({f"checkpoint {name}": value for name, value in checkpoints.items()})
+
 
 def talk(loader: worker.Loader, *requests: wire.Request | bytes) -> list[wire.Reply]:
     """Return the answers to a conversation."""
@@ -67,6 +71,11 @@ def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
     assert whole.tpot_s * 7 == pytest.approx(whole.seconds)
     assert inner.seconds == pytest.approx(whole.seconds)
     assert whole.tpot_s != pytest.approx(inner.tpot_s)
+
+
+def test_a_worker_says_what_program_it_is() -> None:
+    """Beside what the process consists of, the checkpoints that it was given the digests of."""
+    assert talk(FakeLoader(), wire.Describe({"nano": "1"}))[-1] == wire.Program({"checkpoint nano": "1"})
 
 
 def test_the_steps_that_count_are_told_where_they_are_several() -> None:

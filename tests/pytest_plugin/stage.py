@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import mlx.core  # noqa: F401  (pytester forgets what a run imports, and an extension module cannot be loaded twice)
 import pytest
@@ -19,18 +19,26 @@ import pytest_benchmark.session
 from pytest_benchmark import plugin as pytest_benchmark_plugin
 from pytest_benchmark.utils import get_machine_id
 
+from gemma3n_perf.bench import comparing
+from gemma3n_perf.bench.against import Against, CompareRequest
+from gemma3n_perf.bench.comparator import Chosen, Comparator
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph, Measurement, Run
+from gemma3n_perf.duel import graphs
 from gemma3n_perf.duel import run as duels
-from gemma3n_perf.errors import ArmUnavailableError
+from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.lock import measuring_lock
 from gemma3n_perf.hardware.machine import open_machine
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.pytest_plugin import session
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.store import files
 from gemma3n_perf.store.files import file_stem
 from gemma3n_perf.store.session_file import encode
 from gemma3n_perf.workload.workload import Workload
+from tests.duel import arena
+from tests.duel import duels as fakes_of_duels
 from tests.fakes import CHIP, STACK, document, measurement
 
 CHECKOUT = Path(__file__).parents[2]
@@ -38,6 +46,8 @@ TEXT, LONG, IMAGE = "nano/text/pp40-tg64", "nano/text/pp140-tg64", "nano/image/p
 WORKLOADS = (TEXT, LONG, IMAGE)
 GRAPH = Graph({"quantized_matmul": 74}, {"QuantizedMatmul": 74}, {"float32": 900}, 900, {"streamed": 30_000_000})
 TPOT_S = 0.01
+LOSS = Judgement(Verdict.LOSS, "the whole interval lies below -0.5 %", -0.2, -0.22, -0.18, launches=3)
+NO_CHANGE = Judgement(Verdict.NO_CHANGE, "the whole interval lies within 1 %", 0.001, -0.004, 0.006, launches=3)
 
 
 def scattered(spread: float) -> tuple[float, ...]:
@@ -47,13 +57,23 @@ def scattered(spread: float) -> tuple[float, ...]:
 
 @dataclass
 class Script:
-    """What the bench is to find: seconds per token, changes and errors by workload; graphs of a decode step."""
+    """What the bench is to find: seconds per token, changes and errors by workload; graphs of a decode step.
+
+    ``judgements`` are what a duel finds, by workload, no-change without; ``same`` says that the program is the same,
+    ``incomparable`` that there is nothing to compare with; ``theirs`` is the graph of what is compared with.
+    """
 
     tpot_s: dict[str, float] = field(default_factory=dict)
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     raises: dict[str, BaseException] = field(default_factory=dict)
     graph: Graph = GRAPH
-    duel: BaseException = field(default_factory=lambda: ArmUnavailableError("this stage builds no arms"))
+    theirs: Graph | None = GRAPH
+    same: bool = False
+    incomparable: BaseException | None = None
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    duel: BaseException | None = None
+    requests: list[CompareRequest] = field(default_factory=list)
+    duelled: list[str] = field(default_factory=list)
     opened: int = 0
     taken: list[str] = field(default_factory=list)
 
@@ -194,14 +214,45 @@ def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     patch.setattr(session, "Bench", partial(FakeBench, stage.script))
     patch.setattr(session, "ensure_forged", lambda *arguments: False)
     patch.setattr(graph, "count", lambda config, *, position: stage.script.graph)
-    patch.setattr(duels, "machine", partial(_no_duel, stage.script))
+    patch.setattr(duels, "machine", partial(_machine, stage))
+    patch.setattr(comparing, "establish", partial(_establish, stage.script))
+    patch.setattr(comparing, "compare", partial(_compare, stage.script))
+    patch.setattr(graphs, "count", lambda arm, source, position: stage.script.theirs)
     # The session puts its own id in place for good; the second line is a second of asking the CPU its name.
     patch.setattr(pytest_benchmark.session, "get_machine_id", get_machine_id)
     patch.setattr(pytest_benchmark_plugin, "get_cpu_info", dict)
 
 
-def _no_duel(script: Script, *arguments: Any) -> NoReturn:
-    raise script.duel
+@contextmanager
+def _machine(stage: Stage, *arguments: Any) -> Iterator[duels.Here]:
+    with measuring_lock(stage.lock):
+        yield fakes_of_duels.machine(arena.Arena(), stage.folder / "baselines", stack=stage.stack)
+
+
+def _establish(script: Script, request: CompareRequest, *arguments: Any) -> Against:
+    script.requests.append(request)
+    if script.incomparable is not None:
+        raise script.incomparable
+    chosen = Chosen(Comparator(request.against or "ref:" + 40 * "1", "the parent commit"))
+    same = script.same and not request.measure_anyway and not request.planted
+    return Against(chosen, arena.arm("baseline"), is_same=same, changes=() if same else ("decode/decoder.py changed",))
+
+
+def _compare(
+    script: Script, against: Against, request: CompareRequest, here: Any, workloads: Any, launched: Any
+) -> duels.DuelResult:
+    script.duelled += workloads
+    loss = {name: LOSS for name in workloads} if request.planted else {}
+    found = {name: script.judgements.get(name, loss.get(name, NO_CHANGE)) for name in workloads}
+    spec = duels.DuelSpec(against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s)
+    comparisons = {
+        (name, "candidate"): duels.Comparison(ComparisonState(name), judgement) for name, judgement in found.items()
+    }
+    result = duels.DuelResult(spec, arena.ARMS, comparisons, fakes_of_duels.NOW)
+    launched(result)
+    if script.duel is not None:
+        raise script.duel
+    return result
 
 
 @contextmanager

@@ -1,17 +1,26 @@
 """What a user reads and what the shell gets, for every outcome of ``pytest perf/ --benchmark-compare``."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from gemma3n_perf.errors import ArmUnavailableError, BadConditionsError, NonFiniteError, OutOfMemoryError
-from tests.fakes import STACK
-from tests.pytest_plugin.stage import GRAPH, IMAGE, LONG, TEXT, TPOT_S, Stage
+from gemma3n_perf.decode.types import HostWork
+from gemma3n_perf.errors import (
+    ArmUnavailableError,
+    BadConditionsError,
+    NoBaselineError,
+    NonFiniteError,
+    OutOfMemoryError,
+    UsageError,
+)
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from tests.pytest_plugin.stage import GRAPH, IMAGE, LONG, LOSS, TEXT, TPOT_S, WORKLOADS, Stage
 
 COMPARE = "--benchmark-compare"
-SCREEN = (COMPARE, "--no-confirm")
-SLOWER = {TEXT: 1.25 * TPOT_S}
+MORE = replace(GRAPH, operations={"QuantizedMatmul": 75}, nodes=901)
+WIN = Judgement(Verdict.WIN, "the whole interval lies above 0.5 %", 0.03, 0.02, 0.04)
+OPEN = Judgement(Verdict.INCONCLUSIVE, "the budget is spent", 0.0, -0.02, 0.02)
+INVALID = Judgement(Verdict.INVALID, "the arms decode different greedy tokens")
 
 
 def test_plain_session_measures_stores_and_passes(stage: Stage) -> None:
@@ -24,143 +33,172 @@ def test_plain_session_measures_stores_and_passes(stage: Stage) -> None:
     assert stage.script.taken == [name for name in (TEXT, LONG, IMAGE) for _ in range(10)]
 
 
-@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 4)])
-def test_no_baseline_is_said_loudly_and_counted(stage: Stage, strict: tuple[str, ...], code: int) -> None:
-    """A first session passes but says that nothing was compared; --strict fails it."""
-    outcome = stage.run(COMPARE, *strict)
-    assert outcome.code == code
-    assert "warning: no baseline is committed for chip class cpu-fake-2c" in outcome.text
-    assert "nothing was compared" in outcome.text
-    assert "gemma3n-perf baseline save" in outcome.text
-    assert outcome.closing == "3 workloads: 3 not-measured (3 no baseline)"
-
-
-def test_local_session_stands_in_and_says_so(stage: Stage) -> None:
-    """Without a committed baseline the last local session is compared with, labelled local in every row."""
-    stage.run()
+def test_a_first_run_answers_on_a_machine_that_never_measured(stage: Stage) -> None:
+    """Without any baseline: a verdict for every workload of one family, what it is against, and how to choose."""
     outcome = stage.run(COMPARE)
     assert outcome.code == 0
-    assert "this machine's own last sessions stand in" in outcome.text
-    assert "change against local 1 session" in outcome.text
-    assert outcome.out.count("(local)") == 3
-    assert outcome.closing == "3 workloads: 3 inconclusive"
+    assert outcome.closing == "3 workloads: 3 no-change"
+    line = "change against ref:111111111111 (the parent commit); choose another with --against ARM"
+    assert line in outcome.text
+    assert "warning: no baseline" not in outcome.text
+    assert stage.script.duelled == list(WORKLOADS)
+    assert stage.script.taken == [name for name in WORKLOADS for _ in range(3)]
+    assert len(list((stage.folder / "data" / "duels" / "cpu-fake-2c").iterdir())) == 1
 
 
-def test_unchanged_code_passes(stage: Stage) -> None:
-    """The same speed as five steady sessions is no-change, and no warning is printed."""
+def test_the_same_program_is_not_measured(stage: Stage) -> None:
+    """Stored numbers stand in for today's; nothing is timed, counted or stored."""
     stage.commit()
-    outcome = stage.run(COMPARE, "--strict")
+    stage.script.same = True
+    outcome = stage.run(COMPARE)
     assert outcome.code == 0
     assert outcome.closing == "3 workloads: 3 no-change"
-    assert "change against committed 5 sessions" in outcome.text
-    assert "warning:" not in outcome.out
+    assert f"{TEXT}: no-change: the same program; stored: 100.0 tok/s" in outcome.text
+    assert "not timed today" in outcome.text
+    assert (stage.script.taken, stage.script.duelled, stage.local_files) == ([], [], [])
 
 
-def test_loss_fails_and_names_the_workload(stage: Stage) -> None:
-    """A quarter slower is exit 1 with the workload's name, its change and the way on."""
+def test_runs_are_taken_of_the_same_program_where_they_were_requested(stage: Stage) -> None:
+    """Today's numbers beside the stored ones, and still no duel."""
     stage.commit()
-    stage.script.tpot_s = SLOWER
-    outcome = stage.run(*SCREEN)
+    stage.script.same = True
+    outcome = stage.run(COMPARE, "--runs", "2")
+    assert outcome.code == 0
+    assert f"{TEXT}: no-change: the same program; stored: 100.0 tok/s" in outcome.text
+    assert "today 100.0" in outcome.text
+    assert stage.script.taken == [name for name in WORKLOADS for _ in range(2)]
+    assert stage.script.duelled == []
+
+
+def test_the_same_program_is_duelled_where_that_was_requested(stage: Stage) -> None:
+    """--measure-anyway shows what a duel of one program with itself shows."""
+    stage.script.same = True
+    outcome = stage.run(COMPARE, "--measure-anyway")
+    assert outcome.code == 0
+    assert stage.script.duelled == list(WORKLOADS)
+
+
+def test_a_planted_slowdown_is_never_the_same_program(stage: Stage) -> None:
+    """The test button rings on a machine that never measured."""
+    stage.script.same = True
+    outcome = stage.run(COMPARE, "--plant-slowdown", "25%")
+    assert outcome.code == 1
+    assert outcome.closing == "3 workloads: 3 loss [planted 25 %]"
+    assert stage.script.requests[0].candidate == "here+plant:+25%"
+
+
+def test_a_loss_fails_with_what_differs(stage: Stage) -> None:
+    """Exit 1 with the workload, its change, the operations and the files."""
+    stage.script.judgements = {TEXT: LOSS}
+    stage.script.theirs = replace(GRAPH, operations={"QuantizedMatmul": 74}, nodes=900)
+    stage.script.graph = replace(GRAPH, operations={"QuantizedMatmul": 74, "Transpose": 60}, nodes=960)
+    outcome = stage.run(COMPARE)
     assert outcome.code == 1
     assert outcome.closing == "3 workloads: 1 loss, 2 no-change"
     assert f"warning: {TEXT}: loss: " in outcome.text
+    assert f"{TEXT}: loss; what differs: graph: +60 Transpose decode/decoder.py changed" in outcome.text
     assert "-20.0 %" in outcome.out
     assert "Traceback" not in outcome.text
 
 
-@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 3)])
-def test_noisy_sessions_leave_it_open(stage: Stage, strict: tuple[str, ...], code: int) -> None:
-    """Where sessions differ by 8 %, 3 % slower is inconclusive: said and counted, and failed by --strict alone."""
-    stage.commit(spread=0.08)
-    stage.script.tpot_s = {TEXT: 1.03 * TPOT_S}
-    outcome = stage.run(COMPARE, *strict)
+def test_a_loss_that_is_run_twice_fails_twice(stage: Stage) -> None:
+    """A session of this machine is context and never what is compared with."""
+    stage.script.judgements = {TEXT: LOSS}
+    stage.script.tpot_s = {TEXT: 1.25 * TPOT_S}
+    assert [stage.run(COMPARE).code for _ in range(3)] == [1, 1, 1]
+    assert len(list((stage.folder / "data" / "sessions").rglob("*.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("judgement", "code"),
+    [(WIN, 0), (OPEN, 3), (INVALID, 5), (LOSS, 1), (replace(OPEN, verdict=Verdict.NOT_MEASURED), 4)],
+)
+def test_exit_codes_are_those_of_the_commands(stage: Stage, judgement: Judgement, code: int) -> None:
+    """Without --strict too."""
+    stage.script.judgements = {LONG: judgement}
+    outcome = stage.run(COMPARE)
     assert outcome.code == code
-    assert outcome.closing == "3 workloads: 3 inconclusive"
-    assert f"{TEXT}: inconclusive: " in outcome.text
+    assert judgement.reason in outcome.text or code == 0
 
 
-def test_win_is_never_claimed(stage: Stage) -> None:
-    """Twice as fast is still inconclusive: only a duel shows a win."""
+@pytest.mark.parametrize(("judgement", "code"), [(None, 1), (OPEN, 1), (WIN, 0)])
+def test_a_count_that_rose_fails_without_a_win(stage: Stage, judgement: Judgement | None, code: int) -> None:
+    """One node more is exit 1 where no win pays for it."""
+    stage.script.graph = MORE
+    stage.script.judgements = dict.fromkeys(WORKLOADS, judgement) if judgement else {}
+    outcome = stage.run(COMPARE)
+    assert outcome.code == code
+    assert f"{TEXT}: exact counts rose: graph nodes 900 -> 901" in outcome.text
+    assert "graph: +1 QuantizedMatmul" in outcome.text
+
+
+def test_a_count_that_fell_never_fails(stage: Stage) -> None:
+    """Nor does peak memory, whatever stored sessions had."""
     stage.commit()
-    stage.script.tpot_s = {TEXT: 0.5 * TPOT_S}
+    stage.script.theirs = MORE
+    stage.script.changes = {TEXT: {"peak_memory_bytes": 591_000_000, "kv_bytes": 2_000_001}}
+    assert stage.run(COMPARE).code == 0
+
+
+def test_counts_alone_are_compared_before_any_timing(stage: Stage) -> None:
+    """-k graph opens no bench; a rise is exit 1 with its cause."""
+    stage.script.graph = replace(MORE, host=HostWork(1001, 5, {}, "3.11"))
+    stage.script.theirs = replace(GRAPH, host=HostWork(1000, 5, {}, "3.11"))
+    outcome = stage.run(COMPARE, "-k", "graph")
+    assert outcome.code == 1
+    assert f"{TEXT}: Python calls 1000 -> 1001" in outcome.text
+    assert "host: +1 Python calls" in outcome.text
+    assert stage.script.opened == 0
+
+
+def test_drift_of_the_machine_is_a_caution(stage: Stage) -> None:
+    """Slower than all stored sessions on an unchanged program is the machine, and no loss."""
+    stage.commit()
+    stage.script.tpot_s = {TEXT: 1.25 * TPOT_S}
     outcome = stage.run(COMPARE)
     assert outcome.code == 0
-    assert outcome.closing == "3 workloads: 2 no-change, 1 inconclusive"
-    assert "only a duel can show a win" in outcome.text
-    assert "+100.0 %" in outcome.out
+    assert outcome.closing == "3 workloads: 3 no-change"
+    assert f"{TEXT}: stored: 100.0 tok/s" in outcome.text
+    assert f"warning: {TEXT}: the program is unchanged, and this machine is slower than in its stored sessions" in (
+        outcome.text
+    )
+    assert f"{LONG}: the program is unchanged" not in outcome.text
 
 
-@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 4)])
-def test_workload_missing_from_the_baseline_is_counted(stage: Stage, strict: tuple[str, ...], code: int) -> None:
-    """A workload that the baseline never measured does not pass silently."""
-    stage.commit(workloads=(TEXT, LONG))
-    outcome = stage.run(COMPARE, *strict)
-    assert outcome.code == code
-    assert outcome.closing == "3 workloads: 2 no-change, 1 not-measured (1 no baseline)"
-    assert f"warning: {IMAGE}: not-measured: this workload has no stored session" in outcome.text
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"token_digest": "tokens:2"}, "the greedy tokens differ from the baseline's"),
-        ({"checkpoint_digest": "forged:2"}, "checkpoint bytes differ: forged:2 here, forged:1 in the baseline"),
-        ({"engine": "other"}, "engine differ: other here, mlx_vlm in the baseline"),
-    ],
-)
-def test_what_cannot_be_compared_is_invalid(stage: Stage, change: dict[str, Any], said: str) -> None:
-    """Other tokens, bytes or engine end in exit 5, even beside a loss."""
-    stage.commit()
-    stage.script.tpot_s = {LONG: 2 * TPOT_S}
-    stage.script.changes = {TEXT: change}
-    outcome = stage.run(*SCREEN)
-    assert outcome.code == 5
-    assert said in outcome.text
-    assert outcome.closing == "3 workloads: 1 invalid, 1 loss, 1 no-change"
-
-
-def test_changed_graph_fails_before_any_timing(stage: Stage) -> None:
-    """One more matmul is exit 1, with before and after and no traceback, in the first test that runs."""
-    stage.commit()
-    stage.script.graph = replace(GRAPH, operations={"QuantizedMatmul": 75})
-    outcome = stage.run(COMPARE, "-x")
-    assert outcome.code == 1
-    assert f"{TEXT}: exact counts changed: operations.QuantizedMatmul: 74 -> 75" in outcome.text
-    assert "expected: what the baseline of 0123456789ab recorded" in outcome.text
-    assert stage.script.opened == 0
-    assert "Traceback" not in outcome.text
-    assert "pytest_session.py" not in outcome.text
-
-
-@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 1)])
-def test_changed_graph_of_another_mlx_is_a_warning(stage: Stage, strict: tuple[str, ...], code: int) -> None:
-    """Another mlx may count otherwise: it is said with both versions, and only --strict fails it."""
-    stage.commit()
-    stage.stack = replace(STACK, mlx="0.33.0")
-    stage.script.graph = replace(GRAPH, operations={"QuantizedMatmul": 75})
-    outcome = stage.run(COMPARE, *strict)
-    assert outcome.code == code
-    assert "exact counts changed: operations.QuantizedMatmul: 74 -> 75" in outcome.text
-    assert "measured with mlx 0.32.4" in outcome.text
-    assert "this session with mlx 0.33.0" in outcome.text
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"kv_bytes": 2_000_001}, 1),
-        ({"peak_memory_bytes": 551_000_000}, 1),
-        ({"peak_memory_bytes": 549_000_000}, 0),
-    ],
-)
-def test_changed_memory_fails(stage: Stage, change: dict[str, int], code: int) -> None:
-    """KV bytes are exact, peak memory to a tenth."""
-    stage.commit()
-    stage.script.changes = {LONG: change}
+def test_nothing_to_compare_with_is_not_measured(stage: Stage) -> None:
+    """Numbers are still taken and shown; exit 4 says what is lacking."""
+    stage.script.incomparable = NoBaselineError("there is nothing to compare with", remedy="git fetch --unshallow")
     outcome = stage.run(COMPARE)
-    assert outcome.code == code
-    name = next(iter(change))
-    assert (f"{LONG}: exact counts changed: {name}: " in outcome.text) == bool(code)
+    assert outcome.code == 4
+    assert outcome.closing == "3 workloads: 3 not-measured"
+    assert "there is nothing to compare with" in outcome.text
+    assert len(stage.script.taken) == 9
+
+
+def test_an_arm_that_was_named_and_is_not_there_ends_the_session(stage: Stage) -> None:
+    """Before anything is timed."""
+    stage.script.incomparable = UsageError("ref:nowhere is no commit of this clone")
+    outcome = stage.run(COMPARE, "--against", "ref:nowhere")
+    assert outcome.code == 2
+    assert "ref:nowhere is no commit of this clone" in outcome.text
+    assert stage.script.taken == []
+
+
+def test_the_arm_that_was_named_is_compared_with(stage: Stage) -> None:
+    """And said in the report."""
+    outcome = stage.run(COMPARE, "--against", "ref:v1")
+    assert stage.script.requests[0].against == "ref:v1"
+    assert "change against ref:v1 (" in outcome.text
+
+
+def test_a_duel_that_failed_is_not_measured(stage: Stage) -> None:
+    """The session's own numbers were stored before, and the reason is in every row."""
+    stage.script.duel = ArmUnavailableError("a worker cannot be started")
+    outcome = stage.run(COMPARE)
+    assert len(list((stage.folder / "data" / "sessions").rglob("*.json"))) == 1
+    assert outcome.closing == "3 workloads: 3 no-change"  # what launches before it had shown stands
+    assert "a worker cannot be started" in outcome.text
+    assert outcome.code == 4
 
 
 @pytest.mark.parametrize(
@@ -175,7 +213,6 @@ def test_failed_workload_has_its_reason_and_others_their_verdict(
     stage: Stage, error: BadConditionsError | OutOfMemoryError | NonFiniteError, code: int
 ) -> None:
     """One workload that cannot be measured sets the exit code; its baseline is not said to be missing."""
-    stage.commit()
     stage.script.raises = {LONG: error}
     outcome = stage.run(COMPARE)
     assert outcome.code == code
@@ -183,7 +220,6 @@ def test_failed_workload_has_its_reason_and_others_their_verdict(
     assert f"{LONG}: {error.found}" in outcome.text
     assert "Traceback" not in outcome.text
     assert "stage.py" not in outcome.text
-    assert "change against committed 5 sessions" in outcome.text
 
 
 def test_failure_of_another_kind_stays_pytests_own(stage: Stage) -> None:
@@ -197,10 +233,9 @@ def test_failure_of_another_kind_stays_pytests_own(stage: Stage) -> None:
 
 def test_exit_code_names_the_worst(stage: Stage) -> None:
     """A loss outranks a workload that was not measured."""
-    stage.commit()
-    stage.script.tpot_s = SLOWER
+    stage.script.judgements = {TEXT: LOSS}
     stage.script.raises = {LONG: OutOfMemoryError("it ran out of memory")}
-    outcome = stage.run(*SCREEN)
+    outcome = stage.run(COMPARE)
     assert outcome.code == 1
     assert outcome.closing == "3 workloads: 1 loss, 1 no-change, 1 not-measured"
 
@@ -211,17 +246,3 @@ def test_skipped_benchmarks_are_not_measured(stage: Stage) -> None:
     assert outcome.code == 4
     assert outcome.closing == "3 workloads: 3 not-measured"
     assert stage.local_files == []
-
-
-@pytest.mark.parametrize("strict", [(), ("--strict",)])
-def test_suspicion_that_no_duel_could_look_into_is_not_a_loss(stage: Stage, strict: tuple[str, ...]) -> None:
-    """Where the baseline's own arm cannot be built, the exit code says not-measured and the row says why."""
-    stage.commit()
-    stage.script.tpot_s = SLOWER
-    stage.script.duel = ArmUnavailableError("mlx 0.32.4 cannot be had offline", remedy="go online")
-    outcome = stage.run(COMPARE, *strict)
-    assert outcome.code == 4
-    assert outcome.closing == "3 workloads: 2 no-change, 1 not-measured"
-    assert "not confirmed, for the duel gave no answer" in outcome.text
-    assert "mlx 0.32.4 cannot be had offline" in outcome.text
-    assert len(stage.local_files) == 1

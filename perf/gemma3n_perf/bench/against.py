@@ -110,9 +110,7 @@ def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Agai
     return Against(chosen, first, changes=programs.changes(theirs, ours[0]))
 
 
-def _inspected(
-    arm: ReadyArm, declared: Parts | None, jobs: Sequence[Job], machine: Here
-) -> programs.ArmProgram:
+def _inspected(arm: ReadyArm, declared: Parts | None, jobs: Sequence[Job], machine: Here) -> programs.ArmProgram:
     try:
         return programs.inspect(arm, declared, jobs, machine.tools)
     except PerfError:  # the duel, or the session's own runs, will say what is wrong with this tree

@@ -19,7 +19,7 @@ from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.duel import run as duels
 from gemma3n_perf.duel.report import interval
-from gemma3n_perf.errors import CountsChangedError, PerfError, UsageError
+from gemma3n_perf.errors import CountsChangedError, PerfError
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.gate.session import expand
@@ -217,10 +217,9 @@ class SuiteSession:
                     self.count_exact(Workload.parse(name))
                 with duels.machine(self.options.baselines, sys.__stderr__ or sys.stderr) as machine:
                     self.comparing.duel(self.request, machine, names)
-        except UsageError:
-            raise
         except PerfError as error:
             self.comparing.fault = error
+            self.failed(error)
         finally:
             stored, now = self.storage.stored, self.stack
             self.compared = tuple(

@@ -1,0 +1,57 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gemma3n_perf.bench.stored import drift, in_brief, spread
+from gemma3n_perf.store.types import COMMITTED, Baseline, Session
+from tests.fakes import CHIP, STACK, WORKLOAD, measurement
+
+TIMES = (0.0099, 0.01, 0.0101, 0.01, 0.01)
+
+
+def baseline(times: tuple[float, ...] = TIMES, **changes: Any) -> Baseline:
+    """Return stored sessions with these seconds per token."""
+    sessions = tuple(
+        Session(f"s{number}", CHIP, STACK, 0.0, "2026-07-01T10:00:00+00:00", (measurement(WORKLOAD, one, **changes),))
+        for number, one in enumerate(times)
+    )
+    return Baseline(CHIP, STACK, sessions, COMMITTED, tuple(f"000{number}_x.json" for number in range(len(times))))
+
+
+def test_stored_sessions_are_summed_up_in_a_line() -> None:
+    """Their middle, where 95 of 100 such sessions lie, and today."""
+    found = spread(baseline(), WORKLOAD)
+    assert found is not None
+    assert 97 < found[1] < 99 < found[0] < 101 < found[2] < 103
+    assert in_brief(found, measurement(WORKLOAD, 0.0125)).endswith("; today 80.0")
+    assert in_brief((109.0, 103.0, 115.0), None) == "stored: 109.0 tok/s [103.0, 115.0]; not timed today"
+
+
+@pytest.mark.parametrize(
+    ("stored", "today"),
+    [
+        (baseline(TIMES[:4]), measurement()),
+        (baseline(checkpoint_digest="forged:2"), measurement()),
+        (baseline(), measurement(generated_tokens=63)),
+        (baseline(), measurement("nano/text/pp140-tg64")),
+    ],
+)
+def test_fewer_than_five_of_a_kind_say_nothing(stored: Baseline, today: Any) -> None:
+    """Nor do sessions of other bytes or tokens."""
+    assert spread(stored, today.workload, today) is None
+
+
+def test_drift_is_said_outside_the_spread_alone() -> None:
+    """Slower or faster, with what the records know to differ."""
+    found = spread(baseline(), WORKLOAD)
+    assert found is not None
+    assert drift(found, measurement(tpot_s=0.0101), baseline(), STACK) is None
+    slow = drift(found, measurement(tpot_s=0.0125), baseline(), replace(STACK, os="Linux 6.2"))
+    assert slow is not None
+    assert (slow.code, "slower than in its stored sessions" in slow.found) == ("drift", True)
+    assert slow.found.endswith("what differs from them: os Linux 6.1 -> Linux 6.2")
+    fast = drift(found, measurement(tpot_s=0.008), baseline(), STACK)
+    assert fast is not None
+    assert "faster than in its stored sessions" in fast.found
+    assert fast.found.endswith("what differs from them: nothing in the records")

@@ -13,7 +13,13 @@ from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.parts import Parts
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, duel, job
 from gemma3n_perf.duel.tools import Job
-from gemma3n_perf.errors import ArmUnavailableError, NotComparableError, PerfError, WorkerFailedError
+from gemma3n_perf.errors import (
+    ArmUnavailableError,
+    CheckpointMissingError,
+    NotComparableError,
+    PerfError,
+    WorkerFailedError,
+)
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.stack import installed_release
 from gemma3n_perf.hardware.types import Stack
@@ -98,7 +104,7 @@ def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Agai
             if not ours:
                 ours.append(_inspected(candidate, programs.declared(candidate, None, repo, chip_class), jobs, machine))
             programs.require_same_work(theirs, ours[0])
-        except (WorkerFailedError, NotComparableError) as error:
+        except (CheckpointMissingError, WorkerFailedError, NotComparableError) as error:
             if request.against is not None:
                 raise
             raise ArmUnavailableError(f"it cannot be compared: {error.found}") from error

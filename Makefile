@@ -1,6 +1,6 @@
 # Needs Python 3.11 to 3.13, pip and make (GNU Make 3.81 will do); everything else is set up in .venv.
 #
-#   make perf    measure and compare with this chip class's baseline; ARGS="--checkpoint e2b-4bit" adds options
+#   make perf    measure and compare (docs/measuring.md says with what); ARGS="--checkpoint e2b-4bit" adds options
 #   make test    the tests of the suite itself; ARGS="-k chip" adds options
 #   make lint    ruff and mypy
 #   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
@@ -25,7 +25,7 @@ setup:
 # The flag goes last: before a path it would take the path for the run to compare with. make exits 2 for any failure
 # and names pytest's own exit code in its message ("Error 1" is a regression); a script calls pytest itself.
 perf: setup
-	@exec $(BIN)/python -m pytest perf/ $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
+	@exec $(BIN)/python -m pytest perf/ $(if $(findstring --runs,$(ARGS)),,--runs 3) $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
 
 test: setup
 	@exec $(BIN)/python -m pytest tests/ $(ARGS)

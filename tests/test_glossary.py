@@ -17,7 +17,7 @@ REFUSED = {
     "bout": "comparison key",
     "wish": "spec",
     "muster": "startup",
-    "looked": "screen outcome",
+    "looked": "result",
     "ring": "scheduler",
     "lane": "candidate",
     "lanes": "candidate",

@@ -43,7 +43,7 @@ def test_other_programs_differ_by_name(tmp_path: Path) -> None:
 def test_a_commit_that_cannot_decode_this_is_passed_over(tmp_path: Path, error: PerfError) -> None:
     """Named with the reason; where no other is left there is nothing to compare with. One that was named stays."""
     here = machine(Arena(raises={("baseline", "load"): error}), tmp_path)
-    with pytest.raises(NoBaselineError, match="it cannot be compared: .*; ref:older"):
+    with pytest.raises(NoBaselineError, match=r"it cannot be compared: .*; ref:older"):
         establish(REQUEST, here, None)
     with pytest.raises(type(error)):
         establish(CompareRequest((WORKLOAD,), against="ref:old"), here, None)

@@ -42,6 +42,12 @@ def test_fewer_than_five_of_a_kind_say_nothing(stored: Baseline, today: Any) -> 
     assert spread(stored, today.workload, today) is None
 
 
+def test_sessions_of_another_checkpoint_are_left_out() -> None:
+    """Where nothing was measured today, its digest tells."""
+    assert spread(baseline(), WORKLOAD, None, "forged:1") is not None
+    assert spread(baseline(), WORKLOAD, None, "forged:2") is None
+
+
 def test_drift_is_said_outside_the_spread_alone() -> None:
     """Slower or faster, with what the records know to differ."""
     found = spread(baseline(), WORKLOAD)

@@ -64,13 +64,14 @@ class CompareRequest:
 @dataclass(frozen=True, slots=True)
 class Against:
     """What a session is compared with. ``changes`` is what differs, where ``is_same`` does not hold; ``counts`` says
-    whether its decode graph may differ."""
+    whether its decode graph may differ; ``checkpoints`` are digests by name."""
 
     chosen: Chosen
     baseline: ReadyArm
     is_same: bool = False
     changes: tuple[str, ...] = ()
     counts: bool = True
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
 
     def exact(self, ours: Graph, source: str, position: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the exact counts that rose, and all that differs in a decode step; nothing where it cannot be told."""
@@ -107,12 +108,13 @@ def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Agai
         except (CheckpointMissingError, WorkerFailedError, NotComparableError) as error:
             if request.against is not None:
                 raise
-            raise ArmUnavailableError(f"it cannot be compared: {error.found}") from error
+            found = error.found.removeprefix(f"{one.arm}: ")
+            raise ArmUnavailableError(f"it cannot be compared: {found}") from error
         return theirs, first
 
     chosen, (theirs, first) = choose(found, build, request.against)
     if programs.same_program(theirs, ours[0]):
-        return Against(chosen, first, is_same=not request.measure_anyway)
+        return Against(chosen, first, is_same=not request.measure_anyway, checkpoints=theirs.checkpoints)
     return Against(chosen, first, changes=programs.changes(theirs, ours[0]))
 
 

@@ -47,6 +47,11 @@ class Comparing:
         return self.against is not None and self.against.is_same
 
     @property
+    def skips(self) -> str:
+        """Why nothing need be measured of the same program."""
+        return f"the same program as {self.against.chosen.comparator}" if self.against else ""
+
+    @property
     def needs_duel(self) -> bool:
         """Whether there is something to compare with that may differ."""
         return self.against is not None and not self.against.is_same
@@ -86,7 +91,8 @@ class Comparing:
             judged = not_measured(self.fault.found if self.fault else "no duel was measured")
         risen, causes = self.exact.get(workload, ((), ()))
         cautions: tuple[Caution, ...] = judged.cautions
-        spread = stored.spread(sessions, workload, today) if sessions else None
+        checkpoint = self.against.checkpoints.get(workload.split("/")[0]) if self.against else None
+        spread = stored.spread(sessions, workload, today, checkpoint) if sessions else None
         planted = today is not None and today.planted
         if sessions and spread and today and not planted and judged.verdict is Verdict.NO_CHANGE:
             drift = stored.drift(spread, today, sessions, now)

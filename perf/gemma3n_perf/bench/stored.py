@@ -20,13 +20,17 @@ LEAST = 5
 """Sessions below which their spread is not known well enough to say anything."""
 
 
-def spread(baseline: Baseline, workload: str, today: Measurement | None = None) -> tuple[float, float, float] | None:
+def spread(
+    baseline: Baseline, workload: str, today: Measurement | None = None, checkpoint: str | None = None
+) -> tuple[float, float, float] | None:
     """Return the throughput of the stored sessions and the interval in which 95 % of such sessions lie, tok/s.
 
-    None where there are fewer than five of what ``today`` measured: the same bytes, engine and tokens.
+    None where there are fewer than five of what ``today`` measured (the same bytes, engine and tokens), or of the
+    ``checkpoint`` of that digest.
     The interval is the predictive one of one new session (Hahn & Meeker 1991), over log throughputs.
     """
     stored = [one for one in baseline.sessions_of(workload) if today is None or _alike(one, today)]
+    stored = [one for one in stored if checkpoint in (None, one.checkpoint_digest)]
     if len(stored) < LEAST:
         return None
     logs = [-math.log(one.session_tpot_s) for one in stored]

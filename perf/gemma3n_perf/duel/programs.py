@@ -4,7 +4,7 @@ Two digests must agree: what the checkouts declare, and what two worker processe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemma3n_perf.duel import program, startup
@@ -30,6 +30,11 @@ class ArmProgram:
     declared: Parts | None
     installed: Parts | None = None
     replies: Mapping[str, tuple[wire.Loaded, str]] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """Digests of what was loaded, by name."""
+        return {name.split("/")[0]: loaded.checkpoint_digest for name, (loaded, _) in self.replies.items()}
 
 
 def same_program(before: ArmProgram, after: ArmProgram) -> bool:
@@ -80,12 +85,12 @@ def inspect(arm: ReadyArm, parts: Parts | None, jobs: Sequence[Job], tools: Tool
             worker.send(wire.Block(_STEPS, 0, 0, arm.model_id))
             startup.expect(worker, wire.Timed, tools.waits.block)
             replies[job.workload] = (loaded, tokens.token_digest)
+        found = ArmProgram(arm, parts, None, replies)
         if running.protocol < DESCRIBES:
-            return ArmProgram(arm, parts, None, replies)
-        checkpoints = {name.split("/")[0]: loaded.checkpoint_digest for name, (loaded, _) in replies.items()}
-        worker.send(wire.Describe(checkpoints))
+            return found
+        worker.send(wire.Describe(found.checkpoints))
         described = startup.expect(worker, wire.Program, tools.waits.load)
-    return ArmProgram(arm, parts, described.parts, replies)
+    return replace(found, installed=described.parts)
 
 
 def require_same_work(before: ArmProgram, after: ArmProgram) -> None:

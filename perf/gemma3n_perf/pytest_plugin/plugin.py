@@ -120,7 +120,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
                 opened = stack.enter_context(suite.open(sys.stderr))
         if suite.is_settled:
             suite.skipped = True
-            pytest.skip(f"the same program as {suite.comparing}; --runs N takes runs of it all the same")
+            pytest.skip(f"{suite.comparing.skips}; --runs N takes runs of it")
         yield opened
 
 
@@ -131,7 +131,7 @@ def compared(request: pytest.FixtureRequest) -> None:
     with _ends_session(request.config):
         suite.establish(sys.stderr)
     if suite.is_settled:
-        pytest.skip(f"the same program as {suite.comparing}")
+        pytest.skip(suite.comparing.skips)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 PerfError
 ├── UsageError            exit 2: the request cannot be carried out
-├── CountsChangedError    exit 1: an exact count differs from the baseline's
+├── CountsChangedError    exit 1: an exact count rose
 ├── NotMeasuredError      exit 4: nothing was measured, so nothing is claimed
 │   ├── MachineBusyError
 │   ├── BadConditionsError
@@ -55,7 +55,7 @@ class UsageError(PerfError):
 
 
 class CountsChangedError(PerfError):
-    """An exact tripwire fired: operations, types, bytes or peak memory are not what the baseline recorded."""
+    """An exact tripwire fired: graph nodes, streamed bytes or host calls rose."""
 
 
 class NotMeasuredError(PerfError):

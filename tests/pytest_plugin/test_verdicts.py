@@ -130,6 +130,8 @@ def test_a_count_that_rose_fails_without_a_win(stage: Stage, judgement: Judgemen
     assert outcome.code == code
     assert f"{TEXT}: exact counts rose: graph nodes 900 -> 901" in outcome.text
     assert "graph: +1 QuantizedMatmul" in outcome.text
+    said = outcome.out.index(f"{TEXT}: exact counts rose")
+    assert said < outcome.out.index("bench_decode.py")  # before anything is timed
 
 
 def test_a_count_that_fell_never_fails(stage: Stage) -> None:

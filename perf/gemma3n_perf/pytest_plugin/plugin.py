@@ -164,10 +164,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
         suite = item.config.stash[KEY]
         suite.failed_tests += 1
         suite.failed(error, _workload(item))
+    _say_rises(item)
     report = yield
     if isinstance(error, PerfError):
         report.longrepr = str(error)  # type: ignore[attr-defined]
     return report
+
+
+def _say_rises(item: pytest.Item) -> None:
+    """Say at once, before anything is timed, which exact counts of a workload rose."""
+    suite, terminal = item.config.stash[KEY], item.config.pluginmanager.get_plugin("terminalreporter")
+    risen, _ = suite.comparing.exact.get(str(_workload(item)), ((), ()))
+    if risen and terminal is not None and str(_workload(item)) not in suite.said:
+        suite.said.add(str(_workload(item)))
+        terminal.ensure_newline()
+        terminal.write_line(f"{_workload(item)}: exact counts rose: {'; '.join(risen)}")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

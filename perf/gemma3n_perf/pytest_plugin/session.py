@@ -46,7 +46,8 @@ class SuiteSession:
     ``workloads`` may be measured; ``expected`` are those that -k and the like left, none while tests are only listed.
     ``missing`` has the reason why a workload was not measured; ``errors`` are all named errors, ``failed_tests`` how
     many of them failed a test. ``evidence`` are the lines that evidence for fusions is summed up in.
-    ``skipped`` says that no runs were taken of the same program; ``compared`` is what the comparison amounts to.
+    ``skipped`` says that no runs were taken of the same program; ``compared`` is what the comparison amounts to;
+    ``said`` are workloads whose risen counts were printed.
     """
 
     options: Options
@@ -64,6 +65,7 @@ class SuiteSession:
     comparing: Comparing = field(default_factory=Comparing)
     skipped: bool = False
     compared: tuple[Compared, ...] = ()
+    said: set[str] = field(default_factory=set)
     errors: list[PerfError] = field(default_factory=list)
     failed_tests: int = 0
     missing: dict[str, str] = field(default_factory=dict)

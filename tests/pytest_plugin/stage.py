@@ -239,7 +239,7 @@ def _establish(script: Script, request: CompareRequest, *arguments: Any) -> Agai
 
 
 def _compare(
-    script: Script, against: Against, request: CompareRequest, here: Any, workloads: Any, launched: Any
+    script: Script, against: Against, request: CompareRequest, here: Any, workloads: Any, launched: Any, *, risen: bool
 ) -> duels.DuelResult:
     script.duelled += workloads
     loss = {name: LOSS for name in workloads} if request.planted else {}

@@ -28,6 +28,9 @@ from gemma3n_perf.stats.verdicts import Judgement, Verdict
 BUDGET_S = 25.0
 """Seconds of measuring that the duel of one workload may take; it stops as soon as something is shown."""
 
+RISEN_BUDGET_S = 12.0
+"""The same where exact counts rose: that is an alarm already, and only a win, which shows early, can lift it."""
+
 SHARE = 0.7
 """The share of --time-budget that is the duel's; the session's own runs have the others."""
 
@@ -131,10 +134,16 @@ def compare(
     machine: Here,
     workloads: Sequence[str],
     launched: Callable[[DuelResult], None] = lambda result: None,
+    *,
+    risen: bool = False,
 ) -> DuelResult:
-    """Duel this tree against what it is compared with, on ``workloads``, as one family. Raises what ``duel`` raises."""
+    """Duel this tree against what it is compared with, on ``workloads``, as one family. Raises what ``duel`` raises.
+
+    ``risen`` says that exact counts rose.
+    """
+    budget_s = min(request.budget_s, RISEN_BUDGET_S) if risen else request.budget_s
     spec = DuelSpec(
-        against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s,
+        against.chosen.comparator.arm, (request.candidate,), tuple(workloads), budget_s,
         aa=None, sources=request.sources,
     )  # fmt: skip
     return duel(spec, machine, launched=launched)

@@ -76,7 +76,8 @@ class Comparing:
         def launched(so_far: DuelResult) -> None:
             self.result = so_far
 
-        self.result = compare(self.against, request, machine, workloads, launched)
+        risen = any(self.exact[name][0] for name in workloads if name in self.exact)
+        self.result = compare(self.against, request, machine, workloads, launched, risen=risen)
         if not request.planted:
             folder = files.data_folder() / "duels" / machine.chip.chip_class
             path = folder / f"{files.next_number(folder):04}_{files.file_stem(machine.stack)}.json"

@@ -242,6 +242,6 @@ def test_make_perf_fails_with_pytests_code_in_its_message(checkout: Checkout, st
     script(checkout.root / ".ci/setup", "#!/bin/sh\n")
     script(checkout.root / ".venv/bin/python", f'#!/bin/sh\necho "$@"\nexit {status}\n')
     done = checkout.run("make", "perf", "ARGS=--plant-slowdown 25%")
-    assert "-m pytest perf/ --plant-slowdown 25% --benchmark-compare" in done.stdout
+    assert "-m pytest perf/ --runs 3 --plant-slowdown 25% --benchmark-compare" in done.stdout
     assert done.returncode == (2 if status else 0)
     assert (f"Error {status}" in done.stderr) == bool(status)

@@ -31,6 +31,9 @@ BUDGET_S = 25.0
 RISEN_BUDGET_S = 12.0
 """The same where exact counts rose: that is an alarm already, and only a win, which shows early, can lift it."""
 
+LARGE, LARGE_BUDGET_S = 0.2, 6.0
+"""A planted slowdown that so short a duel finds."""
+
 SHARE = 0.7
 """The share of --time-budget that is the duel's; the session's own runs have the others."""
 
@@ -59,9 +62,10 @@ class CompareRequest:
     @property
     def budget_s(self) -> float:
         """Seconds of measuring for each workload."""
+        most = LARGE_BUDGET_S if self.planted >= LARGE else BUDGET_S
         if self.time_budget is None:
-            return BUDGET_S
-        return min(BUDGET_S, SHARE * self.time_budget / max(len(self.workloads), 1))
+            return most
+        return min(most, SHARE * self.time_budget / max(len(self.workloads), 1))
 
 
 @dataclass(frozen=True, slots=True)

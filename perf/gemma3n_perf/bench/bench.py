@@ -24,7 +24,7 @@ TTFT_SAMPLES = 3
 LONG_PREFILL_S = 3.0
 LEAST_RUNS = 3
 MakeEngine = Callable[[Any], Engine]
-CountGraph = Callable[[Workload], Graph]
+CountGraph = Callable[[Workload], Graph | None]
 Note = Callable[[str], None]
 
 

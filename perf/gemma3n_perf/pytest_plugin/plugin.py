@@ -132,6 +132,8 @@ def compared(request: pytest.FixtureRequest) -> None:
         suite.establish(sys.stderr)
     if suite.is_settled:
         pytest.skip(suite.comparing.skips)
+    if suite.options.planted:
+        pytest.skip("a planted slowdown changes no graph")
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ class SuiteSession:
                 runs=self.options.runs or (LEAST_RUNS if self.storage.comparing else usual_runs(self.chip.vendor)),
                 budget_s=budget_s / len(self.workloads) if budget_s else None,
                 planted=self.options.planted,
-                count_graph=self.graph,
+                count_graph=self.graph if not self.options.planted else lambda workload: None,  # it is not stored
                 note=machine.note,
                 with_towers=frozenset(one.checkpoint for one in self.workloads if one.modality == "image"),
                 source_of=self.source,
@@ -215,7 +215,7 @@ class SuiteSession:
         names = [one.workload for one in measurements] or [str(one) for one in self.expected if self.skipped]
         try:
             if names and not interrupted and self.comparing.needs_duel:
-                for name in names:
+                for name in names if not self.options.planted else ():
                     self.count_exact(Workload.parse(name))
                 with duels.machine(self.options.baselines, sys.__stderr__ or sys.stderr) as machine:
                     self.comparing.duel(self.request, machine, names)

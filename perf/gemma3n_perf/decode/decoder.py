@@ -220,7 +220,9 @@ class Decoder:
         Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
         """
         engine, device, clock = self._engine, self._device, self._clock
-        token = engine.step(engine.prefill(prompt))
+        device.wait(engine.prefill(prompt))
+        # The token after a prompt can be a near tie, so the run begins with one that is given.
+        token = engine.step(engine.token(int(prompt.ids[0])))
         device.wait(token)
         device.synchronize()
         tokens: list[int] = []

@@ -202,7 +202,7 @@ def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) 
 
 
 @pytest.mark.parametrize(
-    ("protocol", "block"), [(wire.PROTOCOL, wire.Block(1, 0, 0, built=True)), (3, wire.Block(3, 0, 0))]
+    ("protocol", "block"), [(wire.PROTOCOL, wire.Block(1, 0, 0, built=True, settled=True)), (3, wire.Block(3, 0, 0))]
 )
 def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -> None:
     """There dispatch takes as long as computing, so nothing is left out; beside an older commit, blocks are longer."""

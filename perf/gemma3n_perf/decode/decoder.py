@@ -1,7 +1,6 @@
 """Timing decode the way generation runs: pipelined, greedy, batch 1, from one fixed position, for a fixed count.
 
-Opinion: a number that another position, an early stop or a cold kernel could have changed is not a
-measurement. Each run starts from a copy of the same KV cache, and the end-of-sequence token is ignored.
+Each run starts from a copy of the same KV cache, and the end-of-sequence token is ignored.
 """
 
 import hashlib
@@ -169,7 +168,13 @@ class Decoder:
         self._position = self._engine.snapshot()
 
     def run(
-        self, probe: Probe, steps: int | None = None, planted: float | None = None, *, built: bool = False
+        self,
+        probe: Probe,
+        steps: int | None = None,
+        planted: float | None = None,
+        *,
+        built: bool = False,
+        settled: bool = False,
     ) -> tuple[Run, list[int]]:
         """Rewind, then time ``steps`` decode steps (the workload's count unless given). Returns run and tokens.
         ``planted`` stands in for the session's own.
@@ -177,7 +182,7 @@ class Decoder:
         The clock starts with the position's token in hand and stops when the last of ``steps`` tokens is read:
         n steps over n intervals. ``built`` starts it with the first step built, and stops it with the step after the
         last built too, as in the midst of generation: n whole periods, however few, where dispatching takes as long
-        as computing.
+        as computing. ``settled`` stops it when all that was started has ended.
         """
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
@@ -199,7 +204,7 @@ class Decoder:
                 device.dispatch(ahead)
             tokens.append(token.item())
             stamps.append(clock())
-        if built:
+        if settled:
             # What a step started by itself is part of the period it was started in.
             device.synchronize()
             stamps[-1] = clock()

@@ -40,13 +40,15 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 
 class Block(msgspec.Struct, tag=True, frozen=True):
     """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
-    ``built`` begins with the first step built and ends with another one built."""
+    ``built`` begins with the first step built and ends with another one built, ``settled`` when all that was started
+    has ended."""
 
     steps: int
     drop: int
     tail: int = 0
     slot: str = ""
     built: bool = False
+    settled: bool = False
 
 
 class WholeRun(msgspec.Struct, tag=True, frozen=True):

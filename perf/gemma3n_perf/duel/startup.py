@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from gemma3n_perf.duel.tools import UNBUILT_TOKENS, BlockLayout, Job, Side, Tool
 from gemma3n_perf.errors import PerfError, WorkerFailedError
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.workload.presets import PRESETS
 
 _T = TypeVar("_T")
 
@@ -64,7 +66,8 @@ class Prepared:
         running, layout = self.running, self.running.layout
         short = steps <= layout.drop + layout.tail
         drop, tail = layout.drop if steps > layout.drop else 0, 0 if short else layout.tail
-        running.workers[name].send(wire.Block(steps, drop, tail, self.model_id(name), layout.built))
+        settled = layout.built and running.protocol >= WHOLE_RUNS
+        running.workers[name].send(wire.Block(steps, drop, tail, self.model_id(name), layout.built, settled))
         return expect(running.workers[name], wire.Timed, timeout_s)
 
 
@@ -109,11 +112,14 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     there are several candidates, only for the baseline or for all of them: the others go on.
     """
     arms = {arm.name: arm for arm in running.arms if arm.name in (ARMS[0], *candidates)}
+    # A worker of an older commit knows presets by folders of its own time.
+    old = running.protocol < WHOLE_RUNS and job.source in PRESETS
+    source = str(Path(job.root) / PRESETS[job.source].directory) if old else job.source
     requests = _Requests(arms, running.workers)
     loads = {
         name: wire.Load(
             job.workload,
-            job.source,
+            source,
             job.root,
             arm.engine,
             arm.planted,

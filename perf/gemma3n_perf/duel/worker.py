@@ -183,7 +183,9 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
 
 
 def _timed(model: Model, block: Block) -> Timed:
-    run, tokens = model.decoder.run(_NoProbe(), steps=block.steps, planted=model.planted, built=block.built)
+    run, tokens = model.decoder.run(
+        _NoProbe(), steps=block.steps, planted=model.planted, built=block.built, settled=block.settled
+    )
     model.guard()
     model.decoder.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]

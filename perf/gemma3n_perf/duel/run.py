@@ -30,7 +30,7 @@ from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.judge import should_stop
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import Judgement
+from gemma3n_perf.stats.verdicts import Judgement, finite
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.load import locate
@@ -246,8 +246,8 @@ def record_of(result: DuelResult, chip: Chip) -> DuelRecord:
         workload=name,
         verdict=judged.verdict.value,
         effect=judged.effect,
-        low=_finite(judged.low),
-        high=_finite(judged.high),
+        low=finite(judged.low),
+        high=finite(judged.high),
         measured_s=judged.measured_s,
         launches=judged.launches,
         duels=tuple(
@@ -263,7 +263,3 @@ def record_of(result: DuelResult, chip: Chip) -> DuelRecord:
             for one in states.values()
         ),
     )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and abs(value) != float("inf") else None

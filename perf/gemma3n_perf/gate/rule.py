@@ -18,7 +18,7 @@ from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.multiple import step_down
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite
 
 _MEASURE = "pytest perf/ --fusion {name}, on a machine of class {chip_class}"
 _Key = tuple[str, str, str]
@@ -129,7 +129,7 @@ def _repeated(
     cell = Cell(
         name, chip_class, workload, judgement.verdict, judgement.reason,
         remedy="" if judgement.verdict.decided else "measure longer: pytest perf/ --fusion NAME --time-budget SECONDS",
-        effect=judgement.effect, low=_finite(judgement.low), high=_finite(judgement.high),
+        effect=judgement.effect, low=finite(judgement.low), high=finite(judgement.high),
         sessions=tuple(one.effect or 0.0 for one in alone),
     )  # fmt: skip
     if judgement.verdict is not Verdict.WIN:
@@ -207,7 +207,3 @@ def _reasons(cells: Sequence[Cell]) -> list[Objection]:
 def _mean(effects: Sequence[float]) -> float:
     """Effects average as ratios do."""
     return math.expm1(math.fsum(math.log1p(one) for one in effects) / len(effects)) if effects else 0.0
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -1,7 +1,6 @@
 """Following the releases of mlx and mlx-vlm: each in a duel with what is installed here, and a record of each."""
 
 import datetime as dt
-import math
 import re
 import tarfile
 import tempfile
@@ -28,7 +27,7 @@ from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
 from gemma3n_perf.history.releases import day
 from gemma3n_perf.history.upstream import SCHEMA, Blocks, Point
-from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
 from gemma3n_perf.workload.workload import defaults
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -108,16 +107,12 @@ def _point(
         request.budget_s,
         judged.verdict.value,
         judged.effect if measured else None,
-        _finite(judged.low) if measured else None,
-        _finite(judged.high) if measured else None,
+        finite(judged.low) if measured else None,
+        finite(judged.high) if measured else None,
         launches,
         None if measured else upstream.without_places(judged.reason),
         day(request.line, version),
     )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def released(line: str, first: str, here: Here) -> list[str]:

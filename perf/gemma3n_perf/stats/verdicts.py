@@ -1,5 +1,6 @@
 """The six verdicts, and a judgement: a verdict with everything that led to it."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,3 +112,8 @@ def not_measured(reason: str) -> Judgement:
 def invalid(reason: str) -> Judgement:
     """What was measured must not be compared."""
     return Judgement(Verdict.INVALID, reason)
+
+
+def finite(value: float | None) -> float | None:
+    """Return an end of an interval as records hold it: None where it is unknown or infinite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -4,8 +4,8 @@ import datetime as dt
 from pathlib import Path
 
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate import record as store
+from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.hardware.types import Chip, Stack
 from tests.gate.evidence_files import NOTE, checked, workload
 from tests.rehearsal.github import Clone
@@ -22,7 +22,7 @@ def source(folder: Path) -> Clone:
     for path in (folder / "baselines").glob("*/fusions/*.json"):
         path.unlink()
     commit = clone.save("no evidence")
-    policy = policy_file.read(folder / "baselines" / "policy.toml")
+    policy = read_policy(folder / "baselines" / "policy.toml")
     name = next(name for name in registry.names() if all(registry.get(name).enabled(_chip(c)) for c in policy.required))
     for chip_class in policy.required:
         store.write(folder / "baselines", record(name, chip_class, commit, policy.classes[chip_class].workloads))

@@ -1,13 +1,13 @@
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemma3n_perf.ci.comment import rendered, unmeasured, unplanned
-from gemma3n_perf.ci.event import Pull
-from gemma3n_perf.ci.plan import Plan, State
-from gemma3n_perf.ci.post import AUTHOR, MARKER, Api, post, read_comment
+from gemma3n_perf.ci.plan import Plan, Pull, State
+from gemma3n_perf.ci.post import AUTHOR, MARKER, ask_github, post, read_comment
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
 from gemma3n_perf.gate.admission import AdmissionResult
 from gemma3n_perf.gate.facts import Cell, Checked, Decision, Dispatch, EvidenceFacts, Objection, Parity, Ruling
@@ -143,7 +143,7 @@ def test_the_comment_is_written_once_and_then_changed_in_place(tmp_path: Path) -
     with comments.served() as url:
         for number, expected in ((1, "created"), (2, "updated"), (3, "updated")):
             path.write_text(f"{MARKER}\nanswer {number}\n")
-            assert post(read_comment(path), "us/suite", 7, Api(url, "none").ask) == expected
+            assert post(read_comment(path), "us/suite", 7, partial(ask_github, url, "none")) == expected
     assert comments.bodies == {1: f"{MARKER}\nanswer 3\n"}
 
 
@@ -178,6 +178,6 @@ def test_a_repository_that_is_no_name_is_refused() -> None:
 def test_github_that_does_not_answer_is_told_without_the_token(tmp_path: Path) -> None:
     """The verdict stands in the summary all the same."""
     with pytest.raises(NotMeasuredError) as refused:
-        Api("http://127.0.0.1:9", "secret-token").ask("GET", "/repos/us/suite/issues/7/comments", None)
+        ask_github("http://127.0.0.1:9", "secret-token", "GET", "/repos/us/suite/issues/7/comments", None)
     assert "secret-token" not in str(refused.value)
     assert "summary" in str(refused.value)

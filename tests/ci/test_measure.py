@@ -1,17 +1,17 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.ci.artifacts import Origin, named, open_artifact
-from gemma3n_perf.ci.measure import MeasureRequest, measure, names_to_measure, pack
-from gemma3n_perf.ci.staging import stage
+from gemma3n_perf.ci.artifacts import Manifest, named, open_artifact
+from gemma3n_perf.ci.measure import measure, names_to_measure, pack
+from gemma3n_perf.ci.plan import stage
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS
-from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.hardware.git import Repository
 from tests.fakes import CHIP, write_session
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, Scratch
 from tests.rehearsal.github import Clone
@@ -23,9 +23,12 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "repo")
 
 
-def request_of(scratch: Scratch, tmp_path: Path) -> MeasureRequest:
-    """Return what a job was sent to measure."""
-    return MeasureRequest(BIG, scratch.commit, "42", 1, scratch.baselines, tmp_path / "out")
+def measured(
+    scratch: Scratch, names: Sequence[str], pytest_run: Callable[[str], int], commit: str = "", here: str = BIG
+) -> tuple[Path, ...]:
+    """Measure what a job was sent to measure, beside the repository."""
+    request = Manifest(1, BIG, commit or scratch.commit, "42", 1, tuple(names))
+    return measure(request, here, scratch.baselines, scratch.root.parent / "out", pytest_run, lambda text: None)
 
 
 def writing(scratch: Scratch, *, fusion: str | None = None) -> Callable[[str], int]:
@@ -39,39 +42,35 @@ def writing(scratch: Scratch, *, fusion: str | None = None) -> Callable[[str], i
     return pytest_run
 
 
-def said(text: str) -> None:
-    """Take a line of the log."""
-
-
 def test_evidence_is_sent_with_a_manifest_that_the_last_job_accepts(scratch: Scratch, tmp_path: Path) -> None:
     """Whatever it says: a loss is the gate's business, so pytest's exit code does not matter."""
     import zipfile
 
-    sent = measure(request_of(scratch, tmp_path), BIG, [ALTUP, GEGLU], writing(scratch), said)
+    sent = measured(scratch, [ALTUP, GEGLU], writing(scratch))
     assert sorted(path.name for path in sent) == [f"{GEGLU}.json", "manifest.json", f"{ALTUP}.json"]
     packed = tmp_path / f"evidence-{BIG}-1.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sent:
             archive.write(path, path.name)
-    found = open_artifact(named(packed), Origin("42", scratch.commit))
+    found = open_artifact(named(packed), "42", scratch.commit)
     assert sorted(found) == [f"{GEGLU}.json", f"{ALTUP}.json"]
 
 
-def test_a_runner_of_another_class_measures_nothing(scratch: Scratch, tmp_path: Path) -> None:
+def test_a_runner_of_another_class_measures_nothing(scratch: Scratch) -> None:
     """Its label says one thing and its chip another."""
     with pytest.raises(NotComparableError, match="asked for fake-gpu and is fake-other"):
-        measure(request_of(scratch, tmp_path), "fake-other", [ALTUP], lambda name: 0, said)
+        measured(scratch, [ALTUP], lambda name: 0, here="fake-other")
 
 
 def test_evidence_that_was_there_before_is_not_sent_as_new(scratch: Scratch, tmp_path: Path) -> None:
     """pytest failed, and the committed record of another day lies there still."""
     scratch.put(scratch.evidence())
     with pytest.raises(NotMeasuredError, match="only the evidence that was there before"):
-        measure(request_of(scratch, tmp_path), BIG, [ALTUP], lambda name: 4, said)
+        measured(scratch, [ALTUP], lambda name: 4)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_a_fusion_without_evidence_is_not_measured(scratch: Scratch, tmp_path: Path) -> None:
+def test_a_fusion_without_evidence_is_not_measured(scratch: Scratch) -> None:
     """The others are measured all the same, and nothing is sent as if it were all."""
     done: list[str] = []
 
@@ -80,22 +79,21 @@ def test_a_fusion_without_evidence_is_not_measured(scratch: Scratch, tmp_path: P
         return 4
 
     with pytest.raises(NotMeasuredError, match=f"{ALTUP}: it left no evidence.*{GEGLU}: it left no evidence"):
-        measure(request_of(scratch, tmp_path), BIG, [ALTUP, GEGLU], pytest_run, said)
+        measured(scratch, [ALTUP, GEGLU], pytest_run)
     assert done == [ALTUP, GEGLU]
 
 
-def test_evidence_of_another_commit_is_not_sent(scratch: Scratch, tmp_path: Path) -> None:
+def test_evidence_of_another_commit_is_not_sent(scratch: Scratch) -> None:
     """The checkout changed under the measurement."""
-    moved = replace(request_of(scratch, tmp_path), commit="f" * 40)
     with pytest.raises(NotMeasuredError, match="its evidence is of commit"):
-        measure(moved, BIG, [ALTUP], writing(scratch), said)
+        measured(scratch, [ALTUP], writing(scratch), commit="f" * 40)
 
 
 def test_what_an_earlier_job_left_is_not_sent_along(scratch: Scratch, tmp_path: Path) -> None:
     """The folder must be this job's own."""
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="exists"):
-        measure(request_of(scratch, tmp_path), BIG, [ALTUP], writing(scratch), said)
+        measured(scratch, [ALTUP], writing(scratch))
 
 
 def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scratch: Scratch) -> None:
@@ -110,7 +108,7 @@ def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scra
     assert names_to_measure(base, here) == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
 
 
-def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch, tmp_path: Path) -> None:
+def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch) -> None:
     """Its policy and harness give way, what it deletes comes back, its fusions and evidence stay."""
     scratch.write("perf/gemma3n_perf/stats/bounds.py", "honest")
     base = scratch.save("base")
@@ -121,7 +119,7 @@ def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch, tmp_path:
     scratch.write(str(FUSIONS / "stacked_altup.py"), "# better")
     scratch.put(scratch.evidence())
     head = scratch.save("head")
-    stage(scratch.root, head, base, run_command)
+    stage(Repository(scratch.root), head, base)
     read = {name: (scratch.root / name) for name in ("perf/gemma3n_perf/stats/bounds.py", "baselines/policy.toml")}
     assert read["perf/gemma3n_perf/stats/bounds.py"].read_text() == "honest"
     assert "minimum_effect" in read["baselines/policy.toml"].read_text()
@@ -138,7 +136,7 @@ def test_a_checkout_that_is_not_what_it_should_be_is_not_staged(
 ) -> None:
     """Another commit, or a base that a shallow clone does not hold."""
     with pytest.raises(UsageError, match=r"fetch-depth|git restore failed"):
-        stage(scratch.root, head or scratch.commit, base or scratch.commit, run_command)
+        stage(Repository(scratch.root), head or scratch.commit, base or scratch.commit)
 
 
 def test_a_clone_for_a_rehearsal_is_the_checkout_as_it_lies_there(scratch: Scratch, tmp_path: Path) -> None:

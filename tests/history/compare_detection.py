@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from asv.step_detect import detect_steps
 
-from gemma3n_perf.history.detect import changes
+from gemma3n_perf.history.series import changes
 
 SERIES, POINTS, FLOOR = 200, 30, 0.005
 SCATTERS = (0.005, 0.01, 0.02, 0.03)

@@ -12,8 +12,7 @@ from gemma3n_perf.gate.facts import Cell
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import publishing, upstream
 from gemma3n_perf.history.building import Places, build_site
-from gemma3n_perf.history.evidence import Evidence
-from gemma3n_perf.history.site import Site
+from gemma3n_perf.history.site import Evidence, Site
 from gemma3n_perf.history.upstream import Blocks, Point
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.fakes import STACK, measurement

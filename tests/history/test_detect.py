@@ -3,7 +3,7 @@ from statistics import median
 
 import pytest
 
-from gemma3n_perf.history.detect import changes, scatter
+from gemma3n_perf.history.series import changes, scatter
 from tests.history.replay import CPU, GPU, noise
 
 FLOOR = 0.005

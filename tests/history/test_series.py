@@ -8,8 +8,9 @@ import pytest
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history.collecting import collect, commits
 from gemma3n_perf.history.results import ResultFile
-from gemma3n_perf.history.series import Confirmation, Series, Step, series
+from gemma3n_perf.history.series import Series, Step, series
 from gemma3n_perf.stats.spread import noise_floor
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from tests.history.replay import CPU, GPU, WORKLOADS, repository, write_history
 
 SEEDS = {CPU: 3, GPU: 1}
@@ -62,14 +63,14 @@ def test_order_is_that_of_parents(tmp_path: Path) -> None:
     files = [replace(one, date=9) for one in results(tmp_path)]
     random.Random(1).shuffle(files)
     (found,) = series(files, hashes, noise={}, confirmed={})
-    assert [point.commit for point in found.points] == hashes
+    assert list(found.points) == hashes
 
 
 def test_commits_that_are_not_in_the_line_are_left_out(tmp_path: Path) -> None:
     """As after a rebase."""
     hashes, _ = history(tmp_path, 1.0, CPU)
     (found,) = series(results(tmp_path), hashes[5:], noise={}, confirmed={})
-    assert [point.commit for point in found.points] == hashes[5:]
+    assert list(found.points) == hashes[5:]
 
 
 def test_the_noise_floor_of_the_class_hides_what_it_could_have_made(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_duel_decides_where_a_step_stands(tmp_path: Path, verdict: str, standi
     """Only a duel that found a loss confirms a regression."""
     hashes, found = history(tmp_path, 1.05, CPU)
     (step,) = found.steps
-    said = Confirmation(verdict, -0.05, -0.06, -0.04, "2026-07-01")
+    said = Judgement(Verdict(verdict), "so it is", -0.05, -0.06, -0.04), "2026-07-01"
     files = results(tmp_path)
     key = (CPU, found.workload, step.before, step.after)
     assert series(files, hashes, noise={}, confirmed={key: said})[0].steps[0].standing == standing
@@ -100,5 +101,5 @@ def test_a_speed_up_is_confirmed_by_a_win(tmp_path: Path) -> None:
     """And by nothing else."""
     _, found = history(tmp_path, 1 / 1.05, CPU)
     (step,) = found.steps
-    said = Confirmation("win", 0.05, 0.04, 0.06, "2026-07-01")
-    assert Step(step.change, step.before, step.after, said).standing == "confirmed"
+    said = Judgement(Verdict.WIN, "so it is", 0.05, 0.04, 0.06)
+    assert Step(step.change, step.before, step.after, said, "2026-07-01").standing == "confirmed"

@@ -6,8 +6,7 @@ import pytest
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
-from gemma3n_perf.history.releases import build, day
-from gemma3n_perf.history.upstream import Blocks, Point
+from gemma3n_perf.history.upstream import Blocks, Point, build, day
 from tests.fakes import CHIP, STACK, WORKLOAD
 
 OLD = replace(STACK, mlx="0.31.0")
@@ -34,25 +33,25 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_times_are_anchored_to_todays() -> None:
     """A release 20 % slower than today's 20 ms takes 25 ms; a failure has no value; the order is the versions'."""
     series = upstream.placed([POINT, FAILED])
-    failed, slow = series["mlx", WORKLOAD]
-    assert (failed.point.version, failed.value.result) == ("0.30.0", None)
-    assert slow.value.result == pytest.approx(0.025)
-    assert slow.value.low == pytest.approx(0.020 / 0.82)
-    assert slow.value.high == pytest.approx(0.020 / 0.78)
-    assert slow.value.samples == pytest.approx((0.025,))
+    failed, (_, slow) = series["mlx", WORKLOAD]
+    assert (failed[0].version, failed[1].result) == ("0.30.0", None)
+    assert slow.result == pytest.approx(0.025)
+    assert slow.low == pytest.approx(0.020 / 0.82)
+    assert slow.high == pytest.approx(0.020 / 0.78)
+    assert slow.samples == pytest.approx((0.025,))
 
 
 def test_an_older_anchor_is_chained_through_its_own_point() -> None:
     """0.30.0 was half as fast as 0.31.0, which is a fifth slower than today's."""
     older = replace(POINT, version="0.30.0", anchor=OLD, effect=-0.5, low=-0.5, high=-0.5, date="2026-05-01T10:00:00")
-    first, _ = upstream.placed([POINT, older])["mlx", WORKLOAD]
-    assert first.value.result == pytest.approx(0.020 / (0.8 * 0.5))
+    (_, first), _ = upstream.placed([POINT, older])["mlx", WORKLOAD]
+    assert first.result == pytest.approx(0.020 / (0.8 * 0.5))
 
 
 def test_a_point_that_nothing_links_is_left_out() -> None:
     """Better a gap than a made-up value."""
     stranger = replace(POINT, version="0.29.0", anchor=replace(STACK, mlx="0.30.5"), date="2026-05-01T10:00:00")
-    assert [one.point.version for one in upstream.placed([POINT, stranger])["mlx", WORKLOAD]] == ["0.31.0"]
+    assert [point.version for point, _ in upstream.placed([POINT, stranger])["mlx", WORKLOAD]] == ["0.31.0"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_pages_are_written_checked_and_kept_current(tmp_path: Path) -> None:
     (docs / "profiles").mkdir(parents=True)
     (docs / "profiles" / "gone.md").write_text("old")
     out = io.StringIO()
-    assert command.page(baselines, docs, True, out) == 1
+    assert command.page(baselines, docs, True, out) == 5
     assert command.page(baselines, docs, False, out) == 0
     assert command.page(baselines, docs, True, out) == 0
     assert not (docs / "profiles" / "gone.md").exists()

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.profile import contexts
-from gemma3n_perf.profile.contexts import Timed
 from gemma3n_perf.profile.rounds import Rounds
+from gemma3n_perf.profile.subject import Timed, contexts
 
 
 @dataclass
@@ -46,7 +45,7 @@ def prompts(
 
 def test_the_slope_is_what_each_thousand_tokens_add() -> None:
     """A time per token that grows by 2 us a token grows by 2 ms in a thousand, whatever the rounds' common swing."""
-    found = contexts.measure(prompts(), Rounds(12, random.Random(1)))
+    found = contexts(prompts(), Rounds(12, random.Random(1)))
     assert found.slope_s.value == pytest.approx(0.002, rel=0.05)
     assert found.slope_s.low <= 0.002 <= found.slope_s.high
     assert [one.positions for one in found.points] == [68, 324, 2116]
@@ -56,7 +55,7 @@ def test_the_slope_is_what_each_thousand_tokens_add() -> None:
 
 def test_an_image_is_compared_with_text_of_its_own_length() -> None:
     """The same time at the same length: nothing is left to explain, and 256 tokens cost what the slope says."""
-    found = contexts.measure(prompts(image=0.01 + 2e-6 * 324), Rounds(12, random.Random(1)))
+    found = contexts(prompts(image=0.01 + 2e-6 * 324), Rounds(12, random.Random(1)))
     assert found.image is not None
     assert found.image_s is not None
     assert found.explained_s is not None
@@ -67,14 +66,14 @@ def test_an_image_is_compared_with_text_of_its_own_length() -> None:
 
 def test_a_slower_image_is_seen() -> None:
     """5 % more at the same length is a difference that the length does not explain."""
-    found = contexts.measure(prompts(image=1.05 * (0.01 + 2e-6 * 324)), Rounds(12, random.Random(1)))
+    found = contexts(prompts(image=1.05 * (0.01 + 2e-6 * 324)), Rounds(12, random.Random(1)))
     assert found.image_s is not None
     assert found.image_s.low > 0
 
 
 def test_why_there_is_no_image_is_kept() -> None:
     """A checkpoint without a tower is a reason, not a zero."""
-    found = contexts.measure(prompts(), Rounds(6, random.Random(1)), image_missing="no tower")
+    found = contexts(prompts(), Rounds(6, random.Random(1)), image_missing="no tower")
     assert found.image_missing == "no tower"
 
 
@@ -82,7 +81,7 @@ def test_a_single_length_or_an_image_without_its_text_is_refused() -> None:
     """There is no slope of one point, and no difference without its pair."""
     one = [each for each in prompts() if each.positions == 68]
     with pytest.raises(UsageError, match="two lengths"):
-        contexts.measure(one, Rounds(6, random.Random(1)))
+        contexts(one, Rounds(6, random.Random(1)))
     apart = [*prompts(), timed("image", 500, 0.01, (1.0,))]
     with pytest.raises(UsageError, match="500"):
-        contexts.measure(apart, Rounds(6, random.Random(1)))
+        contexts(apart, Rounds(6, random.Random(1)))

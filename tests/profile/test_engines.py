@@ -17,10 +17,11 @@ from tests.decode.fakes import FakeClock
 class Fake:
     """Yields one token every ``tpot`` seconds of a fake clock; ``token_at`` tells which."""
 
+    version: str | None = "1.0"
     note: str | None = None
 
     def __init__(self, name: str, clock: FakeClock, tpot: float, *, odd_from: int = 99, breaks_at: int = 10**6) -> None:
-        self.name, self.version = name, "1.0"
+        self.name = name
         self.refuses: Exception | None = None
         self.requests: list[tuple[int, int]] = []
         self._clock, self._tpot, self._odd_from, self._left = clock, tpot, odd_from, breaks_at
@@ -45,7 +46,9 @@ class Fake:
 class Program:
     """Times itself."""
 
-    name, version, note = "program", None, "its own clock"
+    name = "program"
+    version: str | None = None
+    note: str | None = "its own clock"
 
     def __init__(self, values: Sequence[float] | None) -> None:
         self._values = itertools.cycle(values) if values else None

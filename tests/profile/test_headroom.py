@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.profile import headroom
-from gemma3n_perf.profile.headroom import NO, UNKNOWN, WORTH, YES
+from gemma3n_perf.profile.headroom import NO, UNKNOWN, WORTH, YES, Summary, Tried, wins
 from gemma3n_perf.profile.histogram import PUBLISHED, group_of
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate
-from gemma3n_perf.profile.wins import Summary, Tried, wins
 from tests.profile.made import about, floor, histogram, split, sweep, trace, workload
 
 PUBLISHED_NODES = 4_209
@@ -55,8 +54,8 @@ def test_a_host_that_is_waited_for_justifies_a_fusion() -> None:
     assert "host-bound" in found.reason
     largest = found.wins[0]
     assert largest.name == "no host work at all"
-    assert largest.gain.value == pytest.approx(0.028 / 0.006 - 1)
-    assert largest.gain.low == pytest.approx(0.95 * 0.028 / (1.05 * 0.006) - 1)
+    assert largest.value == pytest.approx(0.028 / 0.006 - 1)
+    assert largest.low == pytest.approx(0.95 * 0.028 / (1.05 * 0.006) - 1)
 
 
 def test_the_careful_end_charges_views_only_for_building() -> None:
@@ -65,14 +64,14 @@ def test_the_careful_end_charges_views_only_for_building() -> None:
     way = next(one for one in found.wins if one.name.startswith("taking views"))
     build, host, tpot = 0.95 * 0.007, 0.95 * 0.027, 0.95 * 0.028
     saved = 0.85 * (build * 0.51 + (host - build) * 0.11 / 0.60)
-    assert way.gain.low == pytest.approx(tpot / (tpot - saved) - 1)
+    assert way.low == pytest.approx(tpot / (tpot - saved) - 1)
 
 
 def test_a_device_nearly_as_slow_as_the_host_leaves_nothing_to_win() -> None:
     """However much host work goes, the time per token cannot fall below the device's busy time."""
     found = headroom.decide(host_bound(device_s=about(0.0279, 0.001), tpot_s=about(0.028, 0.001)))
     assert found.justified == NO
-    assert max(one.gain.high for one in found.wins) < WORTH
+    assert max(one.high for one in found.wins) < WORTH
 
 
 def test_a_host_bound_decode_whose_device_time_is_unknown_is_not_called() -> None:
@@ -111,7 +110,7 @@ def test_a_knob_takes_what_a_fusion_would_have_won() -> None:
     found = headroom.decide(device_bound(knobs=(knob,)))
     assert (without.justified, found.justified) == (UNKNOWN, NO)
     assert "set it and profile again" in found.reason
-    assert found.knob == knob
+    assert found.reason.startswith(knob.name)
 
 
 def test_a_knob_does_not_hide_a_host_that_is_waited_for() -> None:
@@ -139,7 +138,7 @@ def test_no_gain_is_negative_or_out_of_order() -> None:
     """Whatever the noise, a bound on a win starts at nothing and its ends are in order."""
     for found in (host_bound(), device_bound(), host_bound(exposed=Estimate(1.2, -0.3, 2.0, 6), bound=MIXED)):
         for one in wins(found):
-            assert 0 <= one.gain.low <= one.gain.value <= one.gain.high
+            assert 0 <= one.low <= one.value <= one.high
 
 
 @pytest.mark.parametrize(
@@ -176,9 +175,7 @@ def test_the_published_m5_max_is_a_no_by_what_was_tried() -> None:
         bound=DEVICE_BOUND, build_s=about(0.001, 0.2), views=PUBLISHED_VIEWS, glue=PUBLISHED_GLUE, swept=True,
         fusions=(Tried("the same three, first", -0.063, -0.063), Tried("then", 0.003, 0.008)),
     )  # fmt: skip
-    found = headroom.decide(summary)
-    assert found.justified == NO
-    assert found.knob is None
+    assert headroom.decide(summary).justified == NO
 
 
 def test_a_profile_is_summed_up_as_it_was_measured() -> None:

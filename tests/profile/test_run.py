@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.decode.decoder import MlxDevice
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.errors import CheckpointMissingError, InvalidError, NotMeasuredError
 from gemma3n_perf.hardware.shell import Done
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.profile.rounds import TimePlan, time_plan, until
-from gemma3n_perf.profile.run import Profiler, ProfileRequest, Tools
+from gemma3n_perf.profile.run import Profiler, Tools
 from gemma3n_perf.profile.sweeps import Setting
 from gemma3n_perf.profile.types import PARTS, WorkloadProfile
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
@@ -52,20 +52,26 @@ def tools(notes: list[str] | None = None, **changes: Any) -> Tools:
     return replace(made, **changes)
 
 
-def request(root: Path, *parts: str, **changes: Any) -> ProfileRequest:
-    """Ask for parts of nano, by the shortest plan."""
-    made = ProfileRequest(
-        Workload.parse("nano/text/pp4-tg4"), "nano", root, parts or PARTS, SHORT,
-        replace(STACK, backend="cpu", commit="c" * 40, dirty=False, knobs={}), (Setting.parse("MLX_A=1"),),
-    )  # fmt: skip
-    return replace(made, **changes)
+def profiler(root: Path, *parts: str, made: Tools | None = None, **changes: Any) -> Profiler:
+    """Return what profiles parts of nano, by the shortest plan."""
+    asked: dict[str, Any] = {
+        "workload": Workload.parse("nano/text/pp4-tg4"),
+        "source": "nano",
+        "root": root,
+        "parts": parts or PARTS,
+        "plan": SHORT,
+        "stack": replace(STACK, backend="cpu", commit="c" * 40, dirty=False, knobs={}),
+        "tools": made or tools(),
+        "settings": (Setting.parse("MLX_A=1"),),
+    }
+    return Profiler(**asked | changes)
 
 
 def test_a_whole_profile_of_nano(root: Path) -> None:
     """Every part is measured, dated and handed over once, in order; progress says how long it will take."""
     notes: list[str] = []
     kept: list[WorkloadProfile] = []
-    found = Profiler(request(root), tools(notes)).measure(kept.append)
+    found = profiler(root, made=tools(notes)).measure(kept.append)
     assert found.missing == ()
     assert list(found.taken) == list(PARTS)
     assert [list(one.taken) for one in kept] == [[part] for part in PARTS]
@@ -89,8 +95,8 @@ def test_a_part_that_fails_costs_itself(root: Path) -> None:
         raise RuntimeError("something\nunforeseen")
 
     kept: list[WorkloadProfile] = []
-    profiler = Profiler(request(root, "histogram", "trace", "sweep"), tools(thread_times=None, compete=broken))
-    found = profiler.measure(kept.append)
+    failing = profiler(root, "histogram", "trace", "sweep", made=tools(thread_times=None, compete=broken))
+    found = failing.measure(kept.append)
     assert found.histogram is not None
     reasons = {one.part: one.reason for one in found.missing}
     assert reasons == {
@@ -98,7 +104,7 @@ def test_a_part_that_fails_costs_itself(root: Path) -> None:
         "sweep": "RuntimeError: something unforeseen",
     }
     assert [len(one.missing) for one in kept] == [0, 1, 1]
-    assert not profiler.invalid
+    assert not failing.invalid
 
 
 def test_what_is_invalid_is_told_apart(root: Path) -> None:
@@ -108,11 +114,10 @@ def test_what_is_invalid_is_told_apart(root: Path) -> None:
         raise InvalidError("tokens differ")
 
     settings = (Setting.parse("MLX_A=1"),)
-    profiler = Profiler(request(root, "sweep", settings=settings), tools(compete=poisoned))
-    found = profiler.measure()
+    found = profiler(root, "sweep", settings=settings, made=tools(compete=poisoned)).measure()
     assert found.sweep is not None
     assert found.sweep.knobs[0].reason == "tokens differ"
-    broken = Profiler(request(root, "histogram"), tools())
+    broken = profiler(root, "histogram")
     broken.checkpoint.config["text_config"]["head_dim"] = 0
     try:
         lost = broken.measure()
@@ -124,16 +129,15 @@ def test_what_is_invalid_is_told_apart(root: Path) -> None:
 def test_conditions_go_with_each_part(root: Path) -> None:
     """A busy machine is a caution beside the figure."""
     probe = fakes.FakeProbe([Conditions(steal=0.3)])
-    found = Profiler(
-        request(root, "histogram"), tools(probe=probe, faults_of=lambda found: (Fault("steal", "30 %", "wait"),))
-    ).measure()
+    made = tools(probe=probe, faults_of=lambda found: (Fault("steal", "30 %", "wait"),))
+    found = profiler(root, "histogram", made=made).measure()
     assert found.taken["histogram"].faults == ("steal",)
     assert found.taken["histogram"].conditions.steal == 0.3
 
 
 def test_metal_gives_no_number_and_says_how_to_look(root: Path) -> None:
     """A Mac without --metal-capture."""
-    found = Profiler(request(root, "trace", stack=replace(STACK, backend="metal")), tools()).measure()
+    found = profiler(root, "trace", stack=replace(STACK, backend="metal")).measure()
     assert found.missing[0].part == "trace"
     assert "--metal-capture" in (found.missing[0].remedy or "")
 
@@ -141,7 +145,7 @@ def test_metal_gives_no_number_and_says_how_to_look(root: Path) -> None:
 def test_without_its_checkpoint_nothing_is_begun(tmp_path: Path) -> None:
     """Said at once, as an error of the whole."""
     with pytest.raises(CheckpointMissingError):
-        Profiler(request(tmp_path), tools())
+        profiler(tmp_path)
     assert issubclass(CheckpointMissingError, NotMeasuredError)
 
 

@@ -49,7 +49,7 @@ def test_load_gives_all_sessions_in_order(root: Path) -> None:
     assert baseline.workloads == (WORKLOAD,)
     assert len(baseline.sessions_of(WORKLOAD)) == 5
     assert baseline.sessions_of("nano/text/pp140-tg64") == ()
-    assert baseline.describe(WORKLOAD) == "committed 5 sessions"
+    assert (baseline.label, len(baseline.sessions_of(WORKLOAD))) == ("committed", 5)
     assert baseline.chip == CHIP
 
 
@@ -151,7 +151,7 @@ def test_local_stand_in_is_the_last_stack_measured(tmp_path: Path) -> None:
     baseline = Baselines.local(tmp_path / "local" / CLASS)
     assert baseline is not None
     assert [session.id for session in baseline.sessions] == ["local3", "local4", "local5"]
-    assert baseline.describe(WORKLOAD) == "local 3 sessions"
+    assert (baseline.label, len(baseline.sessions_of(WORKLOAD))) == ("local", 3)
     assert Baselines.local(tmp_path / "nothing") is None
 
 
@@ -161,7 +161,7 @@ def test_dirty_local_session_stands_alone(tmp_path: Path) -> None:
     baseline = Baselines.local(tmp_path / "local" / CLASS)
     assert baseline is not None
     assert [session.id for session in baseline.sessions] == ["local3"]
-    assert baseline.describe(WORKLOAD) == "local 1 session"
+    assert (baseline.label, len(baseline.sessions_of(WORKLOAD))) == ("local", 1)
 
 
 def test_unreadable_local_session_is_named(tmp_path: Path) -> None:
@@ -203,6 +203,10 @@ def _changed(path: Path, where: str, value: object) -> Path:
     return path
 
 
+def _busy(path: Path) -> Path:
+    return _changed(path, "machine_info.gemma3n_perf.busy", "ninja (50)")
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
@@ -211,6 +215,7 @@ def _changed(path: Path, where: str, value: object) -> Path:
         (lambda files: [*files, files[0]], NotComparableError, "there twice"),
         (lambda files: [*files, files[0].parent / "absent.json"], MalformedRecordError, "absent.json"),
         (lambda files: [*files, write_session(files[0].parent, 9, planted=0.1)], NotComparableError, "planted"),
+        (lambda files: [*files, _busy(write_session(files[0].parent, 9))], NotComparableError, "ninja"),
         (
             lambda files: [*files, write_session(files[0].parent, 9, stack=replace(STACK, dirty=True))],
             NotComparableError,

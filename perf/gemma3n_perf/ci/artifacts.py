@@ -1,34 +1,48 @@
-"""Artifacts of measuring jobs, opened as what they are: files that a stranger may have made.
+"""Artifacts of measuring jobs, opened as what they are, files that a stranger may have made, and laid into one folder.
 
-An archive is never unpacked. Each entry that has a right to be there is read by its name, up to a limit, and
-written under a name of our own; everything else refuses the whole archive.
+An archive is never unpacked: each entry that has a right to be there is read by its name, up to a limit, and everything
+else refuses the whole archive. The job decides whether there is evidence, the artifact only what it is: one that a
+cancelled, failed or vanished job left behind, in this attempt or an earlier one, counts for nothing.
 """
 
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.ci.plan import CLASS_NAME
-from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.ci.plan import CLASS_NAME, ChipClass
+from gemma3n_perf.errors import InvalidError, MalformedRecordError
+from gemma3n_perf.gate.facts import Objection
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store.files import write_over
 
 MAX_ARCHIVE = 32 * 2**20
 MAX_ENTRY = 16 * 2**20
 MAX_TOTAL = 64 * 2**20
 MAX_ENTRIES = 64
 MANIFEST = "manifest.json"
+JOB = "measure "
+"""What the name of a measuring job begins with; its class follows."""
+
 _NAME = re.compile(r"evidence-(?P<chip_class>[a-z0-9][a-z0-9.-]*)-(?P<attempt>[1-9]\d{0,3})")
 _RECORD = re.compile(r"[a-z0-9][a-z0-9+-]{0,199}\.json")
+_ENDS = {
+    "cancelled": ("its job was cancelled", "run it again"),
+    "failure": ("its job measured nothing", "see the job's log; it says what its machine lacked"),
+    "timed_out": ("its job ran out of time", "look at the machine, then run it again"),
+    "skipped": ("its job was skipped", "run it again"),
+}
+_VANISHED = ("its job never finished: the runner vanished or none took it", "look at the runner, then run it again")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a measuring job says it measured, beside the evidence. ``schema`` 1."""
+    """What a measuring job was sent to measure, and says it measured, beside the evidence. ``schema`` 1."""
 
     schema: int
     chip_class: str
@@ -48,11 +62,58 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """The run and the commit that evidence must be of."""
+class Job:
+    """The last attempt of a job, as GitHub's API reports it; ``conclusion`` None is one that has not ended."""
 
-    run_id: str
-    commit: str
+    name: str
+    conclusion: str | None = None
+    run_attempt: int = 1
+
+
+class _Page(msgspec.Struct):
+    jobs: list[Job]
+
+
+def read_jobs(path: Path) -> tuple[Job, ...]:
+    """Return the jobs of a run from the API's answer, a page a line. Raises MalformedRecordError for anything else."""
+    try:
+        pages = msgspec.json.Decoder(_Page).decode_lines(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRecordError(f"{path.name}: {error}", expected="the jobs of the run, a page a line") from error
+    return tuple(job for page in pages for job in page.jobs)
+
+
+def gather(
+    folder: Path, jobs: Sequence[Job], classes: Iterable[ChipClass], run_id: str, commit: str, out: Path
+) -> tuple[Objection, ...]:
+    """Write the evidence of every class among the artifacts in ``folder`` under ``out``; return why others have none.
+
+    The layout is that of ``baselines/``: ``<chip class>/fusions/<name>.json``. Evidence must be of this run and commit.
+    An objection without a chip class is to a stray artifact.
+    """
+    problems: list[Objection] = []
+    artifacts: dict[str, list[Artifact]] = {one.name: [] for one in classes}
+    for path in sorted([*folder.glob("*.zip"), *folder.glob("*/*.zip")]):
+        try:
+            one = named(path)
+            if one.chip_class not in artifacts:
+                raise InvalidError(f"an artifact of {one.chip_class}", expected="a class of the policy")
+            artifacts[one.chip_class].append(one)
+        except InvalidError as error:
+            problems.append(_problem(None, error))
+    for name, sent in artifacts.items():
+        absent = _absent(name, jobs)
+        if absent is not None:
+            problems.append(absent)
+            continue
+        try:
+            found = open_artifact(_newest(name, sent), run_id, commit)
+        except InvalidError as error:
+            problems.append(_problem(name, error))
+        else:
+            for record, data in found.items():
+                write_over(out / name / "fusions" / record, data)
+    return tuple(problems)
 
 
 def named(path: Path) -> Artifact:
@@ -63,7 +124,7 @@ def named(path: Path) -> Artifact:
     return Artifact(path, match["chip_class"], int(match["attempt"]))
 
 
-def open_artifact(artifact: Artifact, origin: Origin) -> Mapping[str, bytes]:
+def open_artifact(artifact: Artifact, run_id: str, commit: str) -> Mapping[str, bytes]:
     """Return the evidence files of an archive by name, the manifest checked and left out.
 
     Raises InvalidError for an archive that is too large, damaged, or holds anything but a manifest and records of
@@ -79,8 +140,30 @@ def open_artifact(artifact: Artifact, origin: Origin) -> Mapping[str, bytes]:
             found = _contents(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise _refused(f"an artifact that cannot be read: {error}", "the archive a measuring job uploads") from error
-    _check_origin(_manifest(found), artifact, origin, set(found) - {MANIFEST})
-    return {name: data for name, data in found.items() if name != MANIFEST}
+    try:
+        said = msgspec.json.decode(found.pop(MANIFEST, b""), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(f"the manifest of an artifact: {error}", "what gemma3n-perf ci measure writes") from error
+    own, attempt = artifact.chip_class, artifact.attempt
+    other = f"run {said.run_id[:20]!r}, attempt {said.run_attempt}"
+    for right, what, expected in (
+        (said.schema == 1, f"a manifest of schema {said.schema}", "schema 1"),
+        (said.chip_class == own, f"evidence of {said.chip_class[:80]!r} in its place", f"evidence of {own}"),
+        (
+            (said.run_id, said.run_attempt) == (run_id, attempt),
+            f"evidence from another run: {other}",
+            f"run {run_id}, attempt {attempt}",
+        ),
+        (said.commit == commit, f"evidence of commit {said.commit[:12]!r}", f"evidence of {commit[:12]}"),
+        (
+            found.keys() == {f"{name}.json" for name in said.fusions},
+            "files that the manifest does not name, or the other way round",
+            "exactly those it names",
+        ),
+    ):
+        if not right:
+            raise _refused(what, expected)
+    return found
 
 
 def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
@@ -90,8 +173,7 @@ def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for entry in entries:
         name = entry.filename
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _refused(f"{name[:80]!r} in an artifact is no regular file", "regular files")
         if name != MANIFEST and not _RECORD.fullmatch(name):
             raise _refused(f"{name[:80]!r} in an artifact", f"{MANIFEST} and <fusion>.json, in no folder")
@@ -106,26 +188,39 @@ def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
     return found
 
 
-def _manifest(found: Mapping[str, bytes]) -> Manifest:
-    try:
-        manifest = msgspec.json.decode(found.get(MANIFEST, b""), type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _refused(f"the manifest of an artifact: {error}", "what gemma3n-perf ci measure writes") from error
-    if manifest.schema != 1:
-        raise _refused(f"a manifest of schema {manifest.schema}", "schema 1")
-    return manifest
+def _absent(name: str, jobs: Sequence[Job]) -> Objection | None:
+    own = [job for job in jobs if job.name == f"{JOB}{name}"]
+    last = max(own, key=lambda job: job.run_attempt, default=None)
+    if last is None:
+        found, remedy = "no job of this class ran", "look at the runner, then run the workflow again"
+    elif last.conclusion == "success":
+        return None
+    else:
+        found, remedy = _ENDS.get(last.conclusion or "", _VANISHED)
+    return Objection(Verdict.NOT_MEASURED, found, remedy, name)
 
 
-def _check_origin(manifest: Manifest, artifact: Artifact, origin: Origin, files: set[str]) -> None:
-    if manifest.chip_class != artifact.chip_class:
-        raise _refused(f"evidence of {manifest.chip_class[:80]!r} in its place", f"evidence of {artifact.chip_class}")
-    if manifest.run_id != origin.run_id or manifest.run_attempt != artifact.attempt:
-        other = f"run {manifest.run_id[:20]!r}, attempt {manifest.run_attempt}"
-        raise _refused(f"evidence from another run: {other}", f"run {origin.run_id}, attempt {artifact.attempt}")
-    if manifest.commit != origin.commit:
-        raise _refused(f"evidence of commit {manifest.commit[:12]!r}", f"evidence of {origin.commit[:12]}")
-    if files != {f"{name}.json" for name in manifest.fusions}:
-        raise _refused("files that the manifest does not name, or the other way round", "exactly those it names")
+def _newest(name: str, found: Sequence[Artifact]) -> Artifact:
+    if not found:
+        raise InvalidError(
+            f"the job of {name} succeeded and left no artifact",
+            expected=f"evidence-{name}-<attempt>",
+            remedy="run the job again",
+        )
+    newest = max(one.attempt for one in found)
+    last = [one for one in found if one.attempt == newest]
+    if len(last) > 1:
+        raise InvalidError(
+            f"{len(last)} artifacts of {name} from attempt {newest}",
+            expected="one",
+            remedy="run the job again; to choose between them would be to pick",
+        )
+    return last[0]
+
+
+def _problem(chip_class: str | None, error: InvalidError) -> Objection:
+    found = f"{error.found} (expected: {error.expected})" if error.expected else error.found
+    return Objection(Verdict.INVALID, found, error.remedy or "run the workflow again", chip_class)
 
 
 def _refused(found: str, expected: str) -> InvalidError:

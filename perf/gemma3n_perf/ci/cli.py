@@ -1,7 +1,6 @@
-"""``gemma3n-perf ci``: the steps of the workflows, each a command that runs on any machine.
+"""``gemma3n-perf ci``, or ``python3 -m gemma3n_perf.ci`` where nothing is installed: the steps of the workflows.
 
-``python3 -m gemma3n_perf.ci`` is the same, for jobs that have nothing installed: planning, short answers and posting
-need only Python itself.
+Planning, short answers and posting need only Python itself.
 """
 
 import argparse
@@ -11,16 +10,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.ci import comment, event
-from gemma3n_perf.ci.plan import Plan, State, matrix, plan, read_classes, read_plan, write_outputs
-from gemma3n_perf.ci.post import Api, post, read_comment
+from gemma3n_perf.ci import comment
+from gemma3n_perf.ci.plan import Plan, State, matrix, plan, read_classes, read_plan, read_pull, stage, write_outputs
+from gemma3n_perf.ci.post import ask_github, post, read_comment
 from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfError, UsageError
 from gemma3n_perf.gate.change import checkout, touched
 from gemma3n_perf.hardware.git import Repository
-from gemma3n_perf.hardware.shell import run_command
 
 HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix"
 _LINK = re.compile(r"(?P<name>[a-z][a-z ]{0,30})=(?P<url>https?://[A-Za-z0-9._~:/%-]{1,400})")
@@ -78,16 +77,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         case "measure":
             return _measure(args, out)
         case "stage":
-            from gemma3n_perf.ci.staging import stage
-
-            found = read_plan(args.plan)
-            stage(args.candidate, found.pull.head, found.pull.base, run_command)
+            pull = read_plan(args.plan).pull
+            stage(Repository(args.candidate), pull.head, pull.base)
             return 0
         case "answer":
             return _comment(args, out)
         case "post":
-            api = Api(args.api, os.environ.get("GITHUB_TOKEN", ""))
-            out.write(post(read_comment(args.comment), args.repo, args.number, api.ask) + "\n")
+            ask = partial(ask_github, args.api, os.environ.get("GITHUB_TOKEN", ""))
+            out.write(post(read_comment(args.comment), args.repo, args.number, ask) + "\n")
             return 0
         case _:
             from gemma3n_perf.ci.measure import pack
@@ -116,7 +113,7 @@ def _file(parser: argparse.ArgumentParser, name: str, text: str | None = None, m
 
 
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
-    pull = event.read(args.event_name, args.event, args.pull)
+    pull = read_pull(args.event_name, args.event, args.pull)
     change = touched(pull.base, Repository(args.candidate), args.candidate / "baselines")
     found = plan(pull, change, read_classes(args.policy))
     if args.outputs is not None:
@@ -128,10 +125,10 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _measure(args: argparse.Namespace, out: TextIO) -> int:
-    from gemma3n_perf.ci.measure import MeasureRequest, measure, names_to_measure
+    from gemma3n_perf.ci.artifacts import Manifest
+    from gemma3n_perf.ci.measure import measure, names_to_measure
     from gemma3n_perf.hardware.chip import detect
-    from gemma3n_perf.hardware.fitness import Doctor, Needs
-    from gemma3n_perf.hardware.fitness_report import consult
+    from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
     from gemma3n_perf.workload.presets import checkpoints_root
 
     here, chip_class = checkout(), detect().chip_class
@@ -150,9 +147,9 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
         argv = (sys.executable, "-m", "pytest", "perf/", "--fusion", name, *budget)
         return subprocess.run(argv, cwd=here.repository.root, check=False).returncode
 
-    request = MeasureRequest(args.chip_class, args.commit, args.run_id, args.attempt, here.baselines, args.out)
-    for path in measure(request, chip_class, names, pytest, lambda text: print(text, file=out)):
-        out.write(f"{path.name}\n")
+    request = Manifest(1, args.chip_class, args.commit, args.run_id, args.attempt, names)
+    sent = measure(request, chip_class, here.baselines, args.out, pytest, lambda text: print(text, file=out))
+    out.writelines(f"{path.name}\n" for path in sent)
     return 0
 
 
@@ -177,8 +174,17 @@ def _judged(args: argparse.Namespace, made: Plan) -> comment.Comment:
     for name in ("artifacts", "jobs", "policy", "out"):
         if getattr(args, name) is None:
             raise UsageError(f"--{name} is missing", expected="what the measuring jobs left")
-    run = comment.Run(args.artifacts, args.jobs, args.policy.absolute(), args.run_id, args.out.absolute(), links)
-    return comment.judged(made, run, checkout(), sys.stderr)
+    return comment.judged(
+        made,
+        links,
+        checkout(),
+        sys.stderr,
+        artifacts=args.artifacts,
+        jobs=args.jobs,
+        policy=args.policy.absolute(),
+        run_id=args.run_id,
+        out=args.out.absolute(),
+    )
 
 
 def _link(text: str) -> tuple[str, str]:

@@ -5,35 +5,20 @@ writing it needs nothing but Python itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from gemma3n_perf.ci.plan import Plan, State, read_classes
 from gemma3n_perf.ci.post import MARKER
 from gemma3n_perf.errors import NotMeasuredError, PerfError
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate.change import Checkout, touched
+from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.report.markdown import plain
 
 if TYPE_CHECKING:
     from gemma3n_perf.gate.admission import AdmissionResult
     from gemma3n_perf.gate.facts import Objection
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of the workflow: ``folder`` holds the artifacts, ``jobs`` what the API says of its jobs.
-
-    ``policy`` is the trusted one. Evidence and the gate's JSON are written under ``out``.
-    """
-
-    folder: Path
-    jobs: Path
-    policy: Path
-    run_id: str
-    out: Path
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +43,48 @@ def unmeasured(plan: Plan, links: Mapping[str, str]) -> Comment:
     return Comment(_joined(head, parts, plan, links), 0 if nothing else NotMeasuredError.exit_code)
 
 
-def judged(plan: Plan, run: Run, here: Checkout, log: TextIO) -> Comment:
+def judged(
+    plan: Plan,
+    links: Mapping[str, str],
+    here: Checkout,
+    log: TextIO,
+    *,
+    artifacts: Path,
+    jobs: Path,
+    policy: Path,
+    run_id: str,
+    out: Path,
+) -> Comment:
     """Gather the evidence, put it to the gate and return what it says; ``log`` takes what a terminal would show.
 
-    Raises what ``gather.read_jobs`` and the policy's reader raise, NotMeasuredError where the gate cannot judge.
+    ``jobs`` is what the API says of the run's jobs, ``policy`` the trusted one. Evidence and the gate's JSON are
+    written under ``out``. Raises what ``artifacts.read_jobs`` and the policy's reader raise, NotMeasuredError where the
+    gate cannot judge.
     """
-    from gemma3n_perf.ci.artifacts import Origin
-    from gemma3n_perf.ci.gather import gather, read_jobs
+    from gemma3n_perf.ci.artifacts import gather, read_jobs
     from gemma3n_perf.gate import admission, report
     from gemma3n_perf.stats.verdicts import Verdict
     from gemma3n_perf.store.files import write_over
 
-    classes, evidence = read_classes(run.policy), run.out / "evidence"
-    found = gather(run.folder, read_jobs(run.jobs), classes, Origin(run.run_id, plan.pull.head), evidence)
+    classes, evidence = read_classes(policy), out / "evidence"
+    problems = gather(artifacts, read_jobs(jobs), classes, run_id, plan.pull.head, evidence)
     evidence.mkdir(parents=True, exist_ok=True)
     change = touched(plan.pull.base, here.repository, here.baselines)
     try:
-        result = admission.gate(here, policy_file.read(run.policy), change, (evidence,))
+        result = admission.gate(here, read_policy(policy), change, (evidence,))
     except PerfError as error:
         raise NotMeasuredError(
             f"gemma3n-perf gate gave no result (exit code {error.exit_code}): {error.found}",
             expected=error.expected or "evidence and a policy that can be read",
             remedy=error.remedy or "see what it says in this job's log",
         ) from error
-    write_over(run.out / "gate.json", report.as_json(result.ruling, result.notes))
+    write_over(out / "gate.json", report.as_json(result.ruling, result.notes))
     report.write(result.ruling, result.notes, log)
     required = {one.name for one in classes if one.required}
-    missing = [one for one in found.problems if one.chip_class in required or one.verdict is Verdict.INVALID]
-    codes = {result.exit_code, *(one.verdict.exit_code for one in missing)}
+    missing = [one for one in problems if one.chip_class in required or one.verdict is Verdict.INVALID]
+    codes = {result.ruling.exit_code, *(one.verdict.exit_code for one in missing)}
     # The gate's own order: invalid, loss, not measured, inconclusive.
-    return Comment(rendered(result, plan, missing, run.links), min(codes, key=(5, 1, 4, 3, 0).index))
+    return Comment(rendered(result, plan, missing, links), min(codes, key=(5, 1, 4, 3, 0).index))
 
 
 def rendered(

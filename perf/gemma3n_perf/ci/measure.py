@@ -5,8 +5,7 @@ a machine needs a person.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,20 +15,7 @@ from gemma3n_perf.errors import NotComparableError, NotMeasuredError, PerfError,
 from gemma3n_perf.gate.change import Checkout, parts, touched, touched_names
 from gemma3n_perf.gate.record import path_of, read
 from gemma3n_perf.store.files import local_folder, write_over
-
-NOISE = "noise.json"
-
-
-@dataclass(frozen=True, slots=True)
-class MeasureRequest:
-    """What a job was sent to measure. ``out`` must not exist: what an earlier job left there is not this one's."""
-
-    chip_class: str
-    commit: str
-    run_id: str
-    run_attempt: int
-    baselines: Path
-    out: Path
+from gemma3n_perf.store.noise import NAME as NOISE
 
 
 def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
@@ -40,12 +26,13 @@ def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
 
 
 def measure(
-    request: MeasureRequest, here: str, names: Sequence[str], pytest: Callable[[str], int], say: Callable[[str], None]
+    request: Manifest, here: str, baselines: Path, out: Path, pytest: Callable[[str], int], say: Callable[[str], None]
 ) -> tuple[Path, ...]:
-    """Measure ``names`` on this machine of class ``here``; put their evidence into ``request.out``, with a manifest.
+    """Measure what a ``request`` names on this machine of class ``here``; evidence and manifest go into ``out``.
 
     ``pytest`` measures one fusion and returns pytest's exit code. Raises NotComparableError on a machine of another
-    class, UsageError where ``out`` exists, NotMeasuredError where a fusion brought no fresh evidence of this commit.
+    class, NotMeasuredError where a fusion brought no fresh evidence of this commit, and UsageError where ``out``
+    exists: what an earlier job left there is not this one's.
     """
     if here != request.chip_class:
         raise NotComparableError(
@@ -53,13 +40,11 @@ def measure(
             expected="a runner whose label is its chip class",
             remedy="correct its labels: gemma3n-perf chip names the class, docs/runners.md the way",
         )
-    if request.out.exists():
-        raise UsageError(
-            f"{request.out} exists", expected="a folder of this job alone", remedy="remove it, or name another"
-        )
+    if out.exists():
+        raise UsageError(f"{out} exists", expected="a folder of this job alone", remedy="remove it, or name another")
     missing, paths = [], []
-    for name in names:
-        kept = path_of(request.baselines, here, name)
+    for name in request.fusions:
+        kept = path_of(baselines, here, name)
         before = kept.read_bytes() if kept.is_file() else None
         code = pytest(name)
         say(f"{name}: pytest ended with {code}")
@@ -67,16 +52,14 @@ def measure(
         if why is not None:
             missing.append(f"{name}: {why} (pytest ended with {code})")
             continue
-        request.out.mkdir(parents=True, exist_ok=True)
-        paths.append(request.out / f"{name}.json")
-        shutil.copyfile(kept, paths[-1])
+        out.mkdir(parents=True, exist_ok=True)
+        paths.append(Path(shutil.copyfile(kept, out / f"{name}.json")))
     if missing:
         raise NotMeasuredError(
             "; ".join(missing), expected="evidence of every touched fusion", remedy="see what pytest says above"
         )
-    manifest = Manifest(1, here, request.commit, request.run_id, request.run_attempt, tuple(names))
-    write_over(request.out / MANIFEST, msgspec.json.encode(manifest))
-    return (*paths, request.out / MANIFEST)
+    write_over(out / MANIFEST, msgspec.json.encode(request))
+    return (*paths, out / MANIFEST)
 
 
 def _not_fresh(path: Path, before: bytes | None, commit: str) -> str | None:

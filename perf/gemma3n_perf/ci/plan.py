@@ -1,7 +1,11 @@
 """What a pull request is in for: a measurement on every chip class, nothing at all, or a refusal. Decided in seconds.
 
-The rules and the list of machines are those of the branch the change wants to enter, never the change's own. Only
-Python itself is used, so that a change of documentation waits for no installation.
+An event is untrusted text. An approval is of one commit: a fork is measured only where a maintainer dispatched
+the workflow from the default branch and named that commit; a label could stay while the commit under it changes.
+
+A change's fusions and evidence are judged by what the branch it wants to enter has: harness, policy, noise floors,
+locks, machines. Importing a fusion runs it, so this guards against careless edits; against malice stand the approval
+and the missing token. Only Python itself is used, so that a change of documentation waits for no installation.
 """
 
 import json
@@ -10,21 +14,44 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gemma3n_perf.ci.event import UPDATERS, Pull
 from gemma3n_perf.errors import MalformedRecordError, UsageError
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate.change import Touched
+from gemma3n_perf.gate.policy import read_policy
+from gemma3n_perf.hardware.git import Repository, changed_files_text
 
+# Their branches are in the repository itself, but what they bring in was written elsewhere.
+UPDATERS = frozenset({"dependabot[bot]", "renovate[bot]"})
 # What a change must not both bring and be measured by without somebody noticing.
 HARNESS = ("perf/", "baselines/policy.toml", ".github/", ".ci/", "Makefile", "requirements", "pyproject.toml")
-OWN, FORK = "measure", "measure-fork"
-"""The environments of measuring jobs. The second has required reviewers: docs/runners.md."""
+_JUDGED = (":(exclude)perf/gemma3n_perf/fusions", ":(exclude,glob)baselines/*/fusions/**")
+_STAGE_S = 120.0
 
 # A label becomes part of a workflow, a class of a file's name: neither may hold anything that means something there.
 CLASS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,78}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """One pull request at one commit. ``approved`` is the commit a maintainer dispatched for, None without one."""
+
+    number: int
+    head: str
+    base: str
+    head_repo: str
+    base_repo: str
+    author: str
+    approved: str | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its code comes from outside: a fork, or a bot that updates dependencies."""
+        return self.head_repo != self.base_repo or self.author in UPDATERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +73,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured for a pull request, where, and why not, where not.
-
-    ``harness`` are the changed files that take part in measuring or judging.
-    """
+    """What is to be measured, and where, or why not; ``harness`` are changed files that measure or judge."""
 
     state: State
     pull: Pull
@@ -58,21 +82,86 @@ class Plan:
     classes: tuple[ChipClass, ...] = ()
     harness: tuple[str, ...] = ()
 
-    @property
-    def environment(self) -> str:
-        """The GitHub environment that guards the machines."""
-        return FORK if self.pull.foreign else OWN
-
     def outputs(self) -> dict[str, str]:
         """Return the outputs of the planning job, each one line of ASCII."""
         return {
             "state": self.state.value,
             "matrix": json.dumps(matrix(self.classes)),
-            "environment": self.environment,
+            # The environments that guard the machines. The second has required reviewers: docs/runners.md.
+            "environment": "measure-fork" if self.pull.foreign else "measure",
             "head": self.pull.head,
             "base": self.pull.base,
             "plan": json.dumps(asdict(self)),
         }
+
+
+def read_pull(event_name: str, event: Path, pull: Path | None = None) -> Pull:
+    """Return the pull request that the webhook's payload ``event`` is about. Raises UsageError, MalformedRecordError.
+
+    A ``workflow_dispatch`` names number and commit in its inputs; ``pull`` is then the API's answer for that number.
+    """
+    payload = _load(event)
+    if event_name == "pull_request":
+        return _pull(_at(payload, "pull_request", dict), None)
+    if event_name != "workflow_dispatch":
+        raise UsageError(f"event {event_name}", expected="pull_request or workflow_dispatch")
+    if pull is None:
+        raise UsageError("a dispatched run without --pull", expected="the API's answer for the pull request, as a file")
+    default = _at(_at(payload, "repository", dict), "default_branch", str)
+    if payload.get("ref") != f"refs/heads/{default}":
+        raise UsageError(
+            f"dispatched from {str(payload.get('ref'))[:80]!r}",
+            expected=f"the default branch, {default}: its workflow and rules are the reviewed ones",
+            remedy=f"gh workflow run gate.yml --ref {default} -f pull_request=N -f commit=COMMIT",
+        )
+    inputs = _at(payload, "inputs", dict)
+    approved = str(inputs.get("commit", "")).strip()
+    if not _COMMIT.fullmatch(approved):
+        raise UsageError(
+            f"commit {approved[:60]!r} of the dispatch",
+            expected="a full commit id: 40 digits, so that it names one commit",
+        )
+    found = _pull(_load(pull), approved)
+    if str(found.number) != str(inputs.get("pull_request", "")).strip():
+        raise MalformedRecordError(
+            f"the API answered for pull request {found.number}", expected="the one dispatched for"
+        )
+    return found
+
+
+def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
+    head, base = _at(tree, "head", dict), _at(tree, "base", dict)
+    # A fork that was deleted leaves null here; no name is no name of ours.
+    head_repo = head.get("repo") or {}
+    found = Pull(
+        number=_at(tree, "number", int),
+        head=_at(head, "sha", str),
+        base=_at(base, "sha", str),
+        head_repo=str(head_repo.get("full_name") or "a deleted fork"),
+        base_repo=_at(_at(base, "repo", dict), "full_name", str),
+        author=str((tree.get("user") or {}).get("login") or ""),
+        approved=approved,
+    )
+    if not (_COMMIT.fullmatch(found.head) and _COMMIT.fullmatch(found.base) and _NAME.fullmatch(found.base_repo)):
+        raise MalformedRecordError("the event's commits or repository are not what GitHub sends", expected="full ids")
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MalformedRecordError(f"{path.name}: {error}", expected="a JSON object from GitHub") from error
+    if not isinstance(tree, dict):
+        raise MalformedRecordError(f"{path.name} holds no object", expected="a JSON object from GitHub")
+    return tree
+
+
+def _at(tree: dict[str, Any], name: str, kind: type[_T]) -> _T:
+    value = tree.get(name)
+    if not isinstance(value, kind):
+        raise MalformedRecordError(f"the event has no {name}", expected=f"{name} as GitHub sends it")
+    return value
 
 
 def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
@@ -98,7 +187,7 @@ def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
         reason = f"code of {who} runs on no measuring machine before a maintainer approves this very commit"
         return refused(reason, "a maintainer reads the change, then")
     names = list(dict.fromkeys(Path(path).name for path in change.changed if path in gated))
-    reason = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
+    reason = f"{changed_files_text(names)} changed"
     return Plan(State.MEASURE, pull, reason, classes=tuple(classes), harness=harness)
 
 
@@ -122,27 +211,45 @@ def write_outputs(found: Plan, path: Path) -> None:
         file.writelines(f"{name}={value}\n" for name, value in found.outputs().items())
 
 
-def read_classes(path: Path) -> tuple[ChipClass, ...]:
-    """Return the classes of a policy file that have a runner, in its order: adding a class is adding its table.
+def stage(candidate: Repository, head: str, base: str) -> None:
+    """Make a checkout of ``head`` into the one that judges it, with all but what is judged from ``base``.
 
-    Raises UsageError naming what is wrong: a typo, a required class that no runner measures, a name or label that
-    could mean something else where it is put.
+    HEAD stays where it is: evidence must be of that commit. Raises UsageError where git cannot.
+    """
+    at = candidate.commit()
+    if at != head:
+        raise UsageError(
+            f"{candidate.root.name} is at {at[:12] if at else 'no commit'}",
+            expected=f"the commit that is judged, {head[:12]}",
+            remedy="check out that commit, with its history (fetch-depth: 0)",
+        )
+    candidate.git(
+        "restore", f"--source={base}", "--staged", "--worktree", "--", ".", *_JUDGED, timeout_s=_STAGE_S
+    ).checked(
+        UsageError,
+        "git restore failed",
+        expected="a clone that holds the change and the commit it starts from",
+        remedy="fetch both: a shallow clone has no history (fetch-depth: 0)",
+    )
+
+
+def read_classes(path: Path) -> tuple[ChipClass, ...]:
+    """Return the classes of a policy file that have a runner, in its order.
+
+    Raises UsageError for a typo, a required class without a runner, a name or label that could mean something else.
     """
     # The same reader as the gate's, so that a file which is good for one is good for the other.
-    policy = policy_file.read(path)
-    found = []
+    policy = read_policy(path)
     for name, one in policy.classes.items():
-        required = name in policy.required
         if not CLASS_NAME.fullmatch(name):
             raise _wrong(path, f"classes.{name}: no chip class has such a name")
         for label in one.runner:
             if not _LABEL.fullmatch(label):
                 raise _wrong(path, f"classes.{name}.runner: {label!r} is no label of a runner")
-        if required and not one.runner:
+        if name in policy.required and not one.runner:
             raise _wrong(path, f"class {name} is required, and has no runner to measure it")
-        if one.runner:
-            found.append(ChipClass(name, one.runner, required))
-    return tuple(found)
+    classes = policy.classes.items()
+    return tuple(ChipClass(name, one.runner, name in policy.required) for name, one in classes if one.runner)
 
 
 def matrix(classes: Iterable[ChipClass]) -> dict[str, list[dict[str, Any]]]:

@@ -4,12 +4,12 @@ This is the only place that holds a token which can write, so it reads one text 
 and needs nothing but Python itself.
 """
 
+import itertools
 import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,23 @@ Ask = Callable[[str, str, Mapping[str, str] | None], Any]
 """From method, path and body to the API's response."""
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """GitHub's API at ``url``."""
-
-    url: str
-    token: str
-
-    def ask(self, method: str, path: str, body: Mapping[str, str] | None) -> Any:
-        """Return the response to one request. Raises NotMeasuredError for a refusal, without quoting the token."""
-        request = urllib.request.Request(
-            f"{self.url}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.token}", "Accept": "application/vnd.github+json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                return json.loads(response.read())
-        except (urllib.error.URLError, ValueError, OSError) as error:
-            raise NotMeasuredError(
-                f"{method} {path}: {error}",
-                expected="an answer from GitHub",
-                remedy="the verdict stands in the job's summary; run this job again to have it commented",
-            ) from error
+def ask_github(url: str, token: str, method: str, path: str, body: Mapping[str, str] | None) -> Any:
+    """Return the response of GitHub's API at ``url``. Raises NotMeasuredError for a refusal, without the token."""
+    request = urllib.request.Request(
+        f"{url}{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            return json.loads(response.read())
+    except (urllib.error.URLError, ValueError, OSError) as error:
+        raise NotMeasuredError(
+            f"{method} {path}: {error}",
+            expected="an answer from GitHub",
+            remedy="the verdict stands in the job's summary; run this job again to have it commented",
+        ) from error
 
 
 def read_comment(path: Path) -> str:
@@ -71,8 +64,7 @@ def post(text: str, repo: str, number: int, ask: Ask) -> str:
     """
     if not _REPO.fullmatch(repo) or number < 1:
         raise UsageError(f"pull request {number} of {repo!r}", expected="OWNER/NAME and a number")
-    page = 1
-    while True:
+    for page in itertools.count(1):
         comments = ask("GET", f"/repos/{repo}/issues/{number}/comments?per_page={_PAGE}&page={page}", None)
         for comment in comments:
             # Anyone can write the marker; only a comment of the bot's is ours to change.
@@ -81,6 +73,5 @@ def post(text: str, repo: str, number: int, ask: Ask) -> str:
                 return "updated"
         if len(comments) < _PAGE:
             break
-        page += 1
     ask("POST", f"/repos/{repo}/issues/{number}/comments", {"body": text})
     return "created"

@@ -1,6 +1,5 @@
 """AltUp's correction, its output scale and the per-layer input's gate in three CUDA kernels at the end of a layer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -8,10 +7,9 @@ import mlx.core as mx
 from gemma3n_perf.fusions import backend, patching
 from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
-from gemma3n_perf.fusions.types import Declared, Fusion
 
 
-def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+def apply_with(model: Any, make: Make, compiled: plan.Compile) -> None:
     """Replace the end of each layer at one position of batch 1."""
     kernels = Kernels(make)
 
@@ -19,17 +17,16 @@ def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
         corrected, gate = decode.correct(kernels, sizes, w, feed, residual, predictions)
         return [corrected, decode.per_layer(kernels, sizes, w, gate, given)]
 
-    run = plan.PerPlan(end, compiled)
-    for layer in model.language_model.model.layers:
-        if plan.readable(layer):
-            patching.wrap(layer, "__call__", _layer(run, layer))
+    run = plan.per_plan(end, compiled)
+    for layer in plan.readable_layers(model):
+        patching.wrap(layer, "__call__", _layer(run, layer))
 
 
-def _layer(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
+def _layer(run: plan.Function, layer: Any) -> plan.Function:
     sizes = plan.plan(layer)
     function = run(sizes)
     names = ("router", "router_norm", "correct", "out_scale", "post_ffw_norm", "eps", "pe_gate", "pe_proj")
-    weights = plan.LayerArrays(layer, names=names)
+    weights = plan.LayerArrays(layer, plan.only(*names))
     lacking = mx.array([0.0] + [1.0] * (sizes.planes - 1), sizes.dtype).reshape(sizes.planes, 1, 1, 1)
 
     def call(original: Any, x: Any, mask: Any = None, cache: Any = None, per_layer_input: Any = None) -> Any:
@@ -48,13 +45,10 @@ def _layer(run: plan.PerPlan, layer: Any) -> Callable[..., Any]:
     return call
 
 
-FUSION = Fusion(
-    name="altup-correct-gate",
-    summary="the norm after the MLP, AltUp's correction and scale, and the per-layer gate in three CUDA kernels",
-    replaces=("Gemma3nDecoderLayer.__call__", "Gemma3nAltUp.correct"),
-    graph=Declared(fewer=("nodes",), more=("operations.CustomKernel",)),
+FUSION = backend.of_kernels(
+    "altup-correct-gate",
+    "the norm after the MLP, AltUp's correction and scale, and the per-layer gate in three CUDA kernels",
+    ("Gemma3nDecoderLayer.__call__", "Gemma3nAltUp.correct"),
+    apply_with,
     file=__file__,
-    enabled=backend.on_nvidia,
-    where=backend.WEIGHTS,
-    apply=backend.on_cuda(apply_with),
 )

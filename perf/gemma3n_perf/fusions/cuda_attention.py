@@ -3,7 +3,7 @@
 MLX's own kernels stop at head_dim 128; Gemma3n's 256 falls apart into a dozen kernels there.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -11,10 +11,9 @@ import mlx.core as mx
 from gemma3n_perf.fusions import backend, patching
 from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
-from gemma3n_perf.fusions.types import Declared, Fusion
 
 
-def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+def apply_with(model: Any, make: Make, compiled: plan.Compile) -> None:
     """Replace attention at one position of batch 1."""
     kernels = Kernels(make)
 
@@ -22,19 +21,14 @@ def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
         qkv = decode.project(kernels, sizes, w, x, laurel=False)
         return [qkv] if sizes.shared else [qkv, *decode.new_keys(kernels, sizes, w, qkv, at)]
 
-    def second(sizes: plan.Plan, w: plan.Arrays, qkv: Any, keys: Any, values: Any, at: Any) -> Any:
-        return decode.attend(kernels, sizes, w, qkv, keys, values, at)
-
-    before, after = plan.PerPlan(first, compiled), plan.PerPlan(second, compiled)
-    for layer in model.language_model.model.layers:
-        if plan.readable(layer):
-            patching.wrap(layer.self_attn, "__call__", _attention(before, after, layer))
+    before, after = plan.per_plan(first, compiled), plan.per_plan(partial(decode.attend, kernels), compiled)
+    for layer in plan.readable_layers(model):
+        sizes = plan.plan(layer)
+        patching.wrap(layer.self_attn, "__call__", _attention(before(sizes), after(sizes), layer))
 
 
-def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callable[..., Any]:
-    sizes = plan.plan(layer)
-    project, attend = before(sizes), after(sizes)
-    weights = plan.LayerArrays(layer, names=("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
+def _attention(project: plan.Function, attend: plan.Function, layer: Any) -> plan.Function:
+    weights = plan.LayerArrays(layer, plan.only("q", "k", "v", "o", "q_norm", "k_norm", "inv_freq", "eps"))
 
     def attention(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
         if mask is not None or x.shape[:2] != (1, 1) or not patching.plain_cache(cache):
@@ -51,15 +45,11 @@ def _attention(before: plan.PerPlan, after: plan.PerPlan, layer: Any) -> Callabl
     return attention
 
 
-FUSION = Fusion(
-    name="cuda-attention",
-    summary="q, k and v in one product; QK norm, RoPE and attention at head_dim 256 in three CUDA kernels",
-    replaces=("Gemma3nAttention.__call__",),
-    graph=Declared(
-        fewer=("nodes", "calls.rope", "calls.scaled_dot_product_attention"), more=("operations.CustomKernel",)
-    ),
+FUSION = backend.of_kernels(
+    "cuda-attention",
+    "q, k and v in one product; QK norm, RoPE and attention at head_dim 256 in three CUDA kernels",
+    ("Gemma3nAttention.__call__",),
+    apply_with,
     file=__file__,
-    enabled=backend.on_nvidia,
-    where=backend.WEIGHTS,
-    apply=backend.on_cuda(apply_with),
+    fewer=("nodes", "calls.rope", "calls.scaled_dot_product_attention"),
 )

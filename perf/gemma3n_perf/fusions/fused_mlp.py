@@ -3,32 +3,26 @@
 Concatenated weights would cost the memory of both projections again; the kernel reads two pointers instead.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gemma3n_perf.fusions import backend, patching
 from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
-from gemma3n_perf.fusions.types import Declared, Fusion
 
 
-def apply_with(model: Any, make: Make, compiled: Callable[..., Any]) -> None:
+def apply_with(model: Any, make: Make, compiled: plan.Compile) -> None:
     """Replace the MLPs at one position of batch 1."""
-    kernels = Kernels(make)
-    run = plan.PerPlan(lambda sizes, w, x: decode.mlp(kernels, sizes, w, x), compiled)
+    run = plan.per_plan(partial(decode.mlp, Kernels(make)), compiled)
     names = ("gate", "up", "down", "multiplier")
-    for layer in model.language_model.model.layers:
-        if plan.readable(layer):
-            patching.wrap(layer.mlp, "__call__", plan.replacing(run, layer, names, slice(0, 2)))
+    for layer in plan.readable_layers(model):
+        patching.wrap(layer.mlp, "__call__", plan.replacing(run, layer, names, slice(0, 2)))
 
 
-FUSION = Fusion(
-    name="fused-mlp",
-    summary="gate, up and GeGLU in one CUDA product, with or without the gate's cut-off, and down in another",
-    replaces=("MLP.__call__",),
-    graph=Declared(fewer=("nodes",), more=("operations.CustomKernel",)),
+FUSION = backend.of_kernels(
+    "fused-mlp",
+    "gate, up and GeGLU in one CUDA product, with or without the gate's cut-off, and down in another",
+    ("MLP.__call__",),
+    apply_with,
     file=__file__,
-    enabled=backend.on_nvidia,
-    where=backend.WEIGHTS,
-    apply=backend.on_cuda(apply_with),
 )

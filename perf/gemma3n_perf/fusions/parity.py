@@ -21,21 +21,7 @@ from gemma3n_perf.decode.engines.mlx_vlm import rows_are_right
 from gemma3n_perf.fusions import backend, stepwise
 from gemma3n_perf.fusions.parity_rules import Parity, judge
 from gemma3n_perf.fusions.sharing import share
-from gemma3n_perf.fusions.stepwise import Step
 from gemma3n_perf.fusions.types import applied
-
-__all__ = [
-    "ENV",
-    "PERTURBATION",
-    "Parity",
-    "changed",
-    "judge",
-    "leak",
-    "parameters",
-    "parity",
-    "settled_bytes",
-    "starts",
-]
 
 GROWTH = 256
 """Positions by which mlx-vlm's caches grow."""
@@ -69,7 +55,7 @@ def parity(
     """Compare an unfused model with a fused one over the same weights.
 
     For a model that is not float32, twins of ``model_plain`` in float32 are made, and what was applied to
-    ``model_fused`` is applied to one of them: packed weights stay shared, everything else takes memory meanwhile.
+    ``model_fused`` is applied to one of them: packed weights stay shared; scales, norms and the rest are cast.
     ``forged`` weights decode the same tokens in every right program; of others, near ties are excused.
     ``active_before``: MLX's active memory before the fusion was applied, bytes; the default is now.
     ``steps`` of each stretch: others are for tests.
@@ -87,15 +73,17 @@ def parity(
     own: list[tuple[Any, Any, Any]] = []
     exact, exact_fused = model_plain, model_fused
     if dtype != mx.float32:
-        exact = _float32(model_plain)
+        exact = share(model_plain)
+        exact.language_model.set_dtype(mx.float32)
         few = min(steps, OWN_STEPS)
         own = list(stepwise.errors(exact, model_plain, model_fused, at[-1], few, histories=HISTORIES))
-        exact_fused = _fused_like(model_fused, exact)
+        exact_fused = share(exact)
+        for apply in applied(model_fused):
+            apply(exact_fused)
         greedy["float32"] = stepwise.greedy(exact, exact_fused, PROMPT, GREEDY_RUN * steps)
     perturbation = perturbation_here()
     histories = list(stepwise.walk(exact, exact_fused, at[0], HISTORY_STEPS, perturbation, histories=HISTORIES))
-    taken: list[Step] = [*histories]
-    moved = 0.0
+    taken, moved = [*histories], 0.0
     for start in at:
         found = list(stepwise.walk(exact, exact_fused, start, steps, perturbation))
         again = stepwise.logits(exact, 5, stepwise.filled(exact, start))
@@ -117,21 +105,6 @@ def perturbation_here() -> float:
     return TF32_PERTURBATION if rounded else PERTURBATION
 
 
-def _float32(model: Any) -> Any:
-    """A twin in float32: packed weights stay packed and shared; scales, norms and the rest are cast."""
-    exact = share(model)
-    exact.language_model.set_dtype(mx.float32)
-    return exact
-
-
-def _fused_like(model_fused: Any, model: Any) -> Any:
-    """A twin of ``model`` to which the same was applied as to ``model_fused``."""
-    twin = share(model)
-    for apply in applied(model_fused):
-        apply(twin)
-    return twin
-
-
 def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> tuple[str, ...]:
     """Names of parameters that came, went or differ in value."""
     names = sorted(before.keys() | after.keys())
@@ -139,7 +112,7 @@ def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> tuple[st
 
 
 def _same(a: mx.array, b: mx.array) -> bool:
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and bool(mx.array_equal(a, b, equal_nan=True).item()))
+    return a is b or (a.dtype == b.dtype and bool(mx.array_equal(a, b, equal_nan=True).item()))
 
 
 def leak(model: Any, start: int, steps: int = LEAK_STEPS) -> int:

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import importlib
-import pkgutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,21 @@ _PACKAGE = "gemma3n_perf.fusions"
 
 @cache
 def _all() -> dict[str, Fusion]:
-    found: dict[str, Fusion] = {}
-    for each in sorted(module.name for module in pkgutil.iter_modules(fusions.__path__) if not module.ispkg):
-        source = Path(fusions.__path__[0]) / f"{each}.py"
-        if "\nFUSION" in source.read_text():
-            for fusion in _defined(each, source):
-                found[fusion.name] = fusion
-    return dict(sorted(found.items()))
+    sources = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if "\nFUSION" in path.read_text()]
+    found = [_defined(source) for source in sources]
+    return {fusion.name: fusion for fusion in sorted(found, key=lambda one: one.name)}
 
 
-def _defined(module: str, source: Path) -> tuple[Fusion, ...]:
+def _defined(source: Path) -> Fusion:
     try:
-        defined = vars(importlib.import_module(f"{_PACKAGE}.{module}"))
-        found = tuple(defined.get("FUSIONS", (defined["FUSION"],)))
+        found = importlib.import_module(f"{_PACKAGE}.{source.stem}").FUSION
     except Exception as error:
         raise InvalidError(
             f"{source} cannot be imported: {type(error).__name__}: {error}",
             expected="a module that defines FUSION",
             remedy="mend it, or take it away",
         ) from error
-    if not all(isinstance(one, Fusion) for one in found):
+    if not isinstance(found, Fusion):
         raise InvalidError(f"FUSION of {source} is none", expected="a Fusion", remedy="see gemma3n-perf fusion new")
     return found
 

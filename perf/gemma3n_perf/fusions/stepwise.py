@@ -92,38 +92,39 @@ def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float, *,
     token = 5
     for position in range(start, start + steps):
         for caches in kept:
-            copy(caches, estimators)
-            copy(caches, others)
-            moved = logits(plain, token, others, perturbation * random.choice([-1.0, 1.0], plain_width(plain)))
-            unfused = logits(plain, token, caches)
-            after = logits(fused, token, estimators)
-            yield Step(
-                position=position,
-                unfused=unfused,
-                fused=after,
-                response=distance(moved, unfused),
-                cache_difference=cache_distance(caches, estimators),
-                cache_response=cache_distance(caches, others),
-            )
-        token = int(unfused.argmax())
+            relative = perturbation * random.choice([-1.0, 1.0], _width(plain))
+            ids = mx.array([[token]])
+            (step,) = _side_by_side(plain, fused, ids, position, (caches, others, estimators), relative)
+            yield step
+        token = int(step.unfused.argmax())
 
 
 def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: float) -> Iterator[Step]:
     """A prompt of ``length`` seeded tokens into empty caches and one step after it, for each of ``batch`` sequences."""
     random = np.random.default_rng(length + batch)
-    prompt = mx.array(random.integers(5, plain.language_model.config.vocab_size_per_layer_input, (batch, length)))
-    relative = perturbation * random.choice([-1.0, 1.0], plain_width(plain))
-    caches, others, estimators = plain.make_cache(), plain.make_cache(), fused.make_cache()
-    ids = prompt
+    ids = mx.array(random.integers(5, plain.language_model.config.vocab_size_per_layer_input, (batch, length)))
+    relative = perturbation * random.choice([-1.0, 1.0], _width(plain))
+    states = plain.make_cache(), plain.make_cache(), fused.make_cache()
     for position in (length - 1, length):
-        copy(caches, estimators)
-        copy(caches, others)
-        moved = rows(plain, ids, others, relative)
-        unfused, after = rows(plain, ids, caches), rows(fused, ids, estimators)
-        apart = cache_distance(caches, estimators), cache_distance(caches, others)
-        for row, other, shaken in zip(unfused, after, moved, strict=True):
-            yield Step(position, row, other, distance(shaken, row), *apart)
-        ids = mx.array(unfused.argmax(axis=-1)[:, None])
+        found = _side_by_side(plain, fused, ids, position, states, relative)
+        yield from found
+        ids = mx.array([[int(step.unfused.argmax())] for step in found])
+
+
+def _side_by_side(
+    plain: Any, fused: Any, ids: mx.array, position: int, states: tuple[list[Any], list[Any], list[Any]], relative: Any
+) -> list[Step]:
+    """A step for each row of ``ids`` from the first of ``states``, the other two being caches to copy it to."""
+    caches, others, estimators = states
+    copy(caches, estimators)
+    copy(caches, others)
+    moved = rows(plain, ids, others, relative)
+    unfused, after = rows(plain, ids, caches), rows(fused, ids, estimators)
+    apart = cache_distance(caches, estimators), cache_distance(caches, others)
+    return [
+        Step(position, row, other, distance(shaken, row), *apart)
+        for row, other, shaken in zip(unfused, after, moved, strict=True)
+    ]
 
 
 def errors(
@@ -145,8 +146,7 @@ def errors(
         token = int(reference.argmax())
 
 
-def plain_width(model: Any) -> int:
-    """Width of the model's hidden state."""
+def _width(model: Any) -> int:
     return int(model.language_model.config.hidden_size)
 
 

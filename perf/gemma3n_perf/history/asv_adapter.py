@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.machine import open_machine
+from gemma3n_perf.hardware.machine import BusyPolicy, open_machine
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.history.asv_files import machine_axes
 from gemma3n_perf.workload.forge import ensure_forged
@@ -24,35 +24,40 @@ Measured = dict[str, dict[str, Any]]
 """By workload: ``{"tpot_s": [...]}``, or ``{"failure": "..."}``. Plain types: asv pickles it between processes."""
 
 
-class Runs(Protocol):
-    """The part of ``bench.bench.Bench`` that is needed here."""
-
-    def required(self, workload: Workload) -> int:
-        """How many runs to take."""
-
-    def take_run(self, workload: Workload) -> Any:
-        """Take one run that counts."""
-
-
 def default_workloads() -> list[str]:
     """Return the ids of what this chip measures by default."""
     return [str(workload) for workload in defaults(detect().vendor)]
 
 
-def measure_all(
-    workloads: Sequence[str], machine: Callable[[], AbstractContextManager[Runs]] | None = None
-) -> Measured:
+@contextmanager
+def this_bench() -> Iterator[Any]:
+    """Hold this machine and yield its bench, checkpoints forged. Raises MachineBusyError."""
+    from gemma3n_perf.bench.bench import Bench, usual_runs  # MLX takes seconds to import
+
+    root = checkpoints_root()
+    with open_machine(sys.stderr, BusyPolicy(_WAIT_S)) as machine:
+        for name in dict.fromkeys(workload.checkpoint for workload in defaults(machine.chip.vendor)):
+            ensure_forged(PRESETS[name], root, machine.note)
+        yield Bench(
+            root,
+            machine.probe,
+            machine.faults_of,
+            runs=usual_runs(machine.chip.vendor),
+            count_graph=lambda workload: None,
+            note=lambda text: print(text, file=sys.stderr),
+        )
+
+
+def measure_all(workloads: Sequence[str], machine: Callable[[], AbstractContextManager[Any]] = this_bench) -> Measured:
     """Measure every workload in turn; a failure is kept with its workload. Raises MachineBusyError."""
     measured: Measured = {}
-    with (machine or this_bench)() as bench:
+    with machine() as bench:
         for name in workloads:
             workload = Workload.parse(name)
             try:
-                runs = [bench.take_run(workload) for _ in range(bench.required(workload))]
+                measured[name] = {"tpot_s": [bench.take_run(workload).tpot_s for _ in range(bench.required(workload))]}
             except PerfError as error:
                 measured[name] = {"failure": str(error)}
-                continue
-            measured[name] = {"tpot_s": [run.tpot_s for run in runs]}
     return measured
 
 
@@ -71,10 +76,7 @@ def rates(measured: Measured, workload: str) -> dict[str, Any]:
 
 
 def save_machine(chip: Chip, path: Path | None) -> Path:
-    """Tell asv, once for all, that this machine is its chip class; returns asv's own file, ``path`` where given.
-
-    Raises UsageError where the file cannot be used.
-    """
+    """Tell asv that this machine is its chip class, in asv's own file or ``path``; returns it. Raises UsageError."""
     from asv.machine import MachineCollection  # asv takes a moment to import
 
     path = path or Path(MachineCollection.get_machine_file_path())
@@ -83,26 +85,3 @@ def save_machine(chip: Chip, path: Path | None) -> Path:
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{path} cannot be written: {error}", expected="asv's own file of machines") from error
     return path
-
-
-@contextmanager
-def this_bench() -> Iterator[Runs]:
-    """Hold this machine and yield its bench, checkpoints forged. Raises MachineBusyError."""
-    from gemma3n_perf.bench.bench import Bench, usual_runs  # MLX takes seconds to import
-
-    root = checkpoints_root()
-    with open_machine(sys.stderr, wait_s=_WAIT_S) as machine:
-        for name in dict.fromkeys(workload.checkpoint for workload in defaults(machine.chip.vendor)):
-            ensure_forged(PRESETS[name], root, machine.note)
-        yield Bench(
-            root,
-            machine.probe,
-            machine.faults_of,
-            runs=usual_runs(machine.chip.vendor),
-            count_graph=_uncounted,
-            note=lambda text: print(text, file=sys.stderr),
-        )
-
-
-def _uncounted(workload: Workload) -> Any:
-    raise PerfError(f"{workload}: asv stores no operation counts", expected="pytest perf/ for those")

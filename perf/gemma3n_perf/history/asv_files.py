@@ -123,13 +123,12 @@ def encode_result(one: ResultFile) -> bytes:
 
 def machine_axes(chip: Chip) -> dict[str, str]:
     """Return what asv calls a machine: the chip class, with its axes. Nothing that an update changes is among them."""
-    memory = "unknown" if chip.memory_bytes is None else f"{round(chip.memory_bytes / 1e9)} GB"
     return {
         "machine": chip.chip_class,
         "chip_class": chip.chip_class,
         "vendor": chip.vendor,
         "gpu_cores": "none" if chip.gpu_cores is None else str(chip.gpu_cores),
-        "memory": memory,
+        "memory": "unknown" if chip.memory_bytes is None else f"{round(chip.memory_bytes / 1e9)} GB",
     }
 
 

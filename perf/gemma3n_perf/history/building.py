@@ -5,22 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
-from gemma3n_perf.history import asv_files, confirming, publishing, site, upstream
+from gemma3n_perf.history import asv_files, duels, publishing, site, upstream
 from gemma3n_perf.history.collecting import Collected, Commits, collect, commits, gather
-from gemma3n_perf.history.evidence import Evidence
 from gemma3n_perf.history.pages import STYLE, write_documents
 from gemma3n_perf.history.series import Series, series
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.baselines import PUBLISHED, Baselines
+from gemma3n_perf.store.codec import usable
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.types import Baseline
 
-_T = TypeVar("_T")
 MARK = ".gemma3n-perf-site"
 """In the root of every site built here: a folder without it is somebody's own, and is not replaced."""
 
@@ -70,13 +68,12 @@ def import_all(places: Places, run: Run) -> tuple[Collected, int]:
     return collected, len(files)
 
 
-def all_series(places: Places, collected: Collected, known: Commits) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+def all_series(places: Places, collected: Collected, known: Commits) -> tuple[tuple[Series, ...], list[str]]:
     """Return the series of this repository, with steps and duels, and what was wrong with records."""
-    confirmed, wrong = confirming.read_all(places.baselines)
-    faults = list(wrong)
-    records = {name: _sound(partial(noise_store.read, places.baselines, name), faults) for name in collected.machines}
+    confirmed, faults = duels.read_all(places.baselines)
+    records = {name: usable(partial(noise_store.read, places.baselines, name), faults) for name in collected.machines}
     noise = {name: record.floor for name, record in records.items() if record}
-    return series(collected.results, known.line, noise=noise, confirmed=confirmed), tuple(faults)
+    return series(collected.results, known.line, noise=noise, confirmed=confirmed), faults
 
 
 def pairs_to_confirm(
@@ -88,8 +85,8 @@ def pairs_to_confirm(
     """
     collected, known = collect_all(places, run)
     if not named:
-        return confirming.open_steps(all_series(places, collected, known)[0], chip_class, workload)
-    before, after = confirming.named_commits(Repository(places.repo, run), named)
+        return duels.open_steps(all_series(places, collected, known)[0], chip_class, workload)
+    before, after = duels.named_commits(Repository(places.repo, run), named)
     measured = [one for one in collected.results if (one.machine, one.commit) == (chip_class, after)]
     workloads = [workload] if workload else sorted({name for one in measured for name in one.times})
     if not workloads:
@@ -102,7 +99,7 @@ def build_site(
     run: Run,
     note: Callable[[str], None] = lambda text: None,
     *,
-    evidence: Sequence[Evidence] = (),
+    evidence: Sequence[site.Evidence] = (),
     faults: Sequence[str] = (),
 ) -> site.Site:
     """Build the whole site in ``places.site``, in place of an older one, and return what its first page shows.
@@ -151,7 +148,7 @@ def build_site(
         baselines=baselines,
         series=listed,
         upstream=lines,
-        publications=_sound(lambda: read_published(places.baselines / PUBLISHED), notes) or (),
+        publications=usable(partial(read_published, places.baselines / PUBLISHED), notes) or (),
         documents=write_documents(places.docs, fresh),
         evidence=evidence,
         notes=tuple(dict.fromkeys(upstream.without_places(note) for note in notes)),
@@ -164,20 +161,10 @@ def build_site(
     return page
 
 
-def _sound(read: Callable[[], _T], faults: list[str]) -> _T | None:
-    """Return what can be read; where a record cannot be used, None, and ``faults`` says why."""
-    try:
-        return read()
-    except PerfError as error:
-        faults.append(error.found)
-        return None
-
-
 def _baseline(root: Path, chip_class: str, faults: list[str]) -> Baseline | None:
     """Return the baseline of a class; where it is refused for a file, the sound sessions of its newest commit."""
-    before = len(faults)
-    found = _sound(partial(Baselines(root).load, chip_class), faults)
-    sessions = gather([root / chip_class])[0] if len(faults) > before else ()
+    found = usable(partial(Baselines(root).load, chip_class), faults)
+    sessions = () if found else gather([root / chip_class])[0]
     if not sessions:
         return found
     last = sessions[-1]

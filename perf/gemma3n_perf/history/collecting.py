@@ -8,14 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.bench.comparison import same_mlx
-from gemma3n_perf.errors import MalformedRecordError, PerfError, UsageError
+from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history import asv_files
 from gemma3n_perf.history.results import ENV, ResultFile, joined, milliseconds, with_sessions
+from gemma3n_perf.store.codec import usable
 from gemma3n_perf.store.session_file import decode
 from gemma3n_perf.store.types import Session
 
@@ -40,24 +42,22 @@ class Commits:
 
 def commits(path: Path, run: Run) -> Commits:
     """Read the commits of the repository at ``path``. Raises UsageError where it is no git repository."""
-    git = Repository(path, run).git
-    line, everything = (
-        git(*argv).checked(
+    repository = Repository(path, run)
+
+    def git(*argv: str) -> str:
+        return repository.git(*argv).checked(
             UsageError,
             f"{path} is no git repository with a commit",
             expected="a clone of the repository, with its history",
         )
-        for argv in (
-            ("rev-list", "--first-parent", "--reverse", "HEAD"),
-            ("log", "--all", "HEAD", "--format=%H%x09%at%x09%s"),
-        )
-    )
-    rows = [one.split("\t", 2) for one in everything.splitlines()]
+
+    line = git("rev-list", "--first-parent", "--reverse", "HEAD").split()
+    rows = [one.split("\t", 2) for one in git("log", "--all", "HEAD", "--format=%H%x09%at%x09%s").splitlines()]
     return Commits(
-        tuple(line.split()),
+        tuple(line),
         {commit: int(stamp) * 1000 for commit, stamp, _ in rows},
         {commit: subject for commit, _, subject in rows},
-        git("rev-parse", "--is-shallow-repository").out.strip() == "true",
+        repository.is_shallow(),
     )
 
 
@@ -181,20 +181,15 @@ def _stored(
     """Return all result files, None for those that cannot be used; the axes of their ``machines`` are as stored."""
     files: dict[Path, ResultFile | None] = {}
     for folder in sorted({path.parent for path in results.glob("*/*.json")}):
-        try:
-            if (folder / "machine.json").exists() or folder.name not in machines:
-                machines[folder.name] = asv_files.read_machine(folder)
-        except MalformedRecordError as error:
-            machines.pop(folder.name, None)
-            left_out.append(error.found)
-            continue
-        for path in asv_files.result_files(results, folder.name):
-            files[path] = None
-            try:
-                files[path] = one = asv_files.read_result(path)
-            except MalformedRecordError as error:
-                left_out.append(error.found)
+        if (folder / "machine.json").exists() or folder.name not in machines:
+            axes = usable(partial(asv_files.read_machine, folder), left_out)
+            if axes is None:
+                machines.pop(folder.name, None)
                 continue
-            if others := ", ".join(sorted(one.others)):
+            machines[folder.name] = axes
+        for path in asv_files.result_files(results, folder.name):
+            files[path] = one = usable(partial(asv_files.read_result, path), left_out)
+            if one and one.others:
+                others = ", ".join(sorted(one.others))
                 notes.append(f"{path.name}: {others} is no benchmark of this suite (renamed?); kept")
     return files

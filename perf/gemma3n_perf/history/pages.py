@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 STYLE, _PAGE = (Path(__file__).with_name(name) for name in ("site.css", "page.html"))
 """The one style sheet, which lies in the site's root, and the frame of every page."""
 
-_WIDE = '<div class="wide" tabindex="0" role="group" aria-label="{}"><table>\n'
+_WIDE = '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
 _HEADING = re.compile(r"^#\s+(.+)$", re.MULTILINE)
 _LINK = re.compile(r'(href|src)="(?!https?://|#|data:|mailto:)([^"#]+)(#[^"]*)?"')
 _DEAD = re.compile(r'<a data-file="[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
@@ -27,23 +27,10 @@ def page(title: str, body: str, links: Sequence[tuple[str, str]], *, up: str = "
     return _PAGE.read_text().format(title=escape(title), up=up, links=items, body=body)
 
 
-def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table; cells are HTML already, ``numbers`` the columns set to the right."""
-    kinds = [' class="n"' if index in numbers else "" for index in range(len(heads))]
-    top = "".join(f'<th scope="col"{kind}>{escape(text)}</th>' for kind, text in zip(kinds, heads, strict=True))
-    body = "".join(
-        f'<tr><th scope="row"{kinds[0]}>{first}</th>'
-        + "".join(f"<td{kind}>{text}</td>" for kind, text in zip(kinds[1:], others, strict=True))
-        + "</tr>\n"
-        for first, *others in rows
-    )
-    return f"{_WIDE.format(escape(name))}<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
-
-
 def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
     """Write every document of ``docs`` to ``site/docs``; returns (address, title), profiles last."""
     markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
-    markdown.add_render_rule("table_open", lambda *_: _WIDE.format("Table"))
+    markdown.add_render_rule("table_open", lambda *_: _WIDE)
     markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
     sources = sorted(docs.rglob("*.md"), key=lambda path: (len(path.relative_to(docs).parts), path.as_posix()))
     files = {*sources, *docs.rglob("*.svg")}

@@ -120,14 +120,11 @@ def write_regressions(html: Path, listed: Sequence[Series]) -> None:
             if step.change.slower and step.standing != "refuted" and {step.before, step.after} <= place.keys()
         ]  # fmt: skip
         workload = repr(one.workload)
-        if not jumps or workload not in shown:
-            continue
-        best = min(step.change.before_s for step in one.steps)
-        last = one.steps[-1].change.after_s
-        for graph in index["graph_param_list"]:
+        for graph in index["graph_param_list"] if jumps and workload in shown else ():
             if graph.get("machine") == one.chip_class:
                 path = Graph.get_file_path(graph, TIME) + ".json"
                 axes = {name: value for name, value in graph.items() if len(index["params"].get(name, ())) > 1}
+                last, best = one.steps[-1].change.after_s, min(step.change.before_s for step in one.steps)
                 rows.append([f"{TIME}({workload})", path, axes, shown.index(workload), last, best, jumps])
     (html / "regressions.json").write_text(json.dumps({"regressions": rows}))
 

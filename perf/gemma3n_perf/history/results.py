@@ -74,8 +74,8 @@ def value_of(sessions: Sequence[Sequence[float]]) -> Value:
     middle = statistics.median(middles)
     if len(middles) < 2:
         return Value(middle, samples)
-    logs = [math.log(value) for value in middles]
-    half = float(stdtrit(len(logs) - 1, 0.995)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    spread = statistics.stdev(math.log(value) for value in middles)
+    half = float(stdtrit(len(middles) - 1, 0.995)) * spread / math.sqrt(len(middles))
     return Value(middle, samples, middle * math.exp(-half), middle * math.exp(half))
 
 
@@ -105,6 +105,4 @@ def milliseconds(session: Session) -> int:
         moment = dt.datetime.fromisoformat(session.recorded)
     except ValueError:
         return 0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return max(0, int(moment.timestamp() * 1000))
+    return max(0, int(moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp() * 1000))

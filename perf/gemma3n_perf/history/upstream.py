@@ -5,30 +5,39 @@ nothing to say to each other. So every point is a ratio to one anchor, taken in 
 made of ratios. A release that cannot be built or loaded is a point too: without a value, with its reason.
 
 Kept in ``baselines/<class>/history/<line>/<version>.json``, one file a point, with the blocks it was computed from.
+
+asv knows only commits, so releases get a git repository: one branch a line, one empty commit a release, everything in
+it fixed by the release itself. So the hashes are the same on every machine, and the site needs no clone.
 """
 
+import datetime as dt
+import json
 import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from gemma3n_perf.bench.comparison import same_mlx
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import NotMeasuredError
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.history.asv_files import machine_axes
-from gemma3n_perf.history.releases import build
 from gemma3n_perf.history.results import ResultFile, Value
 from gemma3n_perf.stats.verdicts import Verdict
-from gemma3n_perf.store.codec import Codec, Flaw, indented
+from gemma3n_perf.store.codec import Codec, Flaw, indented, usable
 
 SCHEMA = 1
 LINES = ("mlx", "mlx-vlm")
 FOLDER = "history"
+_DAYS = Path(__file__).with_name("release_days.json")
+_EPOCH = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+_WHO = ("-c", "user.name=upstream", "-c", "user.email=upstream@localhost")
 _ADDRESS, _FOLDER = re.compile(r"https?://[^\s)\]`,]+"), re.compile(r"(?<![\w.:/])(?:/[\w.+~-]+){2,}")
 
 
@@ -65,21 +74,22 @@ class Point:
     released: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A point of a series, with its ``value`` in seconds per token, anchored to today's."""
+Placed = dict[tuple[str, str], tuple[tuple[Point, Value], ...]]
+"""Series of releases, by line and workload: points, each with its value in seconds per token, anchored to today's."""
 
-    point: Point
-    value: Value
-
-
-Lines = Mapping[str, Mapping[tuple[str, str], tuple[Placed, ...]]]
-"""By chip class: series of releases, by line and workload."""
+Lines = Mapping[str, Placed]
+"""By chip class."""
 
 
 def without_places(text: str) -> str:
     """Return an error's text without what is only true of one machine: folders, and addresses of an index."""
     return _FOLDER.sub(lambda match: match[0].rsplit("/", 1)[1], _ADDRESS.sub("(an address)", text))
+
+
+def day(line: str, version: str) -> str | None:
+    """Return the day of a release's tag in the project's own repository, ISO 8601; None where it is not known here."""
+    days: dict[str, dict[str, str]] = json.loads(_DAYS.read_bytes())
+    return days.get(line, {}).get(version)
 
 
 def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:
@@ -94,39 +104,41 @@ def write(baselines: Path, one: Point) -> Path:
 
 def read_class(baselines: Path, chip_class: str) -> tuple[tuple[Point, ...], tuple[str, ...]]:
     """Return all points of a class, and what is wrong with the files that are none."""
-    found, faults = list[Point](), list[str]()
-    for line in LINES:
-        for path in sorted((baselines / chip_class / FOLDER / line).glob("*.json")):
-            try:
-                one = CODEC.read(path)
-                if path != path_of(baselines, one.chip.chip_class, one.line, one.version):
-                    raise CODEC.malformed(str(path), Flaw(f"is {one.line} {one.version} on {one.chip.chip_class}"))
-                found.append(one)
-            except PerfError as error:
-                faults.append(error.found)
-    return tuple(found), tuple(faults)
+    faults: list[str] = []
+    paths = (path for line in LINES for path in sorted(path_of(baselines, chip_class, line, "").parent.glob("*.json")))
+    found = [usable(partial(_read, baselines, path), faults) for path in paths]
+    return tuple(one for one in found if one is not None), tuple(faults)
+
+
+def _read(baselines: Path, path: Path) -> Point:
+    one = CODEC.read(path)
+    if path != path_of(baselines, one.chip.chip_class, one.line, one.version):
+        raise CODEC.malformed(str(path), Flaw(f"is {one.line} {one.version} on {one.chip.chip_class}"))
+    return one
 
 
 def read_lines(baselines: Path, classes: Sequence[str]) -> tuple[Lines, list[str]]:
     """Return the placed releases of every class, and what was left out of them."""
-    lines: dict[str, Mapping[tuple[str, str], tuple[Placed, ...]]] = {}
+    lines: dict[str, Placed] = {}
     notes: list[str] = []
     for chip_class in classes:
         points, faults = read_class(baselines, chip_class)
-        lines[chip_class] = placed(points)
-        shown = [one.point for listed in lines[chip_class].values() for one in listed]
-        missing = [f"{one.line} {one.version}" for one in points if one not in shown]
-        notes += [*faults, *(f"{one} on {chip_class}: nothing links it to today's" for one in missing)]
-    return {name: placed for name, placed in lines.items() if placed}, notes
+        found = placed(points)
+        shown = [point for series in found.values() for point, _ in series]
+        missing = [f"{one.line} {one.version} on {chip_class}" for one in points if one not in shown]
+        notes += [*faults, *(f"{one}: nothing links it to today's" for one in missing)]
+        if found:
+            lines[chip_class] = found
+    return lines, notes
 
 
-def placed(points: Sequence[Point]) -> dict[tuple[str, str], tuple[Placed, ...]]:
+def placed(points: Sequence[Point]) -> Placed:
     """Return series by (line, workload): releases by number, commits by their day.
 
     Times are the newest anchor's median time per token over all its launches, divided by each ratio. A point against
     an older anchor is chained through the older anchor's own point; where there is none, it is left out.
     """
-    made: dict[tuple[str, str], tuple[Placed, ...]] = {}
+    made: Placed = {}
     ordered = sorted(points, key=lambda one: (version_key(one.version), one.released or "", one.version))
     for line, workload in {(one.line, one.workload) for one in points}:
         listed = [one for one in ordered if (one.line, one.workload) == (line, workload)]
@@ -138,30 +150,58 @@ def placed(points: Sequence[Point]) -> dict[tuple[str, str], tuple[Placed, ...]]
         linked = [(one, factor) for one in listed if (factor := _chain(one, newest, points)) is not None]
         if times and linked:
             anchor_s = statistics.median(times)
-            made[line, workload] = tuple(Placed(one, _value(one, anchor_s / factor)) for one, factor in linked)
+            made[line, workload] = tuple((one, _value(one, anchor_s / factor)) for one, factor in linked)
     return made
 
 
 def release_results(
     lines: Lines, repo: Path, run: Run
 ) -> tuple[tuple[ResultFile, ...], list[dict[str, str]], list[str]]:
-    """Make the releases' repository in ``repo``; returns their results, the machines and the branches they are on.
-
-    Raises NotMeasuredError where git fails.
-    """
+    """Make a repository of releases in ``repo``; returns their results, machines, branches. Raises NotMeasuredError."""
     listed = [one for by_line in lines.values() for series in by_line.values() for one in series]
-    releases: dict[str, dict[str, str | None]] = {line: {} for line in LINES}
-    for point in sorted((one.point for one in listed), key=lambda point: version_key(point.version)):
-        releases[point.line][point.version] = point.released
-    releases = {line: days for line, days in releases.items() if days}
+    releases: dict[str, dict[str, str | None]] = {}
+    for point in sorted((point for point, _ in listed), key=lambda one: (one.line, version_key(one.version))):
+        releases.setdefault(point.line, {})[point.version] = point.released
     made = build(repo, releases, run)
-    machines = {one.point.chip.chip_class: machine_axes(one.point.chip) for one in listed}
+    machines = {point.chip.chip_class: machine_axes(point.chip) for point, _ in listed}
     files: dict[tuple[str, str], ResultFile] = {}
-    for one in listed:
-        chip_class, (commit, date) = one.point.chip.chip_class, made[one.point.line, one.point.version]
+    for point, value in listed:
+        chip_class, (commit, date) = point.chip.chip_class, made[point.line, point.version]
         fresh = ResultFile(chip_class, commit, date, machines[chip_class], {})
-        files.setdefault((chip_class, commit), fresh).times[one.point.workload] = one.value
+        files.setdefault((chip_class, commit), fresh).times[point.workload] = value
     return tuple(files.values()), list(machines.values()), list(releases)
+
+
+def build(
+    path: Path, lines: Mapping[str, Mapping[str, str | None]], run: Run
+) -> dict[tuple[str, str], tuple[str, int]]:
+    """Make a bare repository with a branch for each line; returns (commit, date in ms) by (line, version).
+
+    ``lines`` are the days of versions, in order, ISO 8601 or None. Raises NotMeasuredError where git fails.
+    """
+
+    def git(*argv: str, root: Path = path, environ: Mapping[str, str] | None = None) -> str:
+        done = Repository(root, run).git(*argv, environ=environ)
+        return done.checked(NotMeasuredError, "git failed", expected="git 2.28 or later, and room on the disk").strip()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    git("init", "--quiet", "--bare", path.name, root=path.parent)
+    tree = git("hash-object", "-w", "-t", "tree", "/dev/null")
+    made: dict[tuple[str, str], tuple[str, int]] = {}
+    for line, releases in lines.items():
+        parents, stamp = tuple[str, ...](), int(_EPOCH.timestamp())
+        for version, released in releases.items():
+            # Order comes from parents; a day that is unknown or runs backwards becomes the next second.
+            day_s = dt.datetime.fromisoformat(released).replace(tzinfo=dt.UTC).timestamp() if released else 0
+            stamp = max(stamp + 1, int(day_s))
+            dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), f"{stamp} +0000")
+            commit = git(*_WHO, "commit-tree", tree, *parents, "-m", f"{line} {version}", environ=dates)
+            made[line, version] = commit, stamp * 1000
+            git("update-ref", f"refs/tags/{line}-{version}", commit)
+            git("update-ref", f"refs/heads/{line}", commit)
+            parents = ("-p", commit)
+    git("symbolic-ref", "HEAD", f"refs/heads/{next(iter(lines))}")
+    return made
 
 
 def version_key(version: str) -> tuple[tuple[int, str], ...]:

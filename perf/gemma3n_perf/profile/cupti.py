@@ -6,10 +6,8 @@ A busy share that is sampled a few times a second cannot tell a gap of microseco
 a process of their own, since a callback into Python from a driver's thread is no place to take chances with.
 
 Source: cupti_activity.h of CUDA 13. The records of kernels (all versions since 4), copies and fills differ, but begin
-alike.
+alike. Not by cupti-python: four calls and two fields are not worth its 34 MB, four packages and NVIDIA's own licence.
 """
-
-# Not cupti-python: six calls and two fields are not worth its 34 MB, four more packages and NVIDIA's own licence.
 
 import ctypes
 import glob
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from gemma3n_perf.errors import NotMeasuredError
 
@@ -40,16 +39,11 @@ class Activity(NamedTuple):
     end: int
 
 
-class Busy(NamedTuple):
-    """A stretch of work: seconds in which anything ran, seconds from first to last, and how many kernels."""
+def busy(found: Iterable[Activity]) -> tuple[float, float, int]:
+    """Return the seconds in which anything ran, the seconds from first to last, and how many kernels there were.
 
-    busy_s: float
-    span_s: float
-    kernels: int
-
-
-def busy(found: Iterable[Activity]) -> Busy:
-    """Join activities that overlap. Raises NotMeasuredError for none, or for records that no GPU can have made."""
+    Activities that overlap are joined. Raises NotMeasuredError for none, or for records that no GPU can have made.
+    """
     ordered = sorted(found, key=lambda one: one.start)
     if not ordered:
         raise NotMeasuredError("CUPTI recorded nothing", expected="a record of every kernel")
@@ -57,18 +51,16 @@ def busy(found: Iterable[Activity]) -> Busy:
         raise NotMeasuredError(
             "CUPTI's records do not read as times", expected="start before end: another layout of the record"
         )
-    total, end = 0, ordered[0].start
-    for one in ordered:
-        total += max(one.end - max(one.start, end), 0)
-        end = max(end, one.end)
-    kernels = sum(one.kind in (KERNEL, CONCURRENT_KERNEL) for one in ordered)
-    return Busy(total / 1e9, (end - ordered[0].start) / 1e9, kernels)
+    kinds, starts, ends = np.array(ordered).T
+    last = np.maximum.accumulate(ends)
+    span, idle = int(last[-1] - starts[0]), int(np.maximum(starts[1:] - last[:-1], 0).sum())
+    return (span - idle) / 1e9, span / 1e9, int(np.isin(kinds, (KERNEL, CONCURRENT_KERNEL)).sum())
 
 
 def packaged(folders: Sequence[str]) -> list[str]:
     """Return the libraries that NVIDIA's Python packages brought into ``folders``, newest first."""
-    patterns = [os.path.join(folder, pattern) for folder in dict.fromkeys(folders) for pattern in _IN_PACKAGES]
-    return [path for pattern in patterns for path in sorted(glob.glob(pattern), reverse=True)]
+    pairs = ((folder, pattern) for folder in dict.fromkeys(folders) for pattern in _IN_PACKAGES)
+    return [path for pair in pairs for path in sorted(glob.glob(os.path.join(*pair)), reverse=True)]
 
 
 class _Record(ctypes.Structure):
@@ -100,11 +92,9 @@ class Cupti:
         toolkits = sorted(glob.glob("/usr/local/cuda*/**/libcupti.so*", recursive=True), reverse=True)
         for name in (*packaged(sys.path), *toolkits, *_NAMES):
             try:
-                library = ctypes.CDLL(name)
+                return cls(ctypes.CDLL(name))
             except OSError as error:
                 last = error
-            else:
-                return cls(library)
         raise NotMeasuredError(
             f"no CUPTI library could be loaded: {last}"[:300],
             expected="libcupti.so, as in the package nvidia-cuda-cupti or the CUDA toolkit",
@@ -168,7 +158,7 @@ def record(request: TraceRequest) -> Recorded:
     cupti = Cupti.open()
     import mlx.core as mx
 
-    from gemma3n_perf.decode.decoder import MlxDevice
+    from gemma3n_perf.decode.device import MlxDevice
     from gemma3n_perf.profile.subject import Subject
     from gemma3n_perf.workload import load
     from gemma3n_perf.workload.workload import Workload

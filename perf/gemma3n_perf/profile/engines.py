@@ -7,6 +7,7 @@ beforehand: engines said to refuse Gemma3n were seen to run it, and faster.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from math import nan
 from typing import Protocol, TypeVar
 
@@ -25,19 +26,11 @@ _T = TypeVar("_T")
 
 
 class Engine(Protocol):
-    """What a page says of an engine, and how it gets ready."""
+    """An engine: what a page calls it, the version of its package, and a remark beside its figure."""
 
-    @property
-    def name(self) -> str:
-        """What a page calls it."""
-
-    @property
-    def version(self) -> str | None:
-        """Of its package, where it has one."""
-
-    @property
-    def note(self) -> str | None:
-        """A remark beside its figure."""
+    name: str
+    version: str | None
+    note: str | None
 
     def load(self) -> None:
         """Load the checkpoint or find the program; raises whatever the engine raises."""
@@ -62,17 +55,13 @@ def clocked(tokens: Iterator[int], clock: Clock, count: int) -> tuple[float, lis
 
     Raises InvalidError where the engine stopped early.
     """
-    found: list[int] = []
-    first = last = 0.0
-    for token in tokens:
-        last = clock()
-        first = first if found else last
+    found, marks = list[int](), list[float]()
+    for token in islice(tokens, count):
+        marks.append(clock())
         found.append(token)
-        if len(found) == count:
-            break
     if len(found) < max(count, 2):
         raise InvalidError(f"it stopped after {len(found)} of {count} tokens", expected="a fixed count, EOS ignored")
-    return (last - first) / (count - 1), found
+    return (marks[-1] - marks[0]) / (count - 1), found
 
 
 def measure(
@@ -115,19 +104,19 @@ def measure(
     canaries = {one.name: attempt(one, partial(load, one), list[int]()) for one in engines}
     found = rounds.interleave({one.name: partial(attempt, one, partial(decode, one), nan) for one in engines})
     found |= {one.name: attempt(one, partial(run, one), list[float]()) for one in programs}
-    first = engines[0].name
-    results = []
+    first, results = engines[0].name, []
     for one in (*engines, *programs):
         result = EngineResult(one.name, one.version, error=failed.get(one.name), note=one.note)
         if result.error is None:
             result = replace(result, tpot_s=estimate(found[one.name]))
-            if one.name in canaries:
-                result = replace(
-                    result,
-                    ratio=estimate(np.divide(found[first], found[one.name])),
-                    compared_tokens=CANARY_TOKENS,
-                    first_difference=_first_difference(canaries[first], canaries[one.name]),
-                )
+        if result.error is None and one.name in canaries:
+            pairs = enumerate(zip(canaries[first], canaries[one.name], strict=True), start=1)
+            result = replace(
+                result,
+                ratio=estimate(np.divide(found[first], found[one.name])),
+                compared_tokens=CANARY_TOKENS,
+                first_difference=next((place for place, (a, b) in pairs if a != b), None),
+            )
         results.append(result)
     return Engines(len(ids), tokens, tuple(results))
 
@@ -138,7 +127,3 @@ def message(error: BaseException) -> str:
         return " ".join(error.found.split())[:LONGEST_MESSAGE]
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:LONGEST_MESSAGE] if text else type(error).__name__
-
-
-def _first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
-    return next((i + 1 for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), None)

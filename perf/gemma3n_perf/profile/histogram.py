@@ -6,12 +6,14 @@ writes the same function with operations of its own choosing. Where its count is
 remainder, what it does in a layer can be told apart from what it does around them.
 """
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.decode.graph import difference
 from gemma3n_perf.decode.types import Graph
-from gemma3n_perf.profile.products import expected_calls
+from gemma3n_perf.profile.floor import expected_calls
 from gemma3n_perf.profile.types import Comparison, Deviation, Histogram
 
 VIEWS = frozenset(
@@ -27,6 +29,9 @@ GLUE = frozenset(
 """They move or convert data and compute nothing of the model."""
 
 GROUPS = ("compute", "view", "glue")
+_KNOWN = tomllib.loads(Path(__file__).with_name("reasons.toml").read_text())
+LAYER: Mapping[str, tuple[int, str]] = _KNOWN["layer"]
+ATTENTION: Mapping[str, int] = _KNOWN["attention"]
 
 PUBLISHED_SOURCE = "lablup/mlxcel #345, e4b-4bit on an M1 Ultra, MLX 0.31.2"
 PUBLISHED: Mapping[str, int] = {
@@ -81,36 +86,30 @@ def is_published(config: dict[str, Any]) -> bool:
 
 def beside_published(graph: Graph, config: dict[str, Any]) -> Comparison:
     """Compare with the published histogram of e4b-4bit and name the reason of each difference."""
-    counts = [
-        (name, PUBLISHED.get(name, 0), graph.operations.get(name, 0)) for name in {**PUBLISHED, **graph.operations}
-    ]
-    rows = [
-        Deviation(name, old, new, reason(name, old, new, graph.operations, config))
-        for name, old, new in counts
-        if old != new
-    ]
+    rows = []
+    for name in {**PUBLISHED, **graph.operations}:
+        old, new = PUBLISHED.get(name, 0), graph.operations.get(name, 0)
+        if old != new:
+            rows.append(Deviation(name, old, new, reason(name, old, new, graph.operations, config)))
     return Comparison("published", PUBLISHED_SOURCE, tuple(rows))
 
 
 def reason(name: str, before: int, after: int, operations: Mapping[str, int], config: dict[str, Any]) -> str | None:
-    """Return why a count differs, or None where no reason is known. ``before`` is published, ``after`` ours, of which
-    ``operations`` are all."""
+    """Return why a count differs, or None. ``before`` is published, ``after`` ours, of which ``operations`` are all."""
     text = config["text_config"]
     layers, shared = text["num_hidden_layers"], text.get("num_kv_shared_layers", 0)
     if name.startswith("Compiled"):
         return "mx.compile joins a chain of elementwise operations into one kernel; counted here as one"
-    for kernel, parts in _PARTS.items():
+    for kernel, parts in _KNOWN["parts"].items():
         if not operations.get(kernel) and name in parts:
             return f"this device has no kernel for {kernel} and runs {parts[name]}"
     decomposed = not operations.get("ScaledDotProductAttention")
-    attention = _ATTENTION.get(name, 0) * layers if decomposed else 0
+    attention = ATTENTION.get(name, 0) * layers if decomposed else 0
     if name in LAYER:
         return _by_layer(name, before, after, layers, attention)
-    known = _REASONS.get(name)
+    known: str | None = _KNOWN["reasons"].get(name)
     if attention or (decomposed and name == "ScaledDotProductAttention"):
-        found = "attention is decomposed: this device has no fused kernel for head_dim {} at one token".format(
-            text["head_dim"]
-        )
+        found = f"attention is decomposed: this device has no fused kernel for head_dim {text['head_dim']} at one token"
         return "; ".join(filter(None, (found, f"{attention} of these are its own" if attention else None, known)))
     if name == "SliceUpdate":
         return (
@@ -131,72 +130,8 @@ def _by_layer(name: str, before: int, after: int, layers: int, attention: int) -
     if theirs == each:
         published = f"as many a layer as published, which has {remainder} around them"
     elif theirs > each:
-        published = f"published: {theirs} a layer and {remainder}; {_MORE.get(name, 'of what is not said')}"
+        published = f"published: {theirs} a layer and {remainder}; {_KNOWN['more'].get(name, 'of what is not said')}"
     else:
-        why = _FEWER.get(name, "which it does without is not said")
+        why = _KNOWN["fewer"].get(name, "which it does without is not said")
         published = f"published: room for {theirs} a layer at most; {why}"
     return f"{', '.join(parts)}; {published}"
-
-
-LAYER = {
-    "Multiply": (
-        7,
-        "the router's scaling twice, AltUp's correction and its output scale, the sum with LAUREL, the gated MLP, the "
-        "per-layer gate",
-    ),
-    "Broadcast": (12, "scalars, AltUp's coefficients and planes"),
-    "AsType": (7, "AltUp's router, coefficients and planes, to float32 and back"),
-    "Add": (8, "four residual sums, LAUREL's, three in AltUp"),
-}
-"""What mlx-vlm's layer holds besides attention, norms and rotations (tests/profile/test_histogram.py)."""
-
-_MORE = {"Add": "here the per-layer input goes to three planes at once; to each by itself would be two more a layer"}
-_FEWER = {
-    "Multiply": "the router's scaling, twice a layer, could be part of its norm's weight there, which is not said"
-}
-
-_PARTS = {
-    "RMSNorm": {
-        "RMSNorm": "its parts",
-        "Square": "a square in each norm",
-        "Rsqrt": "a reciprocal root in each norm",
-        "Sum": "a sum in each norm",
-    },
-    "RoPE": {
-        "RoPE": "its parts",
-        "Cos": "a cosine in each rotation",
-        "Sin": "a sine in each rotation",
-        "Exp": "the frequencies of each rotation",
-        "Arange": "the positions and frequencies of each rotation",
-    },
-}
-"""What MLX runs in place of a kernel that a device does not have."""
-
-_ATTENTION = {"Softmax": 1, "Matmul": 2, "Flatten": 1, "Unflatten": 1, "Transpose": 1, "Multiply": 1, "Broadcast": 3}
-"""What MLX's fallback runs for each attention, seen by exporting one alone (tests/profile/test_histogram.py)."""
-
-_REASONS = {
-    "Gather": "mlx-vlm reads a plane by an integer index (x[0], 4 times a layer), which MLX gathers; mlxcel slices and "
-    "squeezes it. The embeddings' rows are gathered as well",
-    "Slice": "mlx-vlm reads planes by Gather, where mlxcel slices",
-    "Squeeze": "mlx-vlm reads planes by Gather, where mlxcel slices and squeezes",
-    "Concatenate": "mlx-vlm assigns planes in place (SliceUpdate), where mlxcel concatenates; one stacks the planes",
-    "Full": "mlx-vlm's numbers become constants of the graph, where mlxcel fills an array for each use",
-    "Minimum": "mlx-vlm clips both AltUp coefficient matrices anew for every token, twice a layer",
-    "Maximum": "mlx-vlm clips both AltUp coefficient matrices anew for every token, twice a layer; 2 more guard the "
-    "planes' magnitudes",
-    "Subtract": "the innovation of AltUp's correction, once a layer; not named in the publication",
-    "Flatten": "MLX flattens the planes for the two dense AltUp coefficient products of a layer",
-    "Unflatten": "MLX unflattens the result of the two dense AltUp coefficient products of a layer",
-    "Reshape": "mlx-vlm reshapes q, k and v, the attention's output and AltUp's coefficients; mlxcel has more, of what "
-    "is not said",
-    "Tanh": "the last one, the softcap's, is inside a compiled kernel",
-    "Transpose": "views of weights and planes; the two coefficient products of a layer transpose theirs",
-    "Power": "magnitudes of the planes, before and after the layers; not named in the publication",
-    "Divide": "magnitudes of the planes, before and after the layers; not named in the publication",
-    "Sum": "mean and spread of the sparse layers' gates, and means over planes; not named in the publication",
-    "NumberOfElements": "the mean's divisor in the sparse layers; not named in the publication",
-    "Quantize": "dequantizing the two embeddings' rows: MLX's primitive for it has this name",
-    "Less": "which ids have a per-layer embedding; not named in the publication",
-    "Select": "which ids have a per-layer embedding; not named in the publication",
-}

@@ -1,6 +1,6 @@
 """The plots of a profile, as SVG text: one mid-grey ink and no background, like every plot of this suite."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,12 +8,35 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gemma3n_perf.profile.histogram import GROUPS, group_of
-from gemma3n_perf.profile.types import Contexts, Estimate, Histogram, Knob, Split
+from gemma3n_perf.profile.types import Contexts, Estimate, Histogram, Knob, Split, WorkloadProfile
 from gemma3n_perf.report import plots
 from gemma3n_perf.report.plots import ACCENTS, INK
+from gemma3n_perf.stats.policy import Policy
 
 STAGES = ("build", "sample", "dispatch", "wait")
 _MOST_BARS = 20
+
+
+def drawings(one: WorkloadProfile) -> Iterator[tuple[str, bytes]]:
+    """Yield the plots of what was measured of a workload, each with its kind."""
+    workload = one.workload
+    if one.split:
+        yield "split", split_bar(f"{workload}: {one.split.bound}", one.split)
+    if floor := one.floor:
+        copied = floor.streamed_bytes / floor.copy_bandwidth
+        bars = {"decode, per token": one.split.pipelined.tpot_s if one.split else floor.tpot_s}
+        if one.trace and one.trace.busy_s:
+            bars[f"device busy ({one.trace.source})"] = one.trace.busy_s
+        bars["weight products alone"] = floor.chain_s
+        bars["bytes at one large product's speed"] = floor.stream_s
+        bars["bytes at a copy's speed"] = Estimate(copied, copied, copied, 1)
+        yield "floor", floors(f"{workload}: a token and its floors", bars)
+    if one.histogram:
+        yield "operations", histogram(f"{workload}: operations of one decode token", one.histogram)
+    if one.contexts:
+        yield "context", contexts(f"{workload.split('/')[0]}: decode against KV length", one.contexts)
+    if one.sweep and any(knob.effect is not None for knob in one.sweep.knobs):
+        yield "sweep", sweep(f"{workload}: knobs against the default", one.sweep.knobs, Policy().minimum_effect)
 
 
 def split_bar(title: str, split: Split) -> bytes:
@@ -36,21 +59,17 @@ def histogram(title: str, found: Histogram) -> bytes:
     """Draw the commonest operations, coloured by group, the others as one bar."""
     ordered = sorted(found.operations.items(), key=lambda item: -item[1])
     shown, others = ordered[:_MOST_BARS], ordered[_MOST_BARS:]
-    with _figure(title, rows=len(shown) + bool(others), each=0.24) as (figure, axes):
-        labelled = set()
-        for row, (name, count) in enumerate(shown):
-            group = group_of(name)
-            colour = ACCENTS[GROUPS.index(group)]
-            axes.barh(row, count, height=0.7, color=colour, label=None if group in labelled else group)
+    bars = [(name if len(name) <= 30 else f"{name[:28]}..", count, group_of(name)) for name, count in shown]
+    if others:
+        bars.append((f"{len(others)} others", sum(count for _, count in others), ""))
+    with _figure(title, rows=len(bars), each=0.24) as (figure, axes):
+        labels = list(GROUPS)
+        for row, (_, count, group) in enumerate(bars):
+            look = {"color": ACCENTS[GROUPS.index(group)]} if group else {"color": INK, "alpha": 0.5}
+            axes.barh(row, count, height=0.7, label=group if group in labels else None, **look)
             axes.text(count, row, f" {count}", va="center", fontsize=8)
-            labelled.add(group)
-        names = [name if len(name) <= 30 else f"{name[:28]}.." for name, _ in shown]
-        if others:
-            count = sum(value for _, value in others)
-            axes.barh(len(shown), count, height=0.7, color=INK, alpha=0.5)
-            axes.text(count, len(shown), f" {count}", va="center", fontsize=8)
-            names.append(f"{len(others)} others")
-        _rows(axes, names, f"operations of one decode token, {found.nodes} in all", fontsize=8)
+            labels = [one for one in labels if one != group]
+        _rows(axes, [name for name, _, _ in bars], f"operations of one decode token, {found.nodes} in all", fontsize=8)
         _legend(figure, 3)
     return plots.svg(figure)
 
@@ -65,23 +84,21 @@ def sweep(title: str, knobs: Sequence[Knob], threshold: float) -> bytes:
             colour = {"win": ACCENTS[2], "loss": ACCENTS[1]}.get(one.verdict, ACCENTS[0])
             axes.hlines(row, 100 * (one.low or 0), 100 * (one.high or 0), color=colour, linewidth=2)
             axes.plot([100 * (one.effect or 0)], [row], "o", color=colour, markersize=6)
-        settings = [one.setting.replace("+", "\n") for one in shown]
-        axes.set_yticks(
-            range(len(shown)), [f"{text}\n{one.verdict}" for text, one in zip(settings, shown, strict=True)], fontsize=8
-        )
+        labels = [f"{one.setting}\n{one.verdict}".replace("+", "\n") for one in shown]
+        axes.set_yticks(range(len(shown)), labels, fontsize=8)
         axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
         axes.set_xlabel("throughput against the default, %; line: 95 %")
     return plots.svg(figure)
 
 
-def floors(title: str, bars: Sequence[tuple[str, Estimate]]) -> bytes:
+def floors(title: str, bars: Mapping[str, Estimate]) -> bytes:
     """Draw what a token takes beside the least it could take, milliseconds, each with its interval."""
     with _figure(title, rows=len(bars), left=0.36) as (figure, axes):
-        for row, (_, value) in enumerate(bars):
+        for row, value in enumerate(bars.values()):
             axes.barh(row, 1e3 * value.value, height=0.55, color=ACCENTS[0] if not row else ACCENTS[2], alpha=0.85)
             _interval(axes, value, row)
             axes.text(1e3 * value.high, row, f"  {1e3 * value.value:.3g} ms", va="center", fontsize=9)
-        _rows(axes, [name for name, _ in bars], "ms per token; line: 95 % interval", fontsize=9)
+        _rows(axes, list(bars), "ms per token; line: 95 % interval", fontsize=9)
     return plots.svg(figure)
 
 

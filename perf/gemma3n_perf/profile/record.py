@@ -4,7 +4,7 @@ Parts of two stacks do not make one profile. Adding a part to a profile of other
 afresh replaces the file, and version control keeps the last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from gemma3n_perf.workload.workload import Workload
 
 SCHEMA = 1
 NAME = "profile.json"
+_FRESH = "pass --fresh to measure a new profile in its place"
 
 
 def profile_path(baselines: Path, chip_class: str) -> Path:
@@ -48,38 +49,29 @@ def merged(old: Profile | None, new: Profile) -> Profile:
     """
     if old is None:
         return new
-    differ = _differences(old, new)
-    if differ:
+    sides = {"chip class": (old.chip.chip_class, new.chip.chip_class)}
+    for name in ("python", "mlx", "mlx_vlm", "backend", "driver", "knobs"):
+        sides[name.replace("_", "-")] = getattr(old.stack, name), getattr(new.stack, name)
+    if differ := [f"{name} ({was}, here {now})" for name, (was, now) in sides.items() if was != now]:
         raise NotComparableError(
             f"the stored profile differs in {', '.join(differ)}",
             expected="parts of one chip class and one stack",
-            remedy="pass --fresh to measure a new profile in its place",
+            remedy=_FRESH,
         )
     kept = {one.workload: one for one in old.workloads}
-    for one in new.workloads:
-        kept[one.workload] = _workload(kept.get(one.workload), one)
+    kept |= {one.workload: laid_over(kept.get(one.workload), one) for one in new.workloads}
     return replace(new, workloads=tuple(kept.values()))
 
 
-def _differences(old: Profile, new: Profile) -> Sequence[str]:
-    found = []
-    if old.chip.chip_class != new.chip.chip_class:
-        found.append(f"chip class ({old.chip.chip_class}, here {new.chip.chip_class})")
-    for name in ("python", "mlx", "mlx_vlm", "backend", "driver", "knobs"):
-        was, now = getattr(old.stack, name), getattr(new.stack, name)
-        if was != now:
-            found.append(f"{name.replace('_', '-')} ({was}, here {now})")
-    return found
-
-
-def _workload(old: WorkloadProfile | None, new: WorkloadProfile) -> WorkloadProfile:
+def laid_over(old: WorkloadProfile | None, new: WorkloadProfile) -> WorkloadProfile:
+    """Return one workload's parts, ``new`` before ``old``. Raises NotComparableError for two checkpoints."""
     if old is None:
         return new
     if old.checkpoint_digest != new.checkpoint_digest:
         raise NotComparableError(
             f"{new.workload}: the checkpoint is not the one that the stored profile is of",
             expected="the same bytes",
-            remedy="pass --fresh to measure a new profile in its place",
+            remedy=_FRESH,
         )
     touched = {part for part in PARTS if getattr(new, part) is not None} | {one.part for one in new.missing}
     values = {part: getattr(new if part in touched else old, part) for part in PARTS}

@@ -55,10 +55,7 @@ class Rounds:
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """Median of one value a round, with the sign test's interval (order statistics).
-
-    Raises UsageError for fewer than LEAST_ROUNDS values.
-    """
+    """Median of one value a round, with the sign test's interval. Raises UsageError for fewer than LEAST_ROUNDS."""
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if len(ordered) < LEAST_ROUNDS:
         raise UsageError(f"{len(ordered)} rounds to estimate from", expected=f"{LEAST_ROUNDS} or more")

@@ -21,24 +21,12 @@ from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import InvalidError, PerfError
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.hardware.types import Stack
-from gemma3n_perf.profile import contexts, engines, floor, histogram, split, sweeps, trace
+from gemma3n_perf.profile import engines, floor, histogram, split, sweeps, trace
 from gemma3n_perf.profile.cupti import TraceRequest
+from gemma3n_perf.profile.record import laid_over
 from gemma3n_perf.profile.rounds import Rounds, TimePlan, until
-from gemma3n_perf.profile.subject import Subject, image_workload, without_images
-from gemma3n_perf.profile.types import (
-    PARTS,
-    Comparison,
-    Contexts,
-    Engines,
-    Floor,
-    Histogram,
-    Missing,
-    Split,
-    Sweep,
-    Taken,
-    Trace,
-    WorkloadProfile,
-)
+from gemma3n_perf.profile.subject import Subject, contexts, image_workload, without_images
+from gemma3n_perf.profile.types import PARTS, Missing, Part, Taken, Trace, WorkloadProfile
 from gemma3n_perf.stats.verdicts import Judgement
 from gemma3n_perf.workload import load as loading
 from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload
@@ -73,57 +61,54 @@ class Tools:
     own_thread: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileRequest:
-    """What to profile: ``source`` is the preset, folder or hub id behind the workload's checkpoint name.
+@dataclass
+class Profiler:
+    """Profiles one workload. The model is loaded when a part first needs it, and freed before the duels.
 
-    ``root`` holds the forged checkpoints; ``stack`` is this process's. ``settings`` are the knobs to try; ``compare``
-    counts other graphs, by what they are called; ``capture`` is where a Metal capture goes.
+    ``source`` is the preset, folder or hub id behind the workload's checkpoint name. ``root`` holds the forged
+    checkpoints; ``stack`` is this process's. ``settings`` are the knobs to try; ``compare`` counts other graphs, by
+    what they are called; ``capture`` is where a Metal capture goes. ``invalid`` tells that something must not be used.
     """
 
     workload: Workload
     source: str
     root: Path
     parts: tuple[str, ...]
-    time_plan: TimePlan
+    plan: TimePlan
     stack: Stack
+    tools: Tools
     settings: tuple[sweeps.Setting, ...] = ()
     compare: Mapping[str, Count] = field(default_factory=dict)
     capture: Path | None = None
+    invalid: bool = field(default=False, init=False)
 
-
-class Profiler:
-    """Profiles one workload. The model is loaded when a part first needs it, and freed before the duels."""
-
-    def __init__(self, request: ProfileRequest, tools: Tools) -> None:
-        self._request, self._tools, self._plan = request, tools, request.time_plan
-        self._workload, self._name = request.workload, request.workload.checkpoint
-        self.invalid = False
-        self.checkpoint = loading.inspect(request.source, request.root)
-        tokens = min(self._plan.tokens, self._workload.shape.generate - 2)
+    def __post_init__(self) -> None:
+        """Raise CheckpointMissingError where there is no checkpoint to profile."""
+        self.checkpoint = loading.inspect(self.source, self.root)
+        tokens = min(self.plan.tokens, self.workload.shape.generate - 2)
         self._subject = Subject(
-            self._workload, self.checkpoint, tokens, self._towers, tools.clock, tools.device, self._note
+            self.workload, self.checkpoint, tokens, self._towers, self.tools.clock, self.tools.device, self._note
         )
 
     @cached_property
     def _no_image(self) -> str | None:
-        return without_images(self.checkpoint, self._name, self._plan.lengths)
+        return without_images(self.checkpoint, self.workload.checkpoint, self.plan.lengths)
 
     def _towers(self) -> bool:
-        return self._workload.modality == "image" or ("contexts" in self._request.parts and self._no_image is None)
+        return self.workload.modality == "image" or ("contexts" in self.parts and self._no_image is None)
 
     def _note(self, text: str) -> None:
-        left = max(self._ends - self._tools.clock(), 0)
-        self._tools.note(f"{self._part}: {text}, about {left:.0f} s left")
+        left = max(self._ends - self.tools.clock(), 0)
+        self.tools.note(f"{self._part}: {text}, about {left:.0f} s left")
 
     def measure(self, keep: Callable[[WorkloadProfile], None] = lambda profile: None) -> WorkloadProfile:
         """Measure every part that was requested; ``keep`` gets each one alone as soon as it is there."""
-        tools, stack = self._tools, self._request.stack
-        empty = whole = WorkloadProfile(str(self._workload), self.checkpoint.digest)
-        requested = [part for part in PARTS if part in self._request.parts]
+        tools, stack = self.tools, self.stack
+        empty = whole = WorkloadProfile(str(self.workload), self.checkpoint.digest)
+        requested = [part for part in PARTS if part in self.parts]
         for index, part in enumerate(requested):
             begin = tools.clock()
-            self._part, self._ends = part, begin + sum(self._plan.seconds[one] for one in requested[index:])
+            self._part, self._ends = part, begin + sum(self.plan.seconds[one] for one in requested[index:])
             self._note("starting")
             tools.probe.start()
             try:
@@ -133,76 +118,77 @@ class Profiler:
                 found = Missing(part, engines.message(error), error.remedy if isinstance(error, PerfError) else None)
             conditions = tools.probe.stop()
             if isinstance(found, Missing):
-                keep(replace(empty, missing=(found,)))
-                whole = replace(whole, missing=(*whole.missing, found))
-                continue
-            taken = Taken(
-                tools.today(), stack.commit, stack.dirty, round(tools.clock() - begin, 1), conditions,
-                tuple(fault.code for fault in tools.faults_of(conditions)),
-            )  # fmt: skip
-            keep(replace(empty, **{part: found}, taken={part: taken}))
-            whole = replace(whole, **{part: found}, taken={**whole.taken, part: taken})
+                alone = replace(empty, missing=(found,))
+            else:
+                taken = Taken(
+                    tools.today(), stack.commit, stack.dirty, round(tools.clock() - begin, 1), conditions,
+                    tuple(fault.code for fault in tools.faults_of(conditions)),
+                )  # fmt: skip
+                alone = replace(empty, **{part: found}, taken={part: taken})
+            keep(alone)
+            whole = laid_over(whole, alone)
         return whole
 
-    def _histogram(self) -> Histogram:
-        config, position = self.checkpoint.config, self._workload.shape.prompt + WARM_TOKENS
+    def _histogram(self) -> Part:
+        config, position = self.checkpoint.config, self.workload.shape.prompt + WARM_TOKENS
         graph = graphs.count(config, position=position)
-        compared: list[Comparison] = []
-        if histogram.is_published(config):
-            compared.append(histogram.beside_published(graph, config))
-        for name, count in self._request.compare.items():
+        compared = [histogram.beside_published(graph, config)] if histogram.is_published(config) else []
+        for name, count in self.compare.items():
             self._note(f"counting {name}")
             other, source = count(config, position)
             compared.append(histogram.beside(other, graph, name, source))
         return histogram.build(graph, config, position, compared=tuple(compared))
 
-    def _floor(self) -> Floor:
+    def _floor(self) -> Part:
         self._subject.prepared()
-        setting = floor.Setting(
-            self._subject.model(), self.checkpoint.config, self.checkpoint.bytes["streamed"],
+        return floor.measure(
+            self._subject.model(),
+            self.checkpoint.config,
+            self.checkpoint.bytes["streamed"],
+            self.tools.clock,
+            self._rounds(),
             decode=self._subject.tpot_s,
-            copy_bandwidth=lambda: copy_bandwidth(self._tools.clock),
-        )  # fmt: skip
-        return floor.measure(setting, self._tools.clock, self._rounds())
+            copy_bandwidth=partial(copy_bandwidth, self.tools.clock),
+        )
 
-    def _split(self) -> Split:
+    def _split(self) -> Part:
         import mlx.core as mx
 
         decoder, engine = self._subject.prepared()
-        sample, tokens = partial(mx.argmax, axis=-1), self._subject.tokens
-        timer = split.SplitTimer(decoder, engine.logits, sample, self._tools.device, self._tools.clock, tokens)
+        sample, tools = partial(mx.argmax, axis=-1), self.tools
+        timer = split.SplitTimer(decoder, engine.logits, sample, tools.device, tools.clock, self._subject.tokens)
         return split.measure(timer, self._rounds())
 
-    def _contexts(self) -> Contexts:
-        generate = self._workload.shape.generate
-        lengths, images = set(self._plan.lengths), []
+    def _contexts(self) -> Part:
+        generate = self.workload.shape.generate
+        lengths, images = set(self.plan.lengths), []
         if self._no_image is None:
-            images = [image_workload(self._name, generate)]
+            images = [image_workload(self.workload.checkpoint, generate)]
             lengths.add(images[0].shape.prompt)
         timed = []
-        for one in (*(Workload.make(self._name, "text", Shape(n, generate)) for n in sorted(lengths)), *images):
+        text = [Workload.make(self.workload.checkpoint, "text", Shape(n, generate)) for n in sorted(lengths)]
+        for one in (*text, *images):
             self._note(f"preparing {one}")
             timed.append(self._subject.timed(one))
-        return contexts.measure(timed, self._rounds(), image_missing=self._no_image)
+        return contexts(timed, self._rounds(), image_missing=self._no_image)
 
-    def _engines(self) -> Engines:
-        streamers, programs = side_by_side(self._subject.model(), self.checkpoint.path, self._tools.run)
-        text = Workload.make(self._name, "text", self._workload.shape)
+    def _engines(self) -> Part:
+        streamers, programs = side_by_side(self._subject.model(), self.checkpoint.path, self.tools.run)
+        text = Workload.make(self.workload.checkpoint, "text", self.workload.shape)
         ids = [int(one) for one in prompts.make(text, self.checkpoint).ids]
         return engines.measure(
-            streamers, programs, ids, self._rounds(), tokens=self._plan.engine_tokens, clock=self._tools.clock
+            streamers, programs, ids, self._rounds(), tokens=self.plan.engine_tokens, clock=self.tools.clock
         )
 
-    def _trace(self) -> Trace:
-        request, tools, subject = self._request, self._tools, self._subject
+    def _trace(self) -> Part:
+        tools, subject = self.tools, self._subject
         subject.prepared()
-        if request.stack.backend == "metal":
-            return trace.capture_metal(subject.tpot_s, request.capture)
+        if self.stack.backend == "metal":
+            return trace.capture_metal(subject.tpot_s, self.capture)
         attempts: list[Callable[[str], Trace]] = []
-        if request.stack.backend == "cuda":
-            traced = TraceRequest(
-                str(self._workload), request.source, str(request.root), TRACE_BLOCKS, min(subject.tokens, 8)
-            )
+        if self.stack.backend == "cuda":
+            tokens = min(subject.tokens, 8)
+            traced = TraceRequest(str(self.workload), self.source, str(self.root), TRACE_BLOCKS, tokens)
             attempts.append(lambda _: trace.by_cupti(traced, tools.run))
             if tools.nvml_busy is not None:
                 attempts.append(partial(trace.by_nvml, subject.tpot_s, tools.nvml_busy, tools.clock))
@@ -211,14 +197,13 @@ class Profiler:
             attempts.append(lambda _: trace.by_threads(subject.tpot_s, subject.tokens, times, tools.own_thread))
         return trace.best(attempts)
 
-    def _sweep(self) -> Sweep:
-        tools, stack = self._tools, self._request.stack
+    def _sweep(self) -> Part:
         self._subject.free()
+        tools, seconds = self.tools, self.plan.duel_s
         return sweeps.measure(
-            self._request.settings, lambda arms: tools.compete(arms, self._plan.duel_s),
-            reads=tools.reads, present=stack.knobs,
-        )  # fmt: skip
+            self.settings, lambda arms: tools.compete(arms, seconds), reads=tools.reads, present=self.stack.knobs
+        )
 
     def _rounds(self) -> Rounds:
-        enough = until(self._tools.clock, self._plan.seconds[self._part])
-        return Rounds(self._plan.rounds, self._tools.rng, self._note, enough)
+        enough = until(self.tools.clock, self.plan.seconds[self._part])
+        return Rounds(self.plan.rounds, self.tools.rng, self._note, enough)

@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from gemma3n_perf.decode import graph as graphs
-from gemma3n_perf.decode.decoder import MlxDevice
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel.run import DuelSpec, Here, choose_workloads, duel
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
@@ -25,9 +25,10 @@ from gemma3n_perf.hardware.conditions import ConditionProbe
 from gemma3n_perf.hardware.nvidia import Gpu
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.system import this_machine
+from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.profile import record, sweeps
 from gemma3n_perf.profile.rounds import time_plan
-from gemma3n_perf.profile.run import Count, Profiler, ProfileRequest, Tools
+from gemma3n_perf.profile.run import Count, Profiler, Tools
 from gemma3n_perf.profile.trace import in_package
 from gemma3n_perf.profile.types import PARTS, Profile, WorkloadProfile
 from gemma3n_perf.stats.verdicts import Judgement
@@ -91,12 +92,14 @@ def measure(
         source = sources.get(workload.checkpoint, workload.checkpoint)
         plan = time_plan(here.chip.vendor, workload.checkpoint, quick=quick, budget_s=budget_s)
         default = tuple(map(sweeps.Setting.parse, sweeps.DEFAULTS.get(here.chip.vendor, ())))[: plan.knobs]
+        compare: dict[str, Count] = {}
+        if against_python:
+            compare[f"environment {against_python.name}"] = partial(_of_python, against_python, source)
+        if against_fusion:
+            compare[f"fusion {against_fusion}"] = partial(_of_fusion, against_fusion)
         profiler = Profiler(
-            ProfileRequest(
-                workload, source, here.root, parts, plan, here.stack, settings or default,
-                _comparisons(against_python, against_fusion, source), capture,
-            ),
-            tools(here, workload, sources),
+            workload, source, here.root, parts, plan, here.stack, tools(here, workload, sources), settings or default,
+            compare, capture,
         )  # fmt: skip
         found = profiler.measure(keep)
         measured |= found.taken.keys()
@@ -119,10 +122,14 @@ def tools(here: Here, workload: Workload, sources: Mapping[str, str]) -> Tools:
         found = duel(spec, here)
         return {arm: found.of(number)[str(workload)].judgement for number, arm in enumerate(arms)}
 
+    def faults_of(conditions: Conditions) -> tuple[Fault, ...]:
+        busy = (Fault(one.code, one.found, one.remedy) for one in here.cautions)
+        return (*here.tools.faults_of(conditions), *busy)
+
     # A probe of its own: duels use the machine's meanwhile.
     return Tools(
         clock=time.perf_counter, device=MlxDevice(), probe=ConditionProbe(this_machine(), os.getpid()),
-        faults_of=here.tools.faults_of, run=run_command, compete=compete,
+        faults_of=faults_of, run=run_command, compete=compete,
         reads=sweeps.library_reads(Path(mx.__file__).parent),
         today=lambda: datetime.now(UTC).isoformat(timespec="seconds"), rng=random.Random(), note=here.tools.note,
         nvml_busy=_nvml_busy() if here.stack.backend == "cuda" else None,
@@ -144,15 +151,6 @@ def _nvml_busy() -> Callable[[], float] | None:
         return float(rates.gpu)
 
     return busy
-
-
-def _comparisons(python: Path | None, fusion: str | None, source: str) -> dict[str, Count]:
-    found: dict[str, Count] = {}
-    if python:
-        found[f"environment {python.name}"] = partial(_of_python, python, source)
-    if fusion:
-        found[f"fusion {fusion}"] = partial(_of_fusion, fusion)
-    return found
 
 
 def _of_python(python: Path, source: str, config: dict[str, Any], position: int) -> tuple[Graph, str]:

@@ -5,6 +5,7 @@ buffers are under way, so a long dispatch may be a busy GPU. Hence a delay is pl
 grows by all of it, tokens wait for the host; if it does not grow, the host waits for the device.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,6 @@ PLANTED = 0.4
 """The planted delay, as a share of the time per token: large beside the noise, smaller than a clear bound's slack."""
 
 _EDGE = 2
-_STAGES = ("build_s", "sample_s", "dispatch_s", "wait_s")
 Times = dict[str, float]
 """Seconds per token by the names of ``types.Loop``."""
 
@@ -39,7 +39,7 @@ class SplitTimer:
     device: Device
     clock: Clock
     tokens: int
-    _spent: Times = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
+    _spent: Times = field(default_factory=lambda: defaultdict(float), init=False)
 
     def __post_init__(self) -> None:
         """Refuse more tokens than the workload's shape keeps clear of a growing KV cache."""
@@ -71,7 +71,7 @@ class SplitTimer:
         return self._per_token(seconds)
 
     def _restart(self) -> float:
-        self._spent = dict.fromkeys(_STAGES, 0.0)
+        self._spent.clear()
         return self.clock()
 
     def _per_token(self, seconds: float) -> Times:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.profile.types import Knob, Sweep
-from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
 
 OPS, MB = "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER"
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
@@ -71,16 +71,14 @@ def measure(
 
     ``reads`` tells whether this MLX knows a variable (None: cannot be told); ``present`` are those of this process.
     """
-    found: dict[Setting, Judgement | str] = {one: _refusal(one, reads, present) for one in settings}
-    found |= _judged([one for one in settings if not found[one]], compete)
-    knobs = [_knob(one.text, found[one]) for one in settings]
-    return Sweep(tuple(knobs), suggestion(knobs))
+    refused = {one: not_measured(why) for one in settings if (why := _refusal(one, reads, present))}
+    found = refused | _judged([one for one in settings if one not in refused], compete)
+    knobs = tuple(_knob(one.text, found[one]) for one in settings)
+    return Sweep(knobs, suggestion(knobs))
 
 
-def _knob(setting: str, found: Judgement | str) -> Knob:
-    if isinstance(found, str):
-        return Knob(setting, Verdict.NOT_MEASURED.value, found)
-    return Knob(setting, found.verdict.value, found.reason, found.effect, found.low, found.high, found.launches)
+def _knob(setting: str, of: Judgement) -> Knob:
+    return Knob(setting, of.verdict.value, of.reason, of.effect, of.low, of.high, of.launches)
 
 
 def suggestion(knobs: Sequence[Knob]) -> str | None:
@@ -113,13 +111,12 @@ def _refusal(one: Setting, reads: Callable[[str], bool | None], present: Mapping
     """Return why a setting cannot be put to a duel; nothing where it can."""
     if unknown := [name for name in one.names if reads(name) is False]:
         return f"this build of MLX does not read {', '.join(unknown)}"
-    if already := [name for name in one.names if name in present]:
-        found = f"{', '.join(already)} is set already in this environment"
-        return f"{found}, so the default is not what it is judged against"
-    return ""
+    already = ", ".join(name for name in one.names if name in present)
+    found = f"{already} is set already in this environment, so the default is not what it is judged against"
+    return found if already else ""
 
 
-def _judged(settings: Sequence[Setting], compete: Compete) -> dict[Setting, Judgement | str]:
+def _judged(settings: Sequence[Setting], compete: Compete) -> dict[Setting, Judgement]:
     """Judge all at once; where that fails as a whole, each by itself, so that one that crashes costs only itself."""
     if not settings:
         return {}
@@ -127,6 +124,6 @@ def _judged(settings: Sequence[Setting], compete: Compete) -> dict[Setting, Judg
         found = compete([one.arm for one in settings])
     except PerfError as error:
         if len(settings) == 1:
-            return {settings[0]: error.found}
+            return {settings[0]: not_measured(error.found)}
         return {one: result for each in settings for one, result in _judged([each], compete).items()}
     return {one: found[one.arm] for one in settings}

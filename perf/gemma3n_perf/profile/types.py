@@ -116,11 +116,6 @@ class Floor:
     copy_bandwidth: float
 
     @property
-    def bandwidth(self) -> float:
-        """What the chain delivers, bytes per second."""
-        return self.streamed_bytes / self.chain_s.value
-
-    @property
     def stream_s(self) -> Estimate:
         """The streamed bytes at the speed of one large product, seconds per token."""
         rate = self.gemv_bandwidth
@@ -156,10 +151,10 @@ class Contexts:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One engine on the same checkpoint and prompt. ``ratio`` is its throughput over mlx-vlm's model loop, paired.
+    """One engine on the same checkpoint and prompt; ``error`` is its own message where it could not run.
 
-    ``error`` is its own message where it could not run. ``first_difference`` is the first greedy token, from 1, that
-    is another than the model loop's on a short prompt; None where all agree or none could be compared (see ``note``).
+    ``ratio`` is its throughput over mlx-vlm's model loop, paired. ``first_difference`` is the first greedy token, from
+    1, that is not the model loop's on a short prompt; None where all agree or none could be compared (see ``note``).
     """
 
     engine: str
@@ -216,6 +211,9 @@ class Sweep:
     knobs: tuple[Knob, ...]
     suggestion: str | None
     note: str | None = None
+
+
+Part = Histogram | Floor | Split | Contexts | Engines | Trace | Sweep
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,8 @@ from gemma3n_perf.store.types import Baseline
 
 def chip(chip: Chip) -> str:
     """Return ``Apple M1 Ultra, 64 GPU cores, 137 GB (apple-m1-ultra-64gpu)``; what is unknown is left out."""
-    parts = [chip.name]
-    if chip.gpu_cores is not None:
-        parts.append(f"{chip.gpu_cores} GPU cores")
-    if chip.cpu_cores is not None:
-        parts.append(f"{chip.cpu_cores} CPU cores")
+    cores = ((chip.gpu_cores, "GPU cores"), (chip.cpu_cores, "CPU cores"))
+    parts = [chip.name, *(f"{count} {kind}" for count, kind in cores if count is not None)]
     if chip.memory_bytes is not None:
         parts.append(f"{size(chip.memory_bytes)} of memory")
     return f"{', '.join(parts)} ({chip.chip_class})"
@@ -21,11 +18,8 @@ def chip(chip: Chip) -> str:
 def stack(stack: Stack) -> str:
     """Return ``mlx 0.32.4 (cuda), mlx-vlm 0.7.10, Python 3.11.7, Linux 6.1``, with driver and knobs where set."""
     parts = [f"mlx {stack.mlx} ({stack.backend})", f"mlx-vlm {stack.mlx_vlm or 'absent'}", f"Python {stack.python}"]
-    parts.append(stack.os)
-    if stack.driver is not None:
-        parts.append(f"driver {stack.driver}")
-    parts += [f"{name}={value}" for name, value in sorted(stack.knobs.items())]
-    return ", ".join(parts)
+    parts += [stack.os] if stack.driver is None else [stack.os, f"driver {stack.driver}"]
+    return ", ".join([*parts, *(f"{name}={value}" for name, value in sorted(stack.knobs.items()))])
 
 
 def commit(stack: Stack) -> str:

@@ -1,13 +1,13 @@
 """The baselines of a repository: which sessions are the reference of a chip class, and how they get there.
 
-A class folder holds one or more sets of sessions, a set being all that share commit and stack. The set with the highest
-numbers is the reference, but for one of fewer than five sessions where an older one has them; older sets are history.
-Sets follow each other: a session of one set between sessions of another means somebody mixed commits, and nothing is
-compared.
+A class folder holds sets of sessions, a set being all that share commit and stack. The set with the highest numbers is
+the reference, but for one of fewer than five sessions where an older one has them; older sets are history. A session of
+one set between sessions of another means somebody mixed commits, and nothing is compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 
 from gemma3n_perf.decode.types import Measurement
@@ -20,6 +20,8 @@ from gemma3n_perf.store.types import COMMITTED, LOCAL, Baseline, Session
 
 PUBLISHED = "published"
 MIN_SESSIONS = 5
+_SHARED = ("engine", "checkpoint_digest", "token_digest", "streamed_bytes", "soft_tokens")
+"""What every session of a baseline has alike in its measurement of a workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,7 @@ class Baselines:
         return tuple(self.require(name) for name in self.classes())
 
     def load(self, chip_class: str) -> Baseline | None:
-        """Return the reference of a class, or None where it has no session.
-
-        Every file of the class is checked, history too. Raises MalformedRecordError naming the file and the fault.
-        """
+        """Return the reference of a class, or None without a session. Raises MalformedRecordError, of history too."""
         sets = self.history(chip_class)
         full = [one for one in sets if len(one.sessions) >= MIN_SESSIONS]
         return full[-1] if full else sets[-1] if sets else None
@@ -61,7 +60,7 @@ class Baselines:
         found = self.load(chip_class)
         if found is None:
             raise NoBaselineError(
-                f"no baseline is committed for chip class {chip_class}",
+                f"no baseline is stored for chip class {chip_class}",
                 expected=f"one of {', '.join(self.classes()) or 'no class at all: the folder is empty'}",
                 remedy="record one here: gemma3n-perf baseline save, then gemma3n-perf baseline promote",
             )
@@ -89,7 +88,9 @@ class Baselines:
             stored = _read(one, folder.name)
             if stored.session.planted:
                 raise SESSIONS.malformed(str(stored.path), Flaw("a planted slowdown", "a real session", "$.planted"))
-            if kept and stack_difference(kept[0].session.stack, stored.session.stack) is not None:
+            if stored.session.busy:
+                continue
+            if kept and kept[0].session.stack != stored.session.stack:
                 break
             kept.insert(0, stored)
             if stored.session.stack.dirty is not False:
@@ -132,14 +133,13 @@ class Baselines:
                 expected=f"{min_sessions} or more: the spread between sessions is half of what a baseline knows",
                 remedy="measure more with gemma3n-perf baseline save, or say --min-sessions",
             )
-        folder = self.root / chip_class
         stems = [file_stem(one.session.stack) for one in fresh]
-        return tuple(write_next(folder, stems, [one.data for one in fresh], disk))
+        return tuple(write_next(self.root / chip_class, stems, [one.data for one in fresh], disk))
 
 
 def _joined(first: _Stored, sets: Sequence[Baseline]) -> tuple[Session, ...]:
     """Return the sessions that lie there already of the set that ``first`` belongs to."""
-    same = [one for one in sets if stack_difference(one.stack, first.session.stack) is None]
+    same = [one for one in sets if one.stack == first.session.stack]
     if same and same[-1] is not sets[-1]:
         raise _refused(
             f"{first.path}: sessions of a newer commit or stack lie after those of this one",
@@ -169,21 +169,18 @@ def _open(path: Path) -> _Stored:
 
 def _sets(stored: Sequence[_Stored], label: str) -> Iterator[Baseline]:
     groups: list[list[_Stored]] = []
-    for one in stored:
-        same = [group for group in groups if stack_difference(group[0].session.stack, one.session.stack) is None]
-        if not same:
-            groups.append([one])
-        elif same[0] is groups[-1]:
-            groups[-1].append(one)
-        else:
+    for stack, following in groupby(stored, key=lambda one: one.session.stack):
+        group = list(following)
+        if any(before[0].session.stack == stack for before in groups):
             other = groups[-1][-1].path.name
             found = f"commits or stacks are mixed: {other}, of another commit or stack, comes before it"
-            commit = (one.session.stack.commit or "unversioned")[:SHORT_COMMIT]
+            commit = (stack.commit or "unversioned")[:SHORT_COMMIT]
             raise SESSIONS.malformed(
-                str(one.path),
+                str(group[0].path),
                 Flaw(found, f"sessions of {commit} one after the other", f"{HEADER}.stack"),
                 "promote the sessions of one commit again as a new baseline and remove the mixed files",
             )
+        groups.append(group)
     for group in groups:
         sessions = tuple(one.session for one in group)
         for flaw in _disagreements(sessions):
@@ -201,6 +198,8 @@ def _unfit(session: Session) -> Iterator[Flaw]:
     """Yield why one session can never be part of a committed baseline."""
     if session.planted:
         yield Flaw(f"a slowdown of {session.planted:.0%} was planted", "a session with nothing planted", "$.planted")
+    if session.busy:
+        yield Flaw(session.busy, "a session measured on an idle machine", "$.busy")
     if session.stack.commit is None:
         yield Flaw("the commit is unknown", "a session measured in a git checkout", "$.stack.commit")
     if session.stack.dirty is not False:
@@ -215,32 +214,25 @@ def _disagreements(sessions: Sequence[Session]) -> Iterator[Flaw]:
     known: dict[str, Measurement] = {}
     for session in sessions:
         both = f"sessions {first.id} and {session.id} differ in"
-        difference = stack_difference(first.stack, session.stack)
-        if difference is not None:
-            yield Flaw(f"{both} {difference}", "one commit and stack", "$.stack")
-        for name in ("chip_class", "name", "gpu_cores", "cpu_cores"):
-            ours, theirs = getattr(first.chip, name), getattr(session.chip, name)
-            if ours != theirs:
-                yield Flaw(f"{both} {name}: {ours}, {theirs}", "one chip", "$.chip")
+        for name, values in differences(first.stack, session.stack, [field.name for field in fields(Stack)]):
+            yield Flaw(f"{both} {name}: {values}", "one commit and stack", "$.stack")
+        for name, values in differences(first.chip, session.chip, ("chip_class", "name", "gpu_cores", "cpu_cores")):
+            yield Flaw(f"{both} {name}: {values}", "one chip", "$.chip")
         if session.id in seen:
             yield Flaw(f"session {session.id} is there twice", "every session once", "$.session")
         seen.add(session.id)
         for one in session.measurements:
-            reference = known.setdefault(one.workload, one)
-            for name in ("engine", "checkpoint_digest", "token_digest", "streamed_bytes", "soft_tokens"):
-                ours, theirs = getattr(reference, name), getattr(one, name)
-                if ours != theirs:
-                    found = f"{one.workload} differs in {name} at session {session.id}: {ours}, {theirs}"
-                    yield Flaw(found, "the same bytes, tokens and engine in every session", f"$.{name}")
+            for name, values in differences(known.setdefault(one.workload, one), one, _SHARED):
+                found = f"{one.workload} differs in {name} at session {session.id}: {values}"
+                yield Flaw(found, "the same bytes, tokens and engine in every session", f"$.{name}")
 
 
-def stack_difference(left: Stack, right: Stack) -> str | None:
-    """Return the first field in which two stacks differ, as ``name: a, b``, or None where they are one stack."""
-    for field in fields(Stack):
-        ours, theirs = getattr(left, field.name), getattr(right, field.name)
+def differences(left: object, right: object, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each of the fields ``names`` in which two records differ, with both values; of dicts what differs."""
+    for name in names:
+        ours, theirs = getattr(left, name), getattr(right, name)
         if ours != theirs:
-            return f"{field.name}: {_brief(ours, theirs)}, {_brief(theirs, ours)}"
-    return None
+            yield name, f"{_brief(ours, theirs)}, {_brief(theirs, ours)}"
 
 
 def _brief(value: object, other: object) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import inspect
 
-from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.errors import MalformedRecordError, PerfError
 from gemma3n_perf.store.files import Disk, write_over
 
 _T = TypeVar("_T")
@@ -26,11 +26,7 @@ _PLAIN = (inspect.FloatType, inspect.StrType, inspect.BoolType, inspect.NoneType
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One fault of a record.
-
-    ``found`` says what is wrong, ``expected`` what would be right (empty: a whole record of the kind), ``place`` is the
-    JSON path of the fault, for instance ``$.runs[0].seconds`` (empty: the record as a whole).
-    """
+    """One fault: what was ``found``, what ``expected`` (empty: a whole record of the kind), and the JSON path there."""
 
     found: str
     expected: str = ""
@@ -61,10 +57,10 @@ class Codec(Generic[_T]):
 
     def decode(self, data: bytes, source: str) -> _T:
         """Return the record in ``data``. Raises MalformedRecordError naming ``source``, the place and the fault."""
-        return self.checked(self.typed(self.tree(data, source), source), source)
+        return self.checked(self.typed(data, source), source)
 
-    def tree(self, data: bytes, source: str) -> Any:
-        """Return the record's JSON, of a known schema and without unknown fields. Raises MalformedRecordError."""
+    def typed(self, data: bytes, source: str) -> _T:
+        """Return a record without unknown fields, its values not yet ``checked``. Raises MalformedRecordError."""
         try:
             tree = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -80,10 +76,6 @@ class Codec(Generic[_T]):
         kind: Any = self.kind
         for flaw in self._unknown(tree, _type_info(kind), "$"):
             raise self.malformed(source, flaw)
-        return tree
-
-    def typed(self, tree: Any, source: str) -> _T:
-        """Turn a record's JSON into its type. Raises MalformedRecordError."""
         try:
             return msgspec.convert(tree, self.kind, str_keys=True)
         except (msgspec.ValidationError, OverflowError) as error:
@@ -123,10 +115,7 @@ class Codec(Generic[_T]):
         return data
 
     def write(self, path: Path, record: _T, disk: Disk | None = None) -> Path:
-        """Put a record in place of the last one, whole or not at all; returns ``path``.
-
-        Raises DiskFullError, and MalformedRecordError for a record that could not be read back.
-        """
+        """Put a record in place of the last one, whole or not at all. Raises DiskFullError, MalformedRecordError."""
         write_over(path, self.encode(record), disk)
         return path
 
@@ -162,6 +151,17 @@ class Codec(Generic[_T]):
         for step, value, one in inside:
             if not isinstance(one, _PLAIN):
                 yield from self._unknown(value, one, f"{place}{step}")
+
+
+def usable(read: Callable[[], _T], faults: list[str] | None) -> _T | None:
+    """Return what can be read; where it cannot be used, None, and ``faults`` says why; without those, it is raised."""
+    try:
+        return read()
+    except PerfError as error:
+        if faults is None:
+            raise
+        faults.append(error.found)
+        return None
 
 
 def indented(record: object, indent: int = 1) -> bytes:

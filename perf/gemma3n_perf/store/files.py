@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
+from gemma3n_perf.errors import FULL, DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
 from gemma3n_perf.hardware.types import Stack
 
 LAST_NUMBER = 9999
@@ -19,7 +19,6 @@ SHORT_COMMIT = 12
 _NAME = re.compile(r"\d{4}_([0-9a-f]{7,40}|unversioned)(-dirty)?\.json")
 _NUMBERED = re.compile(r"\d+_.*\.json")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Disk:
@@ -182,7 +181,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _explained(error: OSError, folder: Path) -> NotMeasuredError:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskFullError(
             f"no room left to write in {folder}",
             expected="enough free space for the record",

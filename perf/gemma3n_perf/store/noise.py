@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma3n_perf.errors import NotComparableError, UsageError
@@ -35,6 +35,7 @@ class NoiseRecord:
     stack: Stack
     floor: NoiseFloor
     duels: tuple[AaDuel, ...]
+    cautions: tuple[str, ...] = ()
 
 
 def aa_duel(workload: str, launches: Sequence[LaunchEstimate]) -> AaDuel:
@@ -42,10 +43,16 @@ def aa_duel(workload: str, launches: Sequence[LaunchEstimate]) -> AaDuel:
     return AaDuel(workload, tuple(one.log_ratio for one in launches), tuple(one.seconds for one in launches))
 
 
-def calibration(duels: Sequence[AaDuel], date: str, chip: Chip, stack: Stack) -> NoiseRecord:
+def calibration(
+    duels: Sequence[AaDuel], date: str, chip: Chip, stack: Stack, cautions: tuple[str, ...] = ()
+) -> NoiseRecord:
     """Make a calibration of A/A duels; ``date`` is ISO 8601. Raises UsageError for too few of them."""
-    floor = noise_floor([duel.log_ratios for duel in duels], dt.datetime.fromisoformat(date).date())
-    return NoiseRecord(SCHEMA, date, chip, stack, floor, tuple(duels))
+    floor = _floor(duels, dt.datetime.fromisoformat(date).date())
+    return NoiseRecord(SCHEMA, date, chip, stack, floor, tuple(duels), cautions)
+
+
+def _floor(duels: Sequence[AaDuel], measured_on: dt.date) -> NoiseFloor:
+    return noise_floor([duel.log_ratios for duel in duels], measured_on)
 
 
 def write(baselines: Path, record: NoiseRecord, disk: Disk | None = None) -> Path:
@@ -63,16 +70,17 @@ def read(baselines: Path, chip_class: str) -> NoiseRecord | None:
             expected=f"a calibration of {chip_class}",
             remedy="gemma3n-perf calibrate",
         )
-    return record
+    # By today's rule: an older one may have found a floor where the duels do not differ.
+    return record and replace(record, floor=_floor(record.duels, record.floor.measured_on))
 
 
 def _flaws(record: NoiseRecord) -> Iterator[Flaw]:
     try:
-        again = noise_floor([duel.log_ratios for duel in record.duels], record.floor.measured_on)
+        again = _floor(record.duels, record.floor.measured_on)
     except UsageError as error:
         yield Flaw(error.found)
         return
-    if abs(again.launch_sd - record.floor.launch_sd) > 1e-6 or abs(again.effect - record.floor.effect) > 1e-6:
+    if abs(again.launch_sd - record.floor.launch_sd) > 1e-6 or abs(again.largest - record.floor.largest) > 1e-6:
         yield Flaw("its floor is not what its duels give")
 
 

@@ -72,10 +72,7 @@ class PublishedFigure:
 
 
 def read_published(folder: Path) -> tuple[Publication, ...]:
-    """Read all publications in ``folder``, by file name; none where it is absent.
-
-    Raises MalformedRecordError naming the file, the place in it and what was expected.
-    """
+    """Read all publications in ``folder``, by file name; none where it is absent. Raises MalformedRecordError."""
     return tuple(_CODEC.read(path) for path in sorted(folder.glob("*.json")))
 
 

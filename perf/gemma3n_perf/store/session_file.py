@@ -1,7 +1,6 @@
 """One session as one pytest-benchmark file: what is written, and what is believed when it is read back.
 
-Opinion: a record that is half right is wrong. Reading checks everything a comparison rests on, and says which file,
-which place in it, and what should have stood there.
+Opinion: a record that is half right is wrong. Reading checks everything a comparison rests on.
 
 pytest-benchmark owns the file. Ours is ``machine_info.gemma3n_perf`` (a ``Header``) once, and
 ``extra_info.gemma3n_perf`` (a ``Measurement``) on every benchmark that measured a workload.
@@ -33,13 +32,17 @@ _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What all measurements of one session share. ``session`` is unique; ``planted`` as in Measurement."""
+    """What all measurements of one session share. ``session`` is unique; ``planted`` as in Measurement.
+
+    ``busy`` says what this machine suffered from throughout, and was allowed to.
+    """
 
     schema: int
     chip: Chip
     stack: Stack
     session: str
     planted: float = 0.0
+    busy: str | None = None
 
 
 class _Stats(msgspec.Struct):
@@ -71,9 +74,11 @@ class _Document(msgspec.Struct):
     datetime: str
 
 
-def header_json(chip: Chip, stack: Stack, session: str, planted: float = 0.0) -> dict[str, Any]:
+def header_json(
+    chip: Chip, stack: Stack, session: str, planted: float = 0.0, busy: str | None = None
+) -> dict[str, Any]:
     """Return what belongs under ``machine_info["gemma3n_perf"]``."""
-    built: dict[str, Any] = msgspec.to_builtins(Header(SCHEMA, chip, stack, session, planted))
+    built: dict[str, Any] = msgspec.to_builtins(Header(SCHEMA, chip, stack, session, planted, busy))
     return built
 
 
@@ -88,8 +93,7 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
 def encode(document: Mapping[str, Any], *, source: str = "this session") -> bytes:
     """Turn pytest-benchmark's output, our payloads in place, into the bytes of a session file.
 
-    The host name is dropped: it identifies a person's machine, never a chip class. One benchmark a
-    line keeps diffs readable. Raises MalformedRecordError where ``decode`` would refuse the result.
+    The host name, which is a person's machine's, is dropped. Raises MalformedRecordError where ``decode`` would.
     """
     parts = dict(document)
     machine = parts.get("machine_info") or {}
@@ -104,10 +108,7 @@ def encode(document: Mapping[str, Any], *, source: str = "this session") -> byte
 
 
 def decode(data: bytes, *, source: str) -> Session:
-    """Read a session file's bytes; ``source`` names the file in errors.
-
-    Raises MalformedRecordError naming the file, the place in it and what was expected there.
-    """
+    """Read a session file's bytes; ``source`` names it in errors. Raises MalformedRecordError naming the place, too."""
     document = SESSIONS.decode(data, source)
     header = document.machine_info.gemma3n_perf
     measured = (one.extra_info.gemma3n_perf for one in document.benchmarks)
@@ -118,6 +119,7 @@ def decode(data: bytes, *, source: str) -> Session:
         chip=header.chip,
         stack=header.stack,
         planted=header.planted,
+        busy=header.busy,
         recorded=document.datetime,
         measurements=tuple(by_workload.values()),
     )

@@ -14,7 +14,10 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One ``pytest perf/`` run as read back: ``recorded`` is ISO 8601, one measurement per workload."""
+    """One ``pytest perf/`` run as read back: ``recorded`` is ISO 8601, one measurement per workload.
+
+    ``busy`` says what the machine suffered from, where it was measured nevertheless.
+    """
 
     id: str
     chip: Chip
@@ -22,6 +25,7 @@ class Session:
     planted: float
     recorded: str
     measurements: tuple[Measurement, ...]
+    busy: str | None = None
 
     def measurement(self, workload: str) -> Measurement | None:
         """Return what this session measured of ``workload``, or None."""
@@ -50,11 +54,6 @@ class Baseline:
         """Return the measurements of ``workload``, one a session, oldest first; empty where there is none."""
         found = (session.measurement(workload) for session in self.sessions)
         return tuple(one for one in found if one is not None)
-
-    def describe(self, workload: str) -> str:
-        """Return the label a report prints beside a comparison, for instance ``committed 12 sessions``."""
-        count = len(self.sessions_of(workload))
-        return f"{self.label} {count} session{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,8 @@ def summarise(baseline: Baseline, workload: str) -> WorkloadSummary:
     """Return the numbers of one workload; it must be one of ``baseline.workloads``."""
     measured = baseline.sessions_of(workload)
     rates = tuple(1 / one.session_tpot_s for one in measured)
-    withins = [_relative_spread([1 / run.tpot_s for run in one.runs]) for one in measured]
-    known = [value for value in withins if value is not None]
+    spreads = (_relative_spread([1 / run.tpot_s for run in one.runs]) for one in measured)
+    within = [value for value in spreads if value is not None]
     ttft = [statistics.median(one.ttft_s) for one in measured if one.ttft_s]
     newest = measured[-1]
     return WorkloadSummary(
@@ -96,7 +95,7 @@ def summarise(baseline: Baseline, workload: str) -> WorkloadSummary:
         sessions_tokps=rates,
         tokps=statistics.median(rates),
         spread=_relative_spread(rates),
-        within=statistics.median(known) if known else None,
+        within=statistics.median(within) if within else None,
         tpot_s=statistics.median(one.session_tpot_s for one in measured),
         ttft_s=statistics.median(ttft) if ttft else None,
         peak_memory_bytes=max(one.peak_memory_bytes for one in measured),

@@ -4,6 +4,7 @@ Opinion: a checkpoint is whole or it is not there. Files are written beside thei
 every caller asks ``ensure_forged``, which finds an empty, truncated or outdated folder and forges it again.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -32,21 +33,13 @@ Progress = Callable[[int], None]
 Note = Callable[[str], None]
 
 
-class _Index(msgspec.Struct):
-    metadata: dict[str, int]
-
-
 def size(preset: Preset) -> int:
     """Bytes that the preset's weights take on disk."""
     return sum(tensor.nbytes for tensor in _stored(preset, skeleton.build(preset.config())))
 
 
 def _stored(preset: Preset, model: Any) -> list[skeleton.Tensor]:
-    return [tensor for tensor in skeleton.tensors(model) if _keeps(preset, tensor.name)]
-
-
-def _keeps(preset: Preset, name: str) -> bool:
-    return preset.towers or name.startswith("language_model.")
+    return [tensor for tensor in skeleton.tensors(model) if skeleton.is_stored(tensor.name, preset.towers)]
 
 
 def ensure_forged(preset: Preset, root: Path, note: Note = lambda text: None, *, force: bool = False) -> bool:
@@ -89,11 +82,10 @@ def is_forged(preset: Preset, root: Path) -> bool:
     quantization = {key: value for key, value in expected.items() if key.startswith("quantization")}
     try:
         config = msgspec.json.decode((target / "config.json").read_bytes())
-        index = msgspec.json.decode((target / INDEX).read_bytes(), type=_Index)
-        shards = safetensors_header.shards(target)
-        stored = sum(tensor.nbytes for path in shards for tensor in safetensors_header.read(path))
+        index = msgspec.json.decode((target / INDEX).read_bytes())
+        stored = sum(tensor.nbytes for tensor in safetensors_header.read_all(target))
         # What is written beside the total forge itself adds: an entry for each quantized module.
-        return bool({**config, **quantization} == expected and stored == index.metadata["total_size"])
+        return bool({**config, **quantization} == expected and stored == index["metadata"]["total_size"])
     except (OSError, msgspec.MsgspecError, TypeError, KeyError, CorruptCheckpointError):
         return False
 
@@ -137,13 +129,11 @@ def forge(preset: Preset, root: Path, progress: Progress = lambda written: None,
         weight_map = _write_weights(partial, preset, stored, progress, workers)
         index = {"metadata": {"total_size": needed}, "weight_map": weight_map}
         config = preset.config()
+        entries = {p: q for p, q in skeleton.quantized(model).items() if skeleton.is_stored(p, preset.towers)}
         for key in ("quantization", "quantization_config"):
             if key in config:
-                config[key] |= {p: q for p, q in skeleton.quantized(model).items() if _keeps(preset, p)}
-        texts = {
-            name: msgspec.json.format(msgspec.json.encode(value))
-            for name, value in (("config.json", config), (INDEX, index))
-        }
+                config[key] |= entries
+        texts = {"config.json": processor.pretty(config), INDEX: processor.pretty(index)}
         for name, text in (texts | processor.files(config)).items():
             with (partial / name).open("wb") as file:
                 _finish(file, text)
@@ -216,15 +206,13 @@ def _finish(file: BinaryIO, text: bytes = b"") -> None:
 
 
 def _replace(partial: Path, target: Path) -> None:
-    old = None
-    if target.exists():
-        old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
         target.rename(old)
     try:
         partial.rename(target)
     except BaseException:
-        if old is not None:
+        if old.exists():
             old.rename(target)
         raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

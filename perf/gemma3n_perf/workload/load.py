@@ -16,6 +16,8 @@ from gemma3n_perf.errors import (
     OutOfMemoryError,
     UsageError,
 )
+from gemma3n_perf.hardware import apple, linux
+from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.workload import safetensors_header, skeleton
 from gemma3n_perf.workload.presets import PRESETS
 
@@ -103,15 +105,20 @@ def inspect(name: str, root: Path) -> Checkpoint:
     Raises CorruptCheckpointError naming the file or tensor, CheckpointMissingError, UsageError.
     """
     short, path = locate(name, root)
-    config = _read_config(path)
-    stored = [
-        replace(tensor, name=_canonical_name(tensor.name))
-        for shard in safetensors_header.shards(path)
-        for tensor in safetensors_header.read(shard)
-    ]
+    config, stored = _read_config(path), _stored(path)
     _agrees(skeleton.build(config), stored, path)
     sizes = skeleton.bytes_by_part(stored, config["text_config"])
     return Checkpoint(short, path, config, safetensors_header.digest(path), sizes)
+
+
+def streamed_bytes(name: str, root: Path) -> int:
+    """Bytes of weights that one text token reads, by a checkpoint's headers alone. Raises as ``inspect`` does."""
+    path = locate(name, root)[1]
+    return skeleton.bytes_by_part(_stored(path), _read_config(path)["text_config"])["streamed"]
+
+
+def _stored(path: Path) -> list[skeleton.Tensor]:
+    return [replace(tensor, name=_canonical_name(tensor.name)) for tensor in safetensors_header.read_all(path)]
 
 
 def is_forged(config: dict[str, Any]) -> bool:
@@ -231,15 +238,15 @@ def _language_model_alone(checkpoint: Checkpoint) -> Any:
 
 
 def _fits(checkpoint: Checkpoint, with_towers: bool) -> None:
-    import psutil
-
+    system = this_machine()
+    facts = apple if system.platform == "darwin" else linux  # psutil raises on some versions of macOS
     needed = checkpoint.bytes["streamed"] + checkpoint.bytes["per_layer_embedding"]
     if with_towers:
         needed = checkpoint.bytes["total"]
-    available = psutil.virtual_memory().available
-    if os.name == "posix" and needed > psutil.virtual_memory().total:
+    memory = facts.memory_bytes(system)
+    if memory is not None and needed > memory:
         raise OutOfMemoryError(
-            f"{checkpoint.name} needs {needed / 1e9:.1f} GB, this machine has {available / 1e9:.1f} GB available",
+            f"{checkpoint.name} needs {needed / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB",
             expected="memory for the weights",
             remedy="choose a smaller checkpoint: --checkpoint e2b-4bit or nano",
         )

@@ -36,12 +36,16 @@ _AUDIO = {
 }
 
 
-def checkpoints_root() -> Path:
-    """The user's cache folder for checkpoints; GEMMA3N_PERF_CACHE moves it."""
+def cache_folder() -> Path:
+    """The user's cache folder; GEMMA3N_PERF_CACHE moves it."""
     import platformdirs  # not at the top: trusted CI steps read workload ids with Python alone
 
-    base = os.environ.get("GEMMA3N_PERF_CACHE")
-    return (Path(base) if base else Path(platformdirs.user_cache_dir("gemma3n-perf"))) / "checkpoints"
+    return Path(os.environ.get("GEMMA3N_PERF_CACHE") or platformdirs.user_cache_dir("gemma3n-perf"))
+
+
+def checkpoints_root() -> Path:
+    """Where checkpoints lie in it."""
+    return cache_folder() / "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,22 +53,23 @@ def files(config: dict[str, Any]) -> dict[str, bytes]:
     ends = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return {
         "tokenizer.json": msgspec.json.encode(_tokenizer(config)),
-        "tokenizer_config.json": _json(
+        "tokenizer_config.json": pretty(
             {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
             | {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": _SOFT, **kind}
         ),
         "chat_template.jinja": _CHAT.encode(),
-        "preprocessor_config.json": _json(_IMAGES | _SOUNDS | kind),
-        "processor_config.json": _json(
+        "preprocessor_config.json": pretty(_IMAGES | _SOUNDS | kind),
+        "processor_config.json": pretty(
             kind
             | {"image_seq_length": config["vision_soft_tokens_per_image"]}
             | {"audio_seq_length": config["audio_soft_tokens_per_image"]}
         ),
-        "generation_config.json": _json(ends),
+        "generation_config.json": pretty(ends),
     }
 
 
-def _json(value: object) -> bytes:
+def pretty(value: object) -> bytes:
+    """JSON to be read by people."""
     return msgspec.json.format(msgspec.json.encode(value))
 
 

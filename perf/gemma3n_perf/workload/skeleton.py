@@ -129,6 +129,11 @@ def tensors(model: Any) -> list[Tensor]:
     )
 
 
+def is_stored(name: str, towers: bool) -> bool:
+    """Whether a tensor or module belongs to a checkpoint, with or without its towers."""
+    return towers or name.startswith("language_model.")
+
+
 def part_of(name: str, text_config: dict[str, Any]) -> str | None:
     """Which part of the checkpoint a tensor belongs to; None for weights that no token ever reads.
 

@@ -94,11 +94,8 @@ class Workload:
 def customary(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
     """The modalities and shapes a checkpoint is measured with on a vendor's chips ('cpu', 'nvidia', 'apple')."""
     usual = usage(checkpoint)
-    found = []
-    for text in usual.cpu_shapes if vendor == "cpu" else usual.shapes:
-        modality, _, shape = text.partition("/")
-        found.append(Workload.make(checkpoint, modality, Shape.parse(shape)))
-    return tuple(found)
+    parts = [text.split("/") for text in (usual.cpu_shapes if vendor == "cpu" else usual.shapes)]
+    return tuple(Workload.make(checkpoint, modality, Shape.parse(shape)) for modality, shape in parts)
 
 
 def prompt_length(checkpoint: str, modality: str) -> int:

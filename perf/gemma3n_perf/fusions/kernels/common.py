@@ -4,8 +4,9 @@ Opinion: on CUDA a decode step costs host time per kernel, so a kernel does as m
 float32 whatever the model's type, and only what the unfused model stores is rounded to that type.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,13 @@ import mlx.core as mx
 Make = Callable[..., Any]
 
 
+@cache
 def source(name: str) -> str:
     """Return the CUDA text ``cuda/NAME.cu``: the body of a kernel, a part of one, or what all begin with."""
     return (Path(__file__).parent / "cuda" / f"{name}.cu").read_text()
 
 
 HEADER = source("header")
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A linear layer's arrays as a kernel takes them: dense layers repeat the weight where scales would be."""
-
-    arrays: tuple[mx.array, mx.array, mx.array]
-    quantized: bool
-
-    @classmethod
-    def of(cls, layer: Any) -> "Weights":
-        """The arrays of an ``nn.Linear``, ``nn.Embedding`` or a quantized one."""
-        if "scales" in layer:
-            return cls((layer.weight, layer.scales, layer.biases), True)
-        return cls((layer.weight, layer.weight, layer.weight), False)
-
-
-def fits(layer: Any) -> bool:
-    """Whether a kernel can read this layer: dense, or 4 bits in affine groups of 64, and no bias."""
-    if "bias" in layer:
-        return False
-    if "scales" not in layer:
-        return True
-    return bool(layer.bits == 4 and layer.group_size == 64 and getattr(layer, "mode", "affine") == "affine")
 
 
 @dataclass(slots=True)
@@ -54,36 +32,31 @@ class Kernels:
     built: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def __call__(
-        self,
-        name: str,
-        source: str,
-        inputs: Sequence[tuple[str, mx.array]],
-        outputs: Sequence[tuple[str, tuple[int, ...], Any]],
-        *,
-        blocks: int,
-        threads: int,
-        constants: dict[str, Any],
-        shared_memory: int = 0,
-    ) -> list[mx.array]:
-        """Run ``blocks`` blocks of ``threads``; ``constants`` are ints and dtypes known when compiling."""
+        self, name: str, source: str, inputs: dict[str, mx.array], outputs: Mapping[str, tuple[int, ...]],
+        dtype: mx.Dtype, *, blocks: int, threads: int, constants: dict[str, Any], shared_memory: int = 0,
+    ) -> list[mx.array]:  # fmt: skip
+        """Run ``blocks`` blocks of ``threads``; ``constants`` are ints and dtypes known when compiling.
+
+        ``outputs`` are names and shapes, all of one ``dtype``.
+        """
         key = (name, source)
         if key not in self.built:
             self.built[key] = self.make(
                 name=f"gemma3n_{name}",
-                input_names=[label for label, _ in inputs],
-                output_names=[label for label, _, _ in outputs],
+                input_names=list(inputs),
+                output_names=list(outputs),
                 source=source,
                 header=HEADER,
                 ensure_row_contiguous=True,
                 shared_memory=shared_memory,
             )
         arrays: list[mx.array] = self.built[key](
-            inputs=[array for _, array in inputs],
-            template=[*constants.items()],
+            inputs=list(inputs.values()),
+            template=list(constants.items()),
             grid=(blocks * threads, 1, 1),
             threadgroup=(threads, 1, 1),
-            output_shapes=[shape for _, shape, _ in outputs],
-            output_dtypes=[dtype for _, _, dtype in outputs],
+            output_shapes=list(outputs.values()),
+            output_dtypes=[dtype] * len(outputs),
         )
         return arrays
 

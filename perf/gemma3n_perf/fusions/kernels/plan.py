@@ -1,17 +1,21 @@
 """What a kernel has to know of a layer before it runs: sizes, which are constants, and weights, which are inputs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from gemma3n_perf.fusions.kernels.common import Weights, fits
-
 Arrays = dict[str, Any]
+Linear = tuple[mx.array, mx.array, mx.array]
+"""A linear layer or embedding: packed weight, scales, biases; a dense one's weight three times."""
+
+Function = Callable[..., Any]
+Compile = Callable[[Function], Function]
+"""``mx.compile`` or, in tests, identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +41,6 @@ class Plan:
         return (self.heads + (0 if self.shared else 2 * self.kv_heads)) * self.head_dim
 
 
-def linears(layer: Any) -> list[Any]:
-    """Every linear layer that the kernels read."""
-    attention, mlp = layer.self_attn, layer.mlp
-    found = [
-        attention.q_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj, layer.laurel.linear_left,
-        layer.laurel.linear_right, layer.per_layer_input_gate, layer.per_layer_projection, layer.altup.modality_router,
-    ]  # fmt: skip
-    return found if attention.is_kv_shared_layer else [*found, attention.k_proj, attention.v_proj]
-
-
-def readable(layer: Any) -> bool:
-    """Whether the kernels can read this layer: one kind of weights, plane 0 active, sizes in whole warps."""
-    all_linears = linears(layer)
-    sizes = (layer.hidden_size, layer.self_attn.head_dim, layer.hidden_size_per_layer_input)
-    return (
-        all(fits(each) for each in all_linears)
-        and len({"scales" in each for each in all_linears}) == 1
-        and layer.config.altup_active_idx == 0
-        and bool(layer.config.altup_correct_scale)
-        and all(size % 64 == 0 for size in sizes)
-        and layer.self_attn.head_dim <= 512
-        and layer.mlp.gate_proj.weight.shape[0] * layer.input_layernorm.weight.dtype.size <= 90_000
-    )
-
-
 def plan(layer: Any) -> Plan:
     """Sizes of one of mlx-vlm's decoder layers."""
     attention = layer.self_attn
@@ -81,9 +60,65 @@ def plan(layer: Any) -> Plan:
     )
 
 
-def gather(layer: Any) -> Arrays:
+def _linears(layer: Any) -> dict[str, Any]:
+    """Every linear layer that the kernels read, by the name of its arrays."""
+    attention, mlp = layer.self_attn, layer.mlp
+    found = {
+        "router": layer.altup.modality_router, "q": attention.q_proj, "o": attention.o_proj, "gate": mlp.gate_proj,
+        "up": mlp.up_proj, "down": mlp.down_proj, "left": layer.laurel.linear_left,
+        "right": layer.laurel.linear_right, "pe_gate": layer.per_layer_input_gate,
+        "pe_proj": layer.per_layer_projection,
+    }  # fmt: skip
+    return found if attention.is_kv_shared_layer else found | {"k": attention.k_proj, "v": attention.v_proj}
+
+
+def _fit(linears: list[Any]) -> bool:
+    """Whether a kernel can read these: all dense, or all of 4 bits in affine groups of 64, and none with a bias."""
+    if any("bias" in each for each in linears):
+        return False
+    kinds = {
+        (each.bits, each.group_size, getattr(each, "mode", "affine")) if "scales" in each else "dense"
+        for each in linears
+    }
+    return kinds in ({"dense"}, {(4, 64, "affine")})
+
+
+def _readable(layer: Any) -> bool:
+    """Whether the kernels can read this layer: one kind of weights, plane 0 active, sizes in whole warps."""
+    sizes = (layer.hidden_size, layer.self_attn.head_dim, layer.hidden_size_per_layer_input)
+    return (
+        _fit(list(_linears(layer).values()))
+        and layer.config.altup_active_idx == 0
+        and bool(layer.config.altup_correct_scale)
+        and all(size % 64 == 0 for size in sizes)
+        and layer.self_attn.head_dim <= 512
+        and layer.mlp.gate_proj.weight.shape[0] * layer.input_layernorm.weight.dtype.size <= 90_000
+    )
+
+
+def readable_layers(model: Any) -> Iterator[Any]:
+    """The decoder layers that the kernels can read."""
+    return filter(_readable, model.language_model.model.layers)
+
+
+def readable(language_model: Any) -> bool:
+    """Whether a whole step can be decoded from this model's weights: every layer, and what is around them."""
+    text = language_model.model
+    around = [text.embed_tokens, text.embed_tokens_per_layer, text.per_layer_model_projection]
+    around += [*text.altup_projections, *text.altup_unembed_projections]
+    inside = all(_readable(layer) for layer in text.layers)
+    return _fit(around) and inside and language_model.final_logit_softcapping is not None
+
+
+def _linear(layer: Any) -> Linear:
+    if "scales" in layer:
+        return layer.weight, layer.scales, layer.biases
+    return layer.weight, layer.weight, layer.weight
+
+
+def _gather(layer: Any) -> Arrays:
     """The arrays of one layer, by the names that ``decode`` uses. Only the AltUp coefficients are made anew."""
-    attention, mlp, altup = layer.self_attn, layer.mlp, layer.altup
+    attention, altup = layer.self_attn, layer.altup
     clip = layer.config.altup_coef_clip
 
     def coefficients(linear: Any) -> mx.array:
@@ -92,7 +127,6 @@ def gather(layer: Any) -> Arrays:
 
     arrays: Arrays = {
         "eps": mx.array([layer.config.rms_norm_eps], mx.float32),
-        "router": Weights.of(altup.modality_router).arrays,
         "router_norm": altup.router_norm.weight,
         "predict": coefficients(altup.prediction_coefs),
         "correct": coefficients(altup.correction_coefs),
@@ -104,22 +138,16 @@ def gather(layer: Any) -> Arrays:
         "laurel_norm": layer.laurel.post_laurel_norm.weight,
         "pe_norm": layer.post_per_layer_input_norm.weight,
         "q_norm": attention.q_norm.weight,
-        "inv_freq": inverse_frequencies(attention),
+        "inv_freq": _inverse_frequencies(attention),
     }
-    parts = {
-        "q": attention.q_proj, "o": attention.o_proj, "gate": mlp.gate_proj, "up": mlp.up_proj, "down": mlp.down_proj,
-        "left": layer.laurel.linear_left, "right": layer.laurel.linear_right,
-        "pe_gate": layer.per_layer_input_gate, "pe_proj": layer.per_layer_projection,
-    }  # fmt: skip
     if not attention.is_kv_shared_layer:
-        parts |= {"k": attention.k_proj, "v": attention.v_proj}
         arrays["k_norm"] = attention.k_norm.weight
-    if mlp.activation_sparsity > 0:
-        arrays["multiplier"] = mx.array(mlp._std_multiplier, mx.float32).reshape(1)
-    return arrays | {name: Weights.of(linear).arrays for name, linear in parts.items()}
+    if layer.mlp.activation_sparsity > 0:
+        arrays["multiplier"] = mx.array(layer.mlp._std_multiplier, mx.float32).reshape(1)
+    return arrays | {name: _linear(each) for name, each in _linears(layer).items()}
 
 
-def inverse_frequencies(attention: Any) -> mx.array:
+def _inverse_frequencies(attention: Any) -> mx.array:
     """Rotation per position of each pair of a head's elements, shape (head_dim / 2,), float32.
 
     Rounded as MLX's own RoPE rounds them, kernel on a GPU and plain operations on a CPU: at position 500 the last bits
@@ -133,70 +161,67 @@ def inverse_frequencies(attention: Any) -> mx.array:
 
 
 class LayerArrays:
-    """The gathered arrays of one layer, read again when the model's weights were replaced since.
+    """What ``prepare(plan, arrays)`` makes of the arrays of one layer, again when its weights were replaced since."""
 
-    ``prepare(plan, arrays)`` may add to them, once; ``names`` keeps only those.
-    """
-
-    def __init__(
-        self, layer: Any, prepare: Callable[[Plan, Arrays], Arrays] | None = None, names: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, layer: Any, prepare: Callable[[Plan, Arrays], Arrays]) -> None:
         self._layer = layer
         self._prepare = prepare
-        self._names = names
-        self._seen: Any = None
+        self._seen: tuple[Any, Any] = (None, None)
         self._arrays: Arrays = {}
 
     def __call__(self) -> Arrays:
         """The arrays, by name."""
         now = (self._layer.mlp.down_proj.weight, self._layer.altup.modality_router.weight)
-        if self._seen is None or now[0] is not self._seen[0] or now[1] is not self._seen[1]:
-            self._arrays, self._seen = gather(self._layer), now
-            if self._prepare is not None:
-                self._arrays = self._prepare(plan(self._layer), self._arrays)
-            if self._names:
-                self._arrays = {name: self._arrays[name] for name in self._names if name in self._arrays}
+        if now[0] is not self._seen[0] or now[1] is not self._seen[1]:
+            self._arrays, self._seen = self._prepare(plan(self._layer), _gather(self._layer)), now
         return self._arrays
 
 
-def replacing(
-    run: "PerPlan", layer: Any, names: tuple[str, ...], rows: slice
-) -> Callable[[Callable[..., Any], Any], Any]:
+def only(*names: str) -> Callable[[Plan, Arrays], Arrays]:
+    """Return what keeps these arrays of a layer, where it has them."""
+    return lambda sizes, w: {name: w[name] for name in names if name in w}
+
+
+class ModelArrays:
+    """The same of a whole model. ``plans`` are the sizes of its layers."""
+
+    def __init__(self, language_model: Any, prepare: Callable[[Plan, Arrays], Arrays]) -> None:
+        self._model = language_model
+        self.plans = [plan(layer) for layer in language_model.model.layers]
+        self._layers = [LayerArrays(layer, prepare) for layer in language_model.model.layers]
+        self._ends: Arrays = {}
+
+    def __call__(self) -> tuple[Arrays, list[Arrays]]:
+        """The arrays outside the decoder layers, by the names that ``begin`` and ``finish`` use, and of each layer."""
+        text = self._model.model
+        if self._ends.get("norm") is not text.norm.weight:
+            self._ends = {
+                "eps": mx.array([text.config.rms_norm_eps], mx.float32),
+                "embed": _linear(text.embed_tokens),
+                "embed_per_layer": _linear(text.embed_tokens_per_layer),
+                "model_projection": _linear(text.per_layer_model_projection),
+                "projections": [_linear(each) for each in text.altup_projections],
+                "unembed": [_linear(each) for each in text.altup_unembed_projections],
+                "layer_norm": text.per_layer_projection_norm.weight,
+                "norm": text.norm.weight,
+                "cap": mx.array([self._model.final_logit_softcapping], mx.float32),
+            }
+        return self._ends, [arrays() for arrays in self._layers]
+
+
+def per_plan(function: Function, compiled: Compile) -> Function:
+    """Return what gives ``function(plan, ...)`` for layers of these sizes, compiled once; it takes and gives arrays."""
+    return cache(lambda *plans: compiled(partial(function, *plans)))
+
+
+def replacing(run: Function, layer: Any, names: tuple[str, ...], rows: slice) -> Function:
     """Return a method of one input that runs ``run`` at one position of batch 1: where ``rows`` of its shape are 1.
 
     ``names`` are the arrays of the layer that it reads.
     """
-    function, weights = run(plan(layer)), LayerArrays(layer, names=names)
+    function, weights = run(plan(layer)), LayerArrays(layer, only(*names))
 
-    def method(original: Callable[..., Any], x: Any) -> Any:
+    def method(original: Function, x: Any) -> Any:
         return function(weights(), x) if x.shape[rows] == (1, 1) else original(x)
 
     return method
-
-
-class Functions:
-    """The compiled functions of a decode step, each made once by the method of its kind: ``_first(plan)`` and so on."""
-
-    def __init__(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        self._compiled = compiled
-        self._functions: dict[Any, Callable[..., Any]] = {}
-
-    def _function(self, kind: str, *plans: Plan) -> Callable[..., Any]:
-        if (kind, plans) not in self._functions:
-            self._functions[kind, plans] = self._compiled(getattr(self, f"_{kind}")(*plans))
-        return self._functions[kind, plans]
-
-
-class PerPlan:
-    """One compiled function for each kind of layer, made from ``function(plan, ...)``."""
-
-    def __init__(self, function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
-        self._function = function
-        self._compiled = compiled
-        self._made: dict[Plan, Callable[..., Any]] = {}
-
-    def __call__(self, sizes: Plan) -> Callable[..., Any]:
-        """The function for layers of these sizes; it takes and gives arrays only."""
-        if sizes not in self._made:
-            self._made[sizes] = self._compiled(partial(self._function, sizes))
-        return self._made[sizes]

@@ -8,14 +8,16 @@ kept on disk by the hash of all that went into it.
 import contextlib
 import ctypes
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import platformdirs
+
+from gemma3n_perf.errors import PerfError
+from gemma3n_perf.store.files import write_over
+from gemma3n_perf.workload.presets import cache_folder
 
 _TYPES = {
     mx.float32: "float", mx.bfloat16: "bf16", mx.uint32: "unsigned int", mx.int32: "int", mx.int64: "long long",
@@ -35,20 +37,17 @@ class NvrtcError(RuntimeError):
     """NVRTC is not there, or refused the source; MLX's own way of building kernels is used instead."""
 
 
-def folder() -> Path:
-    """Where compiled kernels are kept; GEMMA3N_PERF_CACHE moves it."""
-    base = os.environ.get("GEMMA3N_PERF_CACHE")
-    return (Path(base) if base else Path(platformdirs.user_cache_dir("gemma3n-perf"))) / "kernels"
-
-
+@dataclass(frozen=True, slots=True)
 class Precompiled:
-    """Has the signature of ``mx.fast.cuda_kernel``; ``compile_`` turns a source and its kernel's name into a cubin."""
+    """Has the signature of ``mx.fast.cuda_kernel``; ``compile_`` turns a source into a cubin, ``run`` launches it.
 
-    def __init__(self, kept: Path, compile_: Callable[[str], bytes], run: Callable[..., list[mx.array]]) -> None:
-        self._kept = kept
-        self._compile = compile_
-        self._run = run
-        self._binaries: dict[str, bytes] = {}
+    Cubins are kept in the folder ``kept``, and those that this process uses in ``binaries``, by source.
+    """
+
+    kept: Path
+    compile_: Callable[[str], bytes]
+    run: Callable[..., list[mx.array]]
+    binaries: dict[str, bytes] = field(default_factory=dict)
 
     def __call__(
         self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str,
@@ -71,7 +70,7 @@ class Precompiled:
                 f'{PRELUDE}{header}\nextern "C" __global__ void __launch_bounds__({threadgroup[0]}) {name}(\n'
                 f"    {', '.join(parameters)}) {{\n{constants}{source}\n}}\n"
             )
-            return self._run(
+            return self.run(
                 name=name,
                 compiled_source=self._binary(text),
                 inputs=inputs,
@@ -87,22 +86,15 @@ class Precompiled:
         return kernel
 
     def _binary(self, text: str) -> bytes:
-        if text not in self._binaries:
-            self._binaries[text] = self._from_disk(text)
-        return self._binaries[text]
-
-    def _from_disk(self, text: str) -> bytes:
-        file = self._kept / f"{hashlib.sha256(text.encode()).hexdigest()}.cubin"
-        with contextlib.suppress(OSError):
-            return file.read_bytes()
-        binary = self._compile(text)
-        with contextlib.suppress(OSError):  # a full or read-only disk costs the time again, nothing else
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=file.parent)
-            with os.fdopen(handle, "wb") as out:
-                out.write(binary)
-            os.replace(path, file)
-        return binary
+        if text not in self.binaries:
+            file = self.kept / f"{hashlib.sha256(text.encode()).hexdigest()}.cubin"
+            try:
+                self.binaries[text] = file.read_bytes()
+            except OSError:
+                self.binaries[text] = self.compile_(text)
+                with contextlib.suppress(PerfError):  # a full or read-only disk costs the time again, nothing else
+                    write_over(file, self.binaries[text])
+        return self.binaries[text]
 
 
 class Nvrtc:
@@ -155,7 +147,7 @@ def maker() -> Callable[..., Any]:
     """
     try:
         compiler = Nvrtc(str(mx.device_info()["architecture"]))
-        made = Precompiled(folder() / compiler.version, compiler, mx.fast.precompiled_cuda_kernel)
+        made = Precompiled(cache_folder() / "kernels" / compiler.version, compiler, mx.fast.precompiled_cuda_kernel)
         kernel = made(
             name="gemma3n_probe", input_names=["x"], output_names=["y"], source="  y[0] = x[0] + 1.0f;", header=""
         )

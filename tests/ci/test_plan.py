@@ -4,8 +4,18 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.ci.event import Pull, read
-from gemma3n_perf.ci.plan import ChipClass, Plan, State, matrix, plan, read_classes, read_plan, write_outputs
+from gemma3n_perf.ci.plan import (
+    ChipClass,
+    Plan,
+    Pull,
+    State,
+    matrix,
+    plan,
+    read_classes,
+    read_plan,
+    read_pull,
+    write_outputs,
+)
 from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.gate.change import sort_files
 
@@ -53,7 +63,7 @@ def dispatched(tmp_path: Path, commit: str, ref: str = "refs/heads/main", number
         "inputs": {"pull_request": number, "commit": commit},
     }
     pull = written(tmp_path / "pull.json", payload()["pull_request"])
-    return read("workflow_dispatch", written(tmp_path / "event.json", tree), pull)
+    return read_pull("workflow_dispatch", written(tmp_path / "event.json", tree), pull)
 
 
 def policy(tmp_path: Path, text: str) -> Path:
@@ -65,14 +75,14 @@ def policy(tmp_path: Path, text: str) -> Path:
 
 def test_a_pull_request_of_a_fork_is_foreign(tmp_path: Path) -> None:
     """Its head is in another repository."""
-    found = read("pull_request", written(tmp_path / "e.json", payload()))
+    found = read_pull("pull_request", written(tmp_path / "e.json", payload()))
     assert found == FORK
     assert found.foreign
 
 
 def test_a_deleted_fork_is_still_foreign(tmp_path: Path) -> None:
     """GitHub then sends null for its repository."""
-    found = read("pull_request", written(tmp_path / "e.json", payload(head={"sha": HEAD, "repo": None})))
+    found = read_pull("pull_request", written(tmp_path / "e.json", payload(head={"sha": HEAD, "repo": None})))
     assert found.foreign
 
 
@@ -97,13 +107,13 @@ def test_updates_of_dependencies_need_approval_though_the_branch_is_ours(author:
 def test_an_event_that_github_does_not_send_is_refused(tmp_path: Path, event: object) -> None:
     """Nothing of it is guessed."""
     with pytest.raises(MalformedRecordError):
-        read("pull_request", written(tmp_path / "e.json", event))
+        read_pull("pull_request", written(tmp_path / "e.json", event))
 
 
 def test_other_events_are_not_served(tmp_path: Path) -> None:
     """pull_request_target would run with the base's rights."""
     with pytest.raises(UsageError, match="pull_request_target"):
-        read("pull_request_target", written(tmp_path / "e.json", payload()))
+        read_pull("pull_request_target", written(tmp_path / "e.json", payload()))
 
 
 def test_a_fork_is_refused_before_a_maintainer_approves_its_commit() -> None:
@@ -116,7 +126,7 @@ def test_a_fork_is_refused_before_a_maintainer_approves_its_commit() -> None:
 def test_an_approved_commit_of_a_fork_is_measured_behind_the_guarded_environment(tmp_path: Path) -> None:
     """The environment with reviewers stands between the plan and the machines."""
     found = planned(dispatched(tmp_path, HEAD), FUSION)
-    assert (found.state, found.environment, found.classes) == (State.MEASURE, "measure-fork", (MAC,))
+    assert (found.state, found.outputs()["environment"], found.classes) == (State.MEASURE, "measure-fork", (MAC,))
 
 
 def test_an_approval_does_not_move_on_with_the_pull_request(tmp_path: Path) -> None:
@@ -149,7 +159,11 @@ def test_a_dispatch_and_the_api_must_mean_the_same_pull_request(tmp_path: Path) 
 def test_our_own_branch_is_measured_on_every_class() -> None:
     """No approval is needed of those who may write."""
     found = planned(OWN, "README.md", FUSION)
-    assert (found.state, found.environment, found.reason) == (State.MEASURE, "measure", "stacked_altup.py changed")
+    assert (found.state, found.outputs()["environment"], found.reason) == (
+        State.MEASURE,
+        "measure",
+        "stacked_altup.py changed",
+    )
 
 
 @pytest.mark.parametrize("pull", [OWN, FORK])

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.ci import artifacts
-from gemma3n_perf.ci.artifacts import Origin
-from gemma3n_perf.ci.gather import Gathered, Job, gather, read_jobs
+from gemma3n_perf.ci.artifacts import Job, gather, read_jobs
 from gemma3n_perf.ci.plan import ChipClass
 from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.gate.facts import Objection
 from gemma3n_perf.stats.verdicts import Verdict
 
 COMMIT = "a" * 40
-ORIGIN = Origin("42", COMMIT)
 MAC, GPU = "apple-m1-ultra-64gpu", "nvidia-h200"
 CLASSES = tuple(ChipClass(name, ("self-hosted", name), True) for name in (MAC, GPU))
-JOBS = (Job(f"measure {MAC}", "completed", "success"), Job(f"measure {GPU}", "completed", "success"), Job("plan"))
+JOBS = (Job(f"measure {MAC}", "success"), Job(f"measure {GPU}", "success"), Job("plan"))
 RECORD = b'{"fusion": "stacked-altup"}'
 
 
@@ -49,14 +48,14 @@ def archive(
     return path
 
 
-def gathered(tmp_path: Path, jobs: tuple[Job, ...] = JOBS) -> Gathered:
+def gathered(tmp_path: Path, jobs: tuple[Job, ...] = JOBS) -> tuple[Objection, ...]:
     """Gather what lies in the artifacts' folder."""
-    return gather(tmp_path / "in", jobs, CLASSES, ORIGIN, tmp_path / "out")
+    return gather(tmp_path / "in", jobs, CLASSES, "42", COMMIT, tmp_path / "out")
 
 
-def problems(found: Gathered) -> dict[str | None, tuple[Verdict, str]]:
+def problems(found: tuple[Objection, ...]) -> dict[str | None, tuple[Verdict, str]]:
     """Return verdict and text by class."""
-    return {one.chip_class: (one.verdict, one.found) for one in found.problems}
+    return {one.chip_class: (one.verdict, one.found) for one in found}
 
 
 def refused(tmp_path: Path) -> str:
@@ -64,11 +63,11 @@ def refused(tmp_path: Path) -> str:
     archive(tmp_path / "in", GPU)
     before = sorted(path for path in tmp_path.rglob("*") if "out" not in path.parts)
     found = gathered(tmp_path)
-    assert [one.chip_class for one in found.problems] == [MAC]
-    assert found.problems[0].verdict is Verdict.INVALID
+    assert [one.chip_class for one in found] == [MAC]
+    assert found[0].verdict is Verdict.INVALID
     assert [path.name for path in (tmp_path / "out").iterdir()] == [GPU]
     assert sorted(path for path in tmp_path.rglob("*") if "out" not in path.parts) == before
-    return found.problems[0].found
+    return found[0].found
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -77,21 +76,20 @@ def test_evidence_of_every_class_is_laid_out_as_in_baselines(tmp_path: Path, nes
     for name in (MAC, GPU):
         archive(tmp_path / "in" / (f"evidence-{name}-1" if nested else ""), name)
     found = gathered(tmp_path)
-    assert found.problems == ()
+    assert found == ()
     assert (tmp_path / "out" / MAC / "fusions" / "stacked-altup.json").read_bytes() == RECORD
-    assert found.files[GPU] == ("stacked-altup.json",)
+    assert [path.name for path in (tmp_path / "out" / GPU / "fusions").iterdir()] == ["stacked-altup.json"]
 
 
 @pytest.mark.parametrize(
     ("job", "said"),
     [
         (None, "no job of this class ran"),
-        (Job(f"measure {GPU}", "queued", None), "the runner vanished"),
-        (Job(f"measure {GPU}", "in_progress", None), "the runner vanished"),
-        (Job(f"measure {GPU}", "completed", "cancelled"), "cancelled"),
-        (Job(f"measure {GPU}", "completed", "failure"), "measured nothing"),
-        (Job(f"measure {GPU}", "completed", "timed_out"), "out of time"),
-        (Job(f"measure {GPU}", "completed", "something new"), "never finished"),
+        (Job(f"measure {GPU}", None), "the runner vanished"),
+        (Job(f"measure {GPU}", "cancelled"), "cancelled"),
+        (Job(f"measure {GPU}", "failure"), "measured nothing"),
+        (Job(f"measure {GPU}", "timed_out"), "out of time"),
+        (Job(f"measure {GPU}", "something new"), "never finished"),
     ],
 )
 def test_what_a_job_that_did_not_succeed_left_behind_does_not_count(tmp_path: Path, job: Job | None, said: str) -> None:
@@ -110,8 +108,8 @@ def test_a_rerun_replaces_what_was_measured_before(tmp_path: Path) -> None:
     archive(tmp_path / "in", MAC, 1, {"stacked-altup.json": b'{"old": 1}'})
     archive(tmp_path / "in", MAC, 2)
     archive(tmp_path / "in", GPU, 1)
-    found = gathered(tmp_path, (Job(f"measure {MAC}", "completed", "success", 2), JOBS[1]))
-    assert found.problems == ()
+    found = gathered(tmp_path, (Job(f"measure {MAC}", "success", 2), JOBS[1]))
+    assert found == ()
     assert (tmp_path / "out" / MAC / "fusions" / "stacked-altup.json").read_bytes() == RECORD
 
 
@@ -119,7 +117,7 @@ def test_a_rerun_that_failed_is_not_saved_by_its_first_attempt(tmp_path: Path) -
     """The API tells the last attempt of every job."""
     archive(tmp_path / "in", MAC, 1)
     archive(tmp_path / "in", GPU, 1)
-    both = (Job(f"measure {MAC}", "completed", "success", 1), Job(f"measure {MAC}", "completed", "failure", 2))
+    both = (Job(f"measure {MAC}", "success", 1), Job(f"measure {MAC}", "failure", 2))
     assert problems(gathered(tmp_path, (*both, JOBS[1])))[MAC][0] is Verdict.NOT_MEASURED
 
 
@@ -221,8 +219,8 @@ def test_an_artifact_of_no_class_is_named_and_harms_none(tmp_path: Path) -> None
     archive(tmp_path / "in", "some-other-chip")
     (tmp_path / "in" / "evidence-|evil-1.zip").write_bytes(b"")
     found = gathered(tmp_path)
-    assert sorted(found.files) == [MAC, GPU]
-    assert [(one.chip_class, one.verdict) for one in found.problems] == [(None, Verdict.INVALID)] * 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MAC, GPU]
+    assert [(one.chip_class, one.verdict) for one in found] == [(None, Verdict.INVALID)] * 2
 
 
 def test_jobs_are_read_from_several_pages(tmp_path: Path) -> None:
@@ -232,7 +230,7 @@ def test_jobs_are_read_from_several_pages(tmp_path: Path) -> None:
         '{"jobs":[{"name":"plan","status":"completed","conclusion":"success","run_attempt":1,"id":5}]}\n'
         '{"jobs":[{"name":"measure x","status":"queued","conclusion":null,"run_attempt":2}]}\n'
     )
-    assert read_jobs(path) == (Job("plan", "completed", "success", 1), Job("measure x", "queued", None, 2))
+    assert read_jobs(path) == (Job("plan", "success", 1), Job("measure x", None, 2))
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"jobs": [{"name": 1}]}', "gh: Not Found"])

@@ -1,17 +1,22 @@
-"""Following the releases of mlx and mlx-vlm: each in a duel with what is installed here, and a record of each."""
+"""Duels over a history, each kept as a record: the commits on both sides of a step, and releases of mlx and mlx-vlm.
+
+A step's duel is ``baselines/<class>/history/steps/<before>-<after>.json``. A release meets what is installed here.
+"""
 
 import datetime as dt
 import re
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.duel.environments import find_uv
+from gemma3n_perf.duel.record import DUELS, DuelRecord
 from gemma3n_perf.duel.report import interval
-from gemma3n_perf.duel.run import DuelSpec, Here, duel
+from gemma3n_perf.duel.run import DuelSpec, Here, duel, record_of
 from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.duel.steps import Steps
 from gemma3n_perf.errors import (
@@ -19,20 +24,79 @@ from gemma3n_perf.errors import (
     BadConditionsError,
     DiskFullError,
     MachineBusyError,
-    PerfError,
     UsageError,
 )
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
-from gemma3n_perf.history.releases import day
+from gemma3n_perf.history.series import Key, Series
 from gemma3n_perf.history.upstream import SCHEMA, Blocks, Point
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
+from gemma3n_perf.store.codec import usable
+from gemma3n_perf.store.files import SHORT_COMMIT
 from gemma3n_perf.workload.workload import defaults
 
+FOLDER = Path("history", "steps")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PASSING = (BadConditionsError, MachineBusyError, DiskFullError)
 """What says something of the machine, and nothing of the release: never recorded as the release's failure."""
+
+Pair = tuple[str, str]
+"""The commits before and after a step."""
+
+
+def read_all(baselines: Path) -> tuple[dict[Key, tuple[Judgement, str]], list[str]]:
+    """Return what duels of steps said, and when, and what was wrong with the other files."""
+    found: dict[Key, tuple[Judgement, str]] = {}
+    faults: list[str] = []
+    for path in sorted(baselines.glob(f"*/{FOLDER.as_posix()}/*.json")):
+        record = usable(partial(DUELS.read, path), faults)
+        if record is None:
+            continue
+        before, after = (_commit(record, arm) for arm in ("baseline", "candidate"))
+        for one in record.duels:
+            found[record.chip.chip_class, one.workload, before, after] = one.judgement, record.date
+    return found, faults
+
+
+def _commit(record: DuelRecord, arm: str) -> str:
+    # A worker does not know the commit of the tree it was started from; the arm's own words do.
+    if record.arms[arm].startswith("ref:"):
+        return record.arms[arm].removeprefix("ref:")
+    return record.stacks[arm].commit or "" if arm in record.stacks else ""
+
+
+def open_steps(listed: Sequence[Series], chip_class: str, workload: str | None) -> dict[Pair, list[str]]:
+    """Return the workloads of each pair of commits with a step between them that no duel has decided."""
+    pairs: dict[Pair, list[str]] = {}
+    for one in listed:
+        for step in one.steps if one.chip_class == chip_class and workload in (None, one.workload) else ():
+            if step.standing in ("suspected", "open"):
+                pairs.setdefault((step.before, step.after), []).append(one.workload)
+    return pairs
+
+
+def named_commits(repository: Repository, named: Sequence[str]) -> Pair:
+    """Return two commits in full. Raises UsageError for what is no commit of ``repository``."""
+    before, after = (repository.commit(one) for one in named)
+    if before is None or after is None:
+        missing = named[0] if before is None else named[1]
+        raise UsageError(f"there is no commit {missing!r} here", expected="a commit of this repository")
+    return before, after
+
+
+def confirm(
+    pairs: Mapping[Pair, Sequence[str]], here: Here, budget_s: float
+) -> Iterator[tuple[Pair, Mapping[str, Judgement], Path]]:
+    """Duel the commits of each pair on its workloads and keep the record: the pair, its judgements, and where it is.
+
+    The caller holds the measuring lock.
+    """
+    for (before, after), workloads in pairs.items():
+        result = duel(DuelSpec(f"ref:{before}", (f"ref:{after}",), tuple(workloads), budget_s), here)
+        name = f"{before[:SHORT_COMMIT]}-{after[:SHORT_COMMIT]}.json"
+        path = DUELS.write(here.baselines / here.chip.chip_class / FOLDER / name, record_of(result, here.chip))
+        yield (before, after), result.judgements, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +175,7 @@ def _point(
         finite(judged.high) if measured else None,
         launches,
         None if measured else upstream.without_places(judged.reason),
-        day(request.line, version),
+        upstream.day(request.line, version),
     )
 
 
@@ -151,5 +215,5 @@ def exported(clone: Path, commit: str, scratch: Path) -> Path:
         with tarfile.open(tar) as archive:
             archive.extractall(folder, filter="data")
     except (tarfile.TarError, OSError) as error:
-        raise PerfError(f"{commit[:12]} cannot be unpacked: {error}") from error
+        raise ArmUnavailableError(f"{commit[:12]} cannot be unpacked: {error}") from error
     return folder

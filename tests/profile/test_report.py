@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from gemma3n_perf.errors import MalformedRecordError
-from gemma3n_perf.profile import page as profile_page
-from gemma3n_perf.profile import report as profile_text
-from gemma3n_perf.profile.page import tried
+from gemma3n_perf.profile import report
+from gemma3n_perf.profile.report import tried
 from gemma3n_perf.profile.types import Knob
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, TWO, Scratch
 from tests.profile.made import contexts, floor, profile, split, sweep, trace, whole, workload
@@ -19,7 +18,7 @@ PAGE = PurePosixPath("profiles/cpu-fake-2c.md")
 
 def text(*workloads: object) -> str:
     """Build and return the page."""
-    return profile_page.build(profile(*workloads))[PAGE].decode()  # type: ignore[arg-type]
+    return report.build(profile(*workloads), {})[PAGE].decode()  # type: ignore[arg-type]
 
 
 def test_the_answer_comes_first_with_its_reason() -> None:
@@ -32,7 +31,7 @@ def test_the_answer_comes_first_with_its_reason() -> None:
 
 def test_every_part_has_its_section_and_its_plot() -> None:
     """And every plot that the page shows is among the files."""
-    files = profile_page.build(profile())
+    files = report.build(profile(), {})
     page = files[PAGE].decode()
     for title in ("Pipeline split", "Streaming floor", "Operations", "KV length", "Knobs", "Engines", "Not measured"):
         assert f"### {title}" in page or f"### Text, image and {title}" in page
@@ -45,7 +44,7 @@ def test_every_part_has_its_section_and_its_plot() -> None:
 
 def test_plots_are_svg_without_a_background_and_the_same_each_time() -> None:
     """Readable on light and dark pages, and comparable byte by byte."""
-    first, second = (profile_page.build(profile()) for _ in range(2))
+    first, second = (report.build(profile(), {}) for _ in range(2))
     assert first == second
     for path, data in first.items():
         if path.suffix == ".svg":
@@ -111,13 +110,13 @@ def test_parts_of_several_commits_are_pointed_out() -> None:
 
 def test_no_plot_is_drawn_of_knobs_that_were_not_measured() -> None:
     """An empty plot would look like no effect."""
-    files = profile_page.build(profile(workload(sweep=sweep(Knob("MLX_A=1", "not-measured", "crashed")))))
+    files = report.build(profile(workload(sweep=sweep(Knob("MLX_A=1", "not-measured", "crashed")))), {})
     assert not any("sweep" in path.name for path in files)
 
 
 def test_the_terminal_shows_the_same_answer() -> None:
     """In a few lines, reasons included."""
-    said = profile_text.render(whole())
+    said = report.render(whole())
     assert said.splitlines()[0].startswith("nano/text/pp40-tg64: fusion justified: ")
     for text in ("host-bound", "433 products", "MLX_A=1: win: +11.0 % [+10.0, +12.0]", "not measured: trace"):
         assert text in said

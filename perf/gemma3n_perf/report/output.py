@@ -1,0 +1,82 @@
+"""Standard output as it is: closed by a reader who has seen enough, on a full disk, in ASCII, or not there at all.
+
+An exit code says what a command found, whoever reads its output: ``| head`` must not turn a loss into success, nor
+success into a failure. So nothing that is printed can end a command; what could not be written is said at its end.
+"""
+
+import io
+import os
+import traceback
+from typing import Any, TextIO
+
+from gemma3n_perf.errors import NotMeasuredError, PerfError, named
+
+
+class OutputError(NotMeasuredError):
+    """What was found could not be written."""
+
+
+class _TolerantFile(io.FileIO):
+    """A file descriptor that takes everything: what cannot be written is dropped, and ``fault`` says why."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.fault: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        if self.fault is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.fault = error
+        return len(data)
+
+
+class TolerantStream(io.TextIOWrapper):
+    """Text for a file descriptor, in its encoding; what that cannot spell is replaced."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._file = _TolerantFile(stream.fileno())
+        super().__init__(
+            io.BufferedWriter(self._file), stream.encoding, errors="replace", line_buffering=self._file.isatty()
+        )
+
+    def finish(self) -> OutputError | None:
+        """Write what is left, and return what could not be written; a reader who left is no fault."""
+        self.flush()
+        fault = self._file.fault
+        if fault is None or isinstance(fault, BrokenPipeError):
+            return None
+        return OutputError(
+            f"standard output cannot be written: {fault.strerror or fault}",
+            expected="a terminal, a pipe, or a file with room",
+            remedy="see where it goes; what was stored is there",
+        )
+
+
+def tolerant(stream: TextIO | None) -> TextIO:
+    """Return standard output that never fails; of none at all (None), one that drops everything."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    try:
+        return TolerantStream(stream)
+    except (OSError, ValueError):  # a replacement, as in a test
+        return stream
+
+
+def unsaid(stream: object) -> OutputError | None:
+    """Return what ``stream`` could not write, where it is a tolerant one."""
+    return stream.finish() if isinstance(stream, TolerantStream) else None
+
+
+def shown(error: Exception, err: TextIO | None = None) -> PerfError:
+    """Return the named error for this one; for a fault of the program, with its traceback on ``err`` or stderr."""
+    found = named(error)
+    if found is None:
+        traceback.print_exception(error, file=err)
+        found = PerfError(
+            f"{type(error).__name__}: {error}",
+            expected="a named error: this is a fault of the program, and no result",
+            remedy="the traceback says where",
+        )
+    return found

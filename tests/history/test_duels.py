@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.history import duels
+from gemma3n_perf.history.duels import exported, spread
+from tests.duel.arena import Arena, noisy
+from tests.duel.duels import machine
+from tests.fakes import CHIP, WORKLOAD
+from tests.history.replay import repository
+
+BEFORE, AFTER = "a" * 40, "b" * 40
+
+
+def confirmed(baselines: Path) -> Path:
+    """Duel over a step of 10 % and keep its record."""
+    here = machine(Arena(noisy(effect=-0.1)), baselines)
+    ((_, judgements, path),) = duels.confirm({(BEFORE, AFTER): [WORKLOAD]}, here, 60.0)
+    assert judgements[WORKLOAD].verdict == "loss"
+    return path
+
+
+def test_a_duel_is_found_by_its_step(tmp_path: Path) -> None:
+    """With both commits in full, its verdict and its size."""
+    path = confirmed(tmp_path)
+    assert path == tmp_path / CHIP.chip_class / "history" / "steps" / "aaaaaaaaaaaa-bbbbbbbbbbbb.json"
+    found, faults = duels.read_all(tmp_path)
+    one, _ = found[CHIP.chip_class, WORKLOAD, BEFORE, AFTER]
+    assert one.verdict == "loss"
+    assert one.effect is not None
+    assert -0.12 < one.effect < -0.08
+    assert faults == []
+
+
+def test_half_a_record_is_named(tmp_path: Path) -> None:
+    """And the others are read."""
+    path = confirmed(tmp_path)
+    path.with_name("x-y.json").write_bytes(path.read_bytes()[:90])
+    found, faults = duels.read_all(tmp_path)
+    assert len(found) == 1
+    assert "x-y.json" in faults[0]
+
+
+def test_points_are_spread_with_both_ends() -> None:
+    """Evenly, and all where there are few."""
+    assert spread(["a", "b", "c", "d", "e"], 3) == ["a", "c", "e"]
+    assert spread(["a", "b"], 5) == ["a", "b"]
+    assert spread(["a", "b"], 1) == ["b"]
+    with pytest.raises(UsageError):
+        spread(["a"], 0)
+
+
+def test_a_commit_is_taken_from_a_local_clone(tmp_path: Path) -> None:
+    """As a folder of its tree; one that is not there is named."""
+    clone = tmp_path / "clone"
+    repository(clone, 1)
+    (clone / "setup.py").write_text("")
+    who = ("git", "-C", str(clone), "-c", "user.name=s", "-c", "user.email=s@localhost")
+    run_command((*who, "add", "setup.py"), 60.0)
+    run_command((*who, "commit", "--quiet", "-m", "c"), 60.0)
+    commit = run_command((*who, "rev-parse", "HEAD"), 60.0).out.strip()
+    assert [one.name for one in exported(clone, commit, tmp_path).iterdir()] == ["setup.py"]
+    with pytest.raises(UsageError, match="has no commit"):
+        exported(tmp_path / "clone", "f" * 40, tmp_path)

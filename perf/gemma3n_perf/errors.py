@@ -1,8 +1,9 @@
 """What can go wrong, as one tree. The class decides the exit code, and the text is for readers alone.
 
-PerfError
+PerfError                 exit 70: a fault of this suite itself, as for every error that is not in this tree
 ├── UsageError            exit 2: the request cannot be carried out
-├── CountsChangedError    exit 1: an exact count rose
+├── RegressionError       exit 1: a loss was shown, or an exact count rose
+├── InconclusiveError     exit 3: what was measured shows nothing
 ├── NotMeasuredError      exit 4: nothing was measured, so nothing is claimed
 │   ├── MachineBusyError
 │   ├── BadConditionsError
@@ -21,8 +22,17 @@ PerfError
 Every error says what was found, what was expected and what to do next.
 """
 
+import errno
 from functools import partial
 from typing import ClassVar
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says where there is no room to write."""
+
+_LACKING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EIO, errno.ENOTDIR}
+
+_MEMORY = ("alloc", "memory", "failed to map segment")
+"""What MLX and the dynamic loader say of it, neither of which has a type of its own for it."""
 
 
 class PerfError(Exception):
@@ -31,7 +41,7 @@ class PerfError(Exception):
     ``found`` states the fact, ``expected`` what would have been right, ``remedy`` the next step.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = 70  # EX_SOFTWARE of sysexits.h
     verdict: ClassVar[str | None] = None
 
     def __init__(self, found: str, *, expected: str | None = None, remedy: str | None = None) -> None:
@@ -54,8 +64,16 @@ class UsageError(PerfError):
     exit_code = 2
 
 
-class CountsChangedError(PerfError):
-    """An exact tripwire fired: graph nodes, streamed bytes or host calls rose."""
+class RegressionError(PerfError):
+    """A loss was shown, or an exact count rose: graph nodes, streamed bytes or host calls."""
+
+    exit_code = 1
+
+
+class InconclusiveError(PerfError):
+    """The budget was spent, and neither a change nor that there is none was shown."""
+
+    exit_code = 3
 
 
 class NotMeasuredError(PerfError):
@@ -118,3 +136,32 @@ class MalformedRecordError(InvalidError):
 
 class NotComparableError(InvalidError):
     """Two measurements differ in more than what is being compared."""
+
+
+def named(error: BaseException) -> PerfError | None:
+    """Return the named error for what a machine lacks, whoever noticed; None for a fault of the program."""
+    if isinstance(error, PerfError):
+        return error
+    text = str(error).strip().partition("\n")[0]
+    lacking = isinstance(error, RuntimeError | ImportError) and any(word in text.lower() for word in _MEMORY)
+    if lacking or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return OutOfMemoryError(
+            f"no memory is left: {text or type(error).__name__}",
+            expected="room for weights, KV cache and one prefill",
+            remedy="close other programs, raise ulimit -v, or choose a smaller checkpoint or shape",
+        )
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in FULL:
+        return DiskFullError(
+            f"no room is left to write: {text}",
+            expected="free space in the checkout, the cache, the user's data folder and TMPDIR",
+            remedy="free some space and run the same command again; what was stored before is untouched",
+        )
+    if error.errno in _LACKING or "temporary directory" in text:
+        return NotMeasuredError(
+            f"the system refused: {text}",
+            expected="folders that this user may write to, and files and processes within its limits",
+            remedy="check the permissions and limits of what it names (a temporary folder: TMPDIR)",
+        )
+    return None

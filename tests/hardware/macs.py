@@ -18,6 +18,7 @@ Pages speculative:                        50000.
 Pages throttled:                              0.
 Pages wired down:                        200000.
 Pages purgeable:                          10000.
+File-backed pages:                       600000.
 "Translation faults":                1234567890.
 """
 DF = """Filesystem     1024-blocks      Used Available Capacity  Mounted on

@@ -1,4 +1,4 @@
-"""Recorded machines, asked again: files that ``gemma3n-perf chip --record`` writes, played back as a System."""
+"""Recorded machines, asked again: files that ``studies.record_machine`` writes, played back as a System."""
 
 import json
 from collections import Counter

@@ -150,3 +150,61 @@ def test_memory_pressure_is_the_kernels_level(level: str | None, expected: float
 def test_a_mac_that_answers_nothing_is_unknown(read: Callable[[System], object]) -> None:
     """No reading is guessed."""
     assert read(without("m1", "")) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        (" powermode            0\n", "automatic"),
+        (" powermode            1\n", "low"),
+        (" powermode            2\n", "high"),
+        (" lowpowermode         0\n", "automatic"),
+        (" lowpowermode         1\n", "low"),
+        (" highpowermode        1\n lowpowermode         0\n", "high"),
+        (" powermode            0\n lowpowermode         1\n", "low"),
+        (" sleep                1\n", None),
+        ("", None),
+    ],
+)
+def test_power_mode_is_read_from_the_settings(settings: str, mode: str | None) -> None:
+    """One setting of three values, or on older systems one for each; low is what spoils runs."""
+    system = answering("pmset -g", f"System-wide power settings:\nCurrently in use:\n standby 1\n{settings}")
+    assert apple.power_mode(system) == mode
+    assert apple.low_power_mode(system) is (None if mode is None else mode == "low")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("MacBookAir10,1", True),
+        ("Mac14,2", True),
+        ("Mac16,13", True),
+        ("MacBookPro17,1", False),
+        ("Macmini9,1", False),
+        ("Mac13,2", False),
+        ("Mac15,9", False),
+        ("Mac17,2", None),
+        ("VirtualMac2,1", None),
+        (None, None),
+    ],
+)
+def test_a_fanless_mac_is_told_by_its_model(model: str | None, expected: bool | None) -> None:
+    """It is recorded, and the class stays as it was: older records could not tell."""
+    machine = Machine("m1")
+    machine.commands["sysctl -n hw.model"] = model
+    chip = detect(machine.system)
+    assert (chip.model, chip.fanless) == (model, expected)
+    assert chip.chip_class == detect(recorded("m1")).chip_class
+
+
+@pytest.mark.parametrize(
+    ("file_backed", "pages"),
+    [("File-backed pages:  300.\n", 1000 + 50 + 10 + 300), ("File-backed pages:  900.\n", 1460), ("", 1460)],
+)
+def test_inactive_pages_that_no_file_backs_are_not_free(file_backed: str, pages: int) -> None:
+    """They would have to be compressed first."""
+    text = (
+        "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
+        "Pages free:  1000.\nPages inactive:  400.\nPages speculative:  50.\nPages purgeable:  10.\n"
+    )
+    assert apple.free_memory_bytes(answering("vm_stat", text + file_backed)) == 16384 * pages

@@ -119,6 +119,8 @@ def test_a_mac_in_trouble_is_unfit_with_a_remedy(tmp_path: Path, command: str, o
         ("swift-frontend", "build"),
         ("clang", "build"),
         ("softwareupdated", "housekeeping"),
+        ("OneDrive", "sync"),
+        ("OneDrive File Provider", "sync"),
     ],
 )
 def test_what_works_on_a_mac_is_named(tmp_path: Path, name: str, code: str) -> None:
@@ -214,13 +216,25 @@ def test_a_capped_clock_is_a_note(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_others_use_or_that_is_held_down_is_unfit(tmp_path: Path) -> None:
-    """NVML names both."""
+    """NVML tells of both, and the process is named."""
     machine = linux("h100")
     assert machine.nvml is not None
     machine.nvml.results["nvmlDeviceGetComputeRunningProcesses"] = [{"pid": 7}]
     machine.nvml.results["nvmlDeviceGetCurrentClocksEventReasons"] = 0x40
     machine.alive = {7: 7}
-    assert unfit(doctor(machine, tmp_path).examine()) == ["throttled", "gpu-processes"]
+    machine.files["/proc/7/stat"] = stat(7, "python", 1, 0)
+    found = doctor(machine, tmp_path).examine()
+    assert unfit(found) == ["throttled", "gpu-processes"]
+    assert check(found, "gpu-processes").found.endswith("compute on the GPU (limit 0): python (7)")
+
+
+def test_a_look_sees_what_a_run_is_discarded_for_and_no_more(tmp_path: Path) -> None:
+    """A full disk or a machine that has just started spoils no run."""
+    mac = Mac()
+    mac.commands["sysctl -n kern.boottime"] = "{ sec = 1789999940, usec = 0 } Mon\n"
+    mac.commands["pmset -g batt"] = "Now drawing from 'Battery Power'\n"
+    assert unfit(doctor(mac, tmp_path).look()) == ["battery"]
+    assert unfit(doctor(mac, tmp_path).examine()) == ["battery", "uptime"]
 
 
 def test_waiting_backs_off_until_the_machine_is_fit(tmp_path: Path) -> None:

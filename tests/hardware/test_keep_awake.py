@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.hardware.keep_awake import keep_awake
+from gemma3n_perf.hardware.machine import keep_awake
 
 
 class Mode:

@@ -90,15 +90,15 @@ def test_a_sample_of_an_idle_board() -> None:
     """Clocks are in hertz; idling is a reason like any other in the record."""
     machine, gpu = h100()
     sample = gpu.sample(gpu.throttled_ns(), OWN, machine.system)
-    assert (sample.clock_hz, sample.temperature_c, sample.reasons) == (345e6, 28, ("gpu-idle",))
-    assert sample.other_processes == 0
+    assert (sample.gpu_clock_hz, sample.gpu_temperature_c, sample.throttle_reasons) == (345e6, 28, ("gpu-idle",))
+    assert sample.gpu_processes == 0
 
 
 def test_every_reason_in_the_mask_is_named() -> None:
     """NVML's bits of nvml.h: heat, brake and power cap at once."""
     machine, gpu = h100(nvmlDeviceGetCurrentClocksEventReasons=0x4 | 0x8 | 0x40 | 0x80)
     sample = gpu.sample({}, OWN, machine.system)
-    assert sample.reasons == ("hw-power-brake", "hw-slowdown", "hw-thermal-slowdown", "sw-power-cap")
+    assert sample.throttle_reasons == ("hw-power-brake", "hw-slowdown", "hw-thermal-slowdown", "sw-power-cap")
 
 
 def test_heat_during_the_run_is_seen_after_it_has_passed() -> None:
@@ -107,8 +107,8 @@ def test_heat_during_the_run_is_seen_after_it_has_passed() -> None:
     before = gpu.throttled_ns()
     assert machine.nvml is not None
     machine.nvml.results["nvmlDeviceGetViolationStatus 1"] = {"referenceTime": 0, "violationTime": 5_000_000}
-    assert gpu.sample(before, OWN, machine.system).reasons == ("thermal-violation",)
-    assert gpu.sample(gpu.throttled_ns(), OWN, machine.system).reasons == ()
+    assert gpu.sample(before, OWN, machine.system).throttle_reasons == ("thermal-violation",)
+    assert gpu.sample(gpu.throttled_ns(), OWN, machine.system).throttle_reasons == ()
 
 
 def test_a_driver_that_knows_only_throttle_reasons_is_asked_for_those() -> None:
@@ -116,7 +116,7 @@ def test_a_driver_that_knows_only_throttle_reasons_is_asked_for_those() -> None:
     machine, gpu = h100(
         nvmlDeviceGetCurrentClocksEventReasons={"error": 13}, nvmlDeviceGetCurrentClocksThrottleReasons=0x20
     )
-    assert gpu.sample({}, OWN, machine.system).reasons == ("sw-thermal-slowdown",)
+    assert gpu.sample({}, OWN, machine.system).throttle_reasons == ("sw-thermal-slowdown",)
 
 
 def test_a_driver_that_tells_no_reasons_leaves_them_unknown() -> None:
@@ -125,13 +125,13 @@ def test_a_driver_that_tells_no_reasons_leaves_them_unknown() -> None:
     assert machine.nvml is not None
     machine.nvml.results = {}
     sample = gpu.sample({}, OWN, machine.system)
-    assert (sample.reasons, sample.clock_hz, sample.temperature_c, sample.other_processes) == (None,) * 4
+    assert (sample.throttle_reasons, sample.gpu_clock_hz, sample.gpu_temperature_c, sample.gpu_processes) == (None,) * 4
 
 
 def test_a_driver_older_than_the_binding_leaves_processes_unknown() -> None:
     """The binding raises an error of its own for a call the driver lacks."""
     machine, gpu = h100(nvmlDeviceGetComputeRunningProcesses={"error": "mismatch"})
-    assert gpu.sample({}, OWN, machine.system).other_processes is None
+    assert gpu.sample({}, OWN, machine.system).gpu_processes is None
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_other_processes_are_counted_where_ids_can_be_told_apart(
     """Drivers answer with thread ids and, in containers, with the host's ids."""
     machine, gpu = h100(**processes(*pids))
     machine.alive = alive
-    assert gpu.sample({}, OWN, machine.system).other_processes == expected
+    assert gpu.sample({}, OWN, machine.system).gpu_processes == expected

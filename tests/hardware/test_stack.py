@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.hardware.stack import current_stack, suite_checkout
+from gemma3n_perf.hardware.stack import current_stack, suite_checkout, wheel_platform
 from tests.hardware.replay import Machine, recorded
 
 VERSIONS = {"mlx": "0.32.4", "mlx-vlm": "0.7.10", "mlx-metal": "0.32.4", "numpy": "2.4.6"}
@@ -41,6 +41,24 @@ def test_versions_knobs_and_system_of_a_mac() -> None:
     assert stack.knobs == {"MLX_MAX_MB_PER_BUFFER": "40", "MLX_MAX_OPS_PER_BUFFER": "1000"}
     assert stack.packages == {"mlx-metal": "0.32.4", "numpy": "2.4.6"}
     assert (stack.driver, stack.commit, stack.dirty) == (None, None, None)
+
+
+def test_a_mac_s_power_mode_and_wheel_are_recorded() -> None:
+    """The Metal library's wheel tells which kernels it carries, else MLX's own; elsewhere neither is asked."""
+    mac = Machine("m1-ultra-64")
+    mac.commands["pmset -g"] = "Currently in use:\n powermode 2\n"
+    metal = {"mlx-metal": "macosx_26_0_arm64", "mlx": "macosx_14_0_arm64"}
+    for known, wheel in ((metal, "macosx_26_0_arm64"), ({"mlx": metal["mlx"]}, "macosx_14_0_arm64"), ({}, None)):
+        stack = current_stack(None, system=mac.system, environ={}, version=VERSIONS.get, wheel=known.get)
+        assert (stack.power_mode, stack.wheel) == ("high", wheel)
+    linux = current_stack(None, system=recorded("epyc-9b45"), environ={}, wheel=metal.get)
+    assert (linux.power_mode, linux.wheel) == (None, None)
+
+
+def test_a_wheel_s_platform_is_read_from_its_own_file() -> None:
+    """This environment's MLX was installed from one."""
+    assert (wheel_platform("mlx") or "").startswith(("manylinux", "macosx", "linux"))
+    assert wheel_platform("no-such-package") is None
 
 
 def test_the_driver_is_told_where_mlx_runs_on_cuda() -> None:

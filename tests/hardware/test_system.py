@@ -3,6 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+
 from gemma3n_perf.hardware.system import mlx_accelerator, output_of, read_text, this_machine
 
 
@@ -45,3 +48,23 @@ def test_mlx_tells_its_device() -> None:
     accelerator = mlx_accelerator()
     assert accelerator.backend in {"metal", "cuda", "cpu"}
     assert accelerator.info["architecture"]
+
+
+def test_a_psutil_that_does_not_know_this_system_costs_the_shares_of_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 7.2.2 on macOS 27: its counters are unknown, and nothing else asks it for memory."""
+
+    def raises() -> None:
+        raise RuntimeError("host_statistics64(HOST_VM_INFO64) syscall failed: (os/kern) invalid argument")
+
+    monkeypatch.setattr(psutil, "cpu_times", raises)
+    monkeypatch.setattr(psutil, "virtual_memory", raises)
+    assert this_machine().cpu_times() is None
+
+
+def test_lines_and_numbers_of_files_and_commands(tmp_path: Path) -> None:
+    """What is missing is empty, and no number."""
+    system = this_machine()
+    (tmp_path / "count").write_text(" 12\n")
+    assert (system.line(str(tmp_path / "count")), system.number(str(tmp_path / "count"))) == ("12", 12)
+    assert (system.line((sys.executable, "-c", "print(' x ')")), system.line("/nowhere")) == ("x", "")
+    assert (system.number("/nowhere"), system.number((sys.executable, "-c", "print('x')"))) == (None, None)

@@ -10,10 +10,14 @@ from gemma3n_perf.hardware.types import Chip, Fault, slug
 THERMAL_LEVELS = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 # kern.memorystatus_vm_pressure_level: normal, warning, critical.
 MEMORY_LEVELS = {1: 0.0, 2: 0.5, 4: 1.0}
+# Since M2 all models are called Mac: MacBook Air with M2 (13, 15 inches), M3, M4.
+FANLESS = {"Mac14,2", "Mac14,15", "Mac15,12", "Mac15,13", "Mac16,12", "Mac16,13"}
+LAST_KNOWN_GENERATION = 16
 FIRST_ACCELERATED_GENERATION = 5
 FIRST_ACCELERATED_MACOS = (26, 2)
 # The window server draws now and then; from here on something else computes.
 _GPU_IDLE_PERCENT = 10
+_SYSCTL = ("sysctl", "-n")
 
 
 def chip(system: System, accelerator: Accelerator) -> Chip:
@@ -22,8 +26,8 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
     Where no command gives the GPU cores (some virtual machines) the class ends in ``-gpu-unknown``.
     """
     name = brand(system) or str(accelerator.info.get("device_name", "Apple"))
-    cores = gpu_cores(system)
-    version = _line(system, "sysctl", "-n", "kern.osproductversion")
+    cores, model = gpu_cores(system), system.line((*_SYSCTL, "hw.model")) or None
+    version = system.line((*_SYSCTL, "kern.osproductversion")) or None
     return Chip(
         chip_class=f"{slug(name)}-{f'{cores}gpu' if cores else 'gpu-unknown'}",
         vendor="apple",
@@ -34,22 +38,37 @@ def chip(system: System, accelerator: Accelerator) -> Chip:
         architecture=accelerator.architecture,
         neural_accelerator=neural_accelerator(name, version),
         os_version=version,
+        model=model,
+        fanless=fanless(model),
     )
+
+
+def fanless(model: str | None) -> bool | None:
+    """Say whether a Mac of that ``hw.model`` has no fan, as every MacBook Air; None for models not known here.
+
+    Source: Apple, "Identify your MacBook Air model".
+    """
+    named = re.match(r"(MacBookAir|MacBookPro|Macmini|iMac|Mac)(\d+),", model or "")
+    if named is None:
+        return None
+    if named[1] == "Mac" and int(named[2]) > LAST_KNOWN_GENERATION:
+        return None
+    return named[1] == "MacBookAir" or model in FANLESS
 
 
 def brand(system: System) -> str | None:
     """Return the name the chip gives itself, such as ``Apple M1 Ultra``."""
-    return _line(system, "sysctl", "-n", "machdep.cpu.brand_string")
+    return system.line((*_SYSCTL, "machdep.cpu.brand_string")) or None
 
 
 def physical_cores(system: System) -> int | None:
     """Return the number of CPU cores, performance and efficiency together."""
-    return _number(system, "hw.physicalcpu")
+    return system.number((*_SYSCTL, "hw.physicalcpu"))
 
 
 def memory_bytes(system: System) -> int | None:
     """Return the unified memory, bytes."""
-    return _number(system, "hw.memsize")
+    return system.number((*_SYSCTL, "hw.memsize"))
 
 
 def gpu_cores(system: System) -> int | None:
@@ -103,33 +122,49 @@ def power_source(system: System) -> str | None:
     return match[1].lower() if match else None
 
 
+def power_mode(system: System) -> str | None:
+    """Return ``low``, ``automatic`` or ``high``: pmset's ``powermode`` 1, 0 or 2, or a setting for each."""
+    pattern = r"^\s*(lowpowermode|highpowermode|powermode)\s+(\d+)\s*$"
+    values = dict(re.findall(pattern, _settings(system), re.MULTILINE))
+    if "1" in (values.get("lowpowermode"), values.get("powermode")):
+        return "low"
+    if values.get("highpowermode") == "1" or values.get("powermode") == "2":
+        return "high"
+    return "automatic" if values else None
+
+
 def low_power_mode(system: System) -> bool | None:
-    """Say whether Low Power Mode is on. macOS 26 calls the setting ``powermode`` (1 is low, 2 is high)."""
-    values = re.findall(r"^\s*(?:lowpowermode|powermode)\s+(\d+)\s*$", _settings(system), re.MULTILINE)
-    return "1" in values if values else None
+    """Say whether Low Power Mode is on."""
+    mode = power_mode(system)
+    return mode == "low" if mode else None
 
 
 def memory_pressure(system: System) -> float | None:
     """Return the kernel's memory pressure level as 0 (normal), 0.5 (warning) or 1 (critical)."""
-    return MEMORY_LEVELS.get(_number(system, "kern.memorystatus_vm_pressure_level") or 0)
+    return MEMORY_LEVELS.get(system.number((*_SYSCTL, "kern.memorystatus_vm_pressure_level")) or 0)
 
 
 def uptime_s(system: System) -> float | None:
     """Return the seconds since the machine started, sleep included."""
-    started = re.search(r"\bsec = (\d+)", _line(system, "sysctl", "-n", "kern.boottime") or "")
-    now = _line(system, "date", "+%s") or ""
-    return float(int(now) - int(started[1])) if started and now.isdigit() else None
+    started = re.search(r"\bsec = (\d+)", system.line((*_SYSCTL, "kern.boottime")))
+    now = system.number(("date", "+%s"))
+    return float(now - int(started[1])) if started and now is not None else None
 
 
 def free_memory_bytes(system: System) -> int | None:
-    """Return the memory that can be had at once: free, speculative, purgeable and file-backed inactive pages."""
+    """Return the memory that can be had at once: free, speculative, purgeable and file-backed inactive pages.
+
+    Inactive pages that no file backs must be compressed or swapped first.
+    """
     text = system.run(("vm_stat",)) or ""
     size = re.search(r"page size of (\d+) bytes", text)
     pages = {name: int(count) for name, count in re.findall(r'^"?([\w -]+?)"?:\s+(\d+)\.', text, re.MULTILINE)}
     if size is None or "Pages free" not in pages:
         return None
-    names = ("Pages free", "Pages speculative", "Pages purgeable", "Pages inactive")
-    return int(size[1]) * sum(pages.get(name, 0) for name in names)
+    inactive = pages.get("Pages inactive", 0)
+    names = ("Pages free", "Pages speculative", "Pages purgeable")
+    backed = min(inactive, pages.get("File-backed pages", inactive))
+    return int(size[1]) * (backed + sum(pages.get(name, 0) for name in names))
 
 
 def backup(system: System) -> Fault | str | None:
@@ -168,12 +203,3 @@ def _settings(system: System) -> str:
 
 def _gpu_registry(system: System) -> str:
     return system.run(("ioreg", "-r", "-d", "1", "-c", "AGXAccelerator")) or ""
-
-
-def _line(system: System, *argv: str) -> str | None:
-    return (system.run(argv) or "").strip() or None
-
-
-def _number(system: System, key: str) -> int | None:
-    text = _line(system, "sysctl", "-n", key)
-    return int(text) if text and text.isdigit() else None

@@ -2,14 +2,26 @@
 
 A class is read off the hardware and never set by hand. Where a fact that distinguishes two variants cannot be
 read, the class ends in ``-unknown``: good for runs on that very machine, refused for a baseline that others share.
+
+Beside it stands an anonymous id of the host, part of no class and no comparison. The machine's own id cannot be had
+from it without trying all there are, and other programs that hash that id get another one.
 """
 
+import hashlib
+import re
+import secrets
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.hardware import apple, cpu, nvidia
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Chip
+
+_KEY = b"gemma3n-perf host"
+_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+_IOREG = ("ioreg", "-r", "-d", "1", "-c", "IOPlatformExpertDevice")
 
 
 def detect(system: System | None = None) -> Chip:
@@ -40,4 +52,40 @@ def require_known(chip: Chip) -> None:
 
 @cache
 def _this_chip() -> Chip:
-    return detect(this_machine())
+    system = this_machine()
+    return replace(detect(system), host=host_id(system))
+
+
+def host_id(system: System, folder: Path | None = None) -> str | None:
+    """Return 16 hexadecimal digits, the same after every start of this machine and for all its users.
+
+    Where the machine has no id, a random one is kept in ``folder``, the user's data folder by default; None where that
+    cannot be written. Source: machine-id(5); IOPlatformUUID on macOS.
+    """
+    known = _of_mac(system) if system.platform == "darwin" else _of_linux(system)
+    known = known or _kept(folder)
+    return hashlib.blake2b(known.encode(), key=_KEY, digest_size=8).hexdigest() if known else None
+
+
+def _of_linux(system: System) -> str | None:
+    # Images of machines that have never started hold an empty file, or the word "uninitialized".
+    texts = (system.line(path).lower() for path in _FILES)
+    return next((text for text in texts if re.fullmatch(r"[0-9a-f]{32}", text) and text.strip("0")), None)
+
+
+def _of_mac(system: System) -> str | None:
+    match = re.search(r'"IOPlatformUUID" = "([0-9A-Fa-f-]{36})"', system.run(_IOREG) or "")
+    return match[1].lower() if match else None
+
+
+def _kept(folder: Path | None) -> str | None:
+    import platformdirs  # almost no machine needs it
+
+    path = (folder or platformdirs.user_data_path("gemma3n-perf", appauthor=False)) / "host-id"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(f"{secrets.token_hex(16)}\n")
+        return path.read_text().strip() or None
+    except OSError:
+        return None

@@ -5,11 +5,11 @@ to catch one other busy process while letting an ordinary idle machine, with its
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gemma3n_perf.hardware import apple, linux
-from gemma3n_perf.hardware.nvidia import Gpu, GpuSample
+from gemma3n_perf.hardware.nvidia import Gpu
 from gemma3n_perf.hardware.system import CpuTimes, System
 from gemma3n_perf.hardware.types import Conditions, Fault
 
@@ -101,27 +101,30 @@ class ConditionProbe:
         tree = system.tree(self._root)
         own_s = _own_seconds(system, tree) - started.own_s
         steal, foreign = _shares(started.cpu, cpu, now - started.time_s, own_s)
-        gpu = self._gpu.sample(started.throttled_ns, tree, system) if self._gpu else GpuSample()
+        gpu = self._gpu.sample(started.throttled_ns, tree, system) if self._gpu else Conditions()
         if self._slow is None or now - self._slow.read_at_s >= SLOW_EVERY_S:
             self._slow = self._read_slowly()
         slow = self._slow
         stall, pressure = linux.memory_stall_s(system), slow.memory_pressure
         if stall is not None and started.stall_s is not None and now > started.time_s:
             pressure = min(1.0, (stall - started.stall_s) / (now - started.time_s))
-        return Conditions(
+        return replace(
+            gpu,
             thermal=slow.thermal,
             power_source=slow.power_source,
             low_power_mode=slow.low_power_mode,
-            throttle_reasons=_reasons(gpu.reasons, started.throttles, linux.cpu_throttles(system)),
+            throttle_reasons=_reasons(gpu.throttle_reasons, started.throttles, linux.cpu_throttles(system)),
             load1=system.load1(),
             steal=steal,
             foreign_cpu=foreign,
             memory_pressure=pressure,
             cpu_clock_hz=linux.cpu_clock_hz(system),
-            gpu_clock_hz=gpu.clock_hz,
-            gpu_temperature_c=gpu.temperature_c,
-            gpu_processes=gpu.other_processes,
         )
+
+    def others_on_gpu(self) -> frozenset[int]:
+        """Return the processes that compute on the GPU beside ours, as far as they are known."""
+        others = self._gpu.others(self._system.tree(self._root), self._system) if self._gpu else None
+        return others or frozenset()
 
     def _read_slowly(self) -> _Slow:
         system = self._system

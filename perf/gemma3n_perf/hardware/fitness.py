@@ -7,12 +7,17 @@ platform does not report is shown as unknown, and is no reason to refuse.
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
+import msgspec
+
+from gemma3n_perf.errors import BadConditionsError
 from gemma3n_perf.hardware import apple, linux
+from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
 from gemma3n_perf.hardware.lock import LOCK_PATH, holder_elsewhere
 from gemma3n_perf.hardware.other_processes import (
@@ -25,7 +30,9 @@ from gemma3n_perf.hardware.other_processes import (
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Conditions, Fault
 
-SAMPLE_S = 2.0
+# Of the JSON; a change of its names raises it.
+SCHEMA = 1
+SAMPLE_S, LOOK_S = 2.0, 1.0
 BACK_OFF_S = (5.0, 120.0)
 _WORTH_NAMING = 0.02
 _GIB = 2**30
@@ -107,27 +114,28 @@ class Doctor:
         return cls(this_machine(), os.getpid(), Limits.for_cores(os.cpu_count() or 1), folder, needs)
 
     def examine(self) -> Fitness:
-        """Watch the machine for two seconds in which nothing of ours runs, and return what was found."""
-        system = self.system
-        probe = ConditionProbe(system, self.root)
-        before, began = snapshot(system), system.clock()
-        probe.start()
-        self.sleep(SAMPLE_S)
-        conditions = probe.stop()
-        after, seconds = snapshot(system), system.clock() - began
-        busy = None
-        if before is not None and after is not None and seconds > 0:
-            busy = other_processes(before, after, seconds, system.tree(self.root))
-        return Fitness((*self._usage(conditions, busy), *self._machine()), conditions)
+        """Watch the machine for two seconds in which nothing of ours runs, and return all that was found."""
+        conditions, busy, checks = self._watch(SAMPLE_S)
+        holder = holder_elsewhere(self.lock, self.system.tree(self.root))
+        measuring = Fault("measuring", f"being measured by {holder}", "wait for it to end, or stop it")
+        first = Check.of("measuring", "other measurements", measuring if holder else "none")
+        return Fitness((first, *checks, *self._background(busy), *self._machine()), conditions)
 
-    def wait(self, wait_s: float, on_unfit: Callable[[Fitness, float], None]) -> Fitness:
-        """Examine until the machine is fit or ``wait_s`` seconds are over, pausing longer each time.
+    def look(self) -> Fitness:
+        """Watch it for a second, and return only what a run would be discarded for, and use of a Mac's GPU."""
+        conditions, _, checks = self._watch(LOOK_S)
+        return Fitness(checks, conditions)
+
+    def wait(
+        self, wait_s: float, on_unfit: Callable[[Fitness, float], None], look: Callable[[], Fitness] | None = None
+    ) -> Fitness:
+        """Examine (or ``look``) until the machine is fit or ``wait_s`` seconds are over, pausing longer each time.
 
         ``on_unfit`` is given what was found each time it is not fit, and the pause that follows, seconds.
         """
         deadline, pause = self.system.clock() + wait_s, BACK_OFF_S[0]
         while True:
-            found = self.examine()
+            found = (look or self.examine)()
             left = deadline - self.system.clock()
             if found.fit or left <= 0:
                 return found
@@ -135,15 +143,32 @@ class Doctor:
             self.sleep(min(pause, left))
             pause = min(2 * pause, BACK_OFF_S[1])
 
-    def _usage(self, now: Conditions, busy: Sequence[OtherProcess] | None) -> Iterator[Check]:
-        """Check who uses the machine, and every condition a run is discarded for, in the order of importance."""
-        holder = holder_elsewhere(self.lock, self.system.tree(self.root))
-        measuring = Fault("measuring", f"being measured by {holder}", "wait for it to end, or stop it")
-        yield Check.of("measuring", "other measurements", measuring if holder else "none")
+    def _watch(self, seconds: float) -> tuple[Conditions, tuple[OtherProcess, ...] | None, tuple[Check, ...]]:
+        """Return the conditions of so many seconds, the processes behind them, and the checks of both."""
+        system = self.system
+        probe = ConditionProbe(system, self.root)
+        before, began = snapshot(system), system.clock()
+        probe.start()
+        self.sleep(seconds)
+        conditions = probe.stop()
+        after, elapsed_s = snapshot(system), system.clock() - began
+        busy = None
+        if before is not None and after is not None and elapsed_s > 0:
+            busy = other_processes(before, after, elapsed_s, system.tree(self.root))
+        names = {
+            "foreign-cpu": listed([one for one in busy or () if one.cores >= _WORTH_NAMING]),
+            "gpu-processes": ", ".join(
+                f"{after[pid].name} ({pid})" for pid in sorted(probe.others_on_gpu()) if after and pid in after
+            ),
+        }
+        return conditions, busy, tuple(self._usage(conditions, names))
+
+    def _usage(self, now: Conditions, names: Mapping[str, str]) -> Iterator[Check]:
+        """Check every condition a run is discarded for, in the order of importance; ``names`` are the culprits'."""
         found = {fault.code: fault for fault in faults(now, self.limits)}
-        named = [one for one in busy or () if one.cores >= _WORTH_NAMING]
-        if named and (fault := found.get("foreign-cpu")):
-            found["foreign-cpu"] = replace(fault, found=f"{fault.found}: {listed(named)}")
+        for code in found:
+            if names.get(code):
+                found[code] = replace(found[code], found=f"{found[code].found}: {names[code]}")
         shown: tuple[tuple[str, str, object, str], ...] = (
             ("battery", "power adapter", now.power_source, f"{now.power_source} power"),
             ("low-power-mode", "low-power mode", now.low_power_mode, "off"),
@@ -156,6 +181,11 @@ class Doctor:
         )
         for code, subject, value, fine in shown:
             yield Check.of(code, subject, found.get(code, None if value is None else fine))
+        if self.system.platform == "darwin":
+            yield Check.of("gpu-busy", "use of the GPU", apple.gpu_use(self.system))
+
+    def _background(self, busy: Sequence[OtherProcess] | None) -> Iterator[Check]:
+        """Check what will disturb in a minute, if it does not already."""
         for kind in BACKGROUND_PROCESSES:
             if kind.code != "spotlight" or self.system.platform == "darwin":
                 yield Check.of(kind.code, kind.subject, kind.fault_of(busy))
@@ -172,7 +202,6 @@ class Doctor:
                       f"free some space under {self.folder}")  # fmt: skip
         if mac:
             yield Check.of("backup-running", "Time Machine", apple.backup(system))
-            yield Check.of("gpu-busy", "others on the GPU", apple.gpu_use(system))
         yield Check.of("sleep", "sleep settings", facts.sleep(system), State.NOTE)
         if not mac:
             yield Check.of("clock-capped", "CPU clock", linux.clock_cap(system), State.NOTE)
@@ -206,3 +235,42 @@ def _free_disk_bytes(system: System, folder: Path) -> int | None:
         if match:
             return int(match[1]) * 1024
     return None
+
+
+def consult(doctor: Doctor, wait_s: float, json: bool, out: TextIO) -> int:
+    """Let ``doctor`` examine its machine, print the diagnosis and return the exit code: 0 where fit, 4 where not.
+
+    Each examination that finds it unfit, while ``wait_s`` seconds are not over, prints why and how long it waits.
+    """
+    looks = 1
+
+    def unfit(found: Fitness, pause_s: float) -> None:
+        nonlocal looks
+        looks += 1
+        if not json:
+            out.write(f"waiting {pause_s:.0f} s: {'; '.join(f'{one.code}: {one.found}' for one in found.unfit)}\n")
+            out.flush()
+
+    found = doctor.wait(wait_s, unfit)
+    chip_class = detect(doctor.system).chip_class
+    if json:
+        facts = {"schema": SCHEMA, "chip_class": chip_class, "fit": found.fit, "looks": looks}
+        facts |= {"checks": found.checks, "conditions": found.conditions}
+        out.write(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
+    else:
+        out.write(_text(chip_class, found))
+    return 0 if found.fit else BadConditionsError.exit_code
+
+
+def _text(chip_class: str, found: Fitness) -> str:
+    """What must change comes first, each with its remedy."""
+    unfit, notes = found.unfit, [check for check in found.checks if check.state is State.NOTE]
+    reasons = f"not fit to measure, for {len(unfit)} reason{'' if len(unfit) == 1 else 's'}"
+    lines = [f"{chip_class}: {reasons if unfit else 'fit to measure'}"]
+    for check in (*unfit, *notes):
+        lines += ["", f"{check.state} {check.code}: {check.found}", f"  next: {check.remedy}"]
+    width = max(len(check.subject) for check in found.checks)
+    lines.append("")
+    for check in found.checks:
+        lines.append(f"{check.subject:<{width}}  {'unfit, see above' if check in unfit else check.found}")
+    return "\n".join(lines) + "\n"

@@ -28,8 +28,7 @@ class Repository:
 
     def commit(self, ref: str = "HEAD") -> str | None:
         """Return the full id of the commit that ``ref`` names, or None where there is none."""
-        done = self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        return done.out.strip() or None if done.code == 0 else None
+        return self._line("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
 
     def is_dirty(self, *paths: str) -> bool | None:
         """Say whether anything below ``paths`` (everything without them) is uncommitted; None where git fails."""
@@ -48,28 +47,25 @@ class Repository:
 
     def branch(self) -> str | None:
         """Return the name of the branch that is checked out, or None where HEAD is detached."""
-        done = self.git("symbolic-ref", "--quiet", "--short", "HEAD")
-        return done.out.strip() or None if done.code == 0 else None
+        return self._line("symbolic-ref", "--quiet", "--short", "HEAD")
 
     def default_branch(self) -> str | None:
         """Return the default branch: the remote's where it is known (``origin/main``), else main or master."""
-        done = self.git("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
-        names = ([done.out.strip()] if done.code == 0 else []) + ["origin/main", "origin/master", "main", "master"]
-        return next((name for name in names if self.commit(name)), None)
+        known = self._line("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+        names = (known, "origin/main", "origin/master", "main", "master")
+        return next((name for name in names if name and self.commit(name)), None)
 
     def merge_base(self, one: str, other: str = "HEAD") -> str | None:
         """Return the commit that both descend from, or None where this clone holds none."""
-        done = self.git("merge-base", one, other)
-        return done.out.strip() or None if done.code == 0 else None
+        return self._line("merge-base", one, other)
 
     def last_tag(self, ref: str = "HEAD") -> str | None:
         """Return the nearest tag that ``ref`` is or descends from, or None."""
-        done = self.git("describe", "--tags", "--abbrev=0", ref)
-        return done.out.strip() or None if done.code == 0 else None
+        return self._line("describe", "--tags", "--abbrev=0", ref)
 
     def is_shallow(self) -> bool:
         """Say whether this clone lacks history."""
-        return self.git("rev-parse", "--is-shallow-repository").out.strip() == "true"
+        return self._line("rev-parse", "--is-shallow-repository") == "true"
 
     def changed(self, base: str) -> tuple[str, ...]:
         """Return the paths that differ between where HEAD left ``base`` and the working tree, new files included.
@@ -82,14 +78,14 @@ class Repository:
                 expected="a branch, tag or commit that the change starts from",
                 remedy="fetch it: a shallow clone has no history (fetch-depth: 0)",
             )
-        fork = self.git("merge-base", base, "HEAD")
-        if fork.code:
+        fork = self.merge_base(base)
+        if fork is None:
             raise UsageError(
                 f"--base {base} shares no history with HEAD",
                 expected="a commit that HEAD descends from, in a clone with its history",
                 remedy="git fetch --unshallow",
             )
-        differs = self._paths("diff", "--name-only", "--no-renames", "-z", fork.out.strip(), "--")
+        differs = self._paths("diff", "--name-only", "--no-renames", "-z", fork, "--")
         new = self._paths("ls-files", "--others", "--exclude-standard", "--full-name", "-z")
         return tuple(dict.fromkeys((*differs, *new)))
 
@@ -98,6 +94,10 @@ class Repository:
         root = self.root.resolve()
         inside = [str(path.relative_to(root)) for path in (one.resolve() for one in files) if path.is_relative_to(root)]
         return self._paths("diff", "--name-only", "-z", commit, "HEAD", "--", *inside) if inside else ()
+
+    def _line(self, *argv: str) -> str | None:
+        done = self.git(*argv)
+        return done.out.strip() or None if done.code == 0 else None
 
     def _paths(self, *argv: str) -> tuple[str, ...]:
         out = self.git(*argv).checked(

@@ -11,16 +11,16 @@ _CAP = 0.97
 
 def power_source(system: System) -> str | None:
     """Return ``ac`` or ``battery``; None on a machine that reports no power supply, as servers do not."""
-    kinds = {path.rpartition("/")[0]: _line(system, path) for path in system.glob("/sys/class/power_supply/*/type")}
-    if "1" in [_line(system, f"{path}/online") for path, kind in kinds.items() if kind in ("Mains", "USB")]:
+    kinds = {path.rpartition("/")[0]: system.line(path) for path in system.glob("/sys/class/power_supply/*/type")}
+    if "1" in [system.line(f"{path}/online") for path, kind in kinds.items() if kind in ("Mains", "USB")]:
         return "ac"
-    batteries = [_line(system, f"{path}/status") for path, kind in kinds.items() if kind == "Battery"]
+    batteries = [system.line(f"{path}/status") for path, kind in kinds.items() if kind == "Battery"]
     return "battery" if "Discharging" in batteries else None
 
 
 def low_power_mode(system: System) -> bool | None:
     """Say whether the firmware's platform profile is one that saves power."""
-    profile = _line(system, "/sys/firmware/acpi/platform_profile")
+    profile = system.line("/sys/firmware/acpi/platform_profile")
     return profile in ("low-power", "quiet", "cool") if profile else None
 
 
@@ -33,13 +33,13 @@ def memory_stall_s(system: System) -> float | None:
 def cpu_clock_hz(system: System) -> float | None:
     """Return the fastest clock among the first CPUs this process may use; virtual machines report none."""
     cpus = sorted(system.affinity() or ())[:4]
-    clocks = [_number(system, f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in cpus]
+    clocks = [system.number(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in cpus]
     return max((clock * 1e3 for clock in clocks if clock is not None), default=None)
 
 
 def cpu_throttles(system: System) -> int | None:
     """Return how often heat has slowed the processor since boot (Intel's counter), None where none is kept."""
-    return _number(system, "/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
+    return system.number("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
 
 
 def memory_bytes(system: System) -> int | None:
@@ -60,7 +60,7 @@ def free_memory_bytes(system: System) -> int | None:
 
 def sleep(system: System) -> Fault | str | None:
     """Return a fault where the machine may be put to sleep, None where systemd does not say."""
-    state = (system.run(("systemctl", "show", "--property=LoadState", "--value", "sleep.target")) or "").strip()
+    state = system.line(("systemctl", "show", "--property=LoadState", "--value", "sleep.target"))
     if state == "loaded":
         remedy = "on a machine that only measures: sudo systemctl mask sleep.target"
         return Fault("sleep", "may be put to sleep", remedy)
@@ -70,7 +70,7 @@ def sleep(system: System) -> Fault | str | None:
 def clock_cap(system: System) -> Fault | str | None:
     """Return a fault where a setting keeps the CPU under its fastest clock; virtual machines report neither."""
     base = "/sys/devices/system/cpu/cpu0/cpufreq"
-    allowed, fastest = _number(system, f"{base}/scaling_max_freq"), _number(system, f"{base}/cpuinfo_max_freq")
+    allowed, fastest = system.number(f"{base}/scaling_max_freq"), system.number(f"{base}/cpuinfo_max_freq")
     if allowed is None or fastest is None:
         return None
     if allowed >= _CAP * fastest:
@@ -83,12 +83,3 @@ def clock_cap(system: System) -> Fault | str | None:
 def _memory_bytes(system: System, name: str) -> int | None:
     match = re.search(rf"^{name}:\s+(\d+) kB$", system.read("/proc/meminfo") or "", re.MULTILINE)
     return int(match[1]) * 1024 if match else None
-
-
-def _line(system: System, path: str) -> str:
-    return (system.read(path) or "").strip()
-
-
-def _number(system: System, path: str) -> int | None:
-    text = _line(system, path)
-    return int(text) if text.isdigit() else None

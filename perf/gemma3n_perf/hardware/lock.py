@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,8 +53,12 @@ class Holder:
 
 
 @contextmanager
-def measuring_lock(path: Path = LOCK_PATH, *, wait_s: float = 0.0) -> Iterator[bool]:
+def measuring_lock(
+    path: Path = LOCK_PATH, *, wait_s: float = 0.0, waiting: Callable[[str, float], None] = lambda who, left_s: None
+) -> Iterator[bool]:
     """Hold this machine's measuring lock, waiting up to ``wait_s`` seconds for it.
+
+    While it waits, ``waiting`` is given what keeps the lock and the seconds left, about once a second.
 
     Yields True, or False where this process or an ancestor of it holds the lock already, as for the workers of a duel.
     The kernel drops the lock of a process that dies, however it dies. The file is open to every user and stays.
@@ -64,19 +68,21 @@ def measuring_lock(path: Path = LOCK_PATH, *, wait_s: float = 0.0) -> Iterator[b
     if holder is not None and holder.is_ours():
         yield False
         return
-    lock = filelock.FileLock(path, timeout=wait_s, mode=0o666, poll_interval=POLL_S)
+    lock = filelock.FileLock(path, mode=0o666, poll_interval=POLL_S)
+    deadline = time.monotonic() + wait_s
     try:
-        lock.acquire()
-    except filelock.Timeout:
-        holder = read_holder(path)
-        found = f"{_BUSY}{holder or 'another process'}"
-        if holder is not None and not psutil.pid_exists(holder.pid):
-            found += " (which has ended, but a process it left behind still holds the lock)"
-        raise MachineBusyError(
-            found,
-            expected="one measurement at a time: two would slow each other",
-            remedy="wait for it to end, or stop it",
-        ) from None
+        while not _acquired(lock, min(POLL_S, deadline - time.monotonic())):
+            holder = read_holder(path)
+            found = f"{_BUSY}{holder or 'another process'}"
+            if holder is not None and not psutil.pid_exists(holder.pid):
+                found += " (which has ended, but a process it left behind still holds the lock)"
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise MachineBusyError(
+                    found,
+                    expected="one measurement at a time: two would slow each other",
+                    remedy="wait for it to end (--wait SECONDS does), or stop it",
+                )
+            waiting(found, left_s)
     except OSError as error:
         raise NotMeasuredError(
             f"the measuring lock {path} cannot be used: {error.strerror or error}",
@@ -117,6 +123,14 @@ def holder_elsewhere(path: Path = LOCK_PATH, own: AbstractSet[int] = frozenset()
             return None
     except MachineBusyError as error:
         return error.found.removeprefix(_BUSY)
+
+
+def _acquired(lock: filelock.BaseFileLock, wait_s: float) -> bool:
+    try:
+        lock.acquire(timeout=max(0.0, wait_s))
+    except filelock.Timeout:
+        return False
+    return True
 
 
 def _this_process() -> Holder:

@@ -1,11 +1,10 @@
 """NVIDIA GPUs by NVML: what they are, and what slowed them during a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gemma3n_perf.hardware.system import Accelerator, System
-from gemma3n_perf.hardware.types import Chip, slug
+from gemma3n_perf.hardware.types import Chip, Conditions, slug
 
 # Bits of nvmlClocksEventReasons, nvml.h.
 REASONS = {
@@ -24,16 +23,6 @@ _VIOLATIONS = {0: "sw-power-cap", 1: "thermal-violation", 5: "reliability-violat
 _CLOCK_SM, _TEMPERATURE_GPU = 1, 0
 # Limits are set in watts; anything nearer to the default is rounding.
 _POWER_TOLERANCE_MW = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """The GPU over an interval: clock in hertz, temperature in Celsius, None where NVML does not report it."""
-
-    clock_hz: float | None = None
-    temperature_c: float | None = None
-    reasons: tuple[str, ...] | None = None
-    other_processes: int | None = None
 
 
 class Gpu:
@@ -80,14 +69,17 @@ class Gpu:
         found = {policy: self.ask("nvmlDeviceGetViolationStatus", policy) for policy in _VIOLATIONS}
         return {policy: int(status.violationTime) for policy, status in found.items() if status is not None}
 
-    def sample(self, before: Mapping[int, int], own: frozenset[int], system: System) -> GpuSample:
-        """Read the GPU after a run. ``before`` is ``throttled_ns`` at its start, ``own`` the measuring processes."""
-        clock = self.ask("nvmlDeviceGetClockInfo", _CLOCK_SM)
-        return GpuSample(
-            clock_hz=None if clock is None else clock * 1e6,
-            temperature_c=self.ask("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
-            reasons=self._reasons(before),
-            other_processes=self._other_processes(own, system),
+    def sample(self, before: Mapping[int, int], own: frozenset[int], system: System) -> Conditions:
+        """Return the GPU's part of the conditions of a run, after it.
+
+        ``before`` is ``throttled_ns`` at its start, ``own`` are the measuring processes.
+        """
+        clock, others = self.ask("nvmlDeviceGetClockInfo", _CLOCK_SM), self.others(own, system)
+        return Conditions(
+            gpu_clock_hz=None if clock is None else clock * 1e6,
+            gpu_temperature_c=self.ask("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
+            throttle_reasons=self._reasons(before),
+            gpu_processes=None if others is None else len(others),
         )
 
     def _reasons(self, before: Mapping[int, int]) -> tuple[str, ...] | None:
@@ -102,7 +94,8 @@ class Gpu:
         found |= {_VIOLATIONS[policy] for policy, total in throttled.items() if total > before.get(policy, total)}
         return tuple(sorted(found))
 
-    def _other_processes(self, own: frozenset[int], system: System) -> int | None:
+    def others(self, own: frozenset[int], system: System) -> frozenset[int] | None:
+        """Return the processes that compute on the GPU and are not ``own``; None where they cannot be told apart."""
         processes = self.ask("nvmlDeviceGetComputeRunningProcesses")
         if processes is None:
             return None
@@ -110,7 +103,7 @@ class Gpu:
         # In a container the driver may give the host's ids, among which ours cannot be recognized.
         if None in leaders:
             return None
-        return len({leader for leader in leaders if leader not in own})
+        return frozenset(leader for leader in leaders if leader is not None) - own
 
 
 def chip(system: System, accelerator: Accelerator) -> Chip:

@@ -143,6 +143,14 @@ BACKGROUND_PROCESSES = (
         "let it finish; on a machine that only measures: sudo tmutil disable",
     ),
     BackgroundProcess(
+        "sync",
+        "cloud folders",
+        "files are being synced",
+        re.compile(r"OneDrive.*|Dropbox.*|Google Drive.*|bird|syncthing|nextcloud.*|megasync|insync"),
+        0.05,
+        "let it finish, or quit it while you measure",
+    ),
+    BackgroundProcess(
         "housekeeping",
         "updates and indexing",
         "the system keeps house",

@@ -1,4 +1,4 @@
-"""One line of progress on a terminal, and none anywhere else."""
+"""One line of progress on a terminal, and none anywhere else; what must be read is said everywhere."""
 
 import time
 from typing import TextIO
@@ -21,6 +21,12 @@ class Progress:
         self._out.write(f"\r{line.ljust(self._width)}")
         self._out.flush()
         self._width = len(line)
+
+    def say(self, text: str) -> None:
+        """Write ``text`` as a line of its own, whatever ``out`` is."""
+        self.clear()
+        self._out.write(f"{text}\n")
+        self._out.flush()
 
     def clear(self) -> None:
         """Wipe the line."""

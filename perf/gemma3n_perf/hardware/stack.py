@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from gemma3n_perf.hardware import nvidia
+from gemma3n_perf.hardware import apple, nvidia
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Stack
@@ -33,6 +33,7 @@ def current_stack(
     system: System | None = None,
     environ: Mapping[str, str] = os.environ,
     version: Callable[[str], str | None] | None = None,
+    wheel: Callable[[str], str | None] | None = None,
 ) -> Stack:
     """Return the software this process runs with.
 
@@ -42,7 +43,7 @@ def current_stack(
     system = system or this_machine()
     version = version or installed
     backend = system.accelerator().backend
-    checkout = Repository(repo) if repo else None
+    checkout, mac = Repository(repo) if repo else None, system.platform == "darwin"
     return Stack(
         python=platform.python_version(),
         os=_operating_system(system),
@@ -54,6 +55,8 @@ def current_stack(
         commit=checkout.commit() if checkout else None,
         dirty=checkout.is_dirty(":(top)", *(f":(top,exclude){folder}" for folder in RESULTS)) if checkout else None,
         driver=nvidia.driver(system) if backend == "cuda" else None,
+        power_mode=apple.power_mode(system) if mac else None,
+        wheel=next(filter(None, map(wheel or wheel_platform, ("mlx-metal", "mlx"))), None) if mac else None,
     )
 
 
@@ -87,11 +90,21 @@ def installed(package: str) -> str | None:
         return None
 
 
+def wheel_platform(package: str) -> str | None:
+    """Return the platform that an installed distribution's wheel was built for, such as ``macosx_14_0_arm64``."""
+    try:
+        text = metadata.distribution(package).read_text("WHEEL") or ""
+    except metadata.PackageNotFoundError:
+        return None
+    tags = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Tag:")]
+    return tags[0].rpartition("-")[2] if tags else None
+
+
 def _operating_system(system: System) -> str:
     if system.platform == "darwin":
-        version = (system.run(("sysctl", "-n", "kern.osproductversion")) or "").strip()
+        version = system.line(("sysctl", "-n", "kern.osproductversion"))
         return f"macOS {version}" if version else "macOS"
     lines = (system.read("/etc/os-release") or "").splitlines()
     names = [line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")]
-    kernel = (system.read("/proc/sys/kernel/osrelease") or "").strip()
+    kernel = system.line("/proc/sys/kernel/osrelease")
     return ", ".join([*names[:1], *([f"Linux {kernel}"] if kernel else [])]) or system.platform

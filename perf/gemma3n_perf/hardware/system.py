@@ -70,6 +70,15 @@ class System:
     leader: Callable[[int], int | None]
     clock: Callable[[], float]
 
+    def line(self, source: str | Sequence[str]) -> str:
+        """Return a short file's text, or a command's output, without the space around it; empty where it is unknown."""
+        return ((self.read(source) if isinstance(source, str) else self.run(source)) or "").strip()
+
+    def number(self, source: str | Sequence[str]) -> int | None:
+        """Return such a line where it is a whole number."""
+        text = self.line(source)
+        return int(text) if text.isdigit() else None
+
 
 def this_machine() -> System:
     """Return the System that reads the real machine."""
@@ -81,9 +90,9 @@ def this_machine() -> System:
         glob=lambda pattern: sorted(glob.glob(pattern)),
         accelerator=mlx_accelerator,
         nvml=load_nvml,
-        affinity=_affinity,
+        affinity=lambda: frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
         cpu_times=_cpu_times,
-        load1=_load1,
+        load1=lambda: os.getloadavg()[0],
         tree=processes.tree,
         seconds=processes.cpu_seconds,
         leader=processes.leader,
@@ -129,19 +138,11 @@ def load_nvml() -> Any | None:
     return nvml
 
 
-def _affinity() -> frozenset[int] | None:
-    return frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
-
-
-def _load1() -> float | None:
-    try:
-        return os.getloadavg()[0]
-    except OSError:
-        return None
-
-
 def _cpu_times() -> CpuTimes | None:
-    times = psutil.cpu_times()._asdict()
+    try:
+        times = psutil.cpu_times()._asdict()
+    except (psutil.Error, OSError, RuntimeError):  # as psutil 7.2.2 does where it does not know the version of macOS
+        return None
     # Linux counts the time given to guests within user time already.
     total = sum(value for name, value in times.items() if not name.startswith("guest"))
     idle = times["idle"] + times.get("iowait", 0.0)

@@ -9,7 +9,8 @@ class Chip:
     """The hardware two absolute numbers must share to be comparable.
 
     ``chip_class`` never depends on the operating system, Python, clock of the day or free memory.
-    Sizes are bytes.
+    Sizes are bytes. ``model`` and ``fanless`` are a Mac's, and part of no class: older records do not have them.
+    ``host`` tells machines of one class apart, see ``chip.host_id``; it is compared with nothing.
     """
 
     chip_class: str
@@ -21,11 +22,18 @@ class Chip:
     architecture: str | None = None
     neural_accelerator: bool | None = None
     os_version: str | None = None
+    host: str | None = None
+    model: str | None = None
+    fanless: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The software of one arm. ``knobs`` are the MLX_* variables set in the environment."""
+    """The software of one arm. ``knobs`` are the MLX_* variables set in the environment.
+
+    Of a Mac alone: ``power_mode`` (low, automatic or high), and ``wheel``, the platform that MLX's wheel was built for:
+    one for macosx_26_0 carries other kernels than one for macosx_14_0 under the same version.
+    """
 
     python: str
     os: str
@@ -37,6 +45,8 @@ class Stack:
     commit: str | None = None
     dirty: bool | None = None
     driver: str | None = None
+    power_mode: str | None = None
+    wheel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

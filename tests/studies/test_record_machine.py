@@ -1,11 +1,13 @@
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe
-from gemma3n_perf.hardware.record import Recorder
+from studies.record_machine import Recorder, main
 from tests.hardware.replay import ROOT_PID, Machine
 
 
@@ -66,3 +68,12 @@ def test_what_names_one_machine_is_left_out() -> None:
 def test_a_call_that_is_not_supported_is_recorded_as_such() -> None:
     """Its code is what a replay raises again."""
     assert recording(Machine("gb10"))["nvml"]["nvmlDeviceGetMemoryInfo"] == {"error": 3}
+
+
+def test_this_machine_is_recorded(tmp_path: Path) -> None:
+    """The recording names no checkout, and what was found is printed."""
+    out = io.StringIO()
+    assert main([str(tmp_path / "here.json")], out) == 0
+    document = json.loads((tmp_path / "here.json").read_text())
+    assert document["accelerator"]["info"]["architecture"] in out.getvalue()
+    assert not [command for command in document["commands"] if command.startswith("git")]

@@ -1,15 +1,22 @@
 """Recording a machine: every reading taken of it, so that tests can take the same readings elsewhere.
 
-Serial numbers, UUIDs and process ids are left out: recordings are committed.
+``python -m studies.record_machine ../tests/hardware/recorded/NAME.json``, from perf/. Serial numbers, UUIDs and process
+ids are left out: recordings are committed.
 """
 
+import argparse
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
-from gemma3n_perf.hardware.system import Accelerator, System
+from gemma3n_perf.cli.chip import as_text, examine
+from gemma3n_perf.hardware.system import Accelerator, System, this_machine
+from gemma3n_perf.store.files import write_over
+from studies import carry_out
 
 FORMAT = 1
 HIDDEN = "hidden"
@@ -50,7 +57,7 @@ class Recorder:
 
     def _read(self, path: str) -> str | None:
         text = self._inner.read(path)
-        self._files[path] = None if text is None else _scrubbed(text)
+        self._files[path] = None if text is None else HIDDEN if path.endswith("machine-id") else _scrubbed(text)
         return text
 
     def _read_accelerator(self) -> Accelerator:
@@ -115,3 +122,20 @@ def _scrubbed(text: str) -> str:
 
 def _without_displays(tree: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in ("spdisplays_ndrvs", "spdisplays_device-id")}
+
+
+def main(argv: Sequence[str], out: TextIO) -> int:
+    """Record this machine and print what is found. Raises DiskFullError, UsageError."""
+    parser = argparse.ArgumentParser(prog="python -m studies.record_machine", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    recorder = Recorder(this_machine())
+    report = examine(recorder.system)
+    document = recorder.document(f"recorded on {report.chip.name}, {report.stack.os}")
+    write_over(args.file, json.dumps(document, indent=2).encode() + b"\n")
+    out.write(as_text(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(main))

@@ -16,7 +16,7 @@ from gemma3n_perf.duel import validation_record as campaigns
 from gemma3n_perf.duel.validation import launch_estimates
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.gate import record as evidence
-from gemma3n_perf.gate.recorded import recorded
+from gemma3n_perf.gate.admission import recorded
 from gemma3n_perf.history import upstream
 from gemma3n_perf.profile.record import PROFILES
 from gemma3n_perf.stats.judge import judge

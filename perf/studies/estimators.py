@@ -13,6 +13,7 @@ import numpy as np
 
 from gemma3n_perf.stats.estimates import estimate_launch
 from gemma3n_perf.stats.spread import Floats
+from gemma3n_perf.stats.steps import estimate
 from studies import carry_out
 
 Estimator = Callable[[Floats, Floats], float]
@@ -69,8 +70,11 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "median of pairs": lambda b, c: float(np.median(b - c)),
     "20 % trimmed pairs": _trimmed,
     "Hodges-Lehmann, pairs": _paired_hodges_lehmann,
-    "Hodges-Lehmann, two samples (used)": lambda b, c: (
+    "Hodges-Lehmann, two samples": lambda b, c: (
         estimate_launch(np.exp(b).tolist(), np.exp(c).tolist(), seconds=0.0).log_ratio
+    ),
+    "40 % trimmed, side by side (used)": lambda b, c: (
+        estimate(np.exp(b).tolist(), np.exp(c).tolist(), seconds=0.0).log_ratio
     ),
 }
 """Estimators of the log ratio from log block times of both arms, in pairs of neighbours."""

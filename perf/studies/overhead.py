@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import Clock, Decoder, MlxDevice, Probe
+from gemma3n_perf.decode.decoder import Clock, Decoder, Probe
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect

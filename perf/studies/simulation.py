@@ -16,10 +16,10 @@ import numpy as np
 
 from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
 from gemma3n_perf.stats.sequential import tail_probabilities
-from gemma3n_perf.stats.spread import Floats, NoiseFloor, half_widths, serial_inflation, unexcluded
+from gemma3n_perf.stats.spread import Floats, NoiseFloor, half_widths, halves_differ, serial_inflation, unexcluded
 from studies import carry_out
 
-NOISES = ("gaussian", "t3", "contaminated", "skewed", "ar0.3", "drift")
+NOISES = ("gaussian", "t3", "contaminated", "skewed", "ar0.3", "drift", "walk")
 CALIBRATIONS = {"none": None, "right": 1.0, "half": 0.5, "double": 2.0}
 _DAY = dt.date(2026, 1, 1)
 
@@ -55,15 +55,25 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Shares (0..1) of verdicts over duels, coverage of the reported interval, and measuring seconds."""
+    """Shares (0..1) of verdicts over duels, coverage of the reported interval, and measuring seconds, of each duel in
+    ``seconds``."""
 
     win: float
     loss: float
     no_change: float
     inconclusive: float
     coverage: float
-    mean_s: float
-    p95_s: float
+    seconds: Floats
+
+    @property
+    def mean_s(self) -> float:
+        """Measuring time on average."""
+        return float(self.seconds.mean())
+
+    @property
+    def p95_s(self) -> float:
+        """Measuring time of all but one duel in twenty."""
+        return float(np.quantile(self.seconds, 0.95))
 
     def right(self, effect: float) -> float:
         """Share of verdicts that name the true direction, or no-change where there is none."""
@@ -82,7 +92,8 @@ def launch_noise(kind: str, shape: tuple[int, int], rng: np.random.Generator) ->
     """Noise of launches with unit variance, shape (duels, launches).
 
     ``t3`` is Student's t with 3 df, ``contaminated`` has 5 % of launches three times as noisy, ``skewed``
-    is a shifted exponential, ``ar0.3`` correlates neighbours, ``drift`` adds a random walk.
+    is a shifted exponential, ``ar0.3`` correlates neighbours, ``drift`` adds a random walk, ``walk``
+    is one.
     """
     x = rng.standard_normal(shape)
     match kind:
@@ -101,6 +112,8 @@ def launch_noise(kind: str, shape: tuple[int, int], rng: np.random.Generator) ->
         case "drift":
             walk = 0.2 * rng.standard_normal(shape).cumsum(axis=1)
             return x + walk - walk[:, :1]
+        case "walk":
+            return x.cumsum(axis=1)
         case _:
             raise ValueError(f"noise {kind!r} is none of {NOISES}")
 
@@ -131,30 +144,38 @@ def replay(
     stopped = np.full(duels, float(count))
     first, prior = policy.min_launches, scenario.prior()
     fractions = [min(scenario.launch_s * n / scenario.budget_s, 1.0) for n in range(first, count)]
-    tails = tail_probabilities(range(first, count + 1), [*fractions, 1.0], policy.alpha, policy.rho)
+    looks, spent = range(first, count + 1), [*fractions, 1.0]
+    tails = tail_probabilities(looks, spent, policy.alpha / policy.shares, policy.rho)
+    tails_alone = tail_probabilities(looks, spent, policy.alpha, policy.rho)
     threshold = max(policy.minimum_effect, scenario.floor if prior else 0.0)
     going = np.arange(duels)
-    for n, tail in zip(range(first, count + 1), tails, strict=True):
+    for n, tail, alone in zip(looks, tails, tails_alone, strict=True):
         seen = values[going, :n]
         mean = seen.mean(axis=1)
         inflation, _ = serial_inflation(seen)
-        widths = half_widths(
-            seen.var(axis=1, ddof=1),
-            n,
-            tail=tail,
-            alpha=policy.alpha,
-            inflation=inflation,
-            within=blocks[going, :n].mean(axis=1),
-            prior=prior,
-            prior_weight=policy.prior_weight,
+        widths, of_one = (
+            half_widths(
+                seen.var(axis=1, ddof=1),
+                n,
+                tail=each,
+                reported=policy.reported / shares,
+                inflation=inflation,
+                within=np.median(blocks[going, :n], axis=1),
+                prior=prior,
+                prior_weight=policy.prior_weight,
+                sessions=policy.session_sd**2,
+            )
+            for each, shares in ((tail, policy.shares), (alone, 1))
         )
         call = _calls(mean, widths.repeated, threshold, policy.margin)
+        same = np.isnan(call) & (_calls(mean, of_one.repeated, threshold, policy.margin) == 0)
+        call = np.where(same, 0.0, call)
         if wholes is not None:
-            effect = unexcluded(wholes[going, :n], alpha=policy.alpha, margin=policy.margin, most=RARE)
+            effect = unexcluded(wholes[going, :n], alpha=policy.reported, margin=policy.margin, most=RARE)
             call = np.where((call == 0) & ~np.isnan(effect), np.nan, call)
+        call = np.where(halves_differ(seen), np.nan, call)
         shown = ~np.isnan(call)
-        as_plain = shown | np.isnan(_calls(mean, widths.plain, threshold, policy.margin))
-        half = np.where(as_plain, widths.plain, widths.repeated)
+        half = np.where(call == 0, of_one.plain, widths.plain)
         verdict[going], low[going], high[going] = call, mean - half, mean + half
         stopped[going[shown]] = n
         going = going[~shown]
@@ -169,15 +190,13 @@ def _calls(mean: Floats, half: Floats, threshold: float, margin: float) -> Float
 
 def _outcome(values: Floats, blocks: Floats, truth: float, scenario: Scenario, policy: Policy) -> Outcome:
     verdict, stopped, low, high = replay(values, blocks, scenario, policy)
-    seconds = stopped * scenario.launch_s
     return Outcome(
         win=float((verdict == 1).mean()),
         loss=float((verdict == -1).mean()),
         no_change=float((verdict == 0).mean()),
         inconclusive=float(np.isnan(verdict).mean()),
         coverage=float(((low <= truth) & (truth <= high)).mean()),
-        mean_s=float(seconds.mean()),
-        p95_s=float(np.quantile(seconds, 0.95)),
+        seconds=stopped * scenario.launch_s,
     )
 
 

@@ -18,11 +18,10 @@ from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS, Checkout
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
-from gemma3n_perf.gate.rule import judge_session
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.types import Chip, Conditions, Stack
-from gemma3n_perf.stats.judge import judge
+from gemma3n_perf.stats.judge import judge, judge_session
 from gemma3n_perf.stats.policy import Policy
 
 TODAY = dt.date(2026, 7, 1)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate.admission import AdmissionResult, admit, gate
 from gemma3n_perf.gate.change import FUSIONS, touched
+from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository, changed_files_text
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.store import admitted
@@ -31,7 +31,7 @@ def repository(scratch: Scratch) -> Repository:
 def ruled(scratch: Scratch, *evidence: Path, base: str | None = None) -> AdmissionResult:
     """Rule on a scratch repository."""
     here = scratch.checkout()
-    policy = policy_file.read(scratch.baselines / policy_file.NAME)
+    policy = read_policy(scratch.baselines / POLICY_FILE)
     change = touched(base, here.repository, here.baselines) if base else None
     return gate(here, policy, change, evidence)
 
@@ -122,7 +122,7 @@ def test_a_module_that_no_fusion_uses_touches_none(scratch: Scratch) -> None:
     """The registry itself is not a source of any; nothing is refused for it."""
     scratch.write(str(FUSIONS / "registry.py"), "# changed")
     result = ruled(scratch, base="main")
-    assert (result.ruling, result.exit_code) == (None, 0)
+    assert (result.ruling.decisions, result.ruling.exit_code) == ((), 0)
 
 
 def test_a_removed_fusion_is_noted(scratch: Scratch) -> None:
@@ -130,7 +130,7 @@ def test_a_removed_fusion_is_noted(scratch: Scratch) -> None:
     (scratch.root / FUSIONS / "compiled_geglu.py").unlink()
     del scratch.sources.modules[GEGLU]
     result = ruled(scratch, base="main")
-    assert result.exit_code == 0
+    assert result.ruling.exit_code == 0
     assert any("compiled_geglu.py is no longer there" in note for note in result.notes)
 
 
@@ -146,7 +146,7 @@ def test_an_admission_edited_by_hand_is_judged(scratch: Scratch) -> None:
     """What it claims needs evidence like anything else."""
     admitted.write(scratch.baselines, BIG, (ALTUP, GEGLU))
     result = ruled(scratch, base="main")
-    assert result.exit_code == 4
+    assert result.ruling.exit_code == 4
     assert result.names == (ALTUP, GEGLU, f"{ALTUP}+{GEGLU}")
 
 
@@ -156,14 +156,14 @@ def test_removed_evidence_is_missed(scratch: Scratch) -> None:
     both = scratch.put(scratch.evidence(BIG, f"{ALTUP}+{GEGLU}"))[0]
     kept = scratch.save("evidence")
     both.unlink()
-    assert ruled(scratch, base=kept).exit_code == 0
+    assert ruled(scratch, base=kept).ruling.exit_code == 0
     path.unlink()
-    assert ruled(scratch, base=kept).exit_code == 4
+    assert ruled(scratch, base=kept).ruling.exit_code == 4
     for name in ("stacked_altup.py", "kernels.py"):
         (scratch.root / FUSIONS / name).unlink()
     (scratch.baselines / BIG / "fusions" / f"{ALTUP}.json").unlink()
     del scratch.sources.modules[ALTUP]
-    assert ruled(scratch, base=kept).exit_code == 0
+    assert ruled(scratch, base=kept).ruling.exit_code == 0
 
 
 def test_other_files_of_the_baselines_are_no_evidence(scratch: Scratch) -> None:
@@ -171,7 +171,7 @@ def test_other_files_of_the_baselines_are_no_evidence(scratch: Scratch) -> None:
     scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
     for name in ("0001_0123456789ab.json", "profile.json"):
         scratch.write(f"baselines/{BIG}/{name}", "{}")
-    assert ruled(scratch).exit_code == 0
+    assert ruled(scratch).ruling.exit_code == 0
 
 
 def test_a_folder_of_files_alone_is_searched(scratch: Scratch, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_folder_of_files_alone_is_searched(scratch: Scratch, tmp_path: Path) -
         target = tmp_path / str(number) / path.name
         target.parent.mkdir()
         path.rename(target)
-    assert ruled(scratch, tmp_path / "0", tmp_path / "1").exit_code == 0
+    assert ruled(scratch, tmp_path / "0", tmp_path / "1").ruling.exit_code == 0
 
 
 def test_nothing_is_written_where_nothing_was_admitted(scratch: Scratch) -> None:
@@ -216,7 +216,7 @@ def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:
 
 def test_the_committed_policy_is_one() -> None:
     """It reads, and every class it requires is asked for workloads and has a runner."""
-    policy = policy_file.read(CHECKOUT / "baselines" / policy_file.NAME)
+    policy = read_policy(CHECKOUT / "baselines" / POLICY_FILE)
     assert set(policy.required) == {"nvidia-h100-80gb-hbm3", "nvidia-h200", "cpu-amd-epyc-f25m17s1-2c"}
     assert policy.classes["nvidia-h200"].workloads == ("e2b-4bit/text/pp320-tg64",)
     assert all("self-hosted" in policy.classes[name].runner for name in policy.required)

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.ci.event import Pull
 from gemma3n_perf.ci.measure import names_to_measure
-from gemma3n_perf.ci.plan import ChipClass, State, plan
-from gemma3n_perf.gate import policy_file
+from gemma3n_perf.ci.plan import ChipClass, Pull, State, plan
 from gemma3n_perf.gate.admission import gate
 from gemma3n_perf.gate.change import FUSIONS, touched
+from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch
 
@@ -80,7 +79,7 @@ def test_what_is_planned_is_measured_and_asked_for(
     pull = Pull(7, head, base, "us/suite", "us/suite", "colleague")
     if names:
         assert plan(pull, change, CLASSES).state is State.MEASURE
-    policy = policy_file.read(scratch.baselines / policy_file.NAME)
+    policy = read_policy(scratch.baselines / POLICY_FILE)
     assert names_to_measure(base, here) == names
     assert gate(here, policy, change).names == names
 
@@ -93,8 +92,8 @@ def test_what_was_measured_for_one_part_of_a_composition_is_admitted(scratch: Sc
     for name in names_to_measure(base, scratch.checkout()):
         scratch.put(scratch.evidence(BIG, name), *([scratch.evidence(SMALL, name)] if name != BOTH else []))
     here = scratch.checkout()
-    policy = policy_file.read(scratch.baselines / policy_file.NAME)
-    assert gate(here, policy, touched(base, here.repository, here.baselines)).exit_code == 0
+    policy = read_policy(scratch.baselines / POLICY_FILE)
+    assert gate(here, policy, touched(base, here.repository, here.baselines)).ruling.exit_code == 0
 
 
 def test_a_fusion_that_is_gone_is_asked_for_and_never_measured(scratch: Scratch) -> None:
@@ -103,8 +102,8 @@ def test_a_fusion_that_is_gone_is_asked_for_and_never_measured(scratch: Scratch)
     (scratch.root / FUSIONS / "compiled_geglu.py").unlink()
     del scratch.sources.modules[GEGLU]
     here = scratch.checkout()
-    policy = policy_file.read(scratch.baselines / policy_file.NAME)
+    policy = read_policy(scratch.baselines / POLICY_FILE)
     assert names_to_measure(base, here) == (ALTUP,)
     found = gate(here, policy, touched(base, here.repository, here.baselines))
     assert found.names == (ALTUP, GEGLU, BOTH)
-    assert found.exit_code == 5
+    assert found.ruling.exit_code == 5

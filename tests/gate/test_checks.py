@@ -17,9 +17,9 @@ from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.checks import KNOB, Checks, outputs
-from gemma3n_perf.gate.duels import measuring
 from gemma3n_perf.gate.facts import Checked, Parity
-from gemma3n_perf.gate.session import CheckSpec, Dependencies, EvidenceSpec, gather
+from gemma3n_perf.gate.run import measuring
+from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.machine import Machine
 from tests.decode import fakes
@@ -57,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checks(root: Path) -> Checks:
-    """Return checks that keep nano loaded from test to test."""
+    """Return checks of nano."""
     return Checks(detect(), root, compare)
 
 
@@ -69,8 +69,8 @@ def checked(checks: Checks, after: Apply = lambda model: None, **changes: Any) -
         real.apply(model)
         after(model)
 
-    checks.fusion = planted(replace(real, **({"apply": apply} | changes)))
-    return checks([CheckSpec(NAME, True, WORKLOAD)])[0]
+    planted_checks = replace(checks, fusion=planted(replace(real, **({"apply": apply} | changes))))
+    return planted_checks([CheckSpec(NAME, True, WORKLOAD)])[0]
 
 
 def real(model: Any) -> bool:
@@ -173,8 +173,8 @@ def test_changed_weights_are_seen_and_the_next_check_has_its_own(checks: Checks)
 def test_off_is_checked_by_the_graph_alone(checks: Checks) -> None:
     """Where ``enabled`` says no, what it lets through changes nothing."""
     real = registry.get(NAME)
-    checks.fusion = planted(replace(real, enabled=lambda chip: False))
-    (found,) = checks([CheckSpec(NAME, False, WORKLOAD)])
+    off = replace(checks, fusion=planted(replace(real, enabled=lambda chip: False)))
+    (found,) = off([CheckSpec(NAME, False, WORKLOAD)])
     assert found.dispatch is not None
     assert (found.dispatch.changed, found.dispatch.complaints) == ({}, ())
     assert found.parity is None
@@ -201,7 +201,7 @@ def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
         chip=here.chip, stack=here.stack, sources=registry, check=Checks(here.chip, root, outputs),
         measure=measuring(here, cooldown_s=0.0), now=lambda: dt.datetime(2026, 7, 1, tzinfo=dt.UTC),
     )  # fmt: skip
-    (record,) = gather(EvidenceSpec((NAME,), (WORKLOAD,), 8.0, sessions=1), dependencies)
+    (record,) = gather((NAME,), (WORKLOAD,), dependencies, budget_s=8.0, sessions=1)
     kept = store.read(store.write(tmp_path, record))
     assert kept.enabled
     assert kept.verdict in ("not-measured", "inconclusive", "no-change", "loss"), kept.reason

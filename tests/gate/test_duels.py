@@ -4,7 +4,7 @@ import pytest
 
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.gate.duels import arm, measuring
+from gemma3n_perf.gate.run import arm, measuring
 from gemma3n_perf.gate.session import Duels
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.decode import fakes

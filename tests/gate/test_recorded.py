@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.errors import InvalidError, PerfError, UsageError
-from gemma3n_perf.gate.recorded import recorded
+from gemma3n_perf.errors import InvalidError, UsageError
+from gemma3n_perf.gate.admission import recorded
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, NANO, SMALL, Scratch, edited, launches, workload
@@ -38,9 +38,9 @@ def test_what_is_unsound_is_raised_or_left_out(scratch: Scratch) -> None:
     edited(path, lambda tree: tree.update(date="2026-06-29T10:00:00+00:00"))
     with pytest.raises(InvalidError, match=GEGLU):
         recorded(scratch.baselines)
-    faults: list[PerfError] = []
-    found = recorded(scratch.baselines, faults.append)
-    assert [str(path) in one.found for one in faults] == [True]
+    faults: list[str] = []
+    found = recorded(scratch.baselines, faults)
+    assert [str(path) in one for one in faults] == [True]
     assert {one.fusion for one in found.evidence.values()} == {ALTUP}
 
 
@@ -49,8 +49,8 @@ def test_without_a_policy_nothing_is_judged(scratch: Scratch) -> None:
     (scratch.baselines / "policy.toml").unlink()
     with pytest.raises(UsageError, match=r"policy\.toml"):
         recorded(scratch.baselines)
-    faults: list[PerfError] = []
-    found = recorded(scratch.baselines, faults.append)
+    faults: list[str] = []
+    found = recorded(scratch.baselines, faults)
     assert len(faults) == 1
     assert len(found.evidence) == 3
     assert found.ruling.cells == ()

@@ -13,10 +13,10 @@ from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.fusions.parity_rules import judge
 from gemma3n_perf.fusions.stepwise import Step
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.checks import Checks, facts
 from gemma3n_perf.gate.facts import Parity
+from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.gate.run import run, usual
 from tests.decode import fakes
 from tests.duel.arena import Arena
@@ -106,7 +106,7 @@ def test_the_policys_workloads_are_the_usual_ones(here: dueling.Here, tmp_path: 
     """And elsewhere what suits the chip, one text for each checkpoint."""
     path = tmp_path / "policy.toml"
     path.write_text(POLICY.replace(SMALL, CHIP.chip_class))
-    assert usual(policy_file.read(path), here) == (WORKLOAD,)
+    assert usual(read_policy(path), here) == (WORKLOAD,)
     assert usual(None, here) == (WORKLOAD,)
     gpu = replace(here, chip=replace(CHIP, vendor="nvidia"))
     assert usual(None, gpu) == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")

@@ -8,11 +8,11 @@ import pytest
 
 from gemma3n_perf.duel.agreement import same_tokens
 from gemma3n_perf.duel.judgements import estimates
-from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.errors import InvalidError, NotMeasuredError, RegressionError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
-from gemma3n_perf.gate.session import CheckSpec, Dependencies, EvidenceSpec, FusionDuel, Keep, expand, gather, refusal
+from gemma3n_perf.gate.session import CheckSpec, Dependencies, FusionDuel, Keep, expand, gather, refusal
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.stats.verdicts import Caution, not_measured
 from tests.fakes import STACK
@@ -58,7 +58,7 @@ class Bench:
         """Run a session over two workloads of a GPU."""
         chip = Chip(BIG, "fake", "Fake")
         dependencies = Dependencies(chip, STACK, self.sources, self.check, self.measure, lambda: NOW)
-        return gather(EvidenceSpec(names, (ONE, TWO), BUDGET_S), dependencies)
+        return gather(names, (ONE, TWO), dependencies, budget_s=BUDGET_S)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_one_workload_that_loses_is_a_loss(bench: Bench) -> None:
     (record,) = bench.gather(ALTUP)
     assert record.verdict == "loss"
     error = refusal(record)
-    assert type(error) is PerfError
+    assert isinstance(error, RegressionError)
     assert error.exit_code == 1
 
 

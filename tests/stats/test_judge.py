@@ -11,7 +11,7 @@ import pytest
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.detectable import Sensitivity
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
-from gemma3n_perf.stats.judge import judge, should_stop
+from gemma3n_perf.stats.judge import judge, should_stop, win_repeats
 from gemma3n_perf.stats.multiple import Duel, judge_many
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
@@ -84,14 +84,15 @@ def test_intervals_support_the_verdict() -> None:
         assert inside[found.verdict]
 
 
-def test_inconclusive_interval_contradicts_no_verdict() -> None:
-    """An early look that the plain interval alone would have won reports the wider one, which did not win."""
-    found = judge(launches(0.02, 4), POLICY, budget_s=600)
-    won = judge(launches(0.02, 4), POLICY, budget_s=20, budget_spent=True)
+def test_an_early_look_says_which_interval_decides() -> None:
+    """Where the reported interval alone would look like a win, the reason names the one that shows none."""
+    found = judge(launches(0.02, 5), POLICY, budget_s=600)
+    won = judge(launches(0.02, 5), POLICY, budget_s=25, budget_spent=True)
     assert (won.verdict, found.verdict) == (Verdict.WIN, Verdict.INCONCLUSIVE)
-    assert (won.low or 0) > 0.005
-    assert (found.low, found.high) == (found.bound_low, found.bound_high)
-    assert (found.low or 0) < 0.005
+    assert (won.low, won.high) == (found.low, found.high)
+    assert (found.bound_low or 0) < 0.005 < (found.low or 0)
+    assert f"the interval that decides (98 % over all looks), {100 * (found.bound_low or 0):+.2f} %" in found.reason
+    assert "the whole interval (95 %), " in won.reason
 
 
 def test_undecided_interval_is_the_plain_one_where_it_does_not_decide() -> None:
@@ -107,7 +108,7 @@ def test_inconclusive_says_what_would_have_been_seen() -> None:
     assert found.detectable is not None
     assert found.detectable_at_budget is not None
     assert 0.005 < found.detectable_at_budget < found.detectable
-    last_look = Sensitivity(found.launch_sd or 0, 0.02).effect(6, threshold=math.log1p(0.005))
+    last_look = Sensitivity(found.launch_sd or 0, 0.008).effect(6, threshold=math.log1p(0.005))
     assert found.detectable == pytest.approx(math.expm1(last_look))
     assert f"a change of {100 * found.detectable:.2f} % with 80% chance" in found.reason
     assert found.needed_s is not None
@@ -122,7 +123,7 @@ def test_time_needed_is_for_an_effect_of_the_size_seen(
     """A change is to lie beyond the threshold, and what looks like none is to be bounded by the margin."""
     found = judge(launches(effect, 4, sd=0.02), POLICY)
     size = abs(math.fsum(one.log_ratio for one in launches(effect, 4, sd=0.02)) / 4)
-    sensitivity = Sensitivity(found.launch_sd or 0, 0.02)
+    sensitivity = Sensitivity(found.launch_sd or 0, 0.008)
     count = sensitivity.launches(
         size if of is None else math.log1p(of), threshold=size if threshold is None else threshold
     )
@@ -133,7 +134,7 @@ def test_time_needed_is_for_an_effect_of_the_size_seen(
 
 def test_time_needed_is_not_said_where_it_was_measured() -> None:
     """Bad luck, and no reason to expect more of as many launches."""
-    found = judge(launches(0.02, 4, sd=0.006), POLICY, budget_s=600)
+    found = judge(launches(0.02, 4, sd=0.004), POLICY, budget_s=600)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.needed_s is not None
     assert found.needed_s <= found.measured_s
@@ -142,7 +143,7 @@ def test_time_needed_is_not_said_where_it_was_measured() -> None:
 
 def test_the_same_launches_win_later_but_not_at_an_early_look() -> None:
     """Looking early costs: an interval that suffices at the end does not suffice after three launches."""
-    few = launches(0.02, 3, sd=0.006)
+    few = launches(0.02, 3, sd=0.003)
     assert judge(few, POLICY, budget_s=16, budget_spent=True).verdict is Verdict.WIN
     assert judge(few, POLICY, budget_s=600, budget_spent=True).verdict is Verdict.WIN
     assert judge(few, POLICY, budget_s=600).verdict is Verdict.INCONCLUSIVE
@@ -263,13 +264,44 @@ def test_blocks_steady_launches_that_agree_by_luck() -> None:
 def test_sessions_must_agree_on_the_sign(sign: float, verdict: Verdict) -> None:
     """A win or a loss carried by one session against another is none; launches of one session may differ."""
     duel = [replace(one, log_ratio=sign * one.log_ratio) for one in launches(0.05, 12, sd=0.001)]
-    duel.insert(0, LaunchEstimate(sign * -0.001, 5.0, session=1))
+    duel.insert(6, LaunchEstimate(sign * -0.001, 5.0, session=1))
     found = judge(duel, POLICY, budget_s=65, budget_spent=True)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "sessions-disagree" in [caution.code for caution in found.cautions]
     for sessions in ([0] * 13, [0] * 6 + [1] * 7):
         agreeing = [replace(one, session=session) for one, session in zip(duel, sessions, strict=True)]
         assert judge(agreeing, POLICY, budget_s=65, budget_spent=True).verdict is verdict
+
+
+def test_a_win_repeats_where_each_session_wins_by_itself() -> None:
+    """Twelve launches win together; the three of a second session must, too."""
+    first = launches(0.02, 9, sd=0.004)
+    for late, repeats in ((0.02, True), (0.01, False)):
+        second = [replace(one, session=1) for one in launches(late, 3, sd=0.004)]
+        assert judge([*first, *second], POLICY, budget_spent=True).verdict is Verdict.WIN
+        assert win_repeats([*first, *second], POLICY) is repeats
+
+
+def test_halves_that_disagree_say_nothing() -> None:
+    """Six launches around 3 % and six around 1.8 %, neighbours far apart: a win of which it is not known of what."""
+    halves = [LaunchEstimate(mean + sign * 0.005, 5.0) for mean in (0.03, 0.018) for sign in (1, -1, 1, -1, 1, -1)]
+    found = judge(halves, POLICY, budget_spent=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "halves-disagree" in [one.code for one in found.cautions]
+    assert "disagree" in found.reason
+    mixed = [halves[i] for i in (0, 7, 2, 9, 4, 11, 1, 6, 3, 8, 5, 10)]
+    assert judge(mixed, POLICY, budget_spent=True).verdict is Verdict.WIN
+
+
+def test_no_change_needs_no_share_of_the_error() -> None:
+    """An unchanged workload of six is shown to be so when it would be alone, at 95 %; the claims share."""
+    flat = Duel(tuple(launches(0.0, 12, sd=0.012)), budget_s=60, budget_spent=True)
+    alone = judge_many({"a": flat}, POLICY)["a"]
+    family = judge_many({f"b{i}": flat for i in range(6)}, POLICY)
+    assert alone.verdict is Verdict.NO_CHANGE
+    assert {one.verdict for one in family.values()} == {Verdict.NO_CHANGE}
+    assert {one.level for one in family.values()} == {alone.level}
+    assert judge(flat.launches, replace(POLICY, alpha=POLICY.alpha / 6), budget_s=60).verdict is Verdict.INCONCLUSIVE
 
 
 def test_drifting_launches_are_cautioned() -> None:
@@ -358,7 +390,7 @@ def test_judging_twice_gives_the_same() -> None:
 
 def test_family_of_unchanged_workloads_is_held_to_one_error() -> None:
     """What wins alone may not win as one of six: the family shares the error."""
-    borderline = Duel(tuple(launches(0.013, 6)), budget_s=30, budget_spent=True)
+    borderline = Duel(tuple(launches(0.018, 6)), budget_s=30, budget_spent=True)
     flat = Duel(tuple(launches(0.0075, 6, sd=0.012)), budget_s=30, budget_spent=True)
     alone = judge_many({"a": borderline}, POLICY)
     family = judge_many({"a": borderline} | {f"b{i}": flat for i in range(5)}, POLICY)

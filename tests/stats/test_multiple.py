@@ -16,7 +16,9 @@ def levels(
     names: str, verdict: Callable[[str, float], Verdict], alpha: float = 0.06
 ) -> Mapping[str, tuple[Verdict, float]]:
     """Judge a family of names of one letter; return verdicts and the errors at which they were given."""
-    found = step_down(list(names), alpha, lambda name, share: Judgement(verdict(name, share), "", level=share))
+    found = step_down(
+        list(names), lambda name, shares: Judgement(verdict(name, alpha / shares), "", level=alpha / shares)
+    )
     return {name: (one.verdict, round(one.level, 9)) for name, one in found.items()}
 
 

@@ -17,6 +17,9 @@ from gemma3n_perf.stats.policy import Policy
         {"rho": 0.0},
         {"min_launches": 1},
         {"prior_weight": -1},
+        {"reported": 0.01},
+        {"shares": 0},
+        {"session_sd": -0.1},
         {"budget_s": 0.0},
     ],
 )
@@ -27,6 +30,6 @@ def test_impossible_rule_is_refused(change: dict[str, float]) -> None:
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    """Half a percent counts, one percent bounds no-change, at 95 %."""
+    """Half a percent counts, one percent bounds no-change; decided at 98 %, reported at 95 %."""
     policy = Policy()
-    assert (policy.minimum_effect, policy.margin, policy.alpha) == (0.005, 0.01, 0.05)
+    assert (policy.minimum_effect, policy.margin, policy.alpha, policy.reported) == (0.005, 0.01, 0.02, 0.05)

@@ -11,7 +11,9 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.spread import (
     NoiseFloor,
     half_widths,
+    halves_differ,
     noise_floor,
+    noise_limit,
     prior_conflicts,
     serial_inflation,
     steady_variance,
@@ -31,6 +33,13 @@ def test_small_spread_by_luck_is_raised() -> None:
     variance, df = steady_variance(0.25, 3, prior=floor(1.0), weight=4)
     assert float(variance) == pytest.approx(0.75)
     assert float(df) == 6
+
+
+def test_a_calibration_that_is_too_small_lends_less_than_its_weight() -> None:
+    """Launches of twice the calibrated variance: pooled is 4/3, and lends 4 degrees of freedom times (4/3 / 2)^2."""
+    variance, df = steady_variance(2.0, 3, prior=floor(1.0), weight=4)
+    assert float(variance) == 2.0
+    assert float(df) == pytest.approx(2 + 4 * (2 / 3) ** 2)
 
 
 def test_large_spread_is_never_lowered() -> None:
@@ -66,6 +75,14 @@ def test_a_short_calibration_weighs_no_more_than_it_is() -> None:
     assert float(df) == 6
 
 
+def test_sessions_widen_both_intervals() -> None:
+    """Their variance is added to that of the mean, and more launches do not average it out."""
+    widths = half_widths(1e-4, 8, tail=0.005, reported=0.05, sessions=1e-4)
+    bare = half_widths(1e-4, 8, tail=0.005, reported=0.05)
+    assert float(widths.plain / bare.plain) == pytest.approx(3)
+    assert float(widths.repeated / bare.repeated) == pytest.approx(3)
+
+
 def test_noise_floor_of_equal_sessions_is_zero() -> None:
     """Where sessions differ no more than their launches explain, the floor is zero and the spread is pooled."""
     rng = np.random.default_rng(1)
@@ -85,13 +102,28 @@ def test_noise_floor_finds_sessions_that_differ() -> None:
 
 
 def test_noise_floor_of_few_duels_is_students() -> None:
-    """Three duels of two launches, 0.8 % apart at most: t(3 df) times the root of the moment estimate."""
-    duels = [[0.003, 0.005], [-0.005, -0.003], [-0.001, 0.001]]
+    """Three duels of two launches, 4 % apart at most: t(3 df) times the root of the moment estimate."""
+    duels = [[0.019, 0.021], [-0.021, -0.019], [-0.001, 0.001]]
     variance = 2e-6
-    between = ((2 * 0.004**2 * 2) / variance - 3) / (3 * 2 / variance)
+    between = ((2 * 0.02**2 * 2) / variance - 3) / (3 * 2 / variance)
     found = noise_floor(duels, DAY)
     assert found.effect == pytest.approx(3.182446 * math.sqrt(between), rel=1e-6)
-    assert (found.launch_df, found.largest) == (3, 0.004)
+    assert (found.launch_df, found.largest) == (3, 0.02)
+
+
+def test_a_floor_is_rarely_found_where_there_is_none() -> None:
+    """Six duels of sessions that do not differ: at most one in twenty finds a floor, and the limit holds it."""
+    rng = np.random.default_rng(7)
+    duels = [(0.012 * rng.standard_normal((6, 8))).tolist() for _ in range(400)]
+    assert float(np.mean([noise_floor(one, DAY).effect > 0 for one in duels])) < 0.05
+    assert 0.004 < float(np.median([noise_limit(one) for one in duels])) < 0.03
+
+
+def test_the_limit_of_a_floor_is_rarely_too_low() -> None:
+    """Sessions 0.4 % apart: at most one calibration in twelve by six duels states a limit below twice that."""
+    rng = np.random.default_rng(8)
+    apart = 0.004 * rng.standard_normal((400, 6, 1)) + 0.007 * rng.standard_normal((400, 6, 20))
+    assert float(np.mean([noise_limit(one) < 1.96 * 0.004 for one in apart])) < 0.085
 
 
 @pytest.mark.parametrize("duels", [[[0.1, 0.2]], [[0.1, 0.2], [0.3]], []])
@@ -101,60 +133,65 @@ def test_noise_floor_needs_two_duels_of_two_launches(duels: list[list[float]]) -
         noise_floor(duels, DAY)
 
 
-def test_independent_launches_are_rarely_widened() -> None:
+@pytest.mark.parametrize("n", [5, 12, 40])
+def test_independent_launches_are_rarely_widened(n: int) -> None:
     """About one duel in twenty of independent launches is taken for dependent."""
-    inflation, _ = serial_inflation(np.random.default_rng(3).standard_normal((4000, 12)))
+    inflation, _ = serial_inflation(np.random.default_rng(3).standard_normal((4000, n)))
     assert 0.02 < float((inflation > 1).mean()) < 0.07
 
 
-def test_drifting_launches_are_widened() -> None:
-    """A steady drift over sixteen launches is noticed, and widens the interval."""
-    inflation, correlation = serial_inflation([0.001 * i for i in range(16)])
-    assert float(correlation) > 0.6
-    assert float(inflation) > 4
+def test_a_random_walk_is_judged_as_one() -> None:
+    """Where it is plain, as in most of sixteen launches, the mean of n is taken to scatter 2n times as far."""
+    inflation, correlation = serial_inflation(np.random.default_rng(4).standard_normal((2000, 16)).cumsum(axis=1))
+    assert float((inflation == 32).mean()) > 0.8
+    assert float(inflation.max()) == 32
+    assert float(correlation.mean()) > 0.5
 
 
-def test_the_widening_is_that_of_an_autoregression() -> None:
-    """(1 + r) / (1 - r), r with its bias of -1/n removed and at most 0.9."""
-    waves = [math.sin(2 * math.pi * i / 8) for i in range(24)]
-    inflation, r = serial_inflation(waves)
-    assert float(inflation) == pytest.approx((1 + float(r) + 1 / 24) / (1 - float(r) - 1 / 24))
-    slow = [math.sin(2 * math.pi * i / 200) for i in range(200)]
-    assert float(serial_inflation(slow)[1]) > 0.9
-    assert float(serial_inflation(slow)[0]) == pytest.approx(1.9 / 0.1)
+def test_the_correlation_is_von_neumanns() -> None:
+    """1 less half of the ratio of squared steps to squared deviations: 3 of a line of four."""
+    assert float(serial_inflation([1.0, 2.0, 3.0, 4.0])[1]) == pytest.approx(1 - 3 / (2 * 5))
 
 
 def test_few_or_equal_launches_show_no_dependence() -> None:
-    """Seven launches cannot show it, and equal ones have none."""
-    assert tuple(map(float, serial_inflation([0.001 * i for i in range(7)]))) == (1.0, 0.0)
-    assert float(serial_inflation([0.01] * 12)[0]) == 1.0
-    assert math.isfinite(float(serial_inflation([0.01] * 12)[1]))
+    """Three launches cannot show it, and equal ones have none."""
+    assert tuple(map(float, serial_inflation([0.001 * i for i in range(3)]))) == (1.0, 0.0)
+    assert tuple(map(float, serial_inflation([0.01] * 12))) == (1.0, 0.0)
+
+
+def test_halves_of_independent_launches_rarely_disagree() -> None:
+    """One in a hundred does; halves 1 % apart that scatter by 0.5 % nearly always do; two a half say nothing."""
+    same = np.random.default_rng(6).standard_normal((8000, 12)) * 0.005
+    assert 0.005 < float(halves_differ(same).mean()) < 0.015
+    apart = same + np.where(np.arange(12) < 6, 0.0, 0.01)
+    assert float(halves_differ(apart).mean()) > 0.6
+    assert not halves_differ(apart[:, 4:8]).any()
 
 
 def test_plain_is_students_interval() -> None:
     """The reported half width is that of the textbook interval of the same launches."""
     values = [0.01, 0.012, 0.009, 0.02]
     low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
-    widths = half_widths(float(np.var(values, ddof=1)), 4, tail=0.01, alpha=0.05)
+    widths = half_widths(float(np.var(values, ddof=1)), 4, tail=0.01, reported=0.05)
     assert float(widths.plain) == pytest.approx((high - low) / 2)
 
 
 def test_repeated_is_wider_at_an_early_look() -> None:
     """At a look with a tenth of the error, the half width is t(0.0025) / t(0.025) of the plain one."""
-    widths = half_widths(1e-4, 8, tail=0.005, alpha=0.05)
+    widths = half_widths(1e-4, 8, tail=0.005, reported=0.05)
     assert float(widths.repeated / widths.plain) == pytest.approx(4.029337 / 2.364624, rel=1e-5)
 
 
 def test_repeated_is_never_narrower_than_plain() -> None:
     """A calibration calmer than the launches lends degrees of freedom, but no interval below the plain one."""
-    widths = half_widths(0.0014**2, 3, tail=0.05, alpha=0.05, prior=floor(0.001), prior_weight=4)
+    widths = half_widths(0.0014**2, 3, tail=0.05, reported=0.05, prior=floor(0.001), prior_weight=4)
     assert float(widths.repeated) == float(widths.plain)
 
 
 def test_dependence_widens_both() -> None:
     """Launches found to be dependent widen the reported and the deciding interval by the root of the factor."""
-    once = half_widths(1e-4, 8, tail=0.005, alpha=0.05)
-    thrice = half_widths(1e-4, 8, tail=0.005, alpha=0.05, inflation=9.0)
+    once = half_widths(1e-4, 8, tail=0.005, reported=0.05)
+    thrice = half_widths(1e-4, 8, tail=0.005, reported=0.05, inflation=9.0)
     assert float(thrice.plain / once.plain) == pytest.approx(3)
     assert float(thrice.repeated / once.repeated) == pytest.approx(3)
     assert float(thrice.sd / once.sd) == pytest.approx(3)
@@ -162,15 +199,15 @@ def test_dependence_widens_both() -> None:
 
 def test_blocks_widen_only_the_deciding_interval() -> None:
     """What the blocks imply holds a decision back without changing what is reported."""
-    bare = half_widths(1e-8, 5, tail=0.005, alpha=0.05)
-    steadied = half_widths(1e-8, 5, tail=0.005, alpha=0.05, within=1e-4)
+    bare = half_widths(1e-8, 5, tail=0.005, reported=0.05)
+    steadied = half_widths(1e-8, 5, tail=0.005, reported=0.05, within=1e-4)
     assert float(steadied.plain) == float(bare.plain)
     assert float(steadied.repeated / bare.repeated) == pytest.approx(100)
 
 
 def test_nothing_spent_decides_nothing() -> None:
     """A look without error to spend has an infinite deciding interval, the reported one stays finite."""
-    widths = half_widths(np.array([1e-4, 0.0]), 5, tail=0.0, alpha=0.05)
+    widths = half_widths(np.array([1e-4, 0.0]), 5, tail=0.0, reported=0.05)
     assert all(math.isinf(half) for half in widths.repeated)
     assert all(0 < half < 1 for half in widths.plain)
 

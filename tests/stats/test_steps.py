@@ -172,6 +172,33 @@ def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
     assert estimate(*blocks, steps=(base, cand), seconds=1) == estimate_steps(base, cand, seconds=1)
     for recorded in ((), (base, ()), ((), ())):
         found = estimate(*blocks, steps=recorded, seconds=1)
-        assert replace(found, whole=None, whole_se=None) == estimate_launch(*blocks, seconds=1)
+        assert not found.aligned
         assert found.whole == pytest.approx(math.log(sum(blocks[0]) / sum(blocks[1])))
     assert estimate(blocks[0][1:], blocks[1], seconds=1).whole is None
+
+
+def test_paired_blocks_are_compared_side_by_side() -> None:
+    """A drift that both arms share cancels, a stall moves nothing, and swapping the arms flips the sign."""
+    rng = np.random.default_rng(12)
+    drift = np.exp(0.3 * rng.standard_normal(60).cumsum())
+    base, cand = 0.02 * drift, 0.02 / 1.02 * drift
+    base[10] *= 3
+    there = estimate(base.tolist(), cand.tolist(), seconds=1)
+    back = estimate(cand.tolist(), base.tolist(), seconds=1)
+    assert relative_change(there.log_ratio) == pytest.approx(0.02, abs=0.01)
+    assert there.log_ratio == pytest.approx(-back.log_ratio, abs=1e-12)
+    assert there.se == pytest.approx(back.se)
+
+
+def test_the_error_of_paired_blocks_is_how_far_they_scatter() -> None:
+    """Within a tenth, of independent blocks and of blocks whose speed both arms share."""
+    rng = np.random.default_rng(13)
+    for shared in (0.0, 0.05):
+        found = []
+        for _ in range(400):
+            speed = shared * rng.standard_normal(80)
+            base, cand = (0.02 * np.exp(speed + 0.03 * rng.standard_normal(80)) for _ in range(2))
+            found.append(estimate(base.tolist(), cand.tolist(), seconds=1))
+        scatter = float(np.std([one.log_ratio for one in found]))
+        stated = math.sqrt(float(np.mean([(one.se or 0.0) ** 2 for one in found])))
+        assert stated == pytest.approx(scatter, rel=0.15)

@@ -8,7 +8,7 @@ import pytest
 
 from studies.estimators import ESTIMATORS, NOISES, block_noise, main, scatter
 
-USED = "Hodges-Lehmann, two samples (used)"
+USED = "40 % trimmed, side by side (used)"
 
 
 @cache

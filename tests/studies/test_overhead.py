@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import binom
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import Decoder, MlxDevice
+from gemma3n_perf.decode.decoder import Decoder
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.profile.rounds import sign_test_interval
 from gemma3n_perf.workload import load

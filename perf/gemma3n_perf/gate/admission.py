@@ -1,44 +1,44 @@
 """Admission: whose evidence is read, what it says, and which composition is in use on a class.
 
-Behind ``gemma3n-perf gate`` and the last job of a pull request, once a change touches a fusion. What facts and
-objections amount to is for ``gate.rule``.
+Behind ``gemma3n-perf gate`` and the last job of a pull request, once a change touches a fusion; and behind pages, which
+judge all that is committed by what it holds alone. What facts and objections amount to is for ``gate.rule``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate import record as evidence_store
 from gemma3n_perf.gate.change import Checkout, Touched, parts, touched_names, with_parts
-from gemma3n_perf.gate.evidence import facts_of
+from gemma3n_perf.gate.evidence import facts_of, facts_of_record, folder_of
 from gemma3n_perf.gate.facts import Decision, EvidenceFacts, Objection, Ruling
-from gemma3n_perf.gate.policy import GatePolicy
+from gemma3n_perf.gate.policy import POLICY_FILE, GatePolicy, read_policy
+from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.gate.rule import best, rule
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import admitted as admitted_store
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.admitted import ADMITTED, FOLDER
+from gemma3n_perf.store.codec import usable
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionResult:
-    """What the gate found; ``ruling`` is None where the change touches no fusion.
+    """What the gate found; ``ruling`` is empty where the change touches no fusion.
 
     ``names`` were judged, by the evidence in ``facts``. ``shown`` is the ruling on the evidence alone, whatever is in
     use. ``notes`` are worth reading and decide nothing.
     """
 
-    ruling: Ruling | None
+    ruling: Ruling = field(default_factory=Ruling)
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    shown: Ruling | None = None
+    shown: Ruling = field(default_factory=Ruling)
     facts: tuple[EvidenceFacts, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 admitted or nothing to gate; else that of the most severe refusal."""
-        return 0 if self.ruling is None else self.ruling.exit_code
 
 
 def gate(
@@ -52,21 +52,22 @@ def gate(
     sources = here.sources()
     files = evidence_files(evidence or (here.baselines,), may_be_absent=not evidence)
     notes: tuple[str, ...] = ()
-    if change is None:
-        names = with_parts(path.stem for path in files)
-    else:
+    if change is not None:
         names = touched_names(change, here, sources, {path.stem for path in files})
         notes = (*change.notes, *(f"{path} is no longer there: its evidence can go too" for path in change.removed))
-    if not names and change is not None:
-        return AdmissionResult(None, notes=notes)
-    if not names:
+        if not names:
+            return AdmissionResult(notes=notes)
+    elif not files:
         raise UsageError(
             "no evidence was found, and no --base says which fusions are to be judged",
             expected="evidence files, folders that hold them, or --base REF",
             remedy="measure some: pytest perf/ --fusion NAME",
         )
+    else:
+        names = with_parts(path.stem for path in files)
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
-    shown = rule(names, facts, policy, today=here.today, noise=_noise(facts, here.baselines))
+    noise = _floors(noise_store.read(here.baselines, name) for name in {one.chip_class for one in facts})
+    shown = rule(names, facts, policy, today=here.today, noise=noise)
     ruling = _with_what_is_in_use(shown, admitted_store.read_all(here.baselines), sources.names())
     return AdmissionResult(ruling, names, notes, shown, tuple(facts))
 
@@ -99,8 +100,6 @@ def admit(result: AdmissionResult, baselines: Path) -> tuple[str, ...]:
     A composition that is admitted already and was not judged here stays: only a comparison may replace it. One that
     was judged, and is invalid, loses, or was not shown to win on its class, is withdrawn.
     """
-    if result.shown is None or result.ruling is None:
-        return ()
     done = []
     classes = dict.fromkeys(name for one in result.shown.decisions for name in one.wins)
     shown = {one.fusion: one for one in result.shown.decisions}
@@ -148,12 +147,44 @@ def _distinct(read: Sequence[tuple[Path, EvidenceFacts]]) -> list[EvidenceFacts]
             data = path.read_bytes()
         except OSError:
             data = str(path).encode()
-        folder = path.parent.parent.name if path.parent.name == FOLDER else facts.chip_class
-        misplaced = folder if folder != facts.chip_class else ""
-        seen.setdefault((facts.chip_class, misplaced, data), facts)
+        seen.setdefault((facts.chip_class, folder_of(path) or facts.chip_class, data), facts)
     return list(seen.values())
 
 
-def _noise(facts: Sequence[EvidenceFacts], baselines: Path) -> Mapping[str, NoiseFloor]:
-    found = {one.chip_class: noise_store.read(baselines, one.chip_class) for one in facts}
-    return {name: record.floor for name, record in found.items() if record is not None}
+def _floors(records: Iterable[noise_store.NoiseRecord | None]) -> dict[str, NoiseFloor]:
+    return {one.chip.chip_class: one.floor for one in records if one is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Evidence by its file, the ``ruling`` on all of it, and by chip class what is admitted and the noise floor."""
+
+    evidence: Mapping[Path, Evidence]
+    ruling: Ruling
+    admitted: Mapping[str, tuple[str, ...]]
+    noise: Mapping[str, NoiseFloor]
+
+
+def recorded(baselines: Path, faults: list[str] | None = None) -> Recorded:
+    """Read all evidence below ``baselines`` and rule on it, as of the day of the latest, by the policy that lies there.
+
+    What cannot be used is left out, and ``faults`` says why; without those, it is raised: InvalidError,
+    MalformedRecordError, NotComparableError naming the file, UsageError for the policy.
+    """
+    policy = usable(partial(read_policy, baselines / POLICY_FILE), faults)
+    sound: dict[Path, Evidence] = {}
+    facts: list[EvidenceFacts] = []
+    for path in evidence_files((baselines,)):
+        record = usable(partial(evidence_store.read, path), faults)
+        fact = usable(partial(facts_of_record, record, str(path)), faults) if record else None
+        if record and fact:
+            sound[path] = record
+            facts.append(fact)
+    classes = dict.fromkeys(one.chip_class for one in facts)
+    noise = _floors(usable(partial(noise_store.read, baselines, name), faults) for name in classes)
+    admitted = {name: usable(partial(admitted_store.read, baselines, name), faults) or () for name in classes}
+    if policy is None:
+        return Recorded(sound, Ruling(), admitted, noise)
+    names = with_parts(one.fusion for one in facts)
+    today = max((one.date for one in facts if one.date is not None), default=dt.date.min)
+    return Recorded(sound, rule(names, facts, policy, today=today, noise=noise), admitted, noise)

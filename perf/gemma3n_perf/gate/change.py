@@ -1,7 +1,7 @@
 """What a change touches: decided here once, for the plan of a pull request, the machines that measure, and the gate.
 
 Which files count needs git and Python alone, for a plan is made where nothing is installed. Which fusions they belong
-to needs the fusions, which are imported only where a file counts: most changes touch none.
+to needs the fusions, which are imported only where a file counts.
 """
 
 import datetime as dt
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate.policy_file import NAME as POLICY
+from gemma3n_perf.gate.policy import POLICY_FILE
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.types import Chip
 
@@ -111,7 +111,7 @@ def sort_files(changed: Iterable[str], root: Path, baselines: Path) -> Touched:
         modules=tuple(str(path) for path in modules if (root / path).exists()),
         removed=tuple(str(path) for path in modules if not (root / path).exists()),
         records=tuple(str(path) for path in paths if path in kept and path.match("fusions/*.json")),
-        policy=any(path.name == POLICY for path in kept),
+        policy=any(path.name == POLICY_FILE for path in kept),
     )
 
 

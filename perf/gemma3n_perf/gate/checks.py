@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import mlx.core as mx
 import msgspec
 
 from gemma3n_perf.decode import graph as graphs
-from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel.processes import error_class, last_output
 from gemma3n_perf.duel.protocol import Failed, failed
 from gemma3n_perf.errors import PerfError
+from gemma3n_perf.fusions.parity import changed, parameters, parity, settled_bytes
+from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
+from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
@@ -30,13 +33,7 @@ from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
-if TYPE_CHECKING:
-    from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
-
 KNOB = "a knob: operation by operation the unfused graph, and its duel compares tokens"
-
-LIMIT_S = 900.0
-"""Seconds after which a fusion counts as hung."""
 
 CORES_EACH, BYTES_EACH = 3, 16e9
 """What a process is given: comparing outputs holds a model, its twins in float32, and the driver's own."""
@@ -49,20 +46,17 @@ _Reply = tuple[Checked | None, Failed | None]
 
 @dataclass(frozen=True, slots=True)
 class CheckProcesses:
-    """Checks fusions on this machine, each in a process of its own; ``root`` holds the forged checkpoints."""
+    """Checks fusions, each in a process of its own, hung after ``limit_s``; ``root`` holds the forged checkpoints."""
 
     chip: Chip
     root: Path
     sources: Mapping[str, str] = field(default_factory=dict)
     note: Callable[[str], None] = lambda text: None
     argv: tuple[str, ...] = (sys.executable, "-P", "-m", "gemma3n_perf.gate.checks")
-    limit_s: float = LIMIT_S
+    limit_s: float = 900.0
 
     def __call__(self, specs: Sequence[CheckSpec]) -> list[Checked]:
-        """Check each fusion on each workload's checkpoint, in the order of ``specs``.
-
-        Raises what loading a checkpoint raises.
-        """
+        """Check each fusion on its workload's checkpoint, in the order of ``specs``. Raises what loading one raises."""
         jobs = min(at_once(self.chip, os.cpu_count() or 1), len(specs))
         self.note(f"graph, outputs and memory: {len(specs)} checks, {jobs} at a time")
         with ThreadPoolExecutor(jobs) as pool:
@@ -85,9 +79,8 @@ class CheckProcesses:
         if done.returncode:
             end = done.returncode
             how = signal.Signals(-end).name if end < 0 else f"exit code {end}"
-            output = " | ".join(done.stderr.decode(errors="replace").split("\n")).strip(" |")
-            failure = f"checking it ended its process with {how}{last_output(output)}"
-            return Checked(spec.checkpoint, failure=failure)
+            output = done.stderr.decode(errors="replace").replace("\n", " | ").strip(" |")
+            return Checked(spec.checkpoint, failure=f"checking it ended its process with {how}{last_output(output)}")
         try:
             found, error = msgspec.json.decode(done.stdout, type=_Reply)
         except msgspec.MsgspecError as fault:
@@ -104,27 +97,25 @@ def at_once(chip: Chip, cores: int) -> int:
 
 def outputs(plain: Any, fused: Any, forged: bool) -> Parity:
     """Compare an unfused model with a fused one that shares its weights, ``forged`` or not, by ``fusions.parity``."""
-    from gemma3n_perf.fusions.parity import changed, parameters, parity
-
     kept = changed(parameters(plain), parameters(fused))
     return facts(parity(plain, fused, forged=forged, weights_changed=kept))
 
 
-def facts(found: "FusionParity") -> Parity:
+def facts(found: FusionParity) -> Parity:
     """Return what the gate judges of a comparison; its figures are kept as they are."""
     finite = not found.not_finite and math.isfinite(found.fused_error)
     return Parity(found.passed, finite, "; ".join(found.reasons), msgspec.to_builtins(found))
 
 
 def _registered(name: str) -> Fusion:
-    from gemma3n_perf.fusions import registry
+    from gemma3n_perf.fusions import registry  # what a fusion prints while it is imported is no part of a reply
 
     return registry.get(name)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Checks:
-    """Checks fusions in this process, one model loaded at a time; ``root`` holds the forged checkpoints.
+    """Checks fusions in this process; ``root`` holds the forged checkpoints.
 
     ``compare`` says whether the unfused and the fused model decode the same, given whether their weights are forged;
     ``fusion`` finds a fusion by its name.
@@ -135,8 +126,6 @@ class Checks:
     compare: Callable[[Any, Any, bool], Parity] = outputs
     sources: Mapping[str, str] = field(default_factory=dict)
     fusion: Callable[[str], Fusion] = _registered
-    _graphs: dict[str, Graph] = field(default_factory=dict)
-    _loaded: tuple[str, Any, int, int] | None = None
 
     def __call__(self, specs: Sequence[CheckSpec]) -> list[Checked]:
         """Check fusions on workloads' checkpoints, one by one. Raises what loading a checkpoint raises."""
@@ -144,9 +133,9 @@ class Checks:
 
     def _checked(self, spec: CheckSpec) -> Checked:
         checkpoint, enabled, fusion = spec.checkpoint, spec.enabled, self.fusion(spec.fusion)
-        if spec.workload not in self._graphs:
-            self._graphs[spec.workload] = self._count(spec.workload, None)
-        before = self._graphs[spec.workload]
+        config = load.config_of(self.sources.get(checkpoint, checkpoint), self.root)
+        position = Workload.parse(spec.workload).shape.prompt + WARM_TOKENS
+        before = graphs.count(config, position=position)
 
         def apply(model: Any) -> None:
             # Where a fusion is off, what runs is what its own ``enabled`` lets through.
@@ -154,7 +143,7 @@ class Checks:
                 fusion.apply(model)
 
         try:
-            after = self._count(spec.workload, apply)
+            after = graphs.count(config, position=position, apply=apply)
         except Exception as error:
             return Checked(checkpoint, failure=_broke("counting its graph", error))
         dispatch = Dispatch(
@@ -168,15 +157,15 @@ class Checks:
             return Checked(checkpoint, dispatch)
         if dispatch.same:
             return Checked(checkpoint, dispatch, Parity(True, True, KNOB), memory_ratio=1.0, weights_kept=True)
-        return self._side_by_side(checkpoint, fusion, dispatch)
+        return self._side_by_side(checkpoint, fusion, dispatch, load.is_forged(config))
 
-    def _side_by_side(self, checkpoint: str, fusion: Fusion, dispatch: Dispatch) -> Checked:
-        from gemma3n_perf.fusions.parity import settled_bytes
-        from gemma3n_perf.fusions.sharing import share
-
-        model, empty, alone = self._model(checkpoint)
+    def _side_by_side(self, checkpoint: str, fusion: Fusion, dispatch: Dispatch, forged: bool) -> Checked:
+        empty = settled_bytes()
+        model = load.load(load.inspect(self.sources.get(checkpoint, checkpoint), self.root), with_towers=False)
+        # mlx-vlm's AltUp casts and clips two of its weights when it is first used, and no fusion did that.
+        mx.eval(model.language_model(mx.array([[5]]), cache=model.make_cache()).logits)
+        alone = settled_bytes() - empty
         before = fingerprint(model)
-        forged = load.is_forged(load.config_of(self._source(checkpoint), self.root))
         try:
             fused = share(model)
             fusion.apply(fused)
@@ -184,41 +173,11 @@ class Checks:
             ratio = (settled_bytes() - empty) / alone
         except Exception as error:
             return Checked(checkpoint, dispatch, failure=_broke("applying it and comparing outputs", error))
-        kept = fingerprint(model) == before
-        if not kept:
-            self._loaded = None
-        return Checked(checkpoint, dispatch, parity, ratio, kept)
-
-    def _count(self, workload: str, apply: Callable[[Any], None] | None) -> Graph:
-        parsed = Workload.parse(workload)
-        config = load.config_of(self._source(parsed.checkpoint), self.root)
-        return graphs.count(config, position=parsed.shape.prompt + WARM_TOKENS, apply=apply)
-
-    def _model(self, checkpoint: str) -> tuple[Any, int, int]:
-        """The unfused model, the bytes in use before it was loaded, and those that it takes."""
-        import mlx.core as mx
-
-        from gemma3n_perf.fusions.parity import settled_bytes
-
-        if self._loaded is None or self._loaded[0] != checkpoint:
-            self._loaded = None
-            empty = settled_bytes()
-            model = load.load(load.inspect(self._source(checkpoint), self.root), with_towers=False)
-            # mlx-vlm's AltUp casts and clips two of its weights when it is first used, and no fusion did that.
-            mx.eval(model.language_model(mx.array([[5]]), cache=model.make_cache()).logits)
-            self._loaded = (checkpoint, model, empty, settled_bytes() - empty)
-        return self._loaded[1:]
-
-    def _source(self, checkpoint: str) -> str:
-        return self.sources.get(checkpoint, checkpoint)
+        return Checked(checkpoint, dispatch, parity, ratio, fingerprint(model) == before)
 
 
 def fingerprint(model: Any) -> tuple[tuple[str, int], ...]:
     """Sums over the bits of every weight of the language model: a fusion must leave the unfused model's as they are."""
-    import mlx.core as mx
-
-    from gemma3n_perf.fusions.parity import parameters
-
     integers = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
     named = parameters(model)
     sums = [(name, mx.sum(array.view(integers[array.dtype.size]))) for name, array in named.items()]

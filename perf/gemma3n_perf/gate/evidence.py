@@ -1,25 +1,34 @@
-"""From an evidence file to the facts that the gate rules on, with every objection that the file and git bring up."""
+"""Evidence as the gate reads it: what a record says, reduced from its blocks again, and why it does not count.
+
+Before anything is judged: the file's place and digest, sources and commit, age and versions, dispatch, parity, memory.
+"""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from gemma3n_perf.duel.judgements import estimates, whole_runs
+from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.judgements import contradiction, doubt, estimates
+from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import Sources
-from gemma3n_perf.gate.facts import EvidenceFacts, Objection, WorkloadFacts
+from gemma3n_perf.gate.facts import Checked, EvidenceFacts, Objection, WorkloadFacts
+from gemma3n_perf.gate.policy import GatePolicy
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
 from gemma3n_perf.hardware.git import Repository, changed_files_text
-from gemma3n_perf.hardware.types import Stack
-from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.admitted import FOLDER
+from gemma3n_perf.store.baselines import differences
+from gemma3n_perf.store.codec import not_finite
 
 _SAME = 1e-9
+_ARMS = ("mlx", "mlx_vlm", "backend", "python", "os", "packages", "commit", "driver")
+_AGAIN = "measure it again: pytest perf/ --fusion {name}"
 
 
 def facts_of(path: Path, sources: Sources, repository: Repository) -> EvidenceFacts:
@@ -29,7 +38,7 @@ def facts_of(path: Path, sources: Sources, repository: Repository) -> EvidenceFa
         facts = facts_of_record(record, str(path))
     except InvalidError as error:
         bad = Objection(Verdict.INVALID, error.found, error.remedy or error.expected or "measure it again")
-        return EvidenceFacts(str(path), path.stem, _class_of(path), objections=(bad,))
+        return EvidenceFacts(str(path), path.stem, folder_of(path) or "unknown class", objections=(bad,))
     return replace(facts, fusion=path.stem, objections=tuple(_objections(record, path, sources, repository)))
 
 
@@ -56,21 +65,35 @@ def _workload(one: WorkloadEvidence, source: str) -> WorkloadFacts:
         return WorkloadFacts(one.workload, (), one.budget_s, failure=Objection(judged.verdict, judged.reason, remedy))
     launches, stated = estimates(one.raw), judged.effect
     found = _effect(launches)
-    if (found is None) != (stated is None) or (found is not None and abs(found - (stated or 0.0)) > _SAME):
+    if not _same(found, stated) and not _same(_effect(_formerly(one.raw)), stated):
         raise InvalidError(
             f"{source}: {one.workload}: an effect of {stated} is stated, and its blocks give {found}",
             expected="the effect that was measured",
             remedy="measure it again: pytest perf/ --fusion NAME",
         )
-    runs = whole_runs(launches, one.raw)
-    if runs is not None and runs.contradict:
-        against = Objection(Verdict.INVALID, runs.text, "look for what makes blocks alone faster, then measure again")
+    if reason := contradiction(launches, one.raw):
+        against = Objection(Verdict.INVALID, reason, "look for what else the fusion does, then measure again")
         return WorkloadFacts(one.workload, (), one.budget_s, failure=against)
-    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent)
+    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent, doubt=doubt(launches, one.raw))
 
 
-def _class_of(path: Path) -> str:
-    return path.parent.parent.name if path.parent.name == FOLDER else "unknown class"
+def _formerly(raw: Sequence[Launch]) -> list[LaunchEstimate]:
+    """Reduce blocks as records before 2026-11-27 did."""
+    return [estimate_launch(*(one.tpot_s(arm) for arm in ARMS), seconds=one.seconds) for one in raw]
+
+
+def _effect(launches: Sequence[LaunchEstimate]) -> float | None:
+    """As the judge averages them."""
+    return relative_change(float(np.mean([each.log_ratio for each in launches]))) if launches else None
+
+
+def _same(found: float | None, stated: float | None) -> bool:
+    return found is stated is None or (found is not None and stated is not None and abs(found - stated) <= _SAME)
+
+
+def folder_of(path: Path) -> str | None:
+    """Return the chip class in whose folder of evidence a file lies, or None where it lies in no such folder."""
+    return path.parent.parent.name if path.parent.name == FOLDER else None
 
 
 def _date(text: str) -> dt.date | None:
@@ -81,13 +104,12 @@ def _date(text: str) -> dt.date | None:
 
 
 def _objections(record: Evidence, path: Path, sources: Sources, repository: Repository) -> Iterator[Objection]:
-    again = f"measure it again: pytest perf/ --fusion {record.fusion}"
-    name, chip_class = record.fusion, record.chip.chip_class
+    name, again, chip_class = record.fusion, _AGAIN.format(name=record.fusion), record.chip.chip_class
     if name != path.stem:
         yield Objection(Verdict.INVALID, f"{path} is the evidence of {name}", f"call it {name}.json")
         return
-    if path.parent.name == FOLDER and path.parent.parent.name != chip_class:
-        found = f"{path} lies in the folder of {path.parent.parent.name} and is of {chip_class}"
+    if folder_of(path) not in (None, chip_class):
+        found = f"{path} lies in the folder of {folder_of(path)} and is of {chip_class}"
         yield Objection(Verdict.INVALID, found, "move it to the folder of its class")
     try:
         digest, files, enabled = sources.digest(name), sources.files(name), sources.enabled(name, record.chip)
@@ -98,14 +120,11 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
         found = "stale: the fusion's sources are no longer those that were measured"
         yield Objection(Verdict.NOT_MEASURED, found, again)
     if record.enabled != enabled:
-        found = f"measured with the fusion {_on(record.enabled)}, and now it is {_on(enabled)} on this class"
+        before, now = ("on", "off") if record.enabled else ("off", "on")
+        found = f"measured with the fusion {before}, and now it is {now} on this class"
         yield Objection(Verdict.NOT_MEASURED, found, again)
     yield from _of_this_commit(record, files, repository, again)
     yield from _comparable(record)
-
-
-def _on(enabled: bool) -> str:
-    return "on" if enabled else "off"
 
 
 def _of_this_commit(
@@ -130,33 +149,125 @@ def _of_this_commit(
 
 def _comparable(record: Evidence) -> Iterator[Objection]:
     """Arms may differ in the fusion alone, and in the knobs that it is made of."""
-    first, second = record.stacks["baseline"], record.stacks["candidate"]
-    mend = "measure both arms in one environment"
-    for name in ("mlx", "mlx_vlm", "backend", "python", "os", "packages", "commit", "driver"):
-        ours, theirs = getattr(first, name), getattr(second, name)
-        if ours != theirs:
-            found = f"its arms differ in {name.replace('_', '-')}: {_brief(ours, theirs)}, {_brief(theirs, ours)}"
-            yield Objection(Verdict.INVALID, found, mend)
+    stacks, mend = record.stacks, "measure both arms in one environment"
+    first, second = stacks["baseline"], stacks["candidate"]
+    for name, both in differences(first, second, _ARMS):
+        yield Objection(Verdict.INVALID, f"its arms differ in {name.replace('_', '-')}: {both}", mend)
     declared = {key: value for one in record.checked if one.dispatch for key, value in one.dispatch.knobs.items()}
     if second.knobs != first.knobs | {key: value for key, value in declared.items() if key.startswith("MLX_")}:
-        yield Objection(Verdict.INVALID, f"its arms differ in knobs that it does not declare: {_knobs(record)}", mend)
+        knobs = "; ".join(f"{arm} {dict(sorted(one.knobs.items())) or 'none'}" for arm, one in sorted(stacks.items()))
+        yield Objection(Verdict.INVALID, f"its arms differ in knobs that it does not declare: {knobs}", mend)
     if record.commit is not None and first.commit != record.commit:
         found = f"its arms ran at {(first.commit or 'no commit')[:12]}, and it states {record.commit[:12]}"
         yield Objection(Verdict.INVALID, found, mend)
 
 
-def _brief(value: object, other: object) -> str:
-    if isinstance(value, dict) and isinstance(other, dict):
-        shown = {name: text for name, text in value.items() if other.get(name) != text}
-        return " ".join(f"{name}={text}" for name, text in sorted(shown.items())) or "none"
-    return str(value)
+def objections(
+    record: EvidenceFacts, others: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
+) -> tuple[Objection, ...]:
+    """Return all that speaks against a piece of evidence; ``others`` is all evidence at hand, this one included."""
+    if record.objections:
+        return record.objections
+    return tuple([*_dated(record, policy, today), *_versioned(record, others, policy), *_all_sound(record, policy)])
 
 
-def _knobs(record: Evidence) -> str:
-    arms: dict[str, Stack] = record.stacks
-    return "; ".join(f"{arm} {dict(sorted(one.knobs.items())) or 'none'}" for arm, one in sorted(arms.items()))
+def conflicting(found: Sequence[EvidenceFacts]) -> tuple[Objection, ...]:
+    """Object to several different records of one fusion on one class: to choose among them would be to pick."""
+    names = ", ".join(one.source for one in found)
+    said = f"{len(found)} different records of {found[0].fusion} on {found[0].chip_class}: {names}"
+    return (Objection(Verdict.INVALID, said, "keep the one that was measured last and remove the others"),)
 
 
-def _effect(launches: tuple[LaunchEstimate, ...]) -> float | None:
-    """The effect that launches give together, as the judge averages them; None without any."""
-    return relative_change(float(np.mean([one.log_ratio for one in launches]))) if launches else None
+def worst(against: Sequence[Objection]) -> Objection:
+    """Return the objection that decides: the first ``invalid``, or the first of all."""
+    return next((one for one in against if one.verdict is Verdict.INVALID), against[0])
+
+
+def _dated(record: EvidenceFacts, policy: GatePolicy, today: dt.date) -> Iterator[Objection]:
+    again = _AGAIN.format(name=record.fusion)
+    if record.date is None:
+        yield Objection(Verdict.INVALID, f"{record.source} has no date", again)
+        return
+    age = (today - record.date).days
+    if age > policy.max_age_days:
+        found = f"stale: measured {age} days ago, and evidence counts for {policy.max_age_days}"
+        yield Objection(Verdict.NOT_MEASURED, found, again)
+    if age < -1:
+        found = f"dated {record.date.isoformat()}, which is still to come"
+        yield Objection(Verdict.INVALID, found, "set the clock of the machine that measured it, and measure again")
+
+
+def _versioned(record: EvidenceFacts, others: Sequence[EvidenceFacts], policy: GatePolicy) -> Iterator[Objection]:
+    ours = record.versions
+    if ours is None:
+        return
+    for package, pinned, have in zip(("mlx", "mlx-vlm"), (policy.mlx, policy.mlx_vlm), ours, strict=True):
+        if pinned is not None and have != pinned:
+            found = f"measured with {package} {have}, and the policy asks for {pinned}"
+            yield Objection(Verdict.NOT_MEASURED, found, f"measure with {package} {pinned}, or change the policy")
+    for other in others:
+        theirs = other.versions
+        if theirs is None or theirs == ours or other.fusion != record.fusion or other.objections:
+            continue
+        # Of two that do not go together, the older is the one to measure again.
+        if (record.date or dt.date.min, record.source) < (other.date or dt.date.min, other.source):
+            found = (
+                f"measured with mlx {ours[0]} and mlx-vlm {ours[1]}, while the evidence of {other.chip_class} is of "
+                f"mlx {theirs[0]} and mlx-vlm {theirs[1]}"
+            )
+            yield Objection(Verdict.NOT_MEASURED, found, "measure every class with one mlx and mlx-vlm")
+            return
+
+
+def _all_sound(record: EvidenceFacts, policy: GatePolicy) -> Iterator[Objection]:
+    checked = {one.checkpoint: one for one in record.checked}
+    named = [one.workload for one in record.workloads] or policy.workloads(record.chip_class)
+    for checkpoint in dict.fromkeys(workload.split("/")[0] for workload in named):
+        if checkpoint not in checked:
+            found = f"{checkpoint}: nothing tells whether the fusion is dispatched and right there"
+            yield Objection(Verdict.NOT_MEASURED, found, _AGAIN.format(name=record.fusion))
+    for one in record.checked:
+        yield from sound(one, policy, name=record.fusion, off=record.off)
+
+
+def sound(one: Checked, policy: GatePolicy, *, name: str, off: bool) -> Iterator[Objection]:
+    """Object to what was checked on one checkpoint; ``off`` is a class where the fusion is not enabled."""
+    for verdict, found, remedy in _off(one) if off else _on(one, policy, _AGAIN.format(name=name)):
+        yield Objection(verdict, f"{one.checkpoint}: {found}", remedy)
+
+
+def _off(one: Checked) -> Iterator[tuple[Verdict, str, str]]:
+    mend = "leave the model alone where the fusion is not enabled"
+    if one.failure is not None:
+        yield Verdict.INVALID, one.failure, mend
+    elif one.dispatch is None:
+        yield Verdict.NOT_MEASURED, "its graph was not counted", "measure it again"
+    elif one.dispatch.changed or one.dispatch.nodes[0] != one.dispatch.nodes[1]:
+        changed = ", ".join(one.dispatch.changed) or "nodes"
+        yield Verdict.INVALID, f"the fusion is off here, and yet the decode graph changes ({changed})", mend
+
+
+def _on(one: Checked, policy: GatePolicy, again: str) -> Iterator[tuple[Verdict, str, str]]:
+    if one.failure is not None:
+        yield Verdict.INVALID, one.failure, f"mend the fusion, then {again}"
+        return
+    if one.dispatch is None:
+        yield Verdict.NOT_MEASURED, "nothing tells whether the fusion was dispatched", again
+    elif not one.dispatch.seen:
+        said = "; ".join(one.dispatch.complaints) or "the decode graph is the unfused one's"
+        remedy = "correct what it declares, or find out why it falls back"
+        yield Verdict.INVALID, f"the fusion was not dispatched as declared: {said}", remedy
+    if one.parity is None:
+        yield Verdict.NOT_MEASURED, "parity is missing", again
+    elif not one.parity.finite or any(not_finite(one.parity.figures)):
+        yield Verdict.INVALID, "the fused model gives NaN or infinite logits", "mend the fusion"
+    elif not one.parity.passed:
+        found = f"the fused model's outputs are wrong: {one.parity.reason or 'parity failed'}"
+        yield Verdict.INVALID, found, "mend the fusion: a fast wrong answer is no win"
+    if one.weights_kept is False:
+        yield Verdict.INVALID, "the fusion changes the unfused model's weights", "copy, then change"
+    if one.memory_ratio is None:
+        yield Verdict.NOT_MEASURED, "its memory was not measured", again
+    elif not one.memory_ratio <= policy.memory:
+        found = f"both models take {one.memory_ratio:.2f} times the memory of one, {policy.memory:g} at most"
+        yield Verdict.INVALID, found, "share the weights instead of copying them"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from gemma3n_perf.fusions.types import Fusion
+from gemma3n_perf.gate.admission import Recorded
 from gemma3n_perf.gate.facts import OFF, Cell, Checked, Ruling
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.gate.recorded import Recorded
 from gemma3n_perf.gate.report import effect, loud, sessions
 from gemma3n_perf.report import describe
 from gemma3n_perf.report.markdown import escape, table
@@ -40,22 +40,18 @@ _LEFT = ("fusion", "workload", "verdict", "graph", "logits")
 
 def build(fusions: Sequence[Fusion], found: Recorded) -> dict[PurePosixPath, bytes]:
     """Return the page by its path below the docs folder."""
-    parts = [_INTRO, _overview(found.ruling) if found.evidence else "No evidence is committed yet.\n", _list(fusions)]
-    parts += [_section(chip_class, found) for chip_class in _classes(found.ruling) if chip_class in found.admitted]
+    classes = list(dict.fromkeys(cell.chip_class for cell in found.ruling.cells))
+    overview = _overview(found.ruling, classes) if found.evidence else "No evidence is committed yet.\n"
+    rows = [(f"`{one.name}`", one.summary, one.where) for one in fusions]
+    header = ("fusion", "does", "on")
+    parts = [_INTRO, overview, f"## What they do\n\n{table(header, rows, left=header)}\n"]
+    parts += [_section(chip_class, found) for chip_class in classes if chip_class in found.admitted]
     return {PAGE: "\n".join(parts).encode()}
 
 
-def _classes(ruling: Ruling) -> list[str]:
-    return list(dict.fromkeys(cell.chip_class for cell in ruling.cells))
-
-
-def _overview(ruling: Ruling) -> str:
-    """One line for each fusion, the class's required workload in each cell, the largest win first."""
-    classes = _classes(ruling)
-    required: dict[tuple[str, str], Cell] = {}
-    for cell in ruling.cells:
-        if cell.required:
-            required.setdefault((cell.fusion, cell.chip_class), cell)
+def _overview(ruling: Ruling, classes: Sequence[str]) -> str:
+    """One line for each fusion, the class's first required workload in each cell, the largest win first."""
+    required = {(cell.fusion, cell.chip_class): cell for cell in reversed(ruling.cells) if cell.required}
     names = [one.fusion for one in ruling.decisions]
     best = {name: max(_size(required.get((name, chip_class))) for chip_class in classes) for name in names}
     rows = [
@@ -75,12 +71,6 @@ def _brief(cell: Cell | None) -> str:
     if cell.effect is None:
         return "off" if cell.word == OFF else loud(cell)
     return f"{loud(cell)} {percent(cell.effect, 1)}"
-
-
-def _list(fusions: Sequence[Fusion]) -> str:
-    rows = [(f"`{one.name}`", one.summary, one.where) for one in fusions]
-    header = ("fusion", "does", "on")
-    return f"## What they do\n\n{table(header, rows, left=header)}\n"
 
 
 def _section(chip_class: str, found: Recorded) -> str:

@@ -43,10 +43,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What needs no timing, for one checkpoint. ``memory_ratio`` is of both models' bytes to one's.
-
-    ``failure`` says how the fusion broke, where it did; None is unknown elsewhere.
-    """
+    """What needs no timing, of one checkpoint. ``memory_ratio`` is of both models' bytes to one's; None is unknown."""
 
     checkpoint: str
     dispatch: Dispatch | None = None
@@ -58,10 +55,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """One finding that speaks against admission, and what to do next.
-
-    ``verdict`` is what it makes of the evidence, ``chip_class`` the class that it is about, where it is about one.
-    """
+    """A finding against admission: what it makes of the evidence, and the class that it is about, if about one."""
 
     verdict: Verdict
     found: str
@@ -74,6 +68,7 @@ class WorkloadFacts:
     """One workload's duel: its launches in the order they ran, and the seconds of measuring it was given.
 
     ``failure`` says how the duel broke off; what was launched before that is not judged.
+    ``doubt`` says why a win or a loss that blocks show is not believed yet.
     """
 
     workload: str
@@ -81,6 +76,7 @@ class WorkloadFacts:
     budget_s: float
     spent: bool = False
     failure: Objection | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +140,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the gate decided of each fusion and composition, with every line of its table."""
+    """What the gate decided of each fusion and composition, with every line of its table. Empty: nothing to gate."""
 
-    decisions: tuple[Decision, ...]
-    cells: tuple[Cell, ...]
+    decisions: tuple[Decision, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     def cells_of(self, fusion: str) -> list[Cell]:
         """Return the lines of one fusion or composition."""
@@ -160,16 +156,9 @@ class Ruling:
         return tuple(sorted(found, key=_SEVERITY.index))
 
     @property
-    def admitted(self) -> bool:
-        """Whether everything that was put to the gate may enter."""
-        return not self.verdicts
-
-    @property
     def exit_code(self) -> int:
         """0 admitted; else that of the most severe refusal: invalid 5, loss or no-change 1, then 4, then 3."""
-        if not self.verdicts:
-            return 0
-        worst = self.verdicts[0]
+        worst = next(iter(self.verdicts), Verdict.WIN)
         return 1 if worst is Verdict.NO_CHANGE else worst.exit_code
 
 

@@ -1,13 +1,27 @@
-"""What the gate asks of a fusion, as data. A rule that could admit anything unmeasured is refused when it is read."""
+"""What the gate asks of a fusion, and its file: TOML, read strictly. An unknown key is a rule that is not kept."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import difflib
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.workload.workload import Workload
 
+POLICY_FILE = "policy.toml"
 LEAST_SESSIONS = 2
+SESSION_SD = 0.001
+"""How far whole sessions of a class are assumed to lie apart, until A/A duels of three days or more show it."""
+_KINDS: dict[object, tuple[tuple[type, ...], str]] = {
+    tuple[str, ...]: ((list,), "a list of texts"),
+    float: ((float, int), "a number"),
+    int: ((int,), "a whole number"),
+    str | None: ((str,), "a text"),
+}
+"""By the type of a policy's field: what TOML may have there, and its name in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,8 @@ class GatePolicy:
     ``required`` are the chip classes that must show a win or prove that the fusion is off there; ``minimum_effect`` is
     a fraction of throughput; evidence older than ``max_age_days`` counts no more; a win must repeat in ``sessions``
     sessions; ``memory`` bounds the bytes of a fused and an unfused model together, by those of one. ``mlx`` and
-    ``mlx_vlm``, where given, are the versions that evidence must be of.
+    ``mlx_vlm``, where given, are the versions that evidence must be of. ``session_sd`` is the assumed spread of whole
+    sessions, a fraction, which is in every interval.
     """
 
     required: tuple[str, ...]
@@ -41,30 +56,106 @@ class GatePolicy:
     max_age_days: int = 90
     sessions: int = LEAST_SESSIONS
     memory: float = 1.1
+    session_sd: float = SESSION_SD
     mlx: str | None = None
     mlx_vlm: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out, or would admit what was not shown."""
-        if not self.required or len(set(self.required)) != len(self.required):
-            raise UsageError(f"required classes {list(self.required)}", expected="one chip class or more, each once")
+        for right, found, expected in (
+            (
+                self.required and len(set(self.required)) == len(self.required),
+                f"required classes {list(self.required)}",
+                "one chip class or more, each once",
+            ),
+            (self.sessions >= LEAST_SESSIONS, f"sessions = {self.sessions}", "2 or more: a win must repeat"),
+            (self.max_age_days >= 1, f"max_age_days = {self.max_age_days}", "1 or more"),
+            (1.0 <= self.memory <= 2.0, f"memory = {self.memory}", "a factor from 1 to 2, for instance 1.1"),
+            (0 <= self.session_sd < 1, f"session_sd = {self.session_sd}", "a fraction, 0.001 for 0.1 %"),
+            (0 < self.minimum_effect < 1, f"minimum_effect = {self.minimum_effect}", "a fraction, 0.005 for 0.5 %"),
+        ):
+            if not right:
+                raise UsageError(found, expected=expected)
         for name in self.required:
             if name not in self.classes:
                 raise UsageError(
-                    f"class {name} is required, and nothing says which workloads it measures",
+                    f"class {name!r} is required, and no [classes.{name}] says which workloads it measures",
                     expected=f"a table [classes.{name}] with its workloads",
+                    remedy=_nearest(name, self.classes),
                 )
-        if self.sessions < LEAST_SESSIONS:
-            raise UsageError(f"sessions = {self.sessions}", expected="2 or more: a win must repeat")
-        if self.max_age_days < 1:
-            raise UsageError(f"max_age_days = {self.max_age_days}", expected="1 or more")
-        if not 1.0 <= self.memory <= 2.0:
-            raise UsageError(f"memory = {self.memory}", expected="a factor from 1 to 2, for instance 1.1")
-        if not 0 < self.minimum_effect < 1:
-            raise UsageError(f"minimum_effect = {self.minimum_effect}", expected="a fraction, 0.005 for 0.5 %")
 
     @property
     def judging(self) -> Policy:
         """The rules by which each duel is judged again."""
-        usual = Policy()
-        return Policy(minimum_effect=self.minimum_effect, margin=max(usual.margin, self.minimum_effect))
+        usual = Policy(session_sd=self.session_sd)
+        return replace(usual, minimum_effect=self.minimum_effect, margin=max(usual.margin, self.minimum_effect))
+
+    def workloads(self, chip_class: str) -> tuple[str, ...]:
+        """Return what a fusion must win on a class; () for one that the policy does not know."""
+        return self.classes[chip_class].workloads if chip_class in self.classes else ()
+
+
+def read_policy(path: Path) -> GatePolicy:
+    """Read a policy. Raises UsageError naming the file, the key and what is wrong with it."""
+    try:
+        return _parse(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise _bad(path, error.strerror or str(error), "a policy file", "pass --policy FILE") from error
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"it is no text: {error.reason}", "TOML in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(path, f"it is no TOML: {error}", "TOML with [gate] and [classes.NAME]") from error
+    except UsageError as error:
+        raise _bad(path, error.found, error.expected, error.remedy) from error
+
+
+def _parse(tree: Mapping[str, Any]) -> GatePolicy:
+    _known("", tree, ("gate", "classes"))
+    gate, tables = _values("[gate]", tree.get("gate", {}), GatePolicy), _table("[classes]", tree.get("classes", {}))
+    if "required" not in gate:
+        raise UsageError("[gate] names no required classes", expected='required = ["CHIP-CLASS", ...]')
+    classes = {}
+    for name, table in tables.items():
+        title = f"[classes.{name}]"
+        values = _values(title, table, ClassPolicy)
+        if "workloads" not in values:
+            raise UsageError(f"{title} names no workloads", expected='workloads = ["nano/text/pp40-tg64"]')
+        try:
+            classes[name] = ClassPolicy(**values)
+        except UsageError as error:
+            raise UsageError(f"{title}: {error.found}", expected=error.expected, remedy=error.remedy) from error
+    return GatePolicy(**gate, classes=classes)
+
+
+def _table(title: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{title} is {value!r}", expected="a table")
+    return value
+
+
+def _values(title: str, table: Any, policy: type[GatePolicy] | type[ClassPolicy]) -> dict[str, Any]:
+    """Return the values of a table that are fields of ``policy``, checked. Raises UsageError for any other."""
+    kinds = {one.name: _KINDS[one.type] for one in fields(policy) if one.type in _KINDS}
+    _known(f"{title} ", _table(title, table), kinds)
+    for key, value in table.items():
+        types, expected = kinds[key]
+        texts = value if isinstance(value, list) else ()
+        if not isinstance(value, types) or isinstance(value, bool) or not all(isinstance(one, str) for one in texts):
+            raise UsageError(f"{title} {key} = {value!r}", expected=expected)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _known(where: str, table: Mapping[str, Any], allowed: Collection[str]) -> None:
+    for key in table:
+        if key not in allowed:
+            expected = f"one of {', '.join(allowed)}"
+            raise UsageError(f"{where}{key!r} is not known", expected=expected, remedy=_nearest(key, allowed))
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+def _bad(path: Path, found: str, expected: str | None, remedy: str | None = None) -> UsageError:
+    return UsageError(f"{path}: {found}", expected=expected, remedy=remedy)

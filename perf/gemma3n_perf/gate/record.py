@@ -8,7 +8,7 @@ can forge a record, and only whoever measures again will notice.
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Evidence:
     stacks: dict[str, Stack]
     checked: tuple[Checked, ...] = ()
     workloads: tuple[WorkloadEvidence, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
     content_digest: str = ""
 
 
@@ -93,7 +93,7 @@ def content_digest(tree: dict[str, Any]) -> str:
 
 def decode(data: bytes, source: str) -> Evidence:
     """Read a record. Raises MalformedRecordError for what is none, InvalidError for one that was edited."""
-    record = _CODEC.typed(_CODEC.tree(data, source), source)
+    record = _CODEC.typed(data, source)
     if content_digest(msgspec.json.decode(data)) != record.content_digest:
         raise InvalidError(
             f"{source}: edited after it was written: its content does not have the digest it states",

@@ -3,10 +3,10 @@
 Every word that the author of a pull request could have written is plain text in Markdown, and does nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,7 @@ from gemma3n_perf.report.markdown import plain
 from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
 from gemma3n_perf.stats.messages import percent
 from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store.codec import indented
 
 SCHEMA = 2
 MAX_ROWS = 40
@@ -28,17 +29,13 @@ _NEXT = {
 }
 
 
-def closing(ruling: Ruling | None, missing: Sequence[Objection] = ()) -> str:
-    """Say in one line how it ended: ``refused: loss, not-measured (stacked-altup)``.
-
-    ``missing`` are objections to classes whose evidence never came to be judged.
-    """
-    decisions = ruling.decisions if ruling else ()
-    entered = ", ".join(one.fusion for one in decisions if one.admitted)
-    refused = ", ".join(one.fusion for one in decisions if not one.admitted)
-    verdicts = dict.fromkeys([*(ruling.verdicts if ruling else ()), *(one.verdict for one in missing)])
+def closing(ruling: Ruling, missing: Sequence[Objection] = ()) -> str:
+    """Say in one line how it ended; ``missing`` are objections to classes whose evidence never came to be judged."""
+    entered = ", ".join(one.fusion for one in ruling.decisions if one.admitted)
+    refused = ", ".join(one.fusion for one in ruling.decisions if not one.admitted)
+    verdicts = dict.fromkeys([*ruling.verdicts, *(one.verdict for one in missing)])
     if not verdicts:
-        return NOTHING if ruling is None else f"admitted: {entered}"
+        return f"admitted: {entered}" if ruling.decisions else NOTHING
     text = f"refused: {', '.join(verdicts)}" + (f" ({refused})" if refused else "")
     return f"{text}; admitted: {entered}" if entered and refused else text
 
@@ -59,13 +56,13 @@ def loud(cell: Cell) -> str:
     return f"**{cell.word}**" if cell.verdict in (Verdict.WIN, Verdict.LOSS, Verdict.INVALID) else cell.word
 
 
-def write(ruling: Ruling | None, notes: Sequence[str], out: TextIO) -> None:
+def write(ruling: Ruling, notes: Sequence[str], out: TextIO) -> None:
     """Print the verdict, the reasons and the table."""
     out.write(f"{closing(ruling)}\n")
-    if ruling is not None:
-        for reason in (reason for decision in ruling.decisions for reason in decision.reasons):
-            out.write(f"  {reason.verdict}: {reason.found}\n")
-            out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
+    for reason in (reason for decision in ruling.decisions for reason in decision.reasons):
+        out.write(f"  {reason.verdict}: {reason.found}\n")
+        out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
+    if ruling.decisions:
         out.write(_tables(ruling, unicode=speaks_unicode(out), coloured=out.isatty()))
     out.writelines(f"note: {note}\n" for note in notes)
 
@@ -101,7 +98,7 @@ def _tables(ruling: Ruling, *, unicode: bool, coloured: bool) -> str:
 
 
 def markdown(
-    ruling: Ruling | None,
+    ruling: Ruling,
     notes: Sequence[str] = (),
     *,
     facts: Sequence[EvidenceFacts] = (),
@@ -112,10 +109,10 @@ def markdown(
     ``facts`` tell beside each class whether output and path were right; ``missing`` are as for ``closing``.
     """
     found = []
-    for decision in ruling.decisions if ruling else ():
+    for decision in ruling.decisions:
         title = f"{plain(decision.fusion)}: {'admitted' if decision.admitted else 'refused'}"
-        cells = ruling.cells_of(decision.fusion) if ruling else []
-        found.append(f"**{title}**\n\n{_narrow(cells, [one for one in facts if one.fusion == decision.fusion])}")
+        read = [one for one in facts if one.fusion == decision.fusion]
+        found.append(f"**{title}**\n\n{_narrow(ruling.cells_of(decision.fusion), read)}")
     steps = _steps(ruling, missing)
     if steps:
         found.append("\n".join(["**Next**\n", *steps]))
@@ -147,16 +144,13 @@ def _all_right(found: Sequence[bool]) -> str:
     return "unknown" if not found else "ok" if all(found) else "**wrong**"
 
 
-def _steps(ruling: Ruling | None, missing: Sequence[Objection]) -> list[str]:
-    found = []
-    for one in missing:
-        where = "" if one.chip_class is None else f"{plain(one.chip_class)}: "
-        found.append(f"- {where}{_step(one)}")
+def _steps(ruling: Ruling, missing: Sequence[Objection]) -> list[str]:
+    found = [f"- {f'{plain(one.chip_class)}: ' if one.chip_class else ''}{_step(one)}" for one in missing]
     absent = {one.chip_class for one in missing} - {None}
-    shown: dict[Verdict, int] = {}
-    for one in (reason for decision in (ruling.decisions if ruling else ()) for reason in decision.reasons):
+    shown = Counter[Verdict]()
+    for one in (reason for decision in ruling.decisions for reason in decision.reasons):
         if not one.remedy:
-            shown[one.verdict] = shown.get(one.verdict, 0) + 1
+            shown[one.verdict] += 1
         elif one.chip_class not in absent:
             found.append(f"- {_step(one)}")
     for verdict, count in shown.items():
@@ -171,15 +165,15 @@ def _step(one: Objection) -> str:
     return f"{one.verdict}: {plain(one.found)}" + (f". Next: {plain(one.remedy)}" if one.remedy else "")
 
 
-def as_json(ruling: Ruling | None, notes: Sequence[str] = ()) -> bytes:
+def as_json(ruling: Ruling, notes: Sequence[str] = ()) -> bytes:
     """Return all of it as JSON; verdicts and effects as in the records, ``verdict`` null where the fusion is off."""
     tree: dict[str, Any] = {
         "schema": SCHEMA,
-        "result": "nothing-to-gate" if ruling is None else "admitted" if ruling.admitted else "refused",
-        "exit_code": 0 if ruling is None else ruling.exit_code,
-        "verdicts": [] if ruling is None else list(ruling.verdicts),
-        "decisions": [] if ruling is None else msgspec.to_builtins(ruling.decisions),
-        "cells": [] if ruling is None else msgspec.to_builtins(ruling.cells),
+        "result": "refused" if ruling.verdicts else "admitted" if ruling.decisions else "nothing-to-gate",
+        "exit_code": ruling.exit_code,
+        "verdicts": ruling.verdicts,
+        "decisions": ruling.decisions,
+        "cells": ruling.cells,
         "notes": [*notes],
     }
-    return msgspec.json.format(msgspec.json.encode(tree), indent=1) + b"\n"
+    return indented(tree)

@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gemma3n_perf.gate.change import PLUS, parts
+from gemma3n_perf.gate.evidence import conflicting, objections, worst
 from gemma3n_perf.gate.facts import Cell, Decision, EvidenceFacts, Objection, Ruling, WorkloadFacts
-from gemma3n_perf.gate.objections import conflicting, objections, worst
 from gemma3n_perf.gate.policy import GatePolicy
-from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
-from gemma3n_perf.stats.judge import judge
+from gemma3n_perf.stats.estimates import by_session
+from gemma3n_perf.stats.judge import judge, judge_session
 from gemma3n_perf.stats.multiple import step_down
-from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite
 
 _MEASURE = "pytest perf/ --fusion {name}, on a machine of class {chip_class}"
-_Key = tuple[str, str, str]
+_Row = tuple[Cell, WorkloadFacts | None]
+"""A cell, with its duel where that is left to judge."""
 
 
 def rule(
@@ -38,16 +38,13 @@ def rule(
     classes it brings evidence of, and enters only where each of its parts has entered: see docs/gate.md. ``noise`` are
     calibrated noise floors by class.
     """
-    table: dict[_Key, Cell] = {}
-    unsettled: dict[_Key, WorkloadFacts] = {}
+    table: list[_Row] = []
     for name in names:
-        for chip_class in _classes(name, evidence, policy):
-            for cell, duel in _lay_out(name, chip_class, evidence, policy, today):
-                table[_key(cell)] = cell
-                if duel is not None:
-                    unsettled[_key(cell)] = duel
-    table |= _judge(unsettled, policy, noise or {}, today)
-    cells = tuple(replace(cell, required=_required(cell, policy)) for cell in table.values())
+        there = [one.chip_class for one in evidence if one.fusion == name]
+        required = () if PLUS in name and there else policy.required
+        for chip_class in dict.fromkeys([*required, *there]):
+            table += _lay_out(name, chip_class, evidence, policy, today)
+    cells = _judged(table, policy, noise or {}, today)
     decisions: dict[str, Decision] = {}
     for name in sorted(names, key=lambda one: PLUS in one):
         decisions[name] = _decide(name, [cell for cell in cells if cell.fusion == name], decisions)
@@ -60,29 +57,19 @@ def best(ruling: Ruling, chip_class: str) -> str | None:
     return max(found, key=lambda one: one.wins[chip_class]).fusion if found else None
 
 
-def _classes(name: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy) -> list[str]:
-    there = [one.chip_class for one in evidence if one.fusion == name]
-    required = [] if PLUS in name and there else policy.required
-    return list(dict.fromkeys([*required, *there]))
-
-
-def _key(cell: Cell) -> _Key:
-    return cell.fusion, cell.chip_class, cell.workload
-
-
 def _lay_out(
     name: str, chip_class: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
-) -> Iterator[tuple[Cell, WorkloadFacts | None]]:
-    """Yield one class's cells, each with its duel where that is left to judge."""
+) -> Iterator[_Row]:
     found = [one for one in evidence if (one.fusion, one.chip_class) == (name, chip_class)]
-    required = policy.classes[chip_class].workloads if chip_class in policy.classes else ()
+    required = policy.workloads(chip_class)
     measured = {one.workload: one for record in found for one in record.workloads}
     how = _MEASURE.format(name=name, chip_class=chip_class)
     against: Sequence[Objection] = ()
     if found:
         against = conflicting(found) if len(found) > 1 else objections(found[0], evidence, policy, today)
     for workload in list(dict.fromkeys([*required, *measured])) or ["any"]:
-        cell = Cell(name, chip_class, workload, Verdict.NOT_MEASURED, "", how)
+        needed = workload in required or chip_class not in policy.classes
+        cell = Cell(name, chip_class, workload, Verdict.NOT_MEASURED, "", how, required=needed)
         one = measured.get(workload)
         if not found:
             cell = replace(cell, reason="there is no evidence of this class")
@@ -104,69 +91,53 @@ def _lay_out(
         yield cell, None
 
 
-def _judge(
-    cells: Mapping[_Key, WorkloadFacts], policy: GatePolicy, noise: Mapping[str, NoiseFloor], today: dt.date
-) -> dict[_Key, Cell]:
+def _judged(
+    table: Sequence[_Row], policy: GatePolicy, noise: Mapping[str, NoiseFloor], today: dt.date
+) -> tuple[Cell, ...]:
     """Judge all open cells as one family by Holm's procedure, then ask whether each win repeats."""
-    keys = {"|".join(key): key for key in cells}
+    left = {_name(cell): (cell, facts) for cell, facts in table if facts is not None}
 
-    def one(name: str, alpha: float) -> Judgement:
-        facts, floor = cells[keys[name]], noise.get(keys[name][1])
-        rules = replace(policy.judging, alpha=alpha)
+    def one(name: str, shares: int) -> Judgement:
+        cell, facts = left[name]
+        rules, floor = replace(policy.judging, shares=shares), noise.get(cell.chip_class)
         return judge(facts.launches, rules, budget_s=facts.budget_s, noise=floor, today=today, budget_spent=facts.spent)
 
-    judged = step_down(list(keys), policy.judging.alpha, one)
-    return {key: _repeated(key, cells[key], judged[name], policy, noise.get(key[1])) for name, key in keys.items()}
+    judged = step_down(list(left), one)
+    return tuple(
+        cell if facts is None else _repeated(cell, facts, judged[_name(cell)], policy, noise.get(cell.chip_class))
+        for cell, facts in table
+    )
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.fusion}|{cell.chip_class}|{cell.workload}"
 
 
 def _repeated(
-    key: _Key, facts: WorkloadFacts, judgement: Judgement, policy: GatePolicy, noise: NoiseFloor | None
+    cell: Cell, facts: WorkloadFacts, judgement: Judgement, policy: GatePolicy, noise: NoiseFloor | None
 ) -> Cell:
     """A win counts where so many sessions show it, each by itself."""
-    by_session = _sessions(facts.launches)
-    alone = [judge_session(launches, policy.judging, noise) for launches in by_session]
-    name, chip_class, workload = key
-    cell = Cell(
-        name, chip_class, workload, judgement.verdict, judgement.reason,
+    sessions = by_session(facts.launches)
+    alone = [judge_session(launches, policy.judging, noise) for launches in sessions]
+    again = f"measure {policy.sessions} sessions in one go: {cell.remedy}"
+    cell = replace(
+        cell, verdict=judgement.verdict, reason=judgement.reason,
         remedy="" if judgement.verdict.decided else "measure longer: pytest perf/ --fusion NAME --time-budget SECONDS",
         effect=judgement.effect, low=finite(judgement.low), high=finite(judgement.high),
         sessions=tuple(one.effect or 0.0 for one in alone),
     )  # fmt: skip
+    if judgement.verdict.is_claim and facts.doubt is not None:
+        return replace(cell, verdict=Verdict.INCONCLUSIVE, reason=facts.doubt, remedy=again)
     if judgement.verdict is not Verdict.WIN:
         return cell
-    again = f"measure {policy.sessions} sessions in one go: {_MEASURE.format(name=name, chip_class=chip_class)}"
-    if len(by_session) < policy.sessions:
-        found = f"measured in {len(by_session)} session only, and a win must repeat in {policy.sessions}"
+    if len(sessions) < policy.sessions:
+        found = f"measured in {len(sessions)} session only, and a win must repeat in {policy.sessions}"
         return replace(cell, verdict=Verdict.NOT_MEASURED, reason=found, remedy=again)
     won = [number for number, one in enumerate(alone, start=1) if one.verdict is Verdict.WIN]
     if len(won) < len(alone):
         seen = f"only in session {', '.join(map(str, won))} of {len(alone)}" if won else "in no session by itself"
         return replace(cell, verdict=Verdict.INCONCLUSIVE, reason=f"all sessions together win, {seen}", remedy=again)
     return cell
-
-
-def judge_session(launches: Sequence[LaunchEstimate], policy: Policy, noise: NoiseFloor | None = None) -> Judgement:
-    """Judge one session by itself, at one look after its last launch.
-
-    It decides nothing but whether a win repeats, so all of ``policy.alpha`` lies on that side.
-    """
-    if len(launches) < 2:
-        effect = relative_change(launches[0].log_ratio) if launches else None
-        return Judgement(Verdict.INCONCLUSIVE, "fewer than 2 launches", effect=effect, launches=len(launches))
-    one_look = replace(policy, min_launches=len(launches), alpha=2 * policy.alpha)
-    return judge(launches, one_look, noise=noise, budget_spent=True)
-
-
-def _sessions(launches: Sequence[LaunchEstimate]) -> list[list[LaunchEstimate]]:
-    found: dict[int, list[LaunchEstimate]] = {}
-    for launch in launches:
-        found.setdefault(launch.session, []).append(launch)
-    return [found[number] for number in sorted(found)]
-
-
-def _required(cell: Cell, policy: GatePolicy) -> bool:
-    rules = policy.classes.get(cell.chip_class)
-    return rules is None or cell.workload in rules.workloads or cell.workload == "any"
 
 
 def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) -> Decision:
@@ -180,14 +151,11 @@ def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) ->
         found = f"{name}: off on every class that was looked at, so it wins nowhere"
         reasons.append(Objection(Verdict.NO_CHANGE, found, "enable it where it wins, or leave it out"))
     for part in parts(name) if PLUS in name else ():
-        if part not in before or not before[part].admitted:
-            found = f"{name}: its part {part} was not admitted"
-            reasons.append(Objection(_why(before.get(part)), found, f"see {part}, or leave it out"))
+        one = before.get(part)
+        if one is None or not one.admitted:
+            why = Verdict.NOT_MEASURED if one is None else worst(one.reasons).verdict
+            reasons.append(Objection(why, f"{name}: its part {part} was not admitted", f"see {part}, or leave it out"))
     return Decision(name, not reasons, tuple(reasons), {} if reasons else wins)
-
-
-def _why(part: Decision | None) -> Verdict:
-    return worst(part.reasons).verdict if part is not None and part.reasons else Verdict.NOT_MEASURED
 
 
 def _reasons(cells: Sequence[Cell]) -> list[Objection]:

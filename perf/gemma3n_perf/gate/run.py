@@ -1,33 +1,46 @@
-"""Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``."""
+"""Evidence on this machine: the checks, the duels and the records behind ``pytest perf/ --fusion NAME``.
+
+All fusions duel the unfused model through the same launches. Forged weights make all right programs decode the same
+tokens, so there a fusion that decodes others is invalid. With weights of another origin, a near tie may fall either
+way, and other tokens are a caution.
+"""
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TextIO
 
-from gemma3n_perf.duel import run as duels
-from gemma3n_perf.gate import policy_file
+from gemma3n_perf.duel.judgements import estimates
+from gemma3n_perf.duel.launch import Launch
+from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, duel
+from gemma3n_perf.duel.run import machine as open_machine
+from gemma3n_perf.duel.scheduler import ComparisonState
+from gemma3n_perf.fusions.parity import ENV
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.checks import CheckProcesses
-from gemma3n_perf.gate.duels import measuring
-from gemma3n_perf.gate.policy import GatePolicy
-from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.gate.session import Check, Dependencies, Duels, EvidenceSpec, gather
+from gemma3n_perf.gate.policy import POLICY_FILE, SESSION_SD, GatePolicy, read_policy
+from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
+from gemma3n_perf.gate.session import Check, Dependencies, Duels, FusionDuel, Keep, Measure, gather
 from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.verdicts import Judgement
 from gemma3n_perf.store.files import data_folder, write_over
+from gemma3n_perf.workload import load
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS
 from gemma3n_perf.workload.workload import defaults
 
-SESSION_S = Policy().budget_s
-"""Seconds of measuring that each session of a duel may take, unless a budget was given."""
+_POLICY = Policy(session_sd=SESSION_SD)
+_MOST_CANDIDATES = 16
+"""Of one duel: each holds the weights and its kernels, and each waits for all the others' blocks."""
 
-Machine = Callable[[Path | None, TextIO], AbstractContextManager[duels.Here]]
+Machine = Callable[[Path | None, TextIO], AbstractContextManager[Here]]
 
 
 def run(
@@ -39,7 +52,7 @@ def run(
     budget_s: float | None = None,
     sources: Mapping[str, str] | None = None,
     check: Check | None = None,
-    machine: Machine = duels.machine,
+    machine: Machine = open_machine,
     aside: Path | None = None,
 ) -> tuple[tuple[Evidence, Path], ...]:
     """Gather evidence for every fusion in ``names`` and write it; returns the records with their paths.
@@ -54,23 +67,19 @@ def run(
     """
     with machine(baselines, err) as here, _comparable_outputs() as restore:
         require_known(here.chip)
-        path = baselines / policy_file.NAME
-        policy = policy_file.read(path) if path.exists() else None
+        path = baselines / POLICY_FILE
+        policy = read_policy(path) if path.exists() else None
         workloads = workloads or usual(policy, here)
         for name in dict.fromkeys(workload.partition("/")[0] for workload in workloads):
             if name in PRESETS:
                 ensure_forged(PRESETS[name], here.root, here.tools.note)
         sessions = policy.sessions if policy else 2
-        each_s = budget_s / len(workloads) if budget_s else sessions * SESSION_S
-        timed = measuring(here, sources)
-        replaced: set[Path] = set()
+        each_s = budget_s / len(workloads) if budget_s else sessions * _POLICY.budget_s
+        write = partial(_replace, baselines, aside or data_folder() / "evidence", set())
 
         def measure(*args: Any) -> Duels:
             restore()
-            return timed(*args)
-
-        def write(record: Evidence) -> Path:
-            return _replace(record, baselines, aside or data_folder() / "evidence", replaced)
+            return measuring(here, sources)(*args)
 
         dependencies = Dependencies(
             chip=here.chip,
@@ -81,8 +90,9 @@ def run(
             now=partial(dt.datetime.now, dt.UTC),
             note=here.tools.note,
             keep=write,
+            noise=here.noise,
         )
-        records = gather(EvidenceSpec(names, workloads, each_s, sessions, policy), dependencies)
+        records = gather(names, workloads, dependencies, budget_s=each_s, sessions=sessions, policy=policy)
         return tuple((one, write(one)) for one in records)
 
 
@@ -92,16 +102,12 @@ def _comparable_outputs() -> Iterator[Callable[[], None]]:
 
     That is not how decode runs, so the arms start without it: yields what restores the environment before they do.
     """
-    from gemma3n_perf.fusions.parity import ENV
-
-    before = {variable: os.environ.get(variable) for variable in ENV}
+    before = {variable: os.environ[variable] for variable in ENV if variable in os.environ}
 
     def restore() -> None:
-        for variable, value in before.items():
-            if value is None:
-                os.environ.pop(variable, None)
-            else:
-                os.environ[variable] = value
+        for variable in ENV:
+            os.environ.pop(variable, None)
+        os.environ.update(before)
 
     os.environ.update(ENV)
     try:
@@ -110,7 +116,7 @@ def _comparable_outputs() -> Iterator[Callable[[], None]]:
         restore()
 
 
-def _replace(record: Evidence, baselines: Path, aside: Path, replaced: set[Path]) -> Path:
+def _replace(baselines: Path, aside: Path, replaced: set[Path], record: Evidence) -> Path:
     """Write a record; what was there before this run goes aside, once."""
     path = store.path_of(baselines, record.chip.chip_class, record.fusion)
     if path not in replaced and path.is_file():
@@ -121,11 +127,69 @@ def _replace(record: Evidence, baselines: Path, aside: Path, replaced: set[Path]
     return store.write(baselines, record)
 
 
-def usual(policy: GatePolicy | None, here: duels.Here) -> tuple[str, ...]:
+def usual(policy: GatePolicy | None, here: Here) -> tuple[str, ...]:
     """The workloads that the policy requires of this class; elsewhere the chip's customary texts."""
     if policy is not None and here.chip.chip_class in policy.classes:
-        return policy.classes[here.chip.chip_class].workloads
+        return policy.workloads(here.chip.chip_class)
     texts: dict[str, str] = {}
     for workload in defaults(here.chip.vendor):
         texts.setdefault(workload.checkpoint, str(workload))
     return tuple(texts.values())
+
+
+def arm(fusion: str) -> str:
+    """Return a fusion, or a composition ``a+b``, as an arm in words."""
+    return "+".join(["here", *(f"fusion:{part.strip()}" for part in fusion.split("+"))])
+
+
+def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldown_s: float = 10.0) -> Measure:
+    """Return what measures fusions here; the caller holds the measuring lock while it does.
+
+    Raises UsageError, and what reading a checkpoint's config raises; what goes wrong while a fusion is measured is its
+    judgement.
+    """
+
+    def may_differ(workload: str) -> bool:
+        name = workload.partition("/")[0]
+        return not load.is_forged(load.config_of((sources or {}).get(name, name), machine.root))
+
+    def measure(
+        fusions: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep
+    ) -> dict[tuple[str, str], FusionDuel]:
+        found: dict[tuple[str, str], FusionDuel] = {}
+
+        def add(some: Sequence[str], result: DuelResult) -> None:
+            for number, name in enumerate(some):
+                for workload, one in result.of(number).items():
+                    found[name, workload] = _duel(workload, one.state, one.judgement, sessions, budget_s)
+
+        def launched(some: Sequence[str], result: DuelResult) -> None:
+            add(some, result)
+            keep(dict(found))
+
+        differing = {workload: may_differ(workload) for workload in workloads}
+        for start, lenient in product(range(0, len(fusions), _MOST_CANDIDATES), sorted(set(differing.values()))):
+            some = fusions[start : start + _MOST_CANDIDATES]
+            alike = tuple(workload for workload in workloads if differing[workload] is lenient)
+            spec = DuelSpec(
+                "here", tuple(arm(name) for name in some), alike, budget_s, sessions,
+                outputs_may_differ=lenient, sources=sources or {}, cooldown_s=cooldown_s, policy=_POLICY,
+            )  # fmt: skip
+            add(some, duel(spec, machine, launched=partial(launched, some)))
+        return found
+
+    return measure
+
+
+def _duel(workload: str, state: ComparisonState, judged: Judgement, sessions: int, budget_s: float) -> FusionDuel:
+    each = tuple(_of(session, state.launches, budget_s * (session + 1) / sessions) for session in range(sessions))
+    stacks = {name: side.stack for name, side in (state.sides or {}).items()}
+    measured = WorkloadEvidence(workload, judged, each, budget_s, state.launches, state.spent)
+    return FusionDuel(measured, stacks, state.cautions)
+
+
+def _of(session: int, launches: Sequence[Launch], until_s: float) -> Judgement:
+    """Judge one session alone; it may use what earlier ones left of the seconds that go to all of them."""
+    own = [launch for launch in launches if launch.session == session]
+    before_s = sum(launch.seconds for launch in launches if launch.session < session)
+    return judge(estimates(own), _POLICY, budget_s=until_s - before_s, budget_spent=True)

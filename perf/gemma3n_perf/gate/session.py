@@ -8,15 +8,22 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gemma3n_perf.errors import InvalidError, NotMeasuredError, PerfError, UsageError
+from gemma3n_perf.errors import (
+    InconclusiveError,
+    InvalidError,
+    NotMeasuredError,
+    PerfError,
+    RegressionError,
+    UsageError,
+)
 from gemma3n_perf.gate.change import Sources
-from gemma3n_perf.gate.evidence import facts_of_record
+from gemma3n_perf.gate.evidence import facts_of_record, sound
 from gemma3n_perf.gate.facts import Checked, Objection, Parity
-from gemma3n_perf.gate.objections import sound
 from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
 from gemma3n_perf.gate.record import SCHEMA, Evidence, WorkloadEvidence
 from gemma3n_perf.gate.rule import rule
 from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Caution, Verdict
 
 WORST_FIRST = (
@@ -71,22 +78,11 @@ Check = Callable[[Sequence[CheckSpec]], Sequence[Checked]]
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceSpec:
-    """What a session is to gather: evidence for ``names`` on ``workloads``, with ``budget_s`` seconds for each duel."""
-
-    names: tuple[str, ...]
-    workloads: tuple[str, ...]
-    budget_s: float
-    sessions: int = 2
-    policy: GatePolicy | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Dependencies:
     """What a session needs of the world.
 
     ``keep`` takes each record as far as it has come, after every launch: a session that is cut off loses nothing, and
-    the gate tells what is missing.
+    the gate tells what is missing. ``noise`` is the class's calibration, by which the gate will judge.
     """
 
     chip: Chip
@@ -97,24 +93,32 @@ class Dependencies:
     now: Callable[[], dt.datetime]
     note: Callable[[str], None] = lambda text: None
     keep: Callable[[Evidence], object] = lambda record: None
+    noise: NoiseFloor | None = None
 
 
-def gather(spec: EvidenceSpec, using: Dependencies) -> tuple[Evidence, ...]:
-    """Check every fusion, duel those that are sound, and return a record for each, in the order of ``spec.names``.
+def gather(
+    names: Sequence[str],
+    workloads: tuple[str, ...],
+    using: Dependencies,
+    *,
+    budget_s: float,
+    sessions: int = 2,
+    policy: GatePolicy | None = None,
+) -> tuple[Evidence, ...]:
+    """Check every fusion, duel those that are sound, and return a record for each, in the order of ``names``.
 
-    Raises UsageError for names that are unknown or repeat, and what measuring raises.
+    Each duel, of one workload, has ``budget_s`` seconds. Raises UsageError for names that are unknown or repeat, and
+    what measuring raises.
     """
-    if not spec.names or len(set(spec.names)) != len(spec.names):
-        raise UsageError(f"fusions {', '.join(spec.names) or 'none'}", expected="each fusion once")
-    policy, chip_class = spec.policy, using.chip.chip_class
-    if policy is None:
-        rules = {chip_class: ClassPolicy(spec.workloads)}
-        policy = GatePolicy(required=(chip_class,), classes=rules, sessions=max(2, spec.sessions))
-    drafts = _drafts(spec, using)
-    fit = [one.fusion for one in drafts if one.enabled and not _against(one, policy)]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"fusions {', '.join(names) or 'none'}", expected="each fusion once")
+    chip_class = using.chip.chip_class
+    rules = policy or GatePolicy((chip_class,), {chip_class: ClassPolicy(workloads)}, sessions=max(2, sessions))
+    drafts = _drafts(names, workloads, using)
+    fit = [one.fusion for one in drafts if one.enabled and not _against(one, rules)]
 
     def concluded(duels: Duels) -> tuple[Evidence, ...]:
-        return tuple(_concluded(_measured(one, spec, duels), policy, using) for one in drafts)
+        return tuple(_concluded(_measured(one, workloads, duels), rules, using) for one in drafts)
 
     def keep(duels: Duels) -> None:
         for record in concluded(duels):
@@ -123,30 +127,34 @@ def gather(spec: EvidenceSpec, using: Dependencies) -> tuple[Evidence, ...]:
     if not fit:
         return concluded({})
     using.note(f"duels of {', '.join(fit)}")
-    return concluded(using.measure(fit, spec.workloads, spec.sessions, spec.budget_s, keep))
+    return concluded(using.measure(fit, workloads, sessions, budget_s, keep))
 
 
 def refusal(record: Evidence) -> PerfError | None:
-    """What a session ends with for a record: an error for invalid, loss and not-measured, None for the rest."""
+    """What a session ends with for a record: an error for every verdict but win and no-change."""
     found = f"{record.fusion} on {record.chip.chip_class}: {record.verdict}: {record.reason}"
     match Verdict(record.verdict):
         case Verdict.INVALID:
             return InvalidError(found, remedy="the record is kept; mend the fusion and measure again")
         case Verdict.LOSS:
-            return PerfError(found, remedy="switch the fusion off on this class; its record is kept as a documented no")
+            return RegressionError(
+                found, remedy="switch the fusion off on this class; its record is kept as a documented no"
+            )
         case Verdict.NOT_MEASURED if record.enabled:
             return NotMeasuredError(found, remedy="see what it says, then measure again")
+        case Verdict.INCONCLUSIVE:
+            return InconclusiveError(found, remedy="measure longer: --time-budget SECONDS; the record is kept")
         case _:
             return None
 
 
-def _drafts(spec: EvidenceSpec, using: Dependencies) -> list[Evidence]:
+def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies) -> list[Evidence]:
     """Check every fusion on the first workload of each checkpoint; returns records without duels."""
     firsts: dict[str, str] = {}
-    for workload in spec.workloads:
+    for workload in workloads:
         firsts.setdefault(workload.partition("/")[0], workload)
-    enabled = {name: using.sources.enabled(name, using.chip) for name in spec.names}
-    checks = [CheckSpec(name, enabled[name], workload) for name in spec.names for workload in firsts.values()]
+    enabled = {name: using.sources.enabled(name, using.chip) for name in names}
+    checks = [CheckSpec(name, enabled[name], workload) for name in names for workload in firsts.values()]
     found = list(zip(checks, using.check(checks), strict=True))
     return [
         Evidence(
@@ -163,12 +171,12 @@ def _drafts(spec: EvidenceSpec, using: Dependencies) -> list[Evidence]:
             stacks={"baseline": using.stack, "candidate": using.stack},
             checked=tuple(checked for one, checked in found if one.fusion == name),
         )
-        for name in spec.names
+        for name in names
     ]
 
 
-def _measured(draft: Evidence, spec: EvidenceSpec, duels: Duels) -> Evidence:
-    own = [duels[draft.fusion, workload] for workload in spec.workloads if (draft.fusion, workload) in duels]
+def _measured(draft: Evidence, workloads: Sequence[str], duels: Duels) -> Evidence:
+    own = [duels[draft.fusion, workload] for workload in workloads if (draft.fusion, workload) in duels]
     cautions = tuple(dict.fromkeys(caution for one in own for caution in one.cautions))
     return replace(
         draft,
@@ -192,7 +200,8 @@ def _concluded(record: Evidence, policy: GatePolicy, using: Dependencies) -> Evi
     if not record.enabled and not _against(record, policy):
         return replace(record, reason="off on this class, and the decode graph is unchanged there")
     facts = facts_of_record(record, f"{record.fusion}.json")
-    ruling = rule([record.fusion], [facts], policy, today=using.now().date())
+    noise = {using.chip.chip_class: using.noise} if using.noise else None
+    ruling = rule([record.fusion], [facts], policy, today=using.now().date(), noise=noise)
     cells = [cell for cell in ruling.cells if cell.chip_class == record.chip.chip_class]
     worst = min(cells, key=lambda cell: WORST_FIRST.index(cell.verdict or Verdict.WIN))
     return replace(record, verdict=(worst.verdict or Verdict.NOT_MEASURED).value, reason=worst.reason)
@@ -205,9 +214,7 @@ def _against(record: Evidence, policy: GatePolicy) -> list[Objection]:
 
 def expand(names: Iterable[str], sources: Sources) -> tuple[str, ...]:
     """Return the fusions that ``--fusion`` names: ``all`` is every one, each once. Raises UsageError."""
-    found: list[str] = []
-    for name in names:
-        found += sources.names() if name == "all" else [name]
-    for name in dict.fromkeys(found):
+    found = dict.fromkeys(one for name in names for one in (sources.names() if name == "all" else (name,)))
+    for name in found:
         sources.files(name)
-    return tuple(dict.fromkeys(found))
+    return tuple(found)

@@ -46,6 +46,14 @@ class LaunchEstimate:
             )
 
 
+def by_session(launches: Sequence[LaunchEstimate]) -> list[list[LaunchEstimate]]:
+    """Return the launches of each session, in the order of sessions."""
+    found: dict[int, list[LaunchEstimate]] = {}
+    for launch in launches:
+        found.setdefault(launch.session, []).append(launch)
+    return [found[number] for number in sorted(found)]
+
+
 def estimate_launch(
     baseline_s: Sequence[float], candidate_s: Sequence[float], *, seconds: float, session: int = 0
 ) -> LaunchEstimate:

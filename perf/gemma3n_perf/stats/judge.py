@@ -1,7 +1,7 @@
 """From launches to a verdict, at any look, the same every time.
 
 Opinion: two intervals must agree before a duel stops. The plain 95 % interval is reported; the repeated
-one (Jennison & Turnbull 1989), which pays for looking after every launch, decides. Nothing here reads a
+one (Jennison & Turnbull 1989), which pays for looking after every launch and is of 98 %, decides. Nothing here reads a
 clock, a file or a random number, so a recorded duel can be judged again and gives the same result.
 
 A look has three steps: the intervals (``_intervals``), the reasons to withhold what they show (``_withheld``), the
@@ -18,10 +18,17 @@ import numpy as np
 
 from gemma3n_perf.stats import messages
 from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, Sensitivity
-from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
+from gemma3n_perf.stats.estimates import LaunchEstimate, by_session, relative_change
 from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
 from gemma3n_perf.stats.sequential import tail_probabilities
-from gemma3n_perf.stats.spread import NoiseFloor, half_widths, prior_conflicts, serial_inflation, unexcluded
+from gemma3n_perf.stats.spread import (
+    NoiseFloor,
+    half_widths,
+    halves_differ,
+    prior_conflicts,
+    serial_inflation,
+    unexcluded,
+)
 from gemma3n_perf.stats.verdicts import Caution, Judgement, NoiseStatus, Verdict, decide, not_measured
 
 
@@ -42,6 +49,11 @@ class _Rules:
     def decide(self, low: float, high: float) -> Verdict:
         return decide(low, high, threshold=self.threshold, margin=self.margin)
 
+    @property
+    def alone(self) -> "_Rules":
+        """The rules of no-change, which shares its error with no other workload."""
+        return replace(self, policy=replace(self.policy, shares=1))
+
 
 @dataclass(frozen=True, slots=True)
 class _Intervals:
@@ -49,6 +61,7 @@ class _Intervals:
 
     ``sd``: the launch spread that decisions rest on, log units.
     ``correlation``: of successive launches, where it widened the intervals.
+    ``level``: confidence of the plain one.
     """
 
     plain_low: float
@@ -57,6 +70,7 @@ class _Intervals:
     high: float
     sd: float
     correlation: float | None
+    level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,7 @@ def judge(
         Verdict.INCONCLUSIVE,
         "",
         effect=relative_change(float(np.mean(values))),
-        level=1.0 - policy.alpha,
+        level=1.0 - policy.reported / policy.shares,
         threshold=threshold,
         margin=policy.margin,
         launches=n,
@@ -109,12 +123,11 @@ def judge(
         return replace(result, reason=messages.too_few(n, policy.min_launches, budget_spent, measured))
     prior = noise if status is NoiseStatus.USED else None
     rules = _Rules(policy, threshold, policy.margin if floor <= policy.margin else 0.0, prior)
-    look = _last_look(launches, _tails(launches, policy, budget, budget_spent), rules)
-    low, high = _reported(look, rules)
+    look = _last_look(launches, _spent(launches, budget, budget_spent), rules)
     cautions = messages.noise_cautions(status, floor, policy.margin)
     if look.intervals.correlation is not None:
         cautions.append(messages.dependent(look.intervals.correlation))
-    sensitivity = Sensitivity(look.intervals.sd, LAST_LOOK_SHARE * policy.alpha, policy.power)
+    sensitivity = Sensitivity(look.intervals.sd, LAST_LOOK_SHARE * policy.alpha / policy.shares, policy.power)
     beyond, launch_s = math.log1p(threshold), measured / n
     needed = sensitivity.launches_to_decide(
         abs(math.fsum(values) / n), threshold=beyond, margin=math.log1p(policy.margin)
@@ -123,8 +136,9 @@ def judge(
     result = replace(
         result,
         verdict=look.verdict,
-        low=low,
-        high=high,
+        level=look.intervals.level,
+        low=look.intervals.plain_low,
+        high=look.intervals.plain_high,
         bound_low=look.intervals.low,
         bound_high=look.intervals.high if math.isfinite(look.intervals.high) else None,
         launch_sd=math.sqrt(float(np.var(values, ddof=1))),
@@ -133,7 +147,25 @@ def judge(
         needed_s=None if look.verdict.decided or needed is None else needed * launch_s,
         cautions=(*cautions, *look.withheld),
     )
-    return replace(result, reason=messages.reason(result, policy.power, budget_spent or measured >= budget))
+    return replace(result, reason=messages.reason(result, policy, budget_spent or measured >= budget))
+
+
+def judge_session(launches: Sequence[LaunchEstimate], policy: Policy, noise: NoiseFloor | None = None) -> Judgement:
+    """Judge one session by itself, at one look after its last launch.
+
+    It decides nothing but whether a win repeats, so its error is that of a reported interval, all on that side.
+    """
+    if len(launches) < 2:
+        effect = relative_change(launches[0].log_ratio) if launches else None
+        return Judgement(Verdict.INCONCLUSIVE, "fewer than 2 launches", effect=effect, launches=len(launches))
+    error = 2 * policy.reported
+    one_look = replace(policy, min_launches=len(launches), alpha=error, reported=error, shares=1)
+    return judge(launches, one_look, noise=noise, budget_spent=True)
+
+
+def win_repeats(launches: Sequence[LaunchEstimate], policy: Policy, noise: NoiseFloor | None = None) -> bool:
+    """Whether each session of a duel wins by itself."""
+    return all(judge_session(own, policy, noise).verdict is Verdict.WIN for own in by_session(launches))
 
 
 def should_stop(judgement: Judgement, *, budget_spent: bool = False) -> bool:
@@ -141,28 +173,23 @@ def should_stop(judgement: Judgement, *, budget_spent: bool = False) -> bool:
     return budget_spent or judgement.verdict is not Verdict.INCONCLUSIVE
 
 
-def _tails(
-    launches: Sequence[LaunchEstimate], policy: Policy, budget_s: float, budget_spent: bool
-) -> tuple[float, ...]:
-    """Two-sided nominal tail of every look so far, the last one being now."""
+def _spent(launches: Sequence[LaunchEstimate], budget_s: float, budget_spent: bool) -> list[float]:
+    """Share of the budget used after each launch."""
     fractions = [min(used / budget_s, 1.0) for used in accumulate(launch.seconds for launch in launches)]
-    if budget_spent:
-        fractions[-1] = 1.0
-    first = policy.min_launches
-    return tail_probabilities(range(first, len(launches) + 1), fractions[first - 1 :], policy.alpha, policy.rho)
+    return [*fractions[:-1], 1.0] if budget_spent else fractions
 
 
-def _last_look(launches: Sequence[LaunchEstimate], tails: Sequence[float], rules: _Rules) -> _Look:
-    """Look at all launches. ``tails`` are those of every look so far.
+def _last_look(launches: Sequence[LaunchEstimate], spent: Sequence[float], rules: _Rules) -> _Look:
+    """Look at all launches, ``spent`` being the share of the budget used after each.
 
     Launches beyond the budget, which a second session may need, have no error left to spend: what the last look that
     had some showed still stands, unless the plain interval of all launches shows something else.
     """
-    now = _look(launches, tails[-1], rules)
-    beyond = next((count for count, tail in enumerate(reversed(tails)) if tail > 0), 0)
-    if not beyond:
+    now = _look(launches, spent, rules)
+    beyond = sum(share >= 1.0 for share in spent[rules.policy.min_launches - 1 :]) - 1
+    if beyond < 1:
         return now
-    last = _look(launches[:-beyond], tails[-1 - beyond], rules)
+    last = _look(launches[:-beyond], spent[:-beyond], rules)
     plain_low, plain_high = now.intervals.plain_low, now.intervals.plain_high
     low, high = min(last.intervals.low, plain_low), max(last.intervals.high, plain_high)
     intervals = replace(now.intervals, low=low, high=high)
@@ -171,10 +198,15 @@ def _last_look(launches: Sequence[LaunchEstimate], tails: Sequence[float], rules
     return _said(last.verdict, launches, intervals, rules)
 
 
-def _look(launches: Sequence[LaunchEstimate], tail: float, rules: _Rules) -> _Look:
-    """Look at launches with the error ``tail``."""
-    intervals = _intervals(launches, tail, rules)
-    return _said(rules.decide(intervals.low, intervals.high), launches, intervals, rules)
+def _look(launches: Sequence[LaunchEstimate], spent: Sequence[float], rules: _Rules) -> _Look:
+    """Look at launches: for a change at this comparison's share of the error, for none of it at the whole."""
+    intervals = _intervals(launches, spent, rules)
+    shown = rules.decide(intervals.low, intervals.high)
+    if not shown.is_claim and rules.policy.shares > 1:
+        alone = _intervals(launches, spent, rules.alone)
+        if rules.decide(alone.low, alone.high) is Verdict.NO_CHANGE:
+            intervals, shown = alone, Verdict.NO_CHANGE
+    return _said(shown, launches, intervals, rules)
 
 
 def _said(shown: Verdict, launches: Sequence[LaunchEstimate], intervals: _Intervals, rules: _Rules) -> _Look:
@@ -187,21 +219,25 @@ def _said(shown: Verdict, launches: Sequence[LaunchEstimate], intervals: _Interv
     return _Look(intervals, Verdict.INCONCLUSIVE if withheld else shown, withheld)
 
 
-def _intervals(launches: Sequence[LaunchEstimate], tail: float, rules: _Rules) -> _Intervals:
-    """The intervals of launches, at a look with the error ``tail``."""
-    values, n = [launch.log_ratio for launch in launches], len(launches)
+def _intervals(launches: Sequence[LaunchEstimate], spent: Sequence[float], rules: _Rules) -> _Intervals:
+    """The intervals of launches at this look, the last of those after each launch from the first that may decide on."""
+    policy, n = rules.policy, len(launches)
+    first, reported = policy.min_launches, policy.reported / policy.shares
+    tails = tail_probabilities(range(first, n + 1), spent[first - 1 :], policy.alpha / policy.shares, policy.rho)
+    values = [launch.log_ratio for launch in launches]
     mean, own = math.fsum(values) / n, float(np.var(values, ddof=1))
     inflation, correlation = serial_inflation(values)
     ses = [launch.se for launch in launches if launch.se is not None]
     widths = half_widths(
         own,
         n,
-        tail=tail,
-        alpha=rules.policy.alpha,
+        tail=tails[-1],
+        reported=reported,
         inflation=inflation,
-        within=float(np.mean(np.square(ses))) if len(ses) == n else 0.0,
+        within=float(np.median(np.square(ses))) if len(ses) == n else 0.0,
         prior=rules.prior,
-        prior_weight=rules.policy.prior_weight,
+        prior_weight=policy.prior_weight,
+        sessions=policy.session_sd**2 * sum((len(own) / n) ** 2 for own in by_session(launches)),
     )
     plain, half = float(widths.plain), float(widths.repeated)
     return _Intervals(
@@ -211,6 +247,7 @@ def _intervals(launches: Sequence[LaunchEstimate], tail: float, rules: _Rules) -
         high=relative_change(mean + half),
         sd=float(widths.sd),
         correlation=float(correlation) if inflation > 1 else None,
+        level=1.0 - reported,
     )
 
 
@@ -218,29 +255,21 @@ def _withheld(shown: Verdict, launches: Sequence[LaunchEstimate], policy: Policy
     """Return the reasons not to say what an interval shows."""
     if shown.is_claim and not _sessions_agree(launches):
         return (messages.SESSIONS_DISAGREE,)
+    if shown.decided and bool(halves_differ([one.log_ratio for one in launches])):
+        return (messages.HALVES_DISAGREE,)
     if shown is not Verdict.NO_CHANGE:
         return ()
     wholes = [one.whole for one in launches if one.whole is not None]
     if len(wholes) < len(launches):
         return ()
     # An arm that is slow now and then is slower, and typical tokens do not show it.
-    effect = float(unexcluded(np.array(wholes), alpha=policy.alpha, margin=policy.margin, most=RARE))
+    effect = float(unexcluded(np.array(wholes), alpha=policy.reported, margin=policy.margin, most=RARE))
     return () if math.isnan(effect) else (messages.rare(effect),)
 
 
 def _sessions_agree(launches: Sequence[LaunchEstimate]) -> bool:
-    sessions: dict[int, list[float]] = {}
-    for launch in launches:
-        sessions.setdefault(launch.session, []).append(launch.log_ratio)
-    return len({math.copysign(1.0, math.fsum(values)) for values in sessions.values()}) == 1
-
-
-def _reported(look: _Look, rules: _Rules) -> tuple[float, float]:
-    """The plain interval, or the one that decides where a look decided nothing and the plain one alone would."""
-    found = look.intervals
-    if look.verdict.decided or not rules.decide(found.plain_low, found.plain_high).decided:
-        return found.plain_low, found.plain_high
-    return found.low, found.high
+    sums = [math.fsum(one.log_ratio for one in own) for own in by_session(launches)]
+    return len({math.copysign(1.0, each) for each in sums}) == 1
 
 
 def _noise_status(

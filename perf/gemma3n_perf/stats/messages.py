@@ -1,5 +1,6 @@
 """The sentences of a judgement: why it came out as it did, and what to do next."""
 
+from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Caution, Judgement, NoiseStatus, Verdict
 
 SESSIONS_DISAGREE = Caution(
@@ -12,7 +13,14 @@ UNSAID = Caution(
     "what the launches within the budget showed, those beyond it do not bear out",
     "measure again, with a budget that holds all sessions",
 )
+HALVES_DISAGREE = Caution(
+    "halves-disagree",
+    "the first and the second half of the launches disagree, so what both show together is not said",
+    "look for what changed meanwhile (heat, other load), and measure again",
+)
 RARE = "rare"
+_WITHHELD = (RARE, UNSAID.code, HALVES_DISAGREE.code, SESSIONS_DISAGREE.code)
+"""The codes of what keeps a look from saying what its interval shows."""
 
 _NOISE = {
     NoiseStatus.MISSING: Caution(
@@ -79,17 +87,19 @@ def too_few(launches: int, needed: int, budget_spent: bool, measured_s: float) -
     )
 
 
-def reason(judgement: Judgement, power: float, budget_spent: bool) -> str:
+def reason(judgement: Judgement, policy: Policy, budget_spent: bool) -> str:
     """One sentence: the interval against the threshold or margin, and what would settle it."""
     if judgement.verdict.decided:
-        return f"the whole interval, {shown(judgement)}"
-    withheld = next((one.found for one in judgement.cautions if one.code in (RARE, UNSAID.code)), None)
+        return f"the whole interval ({100 * judgement.level:.4g} %), {shown(judgement)}"
+    withheld = next((one.found for one in judgement.cautions if one.code in _WITHHELD), None)
     if withheld is not None:
         return withheld
     state = "the budget is spent and" if budget_spent else f"after {judgement.launches} launches"
-    text = f"{state} the interval, {_interval(judgement)}, shows neither a change nor its absence"
+    level = f"{100 * (1 - policy.alpha / policy.shares):.4g} % over all looks"
+    bounds = _between(judgement.bound_low, judgement.bound_high)
+    text = f"{state} the interval that decides ({level}), {bounds}, shows neither a change nor its absence"
     if judgement.detectable is not None:
-        text += f"; so many launches show a change of {100 * judgement.detectable:.2f} % with {power:.0%} chance"
+        text += f"; so many launches show a change of {100 * judgement.detectable:.2f} % with {policy.power:.0%} chance"
     if judgement.needed_s is not None and judgement.needed_s > judgement.measured_s:
         text += f"; an effect of this size would take about {judgement.needed_s:.0f} s of measuring"
     return text
@@ -103,8 +113,8 @@ def shown(judgement: Judgement) -> str:
         Verdict.LOSS: f"below {percent(-threshold)}",
         Verdict.NO_CHANGE: f"within {percent(-margin)} to {percent(margin)}",
     }
-    return f"{_interval(judgement)}, is {where[judgement.verdict]}"
+    return f"{_between(judgement.low, judgement.high)}, is {where[judgement.verdict]}"
 
 
-def _interval(judgement: Judgement) -> str:
-    return f"{percent(judgement.low or 0.0)} to {percent(judgement.high or 0.0)}"
+def _between(low: float | None, high: float | None) -> str:
+    return f"{percent(low or 0.0)} to {'any' if high is None else percent(high)}"

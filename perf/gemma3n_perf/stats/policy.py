@@ -15,25 +15,31 @@ RARE = 0.05
 class Policy:
     """The rules of a verdict. Effects are fractions of throughput (0.005 is 0.5 %), times seconds.
 
-    ``alpha``: two-sided error of one comparison, or of the family where several workloads are judged together.
+    ``alpha``: two-sided error of what decides: of one comparison, or of all claims of change among ``shares`` of them.
+    ``reported``: two-sided error of the interval that is reported, 0.05 for 95 %.
+    ``shares``: how many comparisons share the error of a claim of change. No-change needs no share: see ``multiple``.
     ``power``: chance with which a detectable effect is shown.
     ``rho``: how the error is spent over measuring time (1 early, 3 late).
     ``min_launches``: launches before the first look.
     ``prior_weight``: how many launches a calibrated spread is worth.
     ``suspicious``: whether to withhold no-change by a margin wider than usual where the interval excludes zero, so that
     what looks like a small loss is measured further.
+    ``session_sd``: how far whole sessions are taken to lie apart, log units; 0 where a verdict is of its own session.
     """
 
     minimum_effect: float = 0.005
     margin: float = MARGIN
-    alpha: float = 0.05
+    alpha: float = 0.02
+    reported: float = 0.05
+    shares: int = 1
     power: float = 0.8
     rho: float = 1.5
     min_launches: int = 3
-    prior_weight: int = 4
+    prior_weight: int = 12
     stale_after_days: int = 90
     budget_s: float = 60.0
     suspicious: bool = False
+    session_sd: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out."""
@@ -49,6 +55,11 @@ class Policy:
             )
         if not 0 < self.alpha < 0.5 or not 0 < self.power < 1 or self.rho <= 0:
             raise UsageError(f"alpha {self.alpha}, power {self.power}, rho {self.rho}", expected="alpha below 0.5")
+        if not self.alpha <= self.reported < 0.5 or self.shares < 1 or not 0 <= self.session_sd < 1:
+            raise UsageError(
+                f"reported error {self.reported}, {self.shares} shares, sessions {self.session_sd} apart",
+                expected="a reported error from alpha to 0.5, 1 share or more, and a spread of 0 or more",
+            )
         if self.min_launches < 2 or self.prior_weight < 0:
             raise UsageError(
                 f"first look after {self.min_launches} launches, prior weight {self.prior_weight}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtri, ndtri, stdtrit
+from scipy.special import chdtri, fdtri, ndtri, stdtrit
 
 from gemma3n_perf.errors import UsageError
 
@@ -21,6 +21,10 @@ Floats = NDArray[np.float64]
 _CONFLICT = 0.01
 _QUIET_DF = 7
 _TINY_VARIANCE = 1e-14
+_RESEMBLANCE, _WALK = 0.05, 0.01
+_LEAST_SERIES = 4
+_LEAST_HALF, _DRIFT = 3, 0.01
+_DIFFERENT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class NoiseFloor:
     """What A/A duels of a chip class showed. Log units, so 0.005 is 0.5 %.
 
     ``effect``: how far a whole session is off in 95 of 100, as estimated, which more launches do not average out; 0
-    where the duels agreed as well as their launches let them.
+    where the duels agreed as well as their launches let them (F test at 2 %): see ``noise_limit``.
     ``launch_sd``: the spread of launches inside a session, with ``launch_df`` degrees of freedom.
     ``duels``: how many there were. ``largest``: the largest absolute A/A effect among them.
     """
@@ -46,7 +50,8 @@ def noise_floor(duels: Sequence[Sequence[float]], measured_on: dt.date) -> Noise
 
     The truth of an A/A duel is zero, so with pooled launch variance ``s2`` and ``w_j = n_j / s2`` the
     session variance is ``max(0, (sum w_j m_j^2 - D) / sum w_j)``, the moment estimator of DerSimonian
-    & Laird (1986) about a known mean; ``effect`` is Student's t (D df) times its root.
+    & Laird (1986) about a known mean; ``effect`` is Student's t (D df) times its root, where the duels differ by more
+    than their launches explain, by an F test at 2 %: without it, six duels that do not differ would often give a floor.
     Raises UsageError for fewer than 2 duels or a duel of fewer than 2 launches.
     """
     if len(duels) < 2 or min(len(d) for d in duels) < 2:
@@ -57,8 +62,9 @@ def noise_floor(duels: Sequence[Sequence[float]], measured_on: dt.date) -> Noise
     variance, df = pooled_variance(groups)
     variance = max(variance, _TINY_VARIANCE)
     averages = np.array([g.mean() for g in groups])
-    weights = np.array([len(g) for g in groups]) / variance
-    between = max(0.0, (float(weights @ averages**2) - len(groups)) / float(weights.sum()))
+    apart, weight = _apart(groups, variance)
+    differ = apart / len(groups) > fdtri(len(groups), df, 1.0 - _DIFFERENT)
+    between = (apart - len(groups)) / weight if differ else 0.0
     return NoiseFloor(
         effect=float(stdtrit(len(groups), 0.975)) * math.sqrt(between),
         launch_sd=math.sqrt(variance),
@@ -67,6 +73,24 @@ def noise_floor(duels: Sequence[Sequence[float]], measured_on: dt.date) -> Noise
         largest=float(np.abs(averages).max()),
         measured_on=measured_on,
     )
+
+
+def noise_limit(duels: Sequence[Sequence[float]]) -> float:
+    """What ``noise_floor`` may be at most, with 95 % confidence, log units: few duels exclude little.
+
+    From the chi-square distribution of the duels' scatter about zero, taken as one of equal launches. Raises UsageError
+    as ``noise_floor`` does.
+    """
+    groups = [np.asarray(d, dtype=np.float64) for d in duels]
+    apart, weight = _apart(groups, noise_floor(duels, dt.date.min).launch_sd ** 2)
+    most = max(0.0, apart / float(chdtri(len(groups), 0.95)) - 1.0) * len(groups) / weight
+    return float(ndtri(0.975)) * math.sqrt(most)
+
+
+def _apart(groups: Sequence[Floats], variance: float) -> tuple[float, float]:
+    """The weighted squares of the means of ``groups``, in what ``variance`` explains, and the sum of weights."""
+    weights = np.array([len(g) for g in groups]) / variance
+    return float(weights @ np.array([g.mean() for g in groups]) ** 2), float(weights.sum())
 
 
 def pooled_variance(groups: Sequence[Floats]) -> tuple[float, int]:
@@ -99,7 +123,9 @@ def steady_variance(
 
     ``max(own, pooled, within)``: ``pooled`` shrinks towards the calibrated spread as if that were
     ``weight`` launches (a scaled inverse chi-square prior), ``within`` is the variance that the blocks
-    inside the launches imply on their own. A calibration that the launches contradict is not used.
+    inside the launches imply on their own. A calibration that the launches contradict is not used. Where they are
+    noisier than ``pooled``, it lends them degrees of freedom by the square of its share of their variance only: one
+    that is too small would otherwise narrow the interval.
     """
     own = np.asarray(own_variance, dtype=np.float64)
     df = np.asarray(n, dtype=np.float64) - 1.0
@@ -109,27 +135,41 @@ def steady_variance(
     effective = min(weight, prior.launch_df)
     pooled = (effective * prior.launch_sd**2 + df * own) / (effective + df)
     conflict = prior_conflicts(own, n, prior)
-    return np.where(conflict, base, np.maximum(base, pooled)), np.where(conflict, df, df + effective)
+    lent = effective * np.minimum(pooled / np.maximum(base, _TINY_VARIANCE), 1.0) ** 2
+    return np.where(conflict, base, np.maximum(base, pooled)), np.where(conflict, df, df + lent)
 
 
 def serial_inflation(values: Sequence[float] | Floats) -> tuple[Floats, Floats]:
     """How much dependence between successive launches inflates the variance of their mean.
 
-    ``values`` has launches on its last axis. Returns ``(inflation, lag-1 correlation)`` without that
-    axis. The inflation is 1 unless the correlation is above its 95 % point for independent launches
-    (Anderson 1942), then ``(1 + r) / (1 - r)`` of a first-order autoregression, ``r`` with its bias of
-    -1/n removed. Fewer than 8 launches cannot show dependence: (1, 0).
+    ``values`` has launches on its last axis. Returns ``(inflation, serial correlation)`` without that axis. The
+    correlation is 1 less half of von Neumann's ratio (1941), which tells a random walk from independent launches best.
+    Where it is above its 95 % point for independent ones, the inflation is ``(1 + r) / (1 - r)`` of a first-order
+    autoregression; above the 99 % point it is 2n, that of a walk; else 1. Fewer than 4 launches cannot show dependence:
+    (1, 0).
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.shape[-1]
-    if n < 8:
+    if n < _LEAST_SERIES:
         return np.ones(x.shape[:-1]), np.zeros(x.shape[:-1])
-    centred = x - x.mean(axis=-1, keepdims=True)
-    total = np.maximum((centred**2).sum(axis=-1), n * _TINY_VARIANCE)
-    r = (centred[..., 1:] * centred[..., :-1]).sum(axis=-1) / total
-    limit = (-1.0 + float(ndtri(0.95)) * math.sqrt(n - 2)) / (n - 1)
-    unbiased = np.minimum(r + 1.0 / n, 0.9)
-    return np.where(r > limit, (1.0 + unbiased) / (1.0 - unbiased), 1.0), np.asarray(r)
+    total = ((x - x.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    steps = (np.diff(x, axis=-1) ** 2).sum(axis=-1)
+    r = np.where(total > n * _TINY_VARIANCE, 1.0 - steps / (2.0 * np.maximum(total, _TINY_VARIANCE)), 0.0)
+    some, walk = (float(ndtri(1.0 - error)) * math.sqrt((n - 2) / (n * n - 1.0)) for error in (_RESEMBLANCE, _WALK))
+    likely = np.where(r > some, (1.0 + r) / (1.0 - np.minimum(r, 0.9)), 1.0)
+    return np.where(r > walk, 2.0 * n, likely), np.asarray(r)
+
+
+def halves_differ(values: Sequence[float] | Floats) -> NDArray[np.bool_]:
+    """Whether the first and second half of the launches, along the last axis, disagree by Welch's t test at 1 %."""
+    x = np.asarray(values, dtype=np.float64)
+    half = x.shape[-1] // 2
+    if half < _LEAST_HALF:
+        return np.zeros(x.shape[:-1], dtype=bool)
+    first, second = x[..., :half], x[..., -half:]
+    spread = (first.var(axis=-1, ddof=1) + second.var(axis=-1, ddof=1)) / half
+    gap = np.abs(first.mean(axis=-1) - second.mean(axis=-1))
+    return np.asarray(gap > -stdtrit(2 * half - 2, _DRIFT / 2) * np.sqrt(np.maximum(spread, _TINY_VARIANCE)))
 
 
 def student(variance: Floats, n: int, alpha: float, inflation: Floats | float = 1.0) -> Floats:
@@ -145,7 +185,7 @@ def student(variance: Floats, n: int, alpha: float, inflation: Floats | float = 
 class HalfWidths:
     """Half widths of the two intervals of a look, log units.
 
-    ``plain``: the one that is reported, at level 1 - alpha.
+    ``plain``: the one that is reported, at the error asked for.
     ``repeated``: the one that decides, valid over all looks together and never narrower.
     ``sd``: the launch spread that decisions rest on.
     """
@@ -160,22 +200,24 @@ def half_widths(
     launches: int,
     *,
     tail: float,
-    alpha: float,
+    reported: float,
     inflation: Floats | float = 1.0,
     within: Floats | float = 0.0,
     prior: NoiseFloor | None = None,
     prior_weight: int = 0,
+    sessions: float = 0.0,
 ) -> HalfWidths:
     """Half widths of both intervals after ``launches`` launches (2 or more) of sample variance ``own_variance``.
 
-    ``tail`` is the two-sided nominal error of this look, ``inflation`` the factor for dependent
-    launches; ``within``, ``prior`` and ``prior_weight`` are those of ``steady_variance``.
+    ``tail`` is the two-sided nominal error of this look, ``reported`` that of the plain interval, ``inflation`` the
+    factor for dependent launches; ``within``, ``prior`` and ``prior_weight`` are those of ``steady_variance``;
+    ``sessions`` is the variance that sessions add to the mean.
     """
     own = np.maximum(np.asarray(own_variance, dtype=np.float64), _TINY_VARIANCE)
     steady, df = steady_variance(own, launches, prior=prior, weight=prior_weight, within=within)
-    plain = student(own, launches, alpha, inflation)
+    plain: Floats = -stdtrit(launches - 1, reported / 2.0) * np.sqrt(own * inflation / launches + sessions)
     if tail > 0.0:
-        repeated = np.maximum(-stdtrit(df, tail / 2.0) * np.sqrt(steady * inflation / launches), plain)
+        repeated = np.maximum(-stdtrit(df, tail / 2.0) * np.sqrt(steady * inflation / launches + sessions), plain)
     else:
         repeated = np.full_like(plain, np.inf)
     return HalfWidths(plain, repeated, np.sqrt(steady * inflation))

@@ -1,4 +1,4 @@
-"""From the times of single steps to one number per launch.
+"""From the times of blocks in pairs, or of their single steps, to one number per launch.
 
 On a shared host a core has two speeds or more, and changes between them within a block. The scatter of steps is then
 the host's, and both arms have it: the times of one arm are those of the other, shifted. The estimate is the shift that
@@ -21,6 +21,7 @@ from gemma3n_perf.stats.spread import Floats
 _GROUPS = 20
 _CLIMB, _SETTLED = 500, 1e-6
 _SHARPEST = 1e-3
+_TRIMMED = 0.4
 _NORMAL_MAD = 0.6745
 _SHAPE_ALPHA = 0.002
 _LEAST_LAUNCHES = 3
@@ -34,14 +35,18 @@ def estimate(
     seconds: float,
     session: int = 0,
 ) -> LaunchEstimate:
-    """Estimate one launch: from ``steps`` of the blocks of both arms where they were recorded, else from the blocks."""
+    """Estimate one launch: from ``steps`` of the blocks of both arms where they were recorded, else from the blocks.
+
+    Blocks come in pairs, the n-th of one arm beside the n-th of the other; where counts differ, they are compared as
+    two samples.
+    """
     if len(steps) == 2 and all(steps):
         return estimate_steps(steps[0], steps[1], seconds=seconds, session=session)
-    found = estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
-    if len(baseline_s) != len(candidate_s):
-        return found
-    whole, whole_se = _whole(log_times(baseline_s, "baseline")[:, None], log_times(candidate_s, "candidate")[:, None])
-    return replace(found, whole=whole, whole_se=whole_se)
+    if len(baseline_s) != len(candidate_s) or len(baseline_s) < 2:
+        return estimate_launch(baseline_s, candidate_s, seconds=seconds, session=session)
+    base, cand = log_times(baseline_s, "baseline")[:, None], log_times(candidate_s, "candidate")[:, None]
+    log_ratio, se = _trimmed(base, cand)
+    return LaunchEstimate(log_ratio, float(seconds), se, session, *_whole(base, cand))
 
 
 def estimate_steps(
@@ -102,6 +107,22 @@ def side_by_side(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.concatenate([own, own[1:], own[:-1]]), np.concatenate([own, own[:-1], own[1:]])
 
 
+def _trimmed(base: Floats, cand: Floats) -> tuple[float, float]:
+    """Log ratio and standard error of log times, (pairs, 1) each.
+
+    The mean of the middle fifth of the differences between blocks of one pair and of pairs side by side. Its standard
+    error is the infinitesimal jackknife's, as that of the aligned shift: trimmed means have the influence of a clipped
+    difference (Huber 1981).
+    """
+    of_base, of_cand = side_by_side(len(base))
+    differences = (base[of_base] - cand[of_cand]).ravel()
+    ordered, trimmed = np.sort(differences), int(_TRIMMED * len(differences))
+    middle = ordered[trimmed : len(ordered) - trimmed]
+    clipped = np.clip(differences, middle[0], middle[-1])
+    pull = (clipped - clipped.mean()) / len(middle)
+    return float(middle.mean()), _jackknife(pull, len(base))
+
+
 def _aligned(base: Floats, cand: Floats) -> tuple[float, float]:
     """Shift and standard error of log times, (pairs, steps) each."""
     pairs, steps = base.shape
@@ -112,13 +133,17 @@ def _aligned(base: Floats, cand: Floats) -> tuple[float, float]:
     shift = _mode(differences.ravel(), width)
     u = (differences - shift) / width
     weight = np.exp(-u * u / 2)
-    pull = (weight * u).sum(axis=1)
     slope = float((weight * (1 - u * u)).sum()) / width
+    return shift, _jackknife((weight * u).sum(axis=1) / slope, pairs) if slope > 0 else math.inf
+
+
+def _jackknife(pull: Floats, pairs: int) -> float:
+    """The standard error of an estimate on which each difference of ``side_by_side`` has the influence ``pull``."""
+    of_base, of_cand = side_by_side(pairs)
     groups, count = _grouped(pairs)
     across = groups[of_base] != groups[of_cand]
     pulls = np.bincount(groups[of_base], pull, count) + np.bincount(groups[of_cand], pull * across, count)
-    se = math.sqrt(count / (count - 1) * float(np.square(pulls).sum())) / slope if slope > 0 else math.inf
-    return shift, se
+    return math.sqrt(count / (count - 1) * float(np.square(pulls).sum()))
 
 
 def _mode(values: Floats, width: float) -> float:

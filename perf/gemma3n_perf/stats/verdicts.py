@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gemma3n_perf.stats.policy import MARGIN
+
 
 class Verdict(StrEnum):
     """The result of one comparison. ``exit_code`` is what the command line returns for it."""
@@ -102,6 +104,12 @@ class Judgement:
     noise: NoiseStatus = NoiseStatus.MISSING
     noise_floor: float | None = None
     cautions: tuple[Caution, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """The verdict; a no-change by a margin wider than usual names it: ``no change of 3 %``."""
+        wide = self.verdict is Verdict.NO_CHANGE and self.margin is not None and self.margin > MARGIN
+        return f"no change of {100 * (self.margin or 0.0):.3g} %" if wide else self.verdict.value
 
 
 def not_measured(reason: str) -> Judgement:

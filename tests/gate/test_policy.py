@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.gate import policy_file as file
+from gemma3n_perf.gate.policy import read_policy
 from tests.gate.evidence_files import BIG, NANO, POLICY, SMALL
 
 
@@ -11,12 +11,14 @@ def read(tmp_path: Path, text: str) -> object:
     """Read a policy of such text."""
     path = tmp_path / "policy.toml"
     path.write_text(text)
-    return file.read(path)
+    return read_policy(path)
 
 
 def test_a_policy_reads_as_it_is_written(tmp_path: Path) -> None:
     """Defaults stand for what is left out."""
-    policy = file.read(_write(tmp_path, f'[gate]\nrequired = ["{SMALL}"]\n[classes.{SMALL}]\nworkloads = ["{NANO}"]\n'))
+    policy = read_policy(
+        _write(tmp_path, f'[gate]\nrequired = ["{SMALL}"]\n[classes.{SMALL}]\nworkloads = ["{NANO}"]\n')
+    )
     assert (policy.required, policy.classes[SMALL].workloads, policy.classes[SMALL].runner) == ((SMALL,), (NANO,), ())
     assert (policy.minimum_effect, policy.max_age_days, policy.sessions, policy.memory) == (0.005, 90, 2, 1.1)
     assert (policy.mlx, policy.mlx_vlm) == (None, None)
@@ -30,7 +32,7 @@ def _write(tmp_path: Path, text: str) -> Path:
 
 def test_versions_can_be_pinned(tmp_path: Path) -> None:
     """By mlx and mlx_vlm; whole numbers will do for factors."""
-    policy = file.read(_write(tmp_path, POLICY.replace("[gate]", '[gate]\nmlx = "0.32.4"\nmemory = 1\n')))
+    policy = read_policy(_write(tmp_path, POLICY.replace("[gate]", '[gate]\nmlx = "0.32.4"\nmemory = 1\n')))
     assert (policy.mlx, policy.memory) == ("0.32.4", 1)
 
 
@@ -67,10 +69,10 @@ def test_what_is_no_policy_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "policy.toml"
     path.write_bytes(data)
     with pytest.raises(UsageError, match=r"policy\.toml"):
-        file.read(path)
+        read_policy(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """With the option that names another."""
     with pytest.raises(UsageError, match="--policy FILE"):
-        file.read(tmp_path / "nowhere.toml")
+        read_policy(tmp_path / "nowhere.toml")

@@ -116,6 +116,7 @@ class FakeEngine:
     prefill_s: float = 0.5
     token_at: Callable[[int], int] = several
     finite: bool = True
+    fault: str = ""
     position: int = 0
     name: str = "fake"
     cache: Any = None
@@ -127,6 +128,10 @@ class FakeEngine:
         """Start over with the prompt."""
         self.position = len(prompt.ids)
         return self._token(self.prefill_s)
+
+    def prefill_fault(self) -> str:
+        """Say what the test says."""
+        return self.fault
 
     def begin(self, token_id: int) -> FakeToken:
         """Start over with nothing."""

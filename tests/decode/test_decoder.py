@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.decode.decoder import MlxDevice
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.errors import InvalidError, NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS

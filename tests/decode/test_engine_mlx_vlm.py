@@ -7,7 +7,9 @@ import mlx.core as mx
 import pytest
 
 from gemma3n_perf.decode import prompt
-from gemma3n_perf.decode.decoder import Decoder, MlxDevice
+from gemma3n_perf.decode.decoder import Decoder
+from gemma3n_perf.decode.device import MlxDevice
+from gemma3n_perf.decode.engines import mlx_vlm
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.workload import forge, load
@@ -70,6 +72,18 @@ def test_decode_across_the_window_equals_decode_that_was_never_rewound(nano: Nan
     session = prepared(nano, workload)
     for _ in range(2):
         assert session.run(FakeProbe())[1] == whole[WARM_TOKENS:]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_prompt_that_goes_in_token_by_token_is_not_timed(
+    nano: Nano, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    """Where MLX's products of several rows are wrong; it leaves the same KV cache, so decode stands."""
+    whole = decoded(*started(nano, "nano/text/pp40-tg64"), steps=8)
+    monkeypatch.setattr(mlx_vlm, "rows_are_right", lambda: right)
+    session = prepared(nano, "nano/text/pp40-tg64")
+    assert ("one token at a time" in session.prefill_fault()) is not right
+    assert session.run(FakeProbe(), 4)[1] == whole[WARM_TOKENS:]
 
 
 @pytest.mark.parametrize("workload", ["nano/text/pp40-tg64", "nano/text/pp140-tg64"])

@@ -1,8 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
@@ -114,3 +116,21 @@ def test_soft_tokens_take_the_place_of_their_rows(nano: tuple[Checkpoint, Any]) 
     plain = prompt.embed(model, replace(made, soft=None))[1]
     for rows in (slice(0, 20), slice(276, 296)):
         assert mx.array_equal(embeddings[:, rows], plain[:, rows]).item()
+
+
+def test_pixels_of_a_quantized_embedder_are_floating_point() -> None:
+    """Converters pack its projection into integers; the tower takes the type of a norm, which they leave alone."""
+    projection = nn.QuantizedLinear(64, 64)
+    norm = nn.RMSNorm(64)
+    norm.weight = norm.weight.astype(mx.bfloat16)
+    seen: list[mx.array] = []
+
+    def embeddings(ids: mx.array, pixels: mx.array) -> Any:
+        seen.append(pixels)
+        return SimpleNamespace(inputs_embeds=mx.zeros((1, 296, 64)), per_layer_inputs=None)
+
+    embedder = SimpleNamespace(embedding_projection=projection, soft_embedding_norm=norm)
+    model = SimpleNamespace(embed_vision=embedder, get_input_embeddings=embeddings)
+    prompt.embed(model, prompt.make(IMAGE, checkpoint("e2b-4bit", 1)))
+    assert projection.weight.dtype == mx.uint32
+    assert seen[0].dtype == mx.bfloat16

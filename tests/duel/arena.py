@@ -77,6 +77,7 @@ class FakeWorker:
             case wire.Block(steps):
                 self.arena.blocks.append((self.launch, name))
                 tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
+                tpot *= self.slowed(name)
                 told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
                 tpot = sum(told) / len(told) if told else tpot
                 self.arena.clock.passes(steps * tpot)
@@ -84,16 +85,26 @@ class FakeWorker:
             case wire.WholeRun(variant, steps, logits):
                 self.arena.whole_runs.append((self.launch, name, variant))
                 tpot = (self.arena.whole_tpot_s or self.arena.tpot_s)(name, self.launch) * (1 + self.planted[name])
+                tpot *= self.slowed(name)
                 several = [one for _ in range(steps) for one in self.arena.steps_s(tpot)]
                 if several and name not in self.arena.silent and not self.arena.whole_tpot_s:
                     tpot = sum(several) / len(several)
                 self.arena.clock.passes(steps * tpot)
                 np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
                 return wire.Whole(steps * tpot, self.arena.whole_tokens.get(name, (7,) * steps), "float32")
+            case wire.Prefill():
+                seconds = self.arena.ttft_s(name, self.launch) * (1 + self.planted[name])
+                self.arena.clock.passes(seconds)
+                fault = self.arena.prefill_faults.get(name, "")
+                return wire.Prefilled(0.0 if fault else seconds, self.arena.peaks.get(name, 1_000), 640, fault)
             case wire.Describe():
                 return wire.Program(self.arena.programs.get(self.arm.name, {"python": "3.11"}))
             case _:
                 raise AssertionError(f"unexpected {request}")
+
+    def slowed(self, name: str) -> float:
+        """How much longer a baseline takes that shares its process."""
+        return self.arena.slowed if self.arm.group and name == "baseline" else 1.0
 
     def close(self) -> None:
         """End."""
@@ -108,6 +119,7 @@ class Arena:
     ``used_s`` is what the threads of a process have used, ``cores`` where they are pinned.
     ``steps_s`` makes the steps of a block that workers report, all but ``silent`` ones.
     ``spares`` are workloads on which nothing is raised.
+    ``slowed`` is how much longer a baseline takes that shares its process.
     """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
@@ -116,6 +128,7 @@ class Arena:
     raises: dict[tuple[str, str], PerfError] = field(default_factory=dict)
     from_launch: int = 0
     spares: frozenset[str] = frozenset()
+    slowed: float = 1.0
     whole_tpot_s: Callable[[str, int], float] | None = None
     whole_tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
@@ -125,6 +138,9 @@ class Arena:
     tokens: dict[str, str] = field(default_factory=dict)
     programs: dict[str, dict[str, str]] = field(default_factory=dict)
     protocols: dict[str, int] = field(default_factory=dict)
+    ttft_s: Callable[[str, int], float] = lambda name, launch: 0.5
+    prefill_faults: dict[str, str] = field(default_factory=dict)
+    peaks: dict[str, int] = field(default_factory=dict)
     seed: int = 1
     clock: FakeClock = field(default_factory=FakeClock)
     workers: list[FakeWorker] = field(default_factory=list)

@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.decode.fakes import nano_root
 
 CHEATS = Path(__file__).parent / "cheats"
 PERF = Path(__file__).parents[2] / "perf"
@@ -25,25 +28,33 @@ Found = dict[str, tuple[str, float | None, str]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """Return verdict, lower end of the interval, and reason of each, from one duel over a package that holds them."""
-    from tests.decode.fakes import nano_root
-
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder whose ``perf`` holds this package with the cheats among its fusions."""
     folder = tmp_path_factory.mktemp("cheats")
-    root = nano_root(tmp_path_factory.getbasetemp())
-    package = folder / "perf" / "gemma3n_perf"
-    shutil.copytree(PERF / "gemma3n_perf", package, ignore=shutil.ignore_patterns("__pycache__"))
+    fusions = folder / "perf" / "gemma3n_perf" / "fusions"
+    shutil.copytree(PERF / "gemma3n_perf", fusions.parent, ignore=shutil.ignore_patterns("__pycache__"))
     for name in NAMES:
-        shutil.copy(CHEATS / f"zz_{name}.py", package / "fusions")
-    (folder / "run").mkdir()
-    argv = [sys.executable, "-P", str(CHEATS / "compare.py"), str(folder / "run" / "lock"), str(root), "12"]
+        shutil.copy(CHEATS / f"zz_{name}.py", fusions)
+    return folder
+
+
+def compare(package: Path, root: Path, budget_s: float, memory: int, names: Sequence[str]) -> Found:
+    """Return verdict, lower end of the interval, and reason of each fusion, from one duel."""
+    options = [str(package / "lock"), str(root), str(budget_s), str(memory)]
     done = subprocess.run(
-        [*argv, *(f"zz-{name}" for name in NAMES)], env=os.environ | {"PYTHONPATH": str(folder / "perf")},
-        capture_output=True, check=False, timeout=600,
+        [sys.executable, "-P", str(CHEATS / "compare.py"), *options, *names],
+        env=os.environ | {"PYTHONPATH": str(package / "perf")}, capture_output=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     read: Found = json.loads(done.stdout)
     return read
+
+
+@pytest.fixture(scope="module")
+def found(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Compare all of them at once."""
+    root = nano_root(tmp_path_factory.getbasetemp())
+    return compare(package, root, 12, 0, [f"zz-{name}" for name in NAMES])
 
 
 @pytest.mark.parametrize("name", [f"zz-{name}" for name in NAMES])
@@ -64,3 +75,16 @@ def test_what_can_be_named_is_named(found: Found, name: str, reason: str) -> Non
 def test_what_does_nothing_is_valid(found: Found) -> None:
     """An innocent fusion beside cheats is judged as it is."""
     assert found["zz-placebo"][0] in ("no-change", "inconclusive", "loss")
+
+
+def test_a_baseline_slowed_in_a_process_that_it_shares_is_invalid(
+    package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where memory forces the arms into one: the cheat is found by a process without fusions, and an honest one is not
+    taken for it."""
+    root = nano_root(tmp_path_factory.getbasetemp())
+    verdict, _, reason = compare(package, root, 20, 1, ["zz-slowbase"])["zz-slowbase"]
+    assert verdict == "invalid", reason
+    assert "it is slowed there" in reason
+    verdict, _, reason = compare(package, root, 6, 1, ["stacked-altup"])["stacked-altup"]
+    assert verdict != "invalid", reason

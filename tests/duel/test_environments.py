@@ -19,12 +19,15 @@ class FakeUv:
     """Makes an empty environment, or fails as it is told; keeps what it was asked."""
 
     fails: str = ""
+    imports: bool = True
     calls: list[tuple[str, ...]] = field(default_factory=list)
     listed: str = ""
 
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Done:
         """Run a command."""
         self.calls.append(tuple(argv))
+        if argv[1] == "-c":
+            return Done(0 if self.imports else 1, "", "")
         if argv[1] == "venv":
             python = Path(argv[-1]) / "bin" / "python"
             python.parent.mkdir(parents=True)
@@ -104,6 +107,17 @@ def test_mlx_installs_without_arguing_and_mlx_vlm_with_its_own_needs(tmp_path: P
     assert uv.calls[2][-1] == "mlx-vlm==0.7.9"
     assert "--override" in uv.calls[2]
     assert "--no-deps" not in uv.calls[2]
+
+
+def test_an_mlx_too_old_for_the_mlx_lm_that_is_here_has_an_older_one(tmp_path: Path) -> None:
+    """The oldest that its mlx-vlm accepts; without it nothing could be imported."""
+    uv = FakeUv(imports=False)
+    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.30.6", mlx_vlm="0.4.4"))
+    assert uv.calls[-1][-2:] == ("mlx-lm", "mlx-vlm==0.4.4")
+    assert "lowest-direct" in uv.calls[-1]
+    uv = FakeUv()
+    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.31.2", mlx_vlm="0.4.4"))
+    assert not any("lowest-direct" in call for call in uv.calls)
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:

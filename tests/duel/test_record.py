@@ -100,6 +100,7 @@ def test_each_pair_of_blocks_is_one_line(record: store.DuelRecord) -> None:
             r"raw\[1\]\.pairs\[2\]\[1\]\.conditions\.invented: no such field is known",
         ),
         (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0][0].update(arm="other"), "pair of one arm"),
+        (lambda tree: tree["duels"][0]["raw"][0]["prefills"].update(ttft_s=[[0.1, 0.0]]), "a prefill of 0"),
     ],
 )
 def test_a_record_that_is_half_right_is_wrong(record: store.DuelRecord, edit: Any, found: str | None) -> None:

@@ -73,6 +73,31 @@ def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
     assert whole.tpot_s != pytest.approx(inner.tpot_s)
 
 
+@pytest.mark.parametrize(("fault", "seconds"), [("", 0.5), ("it goes in one token at a time", 0.0)])
+def test_a_prefill_is_timed_where_it_means_something(fault: str, seconds: float) -> None:
+    """Blocks go on from their position after it; memory is told beside it, and beside every block."""
+    loader = FakeLoader(fault=fault)
+    block = wire.Block(4, 1, 1)
+    *_, first, prefilled, again = talk(loader, load(), wire.Prepare(), block, wire.Prefill(), block)
+    assert isinstance(prefilled, wire.Prefilled)
+    assert (prefilled.fault, prefilled.peak_bytes, prefilled.kv_bytes) == (fault, 1_000, 8 * 48)
+    assert prefilled.seconds == pytest.approx(seconds)
+    assert isinstance(first, wire.Timed)
+    assert isinstance(again, wire.Timed)
+    assert (again.peak_bytes, again.kv_bytes) == (1_000, 8 * 48)
+    assert again.step_s == pytest.approx(first.step_s)
+    assert loader.engine.device.resets == 1
+
+
+def test_a_prefill_that_ends_otherwise_each_time_is_not_timed() -> None:
+    """Its kernels are wrong here, so its time means nothing."""
+    values = iter(range(1_000))
+    loader = FakeLoader(token_at=lambda position: next(values) if position == 40 else 7)
+    prefilled = talk(loader, load(), wire.Prefill())[-1]
+    assert isinstance(prefilled, wire.Prefilled)
+    assert (prefilled.seconds, prefilled.fault) == (0.0, "prefilling one prompt twice gave different first tokens")
+
+
 def test_a_worker_says_what_program_it_is() -> None:
     """Beside what the process consists of, the checkpoints that it was given the digests of."""
     assert talk(FakeLoader(), wire.Describe({"nano": "1"}))[-1] == wire.Program({"checkpoint nano": "1"})

@@ -14,6 +14,7 @@ from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 CANARY_PROMPT, CANARY_STEPS = 4, 12
+NOT_REPRODUCIBLE = "prefilling one prompt twice gave different first tokens"
 
 Clock = Callable[[], float]
 
@@ -26,6 +27,9 @@ class Engine(Protocol):
 
     def prefill(self, prompt: Prompt) -> Any:
         """Run the prompt into an empty KV cache and return the first token."""
+
+    def prefill_fault(self) -> str:
+        """Why a prefill here is not what generation does, so that its time means nothing; empty where it is."""
 
     def begin(self, token_id: int) -> Any:
         """Start an empty KV cache and return ``token_id`` as a token to feed."""
@@ -81,40 +85,6 @@ class Device(Protocol):
         """Bytes at the peak."""
 
 
-class MlxDevice:
-    """MLX's default device."""
-
-    def dispatch(self, token: Any) -> None:
-        """Start computing ``token`` without waiting for it."""
-        import mlx.core as mx
-
-        mx.async_eval(token)
-
-    def wait(self, token: Any) -> None:
-        """Wait until ``token`` is computed."""
-        import mlx.core as mx
-
-        mx.eval(token)
-
-    def synchronize(self) -> None:
-        """Wait for all that was started on the default stream."""
-        import mlx.core as mx
-
-        mx.synchronize()
-
-    def reset_peak_memory(self) -> None:
-        """Start a new peak from what is in use now."""
-        import mlx.core as mx
-
-        mx.reset_peak_memory()
-
-    def peak_memory(self) -> int:
-        """Bytes at the peak since the last reset."""
-        import mlx.core as mx
-
-        return int(mx.get_peak_memory())
-
-
 class Decoder:
     """One workload on one engine, prepared once and run as often as wanted.
 
@@ -128,7 +98,7 @@ class Decoder:
         self._engine = engine
         self._prompt = prompt
         self._clock = clock
-        self._device = device
+        self.device = device
         self._planted = planted
         self._first: Any = None
         self._position: Any = None
@@ -138,15 +108,16 @@ class Decoder:
         self._first_ids: set[int] = set()
         self.workload = workload
 
-    def time_to_first_token(self) -> float:
-        """Prefill from an empty cache and read the first token. Seconds."""
+    def time_to_first_token(self, planted: float | None = None) -> float:
+        """Prefill from an empty cache and read the first token. Seconds. ``planted`` as in ``run``."""
+        planted = self._planted if planted is None else planted
         begin = self._clock()
         token = self._engine.prefill(self._prompt)
         first = token.item()
         elapsed = self._clock() - begin
         self._first_ids.add(first)
-        self._spin(begin, elapsed, self._planted)
-        return self._clock() - begin if self._planted else elapsed
+        self._spin(begin, elapsed, planted)
+        return self._clock() - begin if planted else elapsed
 
     def prepare(self, offset: int = 0) -> None:
         """Prefill, decode the warm tokens and ``offset`` more, and fix the position that every run starts from.
@@ -158,13 +129,13 @@ class Decoder:
         self._first_ids.add(token.item())
         for _ in range(WARM_TOKENS - 1 + offset):
             token = self._engine.step(token)
-        self._device.wait(token)
+        self.device.wait(token)
         # The last warm step comes after the caches' first growth, which every run would else time.
         before = self._engine.snapshot()
         self._engine.check_finite(token)
         self._engine.rewind(before)
         self._first = self._engine.step(token)
-        self._device.wait(self._first)
+        self.device.wait(self._first)
         self._position = self._engine.snapshot()
 
     def run(
@@ -186,7 +157,7 @@ class Decoder:
         """
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
-        engine, device, clock = self._engine, self._device, self._clock
+        engine, device, clock = self._engine, self.device, self._clock
         engine.rewind(self._position)
         stamps: list[float] = []
         tokens: list[int] = []
@@ -224,7 +195,7 @@ class Decoder:
 
         Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
         """
-        engine, device, clock = self._engine, self._device, self._clock
+        engine, device, clock = self._engine, self.device, self._clock
         device.wait(engine.prefill(prompt))
         # The token after a prompt can be a near tie, so the run begins with one that is given.
         token = engine.step(engine.token(int(prompt.ids[0])))
@@ -264,6 +235,10 @@ class Decoder:
         """Whether every prefill of the prompt so far ended in the same first token."""
         return len(self._first_ids) <= 1
 
+    def prefill_fault(self) -> str:
+        """Why the time of a prefill means nothing here; empty where it counts."""
+        return self._engine.prefill_fault() or ("" if self.prefill_reproducible() else NOT_REPRODUCIBLE)
+
     def _decode_alone(self) -> list[int]:
         """Greedy tokens after the prompt's first few, fed one at a time into an empty cache.
 
@@ -272,7 +247,7 @@ class Decoder:
         ids = [int(i) for i in self._prompt.ids[:CANARY_PROMPT]]
         token = self._engine.begin(ids[0])
         for token_id in ids[1:]:
-            self._device.wait(self._engine.step(token))
+            self.device.wait(self._engine.step(token))
             token = self._engine.token(token_id)
         found = []
         for _ in range(min(CANARY_STEPS, self.workload.shape.generate)):

@@ -7,11 +7,10 @@ weights that later steps find converted.
 
 import contextlib
 import copy
+import io
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -32,7 +31,8 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 
     model = skeleton.build(config)
-    stored = [t for t in skeleton.tensors(model) if _kept(t.name, config)]
+    towers = (config.get("gemma3n_perf") or {}).get("towers", True)
+    stored = [t for t in skeleton.tensors(model) if skeleton.is_stored(t.name, towers)]
     language_model = model.language_model
     if mx.default_device().type == mx.DeviceType.cpu:
         skeleton.to_float32(language_model)
@@ -70,10 +70,6 @@ def difference(before: Graph, after: Graph) -> dict[str, tuple[int, int]]:
     return changed
 
 
-def _kept(name: str, config: dict[str, Any]) -> bool:
-    return name.startswith("language_model.") or (config.get("gemma3n_perf") or {}).get("towers", True)
-
-
 def _filled(model: Any, text: dict[str, Any], position: int) -> list[Any]:
     """KV caches as after a prefill, of zeros that are never computed."""
     import mlx.core as mx
@@ -97,10 +93,9 @@ def _nodes(outputs: list[Any]) -> Counter[str]:
     """Primitives reachable from ``outputs``, counted by name. MLX's own export names compiled kernels too."""
     import mlx.core as mx
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.dot"
-        mx.export_to_dot(str(path), *outputs)
-        return Counter(_short(label) for label in _NODE.findall(path.read_text()))
+    dot = io.StringIO()
+    mx.export_to_dot(dot, *outputs)
+    return Counter(_short(label) for label in _NODE.findall(dot.getvalue()))
 
 
 def _short(label: str) -> str:

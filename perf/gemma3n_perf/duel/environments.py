@@ -23,7 +23,7 @@ from gemma3n_perf.hardware.shell import Done, Run
 
 MLX_VLM = "https://github.com/Blaizzy/mlx-vlm"
 BACKENDS = ("mlx-metal", "mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
-FORMAT = 1
+FORMAT = 2
 _NOT_NEEDED = frozenset({"gemma3n-perf", "mypy", "pip", "ruff", "uv"})
 _BUILD_S = 1800.0
 _NETWORK = ("dns error", "error sending request", "failed to fetch", "connect", "network", "timed out", "offline")
@@ -148,7 +148,12 @@ class Environments:
                 # Another mlx-vlm may need what is not here; mlx itself stays as listed.
                 (partial / "overrides.txt").write_text("\n".join(w for w in packages if _is_mlx(w)) + "\n")
                 vlm = next(w for w in packages if w.startswith("mlx-vlm"))
-                self._uv(spec, *pip, "--override", str(partial / "overrides.txt"), vlm)
+                overriding = ("--override", str(partial / "overrides.txt"))
+                self._uv(spec, *pip, *overriding, vlm)
+                if spec.mlx and self.run((str(partial / "bin" / "python"), "-c", "import mlx_lm"), _BUILD_S).code:
+                    # The mlx-lm that is here needs a newer mlx than was asked for: the oldest that mlx-vlm accepts.
+                    oldest = ("--resolution", "lowest-direct", "--reinstall-package", "mlx-lm", "mlx-lm")
+                    self._uv(spec, *pip, *overriding, *oldest, vlm)
             (partial / ".complete").touch()
             partial.rename(folder)
         finally:

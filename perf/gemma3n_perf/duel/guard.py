@@ -6,7 +6,7 @@ imported, and an attribute that it replaced, whether on purpose or by a patch th
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gemma3n_perf.errors import InvalidError
 
@@ -19,12 +19,11 @@ class Guard:
     """Remembers what measuring consists of. Make it before a fusion is imported."""
 
     def __init__(self) -> None:
-        self._before = dict(_parts())
+        self._before = list(_parts())
 
     def check(self) -> None:
-        """Raise InvalidError naming what was replaced since."""
-        now = dict(_parts())
-        changed = sorted(name for name, part in self._before.items() if now.get(name) is not part)
+        """Raise InvalidError naming what was replaced since. Called after every block, so it only compares."""
+        changed = sorted(f"{owner}.{key}" for owner, space, key, part in self._before if space.get(key) is not part)
         if changed:
             raise InvalidError(
                 f"{', '.join(changed[:3])} was replaced while a fusion was applied or decoded",
@@ -33,15 +32,18 @@ class Guard:
             )
 
 
-def _parts() -> Iterator[tuple[str, object]]:
+def _parts() -> Iterator[tuple[str, Mapping[str, object], str, object]]:
+    """Owner, its namespace, the name there, and what it names."""
     for name, module in list(sys.modules.items()):
         if any(name == one or name.startswith(f"{one}.") for one in _WHOLE):
-            for key, value in list(vars(module).items()):
+            space = vars(module)
+            for key, value in list(space.items()):
                 if inspect.isclass(value) and value.__module__ == name:
-                    yield from ((f"{name}.{key}.{part}", found) for part, found in list(vars(value).items()))
+                    own = vars(value)
+                    yield from ((f"{name}.{key}", own, part, found) for part, found in list(own.items()))
                 if inspect.isroutine(value) or inspect.isclass(value):
-                    yield f"{name}.{key}", value
+                    yield name, space, key, value
     core = sys.modules.get("mlx.core")
     if core is not None:
-        yield from ((f"mlx.core.{name}", getattr(core, name)) for name in _MLX)
-        yield "mlx.core.array.item", getattr(core.array, "item", None)
+        yield from (("mlx.core", vars(core), name, getattr(core, name)) for name in _MLX)
+        yield "mlx.core.array", vars(core.array), "item", vars(core.array).get("item")

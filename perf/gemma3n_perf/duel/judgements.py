@@ -21,9 +21,16 @@ from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, no
 
 CONTRADICTION, CONTRADICTION_ALPHA = 0.02, 0.001
 """Log ratio by which whole runs and blocks may differ in any case, and the error at which more than that counts."""
+TWOFOLD = math.log(2)
+"""Whole runs and blocks that lie so far apart in every launch contradict each other however launches scatter."""
 UNSUPPORTED_ALPHA = 0.1
 """The error at which whole runs that miss a win or loss by half of it or more keep it from being said."""
-_LEAST_WHOLE_RUNS = 3
+SLOWED, SLOWED_ALPHA = 0.1, 0.01
+"""How much slower the unfused model may be in a process that it shares than alone, and the error at which more is sure:
+processes of one program differ by 7 % on a shared host, and here two that are not paired are compared."""
+
+_LEAST_LAUNCHES = 3
+"""Of which whole runs, or the unfused model alone, say something."""
 
 _SHAPE = Caution(
     "shape",
@@ -42,7 +49,7 @@ def judgements(
     for name, judged in found.items():
         if differ_in_shape(_each(sound[name].launches)):
             found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
-        found[name] = _borne_out(found[name], whole_runs(duels[name].launches, sound[name].launches))
+        found[name] = _borne_out(found[name], duels[name].launches, sound[name].launches)
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
 
 
@@ -50,18 +57,21 @@ def judgements(
 class WholeRuns:
     """Whole runs beside the blocks of their launches: what both say, and the ``chance`` of so much between them.
 
-    ``apart`` is the mean difference of their log ratios, ``effect`` that of the blocks.
+    ``apart`` is the mean difference of their log ratios, ``least`` that of the launch where they differ least, 0 where
+    launches disagree on the direction, ``effect`` the mean log ratio of the blocks.
     """
 
     text: str
     apart: float
+    least: float
     effect: float
     chance: float
 
     @property
     def contradict(self) -> bool:
         """Whether what blocks show does not hold for decode."""
-        return abs(self.apart) > CONTRADICTION and self.chance < CONTRADICTION_ALPHA
+        sure = abs(self.apart) > CONTRADICTION and self.chance < CONTRADICTION_ALPHA
+        return sure or self.least > TWOFOLD
 
     @property
     def leave_open(self) -> bool:
@@ -80,23 +90,63 @@ def whole_runs(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) 
         for one, launch in zip(estimated, launches, strict=True)
         if launch.whole_s is not None
     ]
-    if len(pairs) < _LEAST_WHOLE_RUNS:
+    if len(pairs) < _LEAST_LAUNCHES:
         return None
     apart = [whole - blocks for blocks, whole in pairs]
-    mean, error = statistics.fmean(apart), max(statistics.stdev(apart), 1e-4) / math.sqrt(len(apart))
+    mean, error = _mean(apart)
     effect, whole = (statistics.fmean(column) for column in zip(*pairs, strict=True))
     says = f"blocks say {100 * math.expm1(effect):+.1f} % and whole runs {100 * math.expm1(whole):+.1f} %"
     chance = 2 * float(student_t.sf(abs(mean) / error, len(apart) - 1))
-    return WholeRuns(f"{says}, over {len(pairs)} launches", mean, effect, chance)
+    least = min(map(abs, apart)) if len({one > 0 for one in apart}) == 1 else 0.0
+    return WholeRuns(f"{says}, over {len(pairs)} launches", mean, least, effect, chance)
 
 
-def _borne_out(judged: Judgement, runs: WholeRuns | None) -> Judgement:
+def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
+    """Say that the unfused model is slower where it shares a process than alone, and whether launches make that sure.
+
+    None where it is not, or too few launches tell.
+    """
+    pairs = [(statistics.median(one.tpot_s(ARMS[0])), one.alone_s) for one in launches if one.alone_s is not None]
+    apart = [math.log(shared / alone) for shared, alone in pairs]
+    if len(pairs) < _LEAST_LAUNCHES or statistics.fmean(apart) < math.log1p(SLOWED):
+        return None
+    mean, error = _mean(apart)
+    shared, alone = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
+    text = (
+        f"the baseline takes {shared:.3g} ms a token in the process that it shares with fusions, and {alone:.3g} ms in "
+        f"one without, over {len(pairs)} launches: it is slowed there"
+    )
+    return text, bool(student_t.sf(mean / error, len(apart) - 1) < SLOWED_ALPHA)
+
+
+def contradiction(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> str | None:
+    """What launches hold that makes their blocks worthless, in words; None where nothing does."""
+    runs, slowed = whole_runs(estimated, launches), baseline_slowed(launches)
     if runs is not None and runs.contradict:
-        reason = f"{runs.text}: what short blocks show does not hold for decode"
+        return f"{runs.text}: what short blocks show does not hold for decode"
+    return slowed[0] if slowed is not None and slowed[1] else None
+
+
+def doubt(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> str | None:
+    """Why a win or a loss that blocks show is not believed yet, in words; None where whole runs bear it out."""
+    runs, slowed = whole_runs(estimated, launches), baseline_slowed(launches)
+    if runs is not None and runs.leave_open:
+        return f"{runs.text}: whole runs do not bear it out yet"
+    return f"{slowed[0]}, it seems" if slowed is not None else None
+
+
+def _borne_out(judged: Judgement, estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Judgement:
+    if reason := contradiction(estimated, launches):
         return replace(invalid(reason), launches=judged.launches, measured_s=judged.measured_s)
-    if runs is not None and runs.leave_open and judged.verdict in (Verdict.WIN, Verdict.LOSS):
-        return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=f"{runs.text}: whole runs do not bear it out yet")
+    doubtful = judged.verdict.is_claim or (judged.verdict.decided and baseline_slowed(launches) is not None)
+    if doubtful and (reason := doubt(estimated, launches)):
+        return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return judged
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error; of values that are all the same there is still some doubt."""
+    return statistics.fmean(values), max(statistics.stdev(values), 1e-4) / math.sqrt(len(values))
 
 
 def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:

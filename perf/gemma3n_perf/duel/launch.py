@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.startup import Prepared
@@ -18,7 +19,7 @@ from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import BadConditionsError, PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault
 
-WARM_TOKENS, WARM_S, LEAST_ROUNDS = 20, 0.5, 3
+WARM_TOKENS, WARM_S, LEAST_ROUNDS = 10, 0.5, 3
 """How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
 
 _SHORT_BLOCK_S = 0.1
@@ -52,6 +53,32 @@ class LaunchPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateRun:
+    """A run of the candidate, with the peak of memory until then and the KV cache after it, bytes."""
+
+    run: Run
+    peak_bytes: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefills:
+    """What a launch tells beside decode. ``ttft_s`` are seconds to the first token of baseline and candidate, in pairs,
+    none where ``fault`` says why a prefill means nothing here, or where the machine was disturbed.
+
+    ``peak_bytes`` and ``kv_bytes`` are of both arms' processes for this workload, peaks only where they are two.
+    ``runs`` are whole decodes of the candidate, where they were requested: of as many steps as the workload generates,
+    from the blocks' position, as a session of ``pytest perf/`` takes them; one counts unless all were disturbed.
+    """
+
+    ttft_s: tuple[tuple[float, float], ...]
+    fault: str = ""
+    peak_bytes: tuple[int, int] | None = None
+    kv_bytes: tuple[int, int] | None = None
+    runs: tuple[CandidateRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """What one launch measured. ``pairs`` hold two blocks each, in the order they ran; ``seconds`` is measuring time.
 
@@ -60,7 +87,9 @@ class Launch:
     ``discarded`` pairs were contended; their time is part of ``seconds``.
     ``pinned`` says that the threads of both processes were kept on the same cores.
     ``whole_s`` are seconds per token of one whole run of baseline and candidate; None where a worker knows none, or
-    where the machine was disturbed.
+    where the machine was disturbed. ``prefills`` is None where a worker times none.
+    ``alone_s`` are seconds per token of the unfused model in a process of its own, where baseline and candidate share
+    one.
     """
 
     session: int
@@ -72,6 +101,8 @@ class Launch:
     discarded: tuple[tuple[Block, Block], ...] = ()
     pinned: bool = False
     whole_s: tuple[float, float] | None = None
+    prefills: Prefills | None = None
+    alone_s: float | None = None
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""

@@ -3,7 +3,7 @@
 from gemma3n_perf.duel.launch import Pairs
 from gemma3n_perf.duel.scheduler import Rules
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.stats.detectable import plan
+from gemma3n_perf.stats.detectable import LAST_LOOK_SHARE, plan
 from gemma3n_perf.stats.policy import Policy
 
 LAUNCH_S = (3.0, 10.0)
@@ -16,7 +16,6 @@ LEAST_PAIRS = 6
 """How few pairs of blocks a launch may have."""
 
 _LAUNCH_SD, _PAIR_SD = 0.005, 0.03
-_LAST_TAIL = 0.02
 
 
 def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
@@ -28,6 +27,8 @@ def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
 
     def pairs(pair_s: float, start_s: float) -> int:
         shortest = needed * LEAST_PAIRS * pair_s
+        if rules.budget_s < shortest and rules.flexible:
+            return LEAST_PAIRS
         if rules.budget_s < shortest:
             raise UsageError(
                 f"a budget of {rules.budget_s:g} s is too short: {needed} launches of {LEAST_PAIRS} pairs of blocks "
@@ -38,7 +39,8 @@ def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
         wall = rules.budget_s + max(needed, rules.budget_s / LAUNCH_S[0]) * start_s
         best = plan(
             wall, pair_s=pair_s, start_s=start_s, launch_sd=_LAUNCH_SD, pair_sd=_PAIR_SD,
-            threshold=policy.minimum_effect, tail=_LAST_TAIL, min_launches=needed, min_pairs=LEAST_PAIRS,
+            threshold=policy.minimum_effect, tail=LAST_LOOK_SHARE * policy.alpha, min_launches=needed,
+            min_pairs=LEAST_PAIRS,
         )  # fmt: skip
         most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))
         seconds = min(max(best.launch_s, LAUNCH_S[0]), most, rules.budget_s / needed)

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL, OLDEST = 6, 1
+PROTOCOL, OLDEST = 7, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
-5 cannot say what program it is."""
+5 cannot say what program it is, 6 times no prefill."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -60,6 +60,12 @@ class WholeRun(msgspec.Struct, tag=True, frozen=True):
     slot: str = ""
 
 
+class Prefill(msgspec.Struct, tag=True, frozen=True):
+    """Time a prefill of the prompt into an empty KV cache, to the first token read."""
+
+    slot: str = ""
+
+
 class Describe(msgspec.Struct, tag=True, frozen=True):
     """Name the parts of the program that this process is, once it has decoded. ``checkpoints`` are digests by name."""
 
@@ -96,11 +102,14 @@ class Prepared(msgspec.Struct, tag=True, frozen=True):
 
 class Timed(msgspec.Struct, tag=True, frozen=True):
     """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
-    them where they are several; a worker of an older commit does not tell."""
+    them where they are several; a worker of an older commit does not tell. ``peak_bytes`` is that of memory since the
+    workload was loaded, ``kv_bytes`` the KV cache after the block; 0 where a worker is too old to tell."""
 
     seconds: float
     tpot_s: float
     step_s: tuple[float, ...] = ()
+    peak_bytes: int = 0
+    kv_bytes: int = 0
 
 
 class Whole(msgspec.Struct, tag=True, frozen=True):
@@ -109,6 +118,16 @@ class Whole(msgspec.Struct, tag=True, frozen=True):
     seconds: float
     tokens: tuple[int, ...]
     dtype: str
+
+
+class Prefilled(msgspec.Struct, tag=True, frozen=True):
+    """A prefill: ``seconds`` to the first token; where ``fault`` says why it must not be timed, 0. ``peak_bytes`` and
+    ``kv_bytes`` as after a block."""
+
+    seconds: float
+    peak_bytes: int
+    kv_bytes: int
+    fault: str = ""
 
 
 class Program(msgspec.Struct, tag=True, frozen=True):
@@ -126,8 +145,8 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     remedy: str | None = None
 
 
-Request = Load | Prepare | Block | WholeRun | Describe | Quit
-Reply = Hello | Loaded | Prepared | Timed | Whole | Program | Failed
+Request = Load | Prepare | Block | WholeRun | Prefill | Describe | Quit
+Reply = Hello | Loaded | Prepared | Timed | Whole | Prefilled | Program | Failed
 
 
 def failed(error: Exception) -> Failed:

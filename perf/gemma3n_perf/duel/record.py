@@ -21,7 +21,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class WorkloadDuel:
-    """One workload of a duel. ``raw`` are its launches, as measured; ``token_digests`` by arm."""
+    """One workload of a duel. ``raw`` are its launches, as measured; ``token_digests`` by arm.
+    ``ttft`` is None in older records."""
 
     workload: str
     judgement: Judgement
@@ -30,6 +31,7 @@ class WorkloadDuel:
     checkpoint_digest: str | None = None
     token_digests: dict[str, str] | None = None
     notes: tuple[str, ...] = ()
+    ttft: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ def compact(record: object) -> dict[str, Any]:
     """Return the JSON of a record, without conditions that the platform and steps that no worker reported."""
     tree: dict[str, Any] = msgspec.to_builtins(record)
     for launch in _launches(tree):
+        for name in ("prefills", "alone_s"):
+            if launch[name] is None:
+                del launch[name]
         for block in (block for pair in (*launch["pairs"], *launch["discarded"]) for block in pair):
             block["conditions"] = {name: value for name, value in block["conditions"].items() if value is not None}
             if not block["step_s"]:
@@ -113,6 +118,9 @@ def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
                     yield Flaw(f"{where}: a block of {time} s per token", "positive seconds")
             if block.faults:
                 yield Flaw(f"{where}: a contended block among those that count", "such pairs under discarded")
+        for time in (time for pair in (launch.prefills.ttft_s if launch.prefills else ()) for time in pair):
+            if not 0 < time < float("inf"):
+                yield Flaw(f"{where}: a prefill of {time} s", "positive seconds")
         if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
             yield Flaw(f"{where}: a pair of one arm", "a block of each")
         steps = {len(block.step_s) for block in blocks if block.step_s}

@@ -47,7 +47,7 @@ def sentence(workload: str, judgement: Judgement, baseline: str, candidate: str)
             found = f"{candidate} is as fast as {baseline}"
         case _:
             found = f"it cannot be told whether {candidate} is faster or slower than {baseline}"
-    return f"{verdict}: {found} on {workload}: {judgement.reason}"
+    return f"{judgement.word}: {found} on {workload}: {judgement.reason}"
 
 
 def interval(judgement: Judgement) -> str:
@@ -55,11 +55,22 @@ def interval(judgement: Judgement) -> str:
     return units.effect(judgement.effect, judgement.low, judgement.high)
 
 
-def render(judgements: Mapping[str, Judgement], baseline: str, candidate: str) -> str:
-    """Return all that a duel has to say, at most 118 columns wide where names allow."""
+def exit_code(judgements: Mapping[str, Judgement], ttfts: Mapping[str, Judgement]) -> int:
+    """Return the code of the deciding workload; a loss of TTFT alone is one too, and nothing else of TTFT decides."""
+    verdict = judgements[deciding(judgements)].verdict
+    loses = any(one.verdict is Verdict.LOSS for one in ttfts.values())
+    return Verdict.LOSS.exit_code if loses and verdict is not Verdict.INVALID else verdict.exit_code
+
+
+def render(
+    judgements: Mapping[str, Judgement], baseline: str, candidate: str, ttfts: Mapping[str, Judgement] | None = None
+) -> str:
+    """Return all that a duel has to say, of ``ttfts`` too, at most 118 columns wide where names allow."""
     out = io.StringIO()
     for name, judgement in judgements.items():
         out.write(sentence(name, judgement, baseline, candidate) + "\n")
+    for name, judgement in (ttfts or {}).items():
+        out.write(f"TTFT: {sentence(f'prefill of {name}', judgement, baseline, candidate)}\n")
     out.write(_table(judgements))
     seen: list[str] = []
     for name, judgement in judgements.items():
@@ -82,5 +93,5 @@ def _table(judgements: Mapping[str, Judgement]) -> str:
         floor = f", {100 * one.noise_floor:.2f} %" if one.noise_floor is not None else ""
         measured = f"{one.measured_s:.0f} s"
         noise = "-" if one.effect is None else _NOISE[one.noise] + floor
-        table.add_row(name, interval(one), str(one.launches), measured, noise, one.verdict.value)
+        table.add_row(name, interval(one), str(one.launches), measured, noise, one.word)
     return laid_out(table, dense=True)

@@ -14,8 +14,10 @@ from typing import TextIO
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.builder import Builder, ReadyArm, in_one_process
 from gemma3n_perf.duel.environments import Environments, installed_requirements
-from gemma3n_perf.duel.judgements import judgements
+from gemma3n_perf.duel.first_tokens import judge_first_tokens, memory_changes
+from gemma3n_perf.duel.judgements import estimates, judgements
 from gemma3n_perf.duel.launch_plan import launch_pairs
+from gemma3n_perf.duel.least_time import least_tpot_s
 from gemma3n_perf.duel.processes import Spawn, Spawner
 from gemma3n_perf.duel.record import SCHEMA, DuelRecord, WorkloadDuel
 from gemma3n_perf.duel.report import deciding
@@ -23,14 +25,14 @@ from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, S
 from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import PerfError, UsageError
-from gemma3n_perf.hardware.machine import Machine, open_machine
+from gemma3n_perf.hardware.machine import BusyPolicy, Machine, open_machine
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import installed_release, suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.stats.judge import should_stop
+from gemma3n_perf.stats.judge import should_stop, win_repeats
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.verdicts import Judgement, finite
+from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, finite
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.load import locate
@@ -44,7 +46,10 @@ _OVERHEAD = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """This machine and checkout: what runs duels here. ``root`` holds the forged checkpoints."""
+    """This machine and checkout: what runs duels here. ``root`` holds the forged checkpoints.
+
+    ``cautions`` are of everything that is measured here.
+    """
 
     chip: Chip
     stack: Stack
@@ -52,6 +57,7 @@ class Here:
     tools: Tools
     baselines: Path
     root: Path
+    cautions: tuple[Caution, ...] = ()
 
     @property
     def noise(self) -> NoiseFloor | None:
@@ -69,6 +75,8 @@ class DuelSpec:
     ``settle`` False measures until the budget is spent, whatever is shown.
     ``outputs_may_differ`` turns other tokens or logits of a candidate into a caution.
     ``sources`` are checkpoints by the name that their workload has, where that is not a preset.
+    ``runs`` says whether each launch takes a whole run of the candidate too, for today's numbers.
+    ``flexible`` makes the shortest duel there can be where the budget is too short for it.
     """
 
     baseline: str
@@ -82,14 +90,17 @@ class DuelSpec:
     outputs_may_differ: bool = False
     policy: Policy = field(default_factory=Policy)
     sources: Mapping[str, str] = field(default_factory=dict)
+    runs: bool = False
+    flexible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was measured of one candidate on one workload, and what it amounts to."""
+    """What was measured of one candidate on one workload, and what it amounts to, for decode and for ``ttft``."""
 
     state: ComparisonState
     judgement: Judgement
+    ttft: Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,11 @@ class DuelResult:
     def judgements(self) -> dict[str, Judgement]:
         """By workload, of the first candidate."""
         return {name: one.judgement for name, one in self.of(0).items()}
+
+    @property
+    def ttfts(self) -> dict[str, Judgement]:
+        """What is said of TTFT, by workload, of the first candidate."""
+        return {name: one.ttft for name, one in self.of(0).items()}
 
     @property
     def states(self) -> dict[str, ComparisonState]:
@@ -131,13 +147,15 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
         Environments(root.parent, run_command, installed_requirements()), note,
         search=os.environ.get("PYTHONPATH", ""), release=release[1] if release else None,
     )  # fmt: skip
-    return Here(chip, stack, builder, tools, baselines or (repo or Path()) / "baselines", root)
+    busy = opened.busy
+    cautions = (Caution(busy.code, busy.found, busy.remedy),) if busy else ()
+    return Here(chip, stack, builder, tools, baselines or (repo or Path()) / "baselines", root, cautions)
 
 
 @contextmanager
-def machine(baselines: Path | None, err: TextIO) -> Iterator[Here]:
-    """Hold this machine for measuring, with progress on ``err``. Raises MachineBusyError."""
-    with open_machine(err) as opened:
+def machine(baselines: Path | None, err: TextIO, busy: BusyPolicy | None = None) -> Iterator[Here]:
+    """Hold this machine for measuring, with progress on ``err``. Raises MachineBusyError, BadConditionsError."""
+    with open_machine(err, busy) as opened:
         spawner = Spawner(forking=opened.chip.vendor == "cpu" and sys.platform == "linux")
         with closing(spawner):
             yield here(baselines, opened, spawner)
@@ -158,7 +176,7 @@ def duel(
     if not spec.workloads or len(set(spec.workloads)) != len(spec.workloads):
         raise UsageError(f"workloads {', '.join(spec.workloads) or 'none'}", expected="each workload once")
     date, noise = now or dt.datetime.now(dt.UTC), machine.noise
-    rules = Rules(spec.budget_s, spec.policy.min_launches, spec.sessions, spec.cooldown_s)
+    rules = Rules(spec.budget_s, spec.policy.min_launches, spec.sessions, spec.cooldown_s, flexible=spec.flexible)
     arms = machine.builder.build(parse(spec.baseline), [parse(text) for text in spec.candidates], same=spec.aa)
 
     processes = _processes_that_fit(spec, machine)
@@ -170,20 +188,33 @@ def duel(
         for arm in arms[1:]:
             own = {name: one for (name, candidate), one in states.items() if candidate == arm.name}
             judged = judgements(own, budget_s=spec.budget_s, policy=spec.policy, noise=noise, today=date.date())
+            ttfts = judge_first_tokens({name: one.launches for name, one in own.items()}, spec.policy)
             for name, one in own.items():
-                cautions = (*judged[name].cautions, *arms[0].cautions, *arm.cautions, *one.cautions)
+                cautions = (*judged[name].cautions, *machine.cautions, *arms[0].cautions, *arm.cautions, *one.cautions)
+                cautions = (*cautions, *memory_changes(one.launches)[1])
                 judgement = replace(judged[name], cautions=tuple(dict.fromkeys(cautions)))
-                found[name, arm.name] = Comparison(one, judgement)
+                found[name, arm.name] = Comparison(one, judgement, ttfts[name])
         return found
 
     def settled(states: States) -> frozenset[ComparisonKey]:
         if not spec.settle:
             return frozenset()
-        return frozenset(key for key, one in compared(states).items() if should_stop(one.judgement))
+        return frozenset(key for key, one in compared(states).items() if enough(one))
+
+    def enough(one: Comparison) -> bool:
+        # Of several sessions a win must repeat in each, so none ends before it would win by itself.
+        if spec.sessions > 1 and one.judgement.verdict is Verdict.WIN:
+            return win_repeats(estimates(one.state.launches), spec.policy, noise)
+        return should_stop(one.judgement)
 
     jobs = [
-        job(name, spec.sources, machine.root, outputs_may_differ=spec.outputs_may_differ) for name in spec.workloads
-    ]
+        replace(
+            one, prefills=True, runs=spec.runs,
+            least_s=least_tpot_s(one.source, machine.root, machine.chip, time.perf_counter),
+            outputs_may_differ=spec.outputs_may_differ,
+        )
+        for one in (job(name, spec.sources, machine.root) for name in spec.workloads)
+    ]  # fmt: skip
     states = measure_all(
         jobs, arms, machine.tools, rules, settled=settled, pairs=launch_pairs(spec.policy, rules),
         launched=lambda so_far: launched(DuelResult(spec, arms, compared(so_far), date)),
@@ -203,10 +234,10 @@ def _processes_that_fit(spec: DuelSpec, machine: Here) -> int:
     )
 
 
-def job(workload: str, sources: Mapping[str, str], root: Path, *, outputs_may_differ: bool = False) -> Job:
+def job(workload: str, sources: Mapping[str, str], root: Path) -> Job:
     """Return the job of a workload; ``sources`` are checkpoints that are no presets."""
     name = workload.split("/")[0]
-    return Job(workload, sources.get(name, name), str(root), outputs_may_differ)
+    return Job(workload, sources.get(name, name), str(root))
 
 
 def choose_workloads(ids: Sequence[str], checkpoint: str | None, here: Here) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -259,6 +290,7 @@ def record_of(result: DuelResult, chip: Chip) -> DuelRecord:
                 checkpoint_digest=one.sides["baseline"].loaded.checkpoint_digest if one.sides else None,
                 token_digests={arm: side.token_digest for arm, side in one.sides.items()} if one.sides else None,
                 notes=tuple(caution.found for caution in one.cautions),
+                ttft=result.ttfts[one.workload],
             )
             for one in states.values()
         ),

@@ -7,8 +7,11 @@ on with the others.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gemma3n_perf.duel.alone import alone
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, Pairs, measure, warm_up
+from gemma3n_perf.duel.least_time import possible
+from gemma3n_perf.duel.prefills import with_prefills
 from gemma3n_perf.duel.startup import WHOLE_RUNS, Running, prepare, started
 from gemma3n_perf.duel.tools import Job, Side, Tools
 from gemma3n_perf.duel.whole_runs import compare_whole_runs
@@ -24,6 +27,7 @@ class Rules:
     ``budget_s`` is measuring time of each comparison, over ``sessions`` sessions that lie ``cooldown_s`` apart.
     ``min_launches`` is the fewest launches of a comparison in each session.
     ``most_candidates`` is how many a launch may hold beside the baseline; the others have the next one.
+    ``flexible`` makes the fewest and shortest launches of a budget that is too short even for them.
     """
 
     budget_s: float
@@ -31,6 +35,7 @@ class Rules:
     sessions: int = 1
     cooldown_s: float = 30.0
     most_candidates: int = 1_000
+    flexible: bool = False
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out."""
@@ -46,7 +51,7 @@ class ComparisonState:
 
     ``spent`` says that its budget holds no further launch.
     ``failure`` ended it.
-    ``sides`` are what both arms said of themselves, by ``baseline`` and ``candidate``.
+    ``sides`` are what both arms said of themselves in the first launch, by ``baseline`` and ``candidate``.
     """
 
     workload: str
@@ -108,6 +113,7 @@ class _Scheduler:
         self._pairs = pairs
         self._plans: dict[str, LaunchPlan] = {}
         self._took: list[float] = []
+        self._alone_s: dict[Job, float] = {}
         self._turn = 0
         self.states: dict[ComparisonKey, ComparisonState] = {
             (job.workload, arm.name): ComparisonState(job.workload) for job in jobs for arm in arms[1:]
@@ -160,9 +166,11 @@ class _Scheduler:
             needed = {job: [name for name in candidates if name in names] for job, candidates in needed.items()}
             needed = {job: candidates for job, candidates in needed.items() if candidates}
         arms = [arm for arm in self._arms if arm is self._arms[0] or arm.name in names]
-        pending, variant = dict(needed), 2 * len(self._took)
+        keys = [(job.workload, name) for job, candidates in needed.items() for name in candidates]
+        pending, variant = dict(needed), 2 * max(len(self.states[key].launches) for key in keys)
         self._note(pending, f"starting {'both' if len(arms) == 2 else len(arms)} arms")
         try:
+            self._alone_s = alone(arms, needed, variant, tools)
             with started(arms, tools) as running:
                 start_s = (tools.clock() - begun) / len(needed)
                 for job, candidates in needed.items():
@@ -198,6 +206,8 @@ class _Scheduler:
             self._plans[job.workload] = plan
             start_s += tools.clock() - begun
             found = measure(ready, plan, tools, session=session, start_s=start_s, pinned=pinned)
+            if job.prefills:
+                found = with_prefills(found, ready, tools, variant // 2, generate if job.runs else 0)
             if running.protocol >= WHOLE_RUNS:
                 times, outputs = compare_whole_runs(ready, job, generate, variant + 1, tools)
                 for name, said in outputs.items():
@@ -205,7 +215,7 @@ class _Scheduler:
                     if isinstance(launch, Launch):
                         found[name] = said if isinstance(said, PerfError) else replace(launch, whole_s=times[name])
                 cautions = {name: said for name, said in outputs.items() if not isinstance(said, PerfError)}
-            found |= ready.failures
+            found = {**possible(found, job.least_s), **ready.failures}
         except UsageError:
             raise
         except PerfError as error:
@@ -215,6 +225,7 @@ class _Scheduler:
                 self._fail((job.workload, name), launch)
             else:
                 sides = {"baseline": ready.sides["baseline"], "candidate": ready.sides[name]}
+                launch = replace(launch, alone_s=self._alone_s.get(job))
                 self._keep((job.workload, name), launch, sides, (*ready.cautions[name], *cautions.get(name, ())))
         return not any(isinstance(one, WorkerFailedError | OutOfMemoryError) for one in found.values())
 
@@ -223,7 +234,7 @@ class _Scheduler:
     ) -> None:
         now = self.states[key]
         cautions = tuple(dict.fromkeys((*now.cautions, *cautions)))
-        now = replace(now, launches=(*now.launches, launch), sides=sides, cautions=cautions)
+        now = replace(now, launches=(*now.launches, launch), sides=now.sides or sides, cautions=cautions)
         spent = self._next_s(now) > self._left_s(now, self._rules.sessions - 1)
         self.states[key] = replace(now, spent=spent)
 

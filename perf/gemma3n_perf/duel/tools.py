@@ -51,13 +51,18 @@ class Waits:
 class Job:
     """A workload, and where its checkpoint is: ``source`` is a preset, folder or hub id, ``root`` the forged ones.
 
-    ``outputs_may_differ`` turns other tokens or logits into a caution.
+    ``outputs_may_differ`` turns other tokens or logits into a caution; ``prefills`` says whether those are timed too,
+    ``runs`` whether whole runs of the candidate are.
+    ``least_s`` is what a token takes at least (see ``least_time``).
     """
 
     workload: str
     source: str
     root: str
     outputs_may_differ: bool = False
+    prefills: bool = False
+    runs: bool = False
+    least_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.arms import parse, parts
@@ -25,21 +24,6 @@ from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.steps import by_shape, estimate
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.store import noise
-
-
-class LaunchTimes(Protocol):
-    """One launch: measuring seconds, both arms' seconds per token of every block, and (arms, blocks, steps) seconds of
-    each step, where they were reported."""
-
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
-    @property
-    def baseline_s(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def candidate_s(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def steps_s(self) -> tuple[tuple[tuple[float, ...], ...], ...]: ...  # noqa: D102
-
 
 _CANDIDATES = "candidates"
 _OF_HERE = ("fusion:", "env:", "engine:")
@@ -139,7 +123,7 @@ def adopted(record: DuelRecord, number: int) -> PowerDuel:
     return PowerDuel(
         record.date, record.stacks[ARMS[0]].commit, number, planted_duel.planted, planted_duel.truth, record.budget_s,
         found.verdict.value, found.effect, found.low, found.high, tuple(_launch(launch) for launch in one.raw),
-        arm_of(record.arms[ARMS[0]]),
+        arm_of(record.arms[ARMS[0]]), tuple(caution.found for caution in found.cautions if caution.code == "busy"),
     )  # fmt: skip
 
 
@@ -178,7 +162,7 @@ def _recorded(
     launches = tuple(_launch(planted_duel.named(launch)) for launch in one.launches)
     return PowerDuel(
         date, machine.stack.commit, number, planted_duel.planted, planted_duel.truth, budget_s, found.verdict.value,
-        found.effect, found.low, found.high, launches, arm,
+        found.effect, found.low, found.high, launches, arm, tuple(one.found for one in machine.cautions),
     )  # fmt: skip
 
 
@@ -227,10 +211,11 @@ def calibration(record: PowerRecord) -> noise.NoiseRecord:
             remedy="gemma3n-perf calibrate, on a machine of the class",
         )
     duels = [noise.aa_duel(record.head.workload, launch_estimates(one.launches)) for one in kept]
-    return noise.calibration(duels, max(one.date for one in kept), record.head.chip, record.head.stack)
+    cautions = tuple(dict.fromkeys(caution for one in kept for caution in one.cautions))
+    return noise.calibration(duels, max(one.date for one in kept), record.head.chip, record.head.stack, cautions)
 
 
-def launch_estimates(launches: Sequence[LaunchTimes]) -> tuple[LaunchEstimate, ...]:
+def launch_estimates(launches: Sequence[PowerLaunch]) -> tuple[LaunchEstimate, ...]:
     """Reduce recorded launches as the judge reads them. Raises InvalidError for times that are not positive."""
     return by_shape(
         [estimate(one.baseline_s, one.candidate_s, steps=one.steps_s, seconds=one.seconds) for one in launches]

@@ -65,6 +65,7 @@ class PowerDuel:
     high: float | None
     launches: tuple[PowerLaunch, ...]
     arm: str = HERE
+    cautions: tuple[str, ...] = ()
 
     @property
     def measured_s(self) -> float:
@@ -112,6 +113,8 @@ def _line(duel: PowerDuel) -> bytes:
     tree = msgspec.to_builtins(duel)
     if duel.arm == HERE:
         del tree["arm"]
+    if not duel.cautions:
+        del tree["cautions"]
     return msgspec.json.encode(tree)
 
 

@@ -22,6 +22,8 @@ from gemma3n_perf.duel.protocol import (
     Hello,
     Load,
     Loaded,
+    Prefill,
+    Prefilled,
     Prepare,
     Prepared,
     Program,
@@ -82,7 +84,8 @@ class MlxVlmLoader:
         from pathlib import Path
 
         from gemma3n_perf.decode import prompt
-        from gemma3n_perf.decode.decoder import Decoder, MlxDevice
+        from gemma3n_perf.decode.decoder import Decoder
+        from gemma3n_perf.decode.device import MlxDevice
         from gemma3n_perf.decode.engines import ENGINES
         from gemma3n_perf.duel.guard import Guard
         from gemma3n_perf.errors import UsageError
@@ -162,6 +165,7 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
                     return
                 case Load():
                     loaded, models[request.slot] = loader.load(request)
+                    models[request.slot].decoder.device.reset_peak_memory()
                     reply(loaded)
                 case Prepare():
                     model = models[request.slot]
@@ -176,6 +180,8 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
                     reply(_timed(models[request.slot], request))
                 case WholeRun():
                     reply(_whole(models[request.slot], request))
+                case Prefill():
+                    reply(_prefilled(models[request.slot]))
                 case Describe():
                     reply(loader.program(request.checkpoints))
         except Exception as error:
@@ -190,7 +196,8 @@ def _timed(model: Model, block: Block) -> Timed:
     model.decoder.same_tokens(tokens)
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]
     each = tuple(round(time, 9) for time in counted) if len(counted) > 1 else ()
-    return Timed(run.seconds, sum(counted) / len(counted), each)
+    decoder = model.decoder
+    return Timed(run.seconds, sum(counted) / len(counted), each, decoder.device.peak_memory(), decoder.kv_bytes())
 
 
 def _whole(model: Model, request: WholeRun) -> Whole:
@@ -204,6 +211,14 @@ def _whole(model: Model, request: WholeRun) -> Whole:
     logits, dtype = model.decoder.last_logits()
     np.save(request.logits, logits)
     return Whole(seconds, tuple(tokens), dtype)
+
+
+def _prefilled(model: Model) -> Prefilled:
+    decoder = model.decoder
+    seconds = 0.0 if decoder.prefill_fault() else decoder.time_to_first_token(model.planted)
+    model.guard()
+    fault = decoder.prefill_fault()  # which a prefill that did not repeat itself may have brought about
+    return Prefilled(0.0 if fault else seconds, decoder.device.peak_memory(), decoder.kv_bytes(), fault)
 
 
 def main() -> None:

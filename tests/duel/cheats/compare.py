@@ -11,12 +11,16 @@ from gemma3n_perf.duel import run
 from gemma3n_perf.hardware.machine import open_machine
 
 
-def main(lock: Path, root: Path, budget_s: float, names: list[str]) -> None:
-    """Compare every fusion of ``names`` with the unfused model, through the same launches, on nano."""
+def main(lock: Path, root: Path, budget_s: float, memory: int, names: list[str]) -> None:
+    """Compare every fusion of ``names`` with the unfused model, through the same launches, on nano.
+
+    ``memory`` in bytes is what the machine is said to have, 0 for what it has.
+    """
     vars(run).update(open_machine=partial(open_machine, lock=lock))
     with run.machine(lock.parent / "baselines", sys.stderr) as here:
         tools = replace(here.tools, faults_of=lambda conditions: ())
-        here = replace(here, tools=tools, root=root)
+        chip = replace(here.chip, memory_bytes=memory) if memory else here.chip
+        here = replace(here, tools=tools, root=root, chip=chip)
         arms = tuple(f"here+fusion:{name}" for name in names)
         spec = run.DuelSpec("here", arms, ("nano/text/pp40-tg64",), budget_s)
         result = run.duel(spec, here)
@@ -28,4 +32,4 @@ def main(lock: Path, root: Path, budget_s: float, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

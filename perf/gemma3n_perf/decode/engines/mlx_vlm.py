@@ -47,6 +47,11 @@ class MlxVlmEngine:
         )
         return mx.argmax(out.logits[:, -1], axis=-1)
 
+    def prefill_fault(self) -> str:
+        """Why a prefill must not be timed here: it goes in one token at a time."""
+        wrong = "MLX's 4-bit product of two rows with K = 64 is wrong here, so the prompt goes in one token at a time"
+        return "" if rows_are_right() else wrong
+
     def begin(self, token_id: int) -> mx.array:
         """Start an empty KV cache; returns ``token_id`` as a token to feed, shape (1,)."""
         self.cache = self._language_model.make_cache()

@@ -18,28 +18,14 @@ class _Silent:
     thinking_budget_criteria: Any = None
     all_special_ids: tuple[int, ...] = ()
 
-    @property
-    def tokenizer(self) -> "_Silent":
-        """Itself."""
-        return self
+    def __init__(self) -> None:
+        self.tokenizer = self.detokenizer = self
 
-    @property
-    def detokenizer(self) -> "_Silent":
-        """Itself."""
-        return self
-
-    def stopping_criteria(self, token: Any) -> bool:
-        """Never: the end-of-sequence token is ignored."""
+    def stopping_criteria(self, *_: Any, **__: Any) -> bool:
+        """Take what comes, make no text of it, and never ask to stop."""
         return False
 
-    def add_token(self, token: Any, skip_special_token_ids: Any = None) -> None:
-        """Take a token and make no text of it."""
-
-    def reset(self) -> None:
-        """Forget nothing."""
-
-    def finalize(self) -> None:
-        """End no text."""
+    add_token = reset = finalize = stopping_criteria
 
 
 class MlxVlmStream:

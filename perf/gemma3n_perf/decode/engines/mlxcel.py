@@ -7,12 +7,12 @@ own making, of the length asked for.
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from gemma3n_perf.errors import ArmUnavailableError, InvalidError, WorkerFailedError
+from gemma3n_perf.hardware.shell import Run
 
 PROGRAM = "mlxcel-bench-decode"
 WARM_TOKENS = 20
@@ -20,26 +20,6 @@ TIMEOUT_S = 900.0
 _DECODE = re.compile(r"Decode:\s*([0-9.]+) ms.*?\(([0-9.]+) tok/s\)")
 _GENERATED = re.compile(r"Generated tokens:\s*([0-9]+)")
 _PROMPT = re.compile(r"Prompt tokens:\s*([0-9]+)")
-
-
-class Ended(Protocol):
-    """A command that has ended."""
-
-    @property
-    def code(self) -> int:
-        """Its exit code."""
-
-    @property
-    def out(self) -> str:
-        """Its standard output."""
-
-    @property
-    def last_output(self) -> str:
-        """The end of what it said."""
-
-
-Run = Callable[[Sequence[str], float], Ended]
-"""Runs a command for at most so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +51,7 @@ def parse(text: str) -> Report:
 
 
 class Mlxcel:
-    """The program on one checkpoint folder. ``which`` finds it, ``run`` runs it."""
+    """The program on one checkpoint folder. ``which`` finds it, ``run`` runs it for at most so many seconds."""
 
     name = "mlxcel"
     version: str | None = None

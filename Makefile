@@ -1,7 +1,7 @@
 # Needs Python 3.11 to 3.13, pip and make (GNU Make 3.81 will do); everything else is set up in .venv.
 #
 #   make perf    measure and compare (docs/measuring.md says with what); ARGS="--checkpoint e2b-4bit" adds options
-#   make test    the tests of the suite itself; ARGS="-k chip" adds options
+#   make test    the tests of the suite itself; ARGS="-k chip" adds options; root gets Chromium by apt-get for it
 #   make lint    ruff and mypy
 #   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
 #   make rehearse  the gate of a pull request, from plan to comment, on this machine
@@ -28,6 +28,7 @@ perf: setup
 	@exec $(BIN)/python -m pytest perf/ $(if $(findstring --runs,$(ARGS)),,--runs 3) $(ARGS) $(if $(findstring --benchmark-compare,$(ARGS)),,--benchmark-compare)
 
 test: setup
+	@.ci/browser
 	@exec $(BIN)/python -m pytest tests/ $(ARGS)
 
 rehearse: setup

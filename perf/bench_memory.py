@@ -1,4 +1,4 @@
-"""Peak memory and KV cache bytes, measured and stored. The peak depends on what ran before in the process."""
+"""Peak memory and KV cache bytes, measured and stored; only the processes of a duel are compared in them."""
 
 from gemma3n_perf.bench.bench import Bench
 from gemma3n_perf.workload.workload import Workload

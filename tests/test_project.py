@@ -245,3 +245,23 @@ def test_make_perf_fails_with_pytests_code_in_its_message(checkout: Checkout, st
     assert "-m pytest perf/ --runs 3 --plant-slowdown 25% --benchmark-compare" in done.stdout
     assert done.returncode == (2 if status else 0)
     assert (f"Error {status}" in done.stderr) == bool(status)
+
+
+def browser(checkout: Checkout, **env: str) -> str:
+    """Run the set-up of the tests where the fakes are all there is; returns what was asked of them."""
+    script(checkout.bin / "id", '#!/bin/sh\necho "$FAKE_UID"\n')
+    script(checkout.bin / "apt-get", '#!/bin/sh\necho "apt-get $*" >>calls\n[ -z "$FAKE_INSTALL_FAILS" ]\n')
+    script(checkout.root / ".venv/bin/playwright", '#!/bin/sh\necho "playwright $*" >>calls\n')
+    done = checkout.run("/bin/sh", ".ci/browser", **{"PATH": str(checkout.bin), "FAKE_UID": "0"} | env)
+    assert done.returncode == 0, done.stderr
+    return checkout.calls()
+
+
+def test_the_tests_get_a_browser_where_it_can_be_had(checkout: Checkout) -> None:
+    """root gets it by apt-get, CI by playwright too, and nobody else is kept from testing."""
+    assert "apt-get install -y -qq --no-install-recommends chromium" in browser(checkout)
+    assert browser(checkout, FAKE_UID="1000") == ""
+    assert browser(checkout, FAKE_INSTALL_FAILS="1") == "apt-get update -qq\n"
+    assert browser(checkout, FAKE_UID="1000", REQUIRE_BROWSER="1") == "playwright install chromium\n"
+    script(checkout.bin / "chromium", "#!/bin/sh\n")
+    assert browser(checkout, REQUIRE_BROWSER="1") == ""

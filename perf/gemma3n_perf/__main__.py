@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gemma3n_perf.cli.output import OutputError, tolerant
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.limits import require_memory
+from gemma3n_perf.report.output import shown, tolerant, unsaid
 
 COMMANDS = (
     "chip",
@@ -31,6 +32,7 @@ COMMANDS = (
 RENAMED = {
     ("power",): "gemma3n-perf validate; its page: python -m studies.validation_page, from perf/ of a checkout",
     ("overhead",): "python -m studies.overhead, from perf/ of a checkout",
+    ("chip", "--record"): "python -m studies.record_machine FILE, from perf/ of a checkout",
     ("history", "generate"): "python -m studies.synthetic_history, from perf/ of a checkout",
     ("ci", "rehearse"): "make rehearse, in a checkout",
 }
@@ -44,7 +46,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="gemma3n-perf",
         description="Did this change make Gemma3n decode faster, slower or neither, on this chip?",
         epilog="Measure and compare: pytest perf/ --benchmark-compare. Exit codes: 0 pass, 1 regression, 2 usage, "
-        "3 inconclusive, 4 not measured, 5 invalid.",
+        "3 inconclusive, 4 not measured, 5 invalid, 70 a fault of this program.",
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [only] if only in COMMANDS else COMMANDS:
@@ -61,31 +63,34 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         if tuple(argv[: len(old)]) == old:
             print(f"gemma3n-perf {' '.join(old)} is no longer a command; now: {new}", file=err)
             return UsageError.exit_code
-    args = parser(argv[0] if argv else None).parse_args(argv)
+    command = "gemma3n-perf"
     try:
+        require_memory()
+        args = parser(argv[0] if argv else None).parse_args(argv)
+        command = f"gemma3n-perf {args.command}"
         code: int = args.run(args, out)
-    except PerfError as error:
-        print(f"gemma3n-perf {args.command}: {error}", file=err)
-        return error.exit_code
     except KeyboardInterrupt:
-        print(f"gemma3n-perf {args.command}: interrupted; nothing half-written was kept", file=err)
+        print(f"{command}: interrupted; nothing half-written was kept", file=err)
         return INTERRUPTED
+    except Exception as error:
+        found = shown(error, err)
+        print(f"{command}: {found}", file=err)
+        return found.exit_code
     return code
 
 
 def main() -> None:
     """Entry point of ``gemma3n-perf``."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr, silent=True)
+    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
-        sys.stdout.flush()
-    except KeyboardInterrupt:  # while the commands were still being imported
-        code = INTERRUPTED
-    except OutputError as error:
-        print(f"gemma3n-perf: {error}", file=sys.stderr)
-        code = error.exit_code
-    sys.exit(code)
+    except SystemExit as ended:  # argparse, after its help or its complaint
+        code = int(ended.code or 0)
+    fault = unsaid(sys.stdout)
+    if fault is not None:
+        print(f"gemma3n-perf: {fault}", file=sys.stderr)
+    sys.exit(code or (fault.exit_code if fault else 0))
 
 
 if __name__ == "__main__":

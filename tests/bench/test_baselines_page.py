@@ -80,7 +80,7 @@ def test_one_session_can_be_drawn(baseline: Baseline) -> None:
 
 def test_no_baseline_is_said() -> None:
     """A repository without records says so instead of showing an empty table."""
-    assert b"No baseline is committed yet" in baselines_page.build([], [])[baselines_page.PAGE]
+    assert b"No baseline is stored yet" in baselines_page.build([], [])[baselines_page.PAGE]
 
 
 def test_summary_numbers(baseline: Baseline) -> None:

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.bench.bench import TTFT_SAMPLES, Bench, MeasuredClock
-from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.decode.types import Graph, Run
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.launch import CandidateRun, Launch, Prefills
+from gemma3n_perf.duel.scheduler import ComparisonState
+from gemma3n_perf.duel.tools import Side
 from gemma3n_perf.errors import BadConditionsError, CorruptCheckpointError, OutOfMemoryError, PerfError
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.workload import load
@@ -14,6 +18,7 @@ from gemma3n_perf.workload.presets import PRESETS
 from gemma3n_perf.workload.workload import Workload
 from tests.decode import fakes
 from tests.decode.fakes import FakeClock, FakeDevice, FakeEngine, FakeProbe
+from tests.fakes import STACK
 
 TEXT = Workload.parse("nano/text/pp40-tg64")
 LONG = Workload.parse("nano/text/pp140-tg64")
@@ -31,6 +36,7 @@ class Bed:
     notes: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     fail: Exception | None = None
+    fault: str = ""
 
     def bench(self, **options: Any) -> Bench:
         """Return the bench."""
@@ -54,7 +60,7 @@ class Bed:
     def engine(self, model: Any) -> FakeEngine:
         """Return a fake engine, remembering the model without holding it."""
         self.models.append(weakref.ref(model))
-        self.made = FakeEngine(self.device)
+        self.made = FakeEngine(self.device, fault=self.fault)
         if self.fail:
             raise self.fail
         return self.made
@@ -242,3 +248,46 @@ def test_only_what_is_counted_passes() -> None:
     begin = clock()
     clock.advance(0.5)
     assert (begin, clock() - begin) == (0.25, 0.5)
+
+
+def duelled(*faults: tuple[str, ...]) -> ComparisonState:
+    """A launch that took a run of the candidate for each of ``faults``, the last one 64 ms long, and two prefills."""
+    runs = tuple(
+        CandidateRun(Run(0.064, 64, (0.001,) * 64, Conditions(), each), 9_000 + number, 640)
+        for number, each in enumerate(faults)
+    )
+    launch = Launch(0, "baseline", 1.0, 3.0, 1, (), prefills=Prefills(((0.3, 0.2), (0.3, 0.25)), runs=runs))
+    side = Side(STACK, wire.Loaded("forged:1", "prompt:1", 40, 64, None), "tokens:1")
+    return ComparisonState(str(TEXT), (launch,), sides={"baseline": side, "candidate": side})
+
+
+def test_what_a_duel_measured_is_not_measured_again(bed: Bed) -> None:
+    """Its runs and prefills are handed out one by one, and nothing is loaded."""
+    bench = bed.bench()
+    bench.adopt(TEXT, duelled(("steal",), ()))
+    assert (bench.required(TEXT), bench.first_tokens(TEXT)) == (1, 2)
+    assert bench.take_run(TEXT).tpot_s == pytest.approx(0.001)
+    assert [bench.take_first_token(TEXT), bench.take_first_token(TEXT)] == [0.2, 0.25]
+    found = bench.measurement(TEXT)
+    assert (found.session_tpot_s, found.ttft_s, found.peak_memory_bytes) == (0.001, (0.2, 0.25), 9_001)
+    assert [run.faults for run in found.discarded] == [("steal",)]
+    assert found.graph == GRAPH
+    assert found.streamed_bytes > 0
+    assert bed.models == []
+
+
+def test_what_a_duel_could_not_measure_is_measured_here(bed: Bed) -> None:
+    """Where every run of it was disturbed, or there was none."""
+    bench = bed.bench(runs=2)
+    bench.adopt(TEXT, duelled(("steal",)))
+    bench.adopt(LONG, duelled())
+    assert len(bench.measurement(TEXT).runs) == 2
+    assert len(bed.models) == 1
+
+
+def test_a_prefill_that_means_nothing_is_not_timed(bed: Bed) -> None:
+    """Decode is measured; there is no TTFT."""
+    bed.fault = "the prompt goes in one token at a time"
+    bench = bed.bench(runs=2)
+    assert bench.first_tokens(TEXT) == 0
+    assert bench.measurement(TEXT).ttft_s == ()

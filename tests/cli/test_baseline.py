@@ -106,18 +106,18 @@ def test_a_page_of_nothing_takes_no_page_away(tmp_path: Path) -> None:
 def test_page_is_written_and_checked(root: Path, tmp_path: Path) -> None:
     """A fresh page passes its check; a new record, an edit or a stray plot fails it."""
     arguments = ("page", "--root", str(root), "--docs", str(tmp_path / "docs"))
-    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 1
+    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 5
     assert not (tmp_path / "docs").exists()
     assert gemma3n_perf_baseline(*arguments)[0] == 0
     assert gemma3n_perf_baseline(*arguments, "--check") == (0, "")
     stray = tmp_path / "docs" / "plots" / "baselines-gone.svg"
     stray.write_text("<svg/>")
     code, text = gemma3n_perf_baseline(*arguments, "--check")
-    assert (code, "baselines-gone.svg" in text) == (1, True)
+    assert (code, "baselines-gone.svg" in text) == (5, True)
     assert gemma3n_perf_baseline(*arguments)[0] == 0
     assert not stray.exists()
     write_session(root / CLASS, 6)
-    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 1
+    assert gemma3n_perf_baseline(*arguments, "--check")[0] == 5
 
 
 class FakePytest:

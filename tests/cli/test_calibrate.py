@@ -17,7 +17,7 @@ from tests.fakes import CHIP, STACK, WORKLOAD
 def run(arena: Arena, tmp_path: Path, patch: pytest.MonkeyPatch, *arguments: str) -> str:
     """Run the command on a machine whose duels take place in ``arena``."""
 
-    patch.setattr(calibrate, "machine", lambda baselines, err: opened(machine(arena, tmp_path)))
+    patch.setattr(calibrate, "machine", lambda *given: opened(machine(arena, tmp_path)))
     patch.setattr(calibrate, "choose_workloads", lambda *given: ((WORKLOAD,), {}))
     parser = argparse.ArgumentParser()
     calibrate.add_arguments(parser)

@@ -7,7 +7,7 @@ import pytest
 
 from gemma3n_perf.cli import doctor
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.fitness_report import consult
+from gemma3n_perf.hardware.fitness import consult
 from tests.hardware.macs import Mac
 from tests.hardware.test_fitness import doctor as doctor_of
 

@@ -10,7 +10,9 @@ from gemma3n_perf.cli import duel
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.fitness import Doctor, Fitness
 from gemma3n_perf.hardware.machine import open_machine
+from gemma3n_perf.hardware.types import Conditions
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import NOW, asked, machine
 from tests.fakes import WORKLOAD
@@ -70,6 +72,7 @@ def test_requests_that_cannot_be_carried_out_exit_2(
 ) -> None:
     """Through the command line, before any process is started."""
     monkeypatch.setattr(dueling, "open_machine", partial(open_machine, lock=tmp_path / "lock"))
+    monkeypatch.setattr(Doctor, "look", lambda doctor: Fitness((), Conditions()))
     out, err = io.StringIO(), io.StringIO()
     assert program.run(["duel", *arguments], out, err) == 2
     assert said in err.getvalue()

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import signal
@@ -13,6 +14,8 @@ from gemma3n_perf import __main__ as program
 from gemma3n_perf import errors
 from gemma3n_perf.cli import workloads
 from tests import interrupts
+
+ROOT = Path(__file__).parents[2]
 
 
 def subclasses(kind: type[errors.PerfError]) -> list[type[errors.PerfError]]:
@@ -39,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
 
 
 EXIT_CODES = (
-    {errors.PerfError: 1, errors.UsageError: 2, errors.CountsChangedError: 1}
+    {errors.PerfError: 70, errors.UsageError: 2, errors.RegressionError: 1, errors.InconclusiveError: 3}
     | dict.fromkeys(subclasses(errors.NotMeasuredError), 4)
     | dict.fromkeys(subclasses(errors.InvalidError), 5)
 )
@@ -74,10 +77,51 @@ def test_an_interrupt_gives_130(run: Callable[..., tuple[int, str, str]]) -> Non
     assert err == "gemma3n-perf workloads: interrupted; nothing half-written was kept\n"
 
 
-def test_a_bug_is_not_dressed_up(run: Callable[..., tuple[int, str, str]]) -> None:
-    """An error nobody named keeps its traceback."""
-    with pytest.raises(ZeroDivisionError):
-        run(ZeroDivisionError())
+def test_a_bug_keeps_its_traceback_and_is_no_loss(run: Callable[..., tuple[int, str, str]]) -> None:
+    """An error nobody named: exit 70."""
+    code, _, err = run(ZeroDivisionError("at the root of it"))
+    assert code == 70
+    assert "ZeroDivisionError: at the root of it" in err
+    assert "this is a fault of the program, and no result" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "no memory is left: MemoryError"),
+        (RuntimeError("[malloc] Unable to allocate 999 bytes."), "no memory is left: [malloc]"),
+        (ImportError("x.so: failed to map segment from shared object"), "no memory is left: x.so"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "no memory is left"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no room is left to write"),
+        (OSError(errno.EFBIG, "File too large", "/tmp/x"), "no room is left to write"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "'/root/x'"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), "the system refused"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/t']"), "TMPDIR"),
+    ],
+)
+def test_what_a_machine_lacks_is_not_measured(
+    run: Callable[..., tuple[int, str, str]], error: Exception, said: str
+) -> None:
+    """Whoever noticed: exit 4, what to do, and no traceback."""
+    code, _, err = run(error)
+    assert code == 4
+    assert said in err
+    assert "next: " in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["-m", "gemma3n_perf", "chip"], ["-m", "pytest", "perf/", "--co"]])
+def test_too_small_a_memory_limit_is_said_before_a_library_ends_the_process(command: list[str]) -> None:
+    """OpenBLAS exits 1 under some limits, and sends itself SIGINT under others."""
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, 2 * (2**28,))"
+    run = f"{limited}; sys.argv = {command[1:]}; runpy.run_module({command[1]!r}, run_name='__main__', alter_sys=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "perf")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "this process may use 268 MB of memory" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["forge"], ["graph", "nano", "--position", "x"]])

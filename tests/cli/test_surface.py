@@ -78,7 +78,7 @@ def codes(package: Path) -> set[str]:
 
 def surface(parser: argparse.ArgumentParser, options: list[str], verdicts: type[Verdict]) -> set[str]:
     """Return everything but the codes, a line each."""
-    lines = {*commands(parser), *(f"pytest perf/: {option}" for option in options)}
+    lines = {f"{parser.prog}: {parser.epilog}", *commands(parser), *(f"pytest perf/: {option}" for option in options)}
     return lines | {f"verdict {one} exits {one.exit_code}" for one in verdicts}
 
 

@@ -21,7 +21,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the folders to type, on a machine whose duels take place in an arena."""
 
     @contextmanager
-    def opened(baselines: Path | None, err: object) -> Iterator[dueling.Here]:
+    def opened(*given: object) -> Iterator[dueling.Here]:
         yield machine(Arena(noisy(block_sd=0.004)), tmp_path / "baselines")
 
     monkeypatch.setattr("gemma3n_perf.cli.validate.machine", opened)

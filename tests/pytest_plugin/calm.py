@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.fitness import Doctor, Fitness
 from gemma3n_perf.hardware.machine import open_machine
 from gemma3n_perf.hardware.types import Conditions, Fault
 from gemma3n_perf.pytest_plugin import session
@@ -24,6 +25,12 @@ def no_faults(conditions: Conditions, limits: Any) -> tuple[Fault, ...]:
     return ()
 
 
+def fit(self: Doctor) -> Fitness:
+    """Find this machine fit."""
+    return Fitness((), Conditions())
+
+
 vars(machine).update(faults=no_faults)
+Doctor.look = fit  # type: ignore[method-assign]
 vars(session).update(open_machine=partial(open_machine, lock=FOLDER / "lock"))
 files.data_folder = lambda: FOLDER / "data"

@@ -28,11 +28,12 @@ from gemma3n_perf.duel import graphs
 from gemma3n_perf.duel import run as duels
 from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.hardware import machine
+from gemma3n_perf.hardware.fitness import Doctor, Fitness
 from gemma3n_perf.hardware.lock import measuring_lock
 from gemma3n_perf.hardware.machine import open_machine
-from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.hardware.types import Chip, Conditions, Stack
 from gemma3n_perf.pytest_plugin import session
-from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
 from gemma3n_perf.store import files
 from gemma3n_perf.store.files import file_stem
 from gemma3n_perf.store.session_file import encode
@@ -92,6 +93,9 @@ class FakeBench:
         """Raise what the script has for the workload."""
         if str(workload) in self._script.raises:
             raise self._script.raises[str(workload)]
+
+    def adopt(self, workload: Workload, state: ComparisonState) -> None:
+        """Take nothing: the stage's duels have no launches."""
 
     def required(self, workload: Workload) -> int:
         """Return how many runs the command line names."""
@@ -210,6 +214,7 @@ def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     patch.setattr(session, "detect", lambda: stage.chip)
     patch.setattr(session, "current_stack", lambda repo: stage.stack)
     patch.setattr(machine, "keep_awake", _awake)
+    patch.setattr(Doctor, "look", lambda doctor: Fitness((), Conditions()))
     patch.setattr(session, "open_machine", partial(open_machine, lock=stage.lock))
     patch.setattr(session, "Bench", partial(FakeBench, stage.script))
     patch.setattr(session, "ensure_forged", lambda *arguments: False)
@@ -244,9 +249,10 @@ def _compare(
     script.duelled += workloads
     loss = {name: LOSS for name in workloads} if request.planted else {}
     found = {name: script.judgements.get(name, loss.get(name, NO_CHANGE)) for name in workloads}
-    spec = duels.DuelSpec(against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s)
+    spec = duels.DuelSpec(against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s("cpu"))
     comparisons = {
-        (name, "candidate"): duels.Comparison(ComparisonState(name), judgement) for name, judgement in found.items()
+        (name, "candidate"): duels.Comparison(ComparisonState(name), judgement, not_measured("no prefill"))
+        for name, judgement in found.items()
     }
     result = duels.DuelResult(spec, arena.ARMS, comparisons, fakes_of_duels.NOW)
     launched(result)

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.table import TableResults
 
 from gemma3n_perf.hardware.lock import measuring_lock
 from gemma3n_perf.pytest_plugin import storage
+from gemma3n_perf.stats.verdicts import Judgement
 from gemma3n_perf.store.session_file import save_session
 from tests.fakes import CHIP, STACK, edited
 from tests.pytest_plugin.stage import LONG, LOSS, TEXT, Stage, environment
@@ -96,7 +98,7 @@ def test_other_session_is_named(stage: Stage) -> None:
         holder.communicate()
     assert outcome.code == 4
     assert f"this machine is being measured by process {holder.pid} of " in outcome.text
-    assert "wait for it to end, or stop it" in outcome.text
+    assert "wait for it to end (--wait SECONDS does), or stop it" in outcome.text
     assert outcome.closing == "3 workloads: 3 not-measured"
     assert stage.script.opened == 0
     assert stage.local_files == []
@@ -126,7 +128,7 @@ def test_full_disk_hides_no_bug(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
     """The error of storing is not taken for the explanation of a failed test."""
     stage.script.raises = {LONG: ValueError("a bug")}
     monkeypatch.setattr(storage, "save_session", partial(save_session, disk=FullDisk(0)))
-    assert stage.run("-k", "decode").code == 1
+    assert stage.run("-k", "decode").code == 70
 
 
 def test_interrupt_leaves_nothing_half_written(stage: Stage) -> None:
@@ -135,17 +137,17 @@ def test_interrupt_leaves_nothing_half_written(stage: Stage) -> None:
     stage.script.raises = {LONG: KeyboardInterrupt()}
     outcome = stage.run(COMPARE, "--benchmark-autosave")
     assert outcome.code == 2
-    assert outcome.closing == "3 workloads: 3 not-measured"
-    assert stage.script.duelled == []
+    assert outcome.closing == "3 workloads: 3 no-change"  # the duel was over
     assert "interrupted, so it is not stored" in outcome.text
-    assert stage.local_files == []
+    assert "before the duel was over" not in outcome.text
+    assert list((stage.folder / "data" / "sessions").rglob("*.*")) == []
     assert len(list(stage.baselines.iterdir())) == 5
     with measuring_lock(stage.lock) as taken:
         assert taken
 
 
-def test_interrupted_duel_loses_no_session(stage: Stage) -> None:
-    """Ctrl-C during the duel ends with 2; the session was stored before, what launches had shown is printed."""
+def test_interrupted_duel_says_what_it_had_shown(stage: Stage) -> None:
+    """Ctrl-C during the duel ends with 2; what launches had shown is printed, and no session is stored."""
     stage.script.judgements = {TEXT: LOSS}
     stage.script.duel = KeyboardInterrupt()
     outcome = stage.run(COMPARE)
@@ -153,43 +155,69 @@ def test_interrupted_duel_loses_no_session(stage: Stage) -> None:
     assert "interrupted before the duel was over" in outcome.text
     assert "Traceback" not in outcome.text
     assert outcome.closing == "3 workloads: 1 loss, 2 no-change"
-    assert len(stage.local_files) == 1
+    assert stage.local_files == []
 
 
-@pytest.mark.parametrize("option", ["--benchmark-autosave", "--benchmark-save=mine"])
-def test_saving_adds_a_baseline_that_its_own_tool_reads(stage: Stage, option: str) -> None:
-    """A saved session lands in the class's folder with raw samples, and compares at once as committed."""
-    outcome = stage.run(option)
-    assert outcome.code == 0
-    assert "saved as 0001_0123456789ab.json in cpu-fake-2c" in outcome.text
-    path = stage.baselines / "0001_0123456789ab.json"
-    stored = json.loads(path.read_bytes())
-    samples = {one["fullname"]: one["stats"]["data"] for one in stored["benchmarks"]}
-    assert len(samples[f"perf/bench_decode.py::test_decode[{TEXT}]"]) == 10
-    stage.run(COMPARE)
-    assert stage.script.requests[-1].baseline == STACK
-
-
-def test_saving_uncommitted_changes_is_refused(stage: Stage) -> None:
-    """A dirty session would make the folder unreadable as a baseline, so it is refused before measuring."""
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (["--benchmark-save=mine"], ".benchmarks/{}/0001_mine.json"),
+        (["--benchmark-save=mine", COMPARE], ".benchmarks/{}/0001_mine.json"),
+        (["--benchmark-autosave"], ".benchmarks/{}/0001_*.json"),
+        (["--benchmark-save=mine", COMPARE, "--benchmark-storage=file://kept"], "kept/{}/0001_mine.json"),
+    ],
+)
+def test_saving_is_pytest_benchmarks_own(stage: Stage, options: list[str], where: str) -> None:
+    """It saves where its manual says, of changed trees too, and never touches the baselines."""
+    stage.commit()
     stage.stack = replace(STACK, dirty=True)
-    outcome = stage.run("--benchmark-autosave")
+    assert stage.run(*options).code == 0
+    (path,) = stage.folder.glob(where.format(CHIP.chip_class))
+    stored = json.loads(path.read_bytes())
+    assert "data" not in stored["benchmarks"][0]["stats"]  # that takes --benchmark-save-data
+    assert {one["fullname"] for one in stored["benchmarks"]} >= {f"perf/bench_decode.py::test_decode[{TEXT}]"}
+    assert len(list(stage.baselines.iterdir())) == 5
+    assert stage.run(COMPARE).code == 0
+
+
+def test_a_planted_session_is_never_saved(stage: Stage) -> None:
+    """Refused before measuring."""
+    outcome = stage.run("--benchmark-autosave", "--plant-slowdown=5%")
     assert outcome.code == 2
-    assert "uncommitted changes" in outcome.text
-    assert not stage.baselines.exists()
     assert stage.script.opened == 0
 
 
-def test_saving_what_does_not_belong_is_refused_and_kept(stage: Stage) -> None:
-    """Other tokens under the same commit and stack are exit 5; the folder stays as it was, the local copy is kept."""
-    stage.commit()
-    stage.script.changes = {TEXT: {"token_digest": "tokens:2"}}
-    outcome = stage.run("--benchmark-autosave")
-    assert outcome.code == 5
-    assert "differs in token_digest" in outcome.text
-    assert len(list(stage.baselines.iterdir())) == 5
-    assert len(stage.local_files) == 1
-    assert outcome.closing == "3 workloads: 3 not compared"
+@pytest.mark.parametrize(("judgement", "code"), [({}, 4), ({TEXT: LOSS}, 1)])
+def test_a_storage_that_cannot_be_written_costs_no_answer(
+    stage: Stage, judgement: dict[str, Judgement], code: int
+) -> None:
+    """The session was stored and is judged; pytest-benchmark's own file is missing, which is said."""
+    stage.script.judgements = judgement
+    (stage.folder / "kept").write_text("a file")
+    outcome = stage.run(COMPARE, "--benchmark-save=mine", "--benchmark-storage=file://kept")
+    assert outcome.code == code
+    assert f"3 workloads: {'1 loss, 2' if judgement else '3'} no-change" in outcome.text
+    assert "Not a directory" in outcome.text
+    assert len(stage.local_files) == 2  # session and duel
+
+
+def test_a_bug_of_pytest_benchmarks_costs_no_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table may break: the duel's report is printed, and the exit code is that of a fault."""
+    monkeypatch.setattr(TableResults, "display", lambda *arguments, **others: 1 / 0)
+    outcome = stage.run(COMPARE)
+    assert outcome.code == 70
+    assert outcome.closing == "3 workloads: 3 no-change"
+    assert "ZeroDivisionError" in outcome.text
+    assert len(stage.local_files) == 2  # session and duel
+
+
+def test_drawing_without_its_package_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before measuring, with the command that installs it; with it, samples are taken of the same program too."""
+    monkeypatch.setitem(sys.modules, "pytest_benchmark.histogram", None)
+    outcome = stage.run("--benchmark-histogram")
+    assert outcome.code == 2
+    assert "pip install 'pytest-benchmark[histogram]'" in outcome.text
+    assert stage.script.opened == 0
 
 
 def test_planted_slowdown_is_marked_everywhere_and_stored_nowhere(stage: Stage) -> None:

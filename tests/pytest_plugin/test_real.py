@@ -94,7 +94,7 @@ def test_own_tool_of_pytest_benchmark_reads_the_record(stored: Path) -> None:
 def test_a_planted_slowdown_is_found_on_a_machine_without_baseline(second: Outcome) -> None:
     """By a duel of this tree with and without it."""
     assert second.code == 1, second.out + second.err
-    assert second.closing == "1 workload: 1 loss [planted 100 %]"
+    assert second.closing == "1 workload: 1 loss; TTFT: 1 loss [planted 100 %]"
     assert "change against here (this program without the planted slowdown)" in second.text
 
 

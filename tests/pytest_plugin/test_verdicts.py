@@ -13,8 +13,9 @@ from gemma3n_perf.errors import (
     OutOfMemoryError,
     UsageError,
 )
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
-from tests.pytest_plugin.stage import GRAPH, IMAGE, LONG, LOSS, TEXT, TPOT_S, WORKLOADS, Stage
+from tests.pytest_plugin.stage import CHECKOUT, GRAPH, IMAGE, LONG, LOSS, TEXT, TPOT_S, WORKLOADS, Stage
 
 COMPARE = "--benchmark-compare"
 MORE = replace(GRAPH, operations={"QuantizedMatmul": 75}, nodes=901)
@@ -134,6 +135,34 @@ def test_a_count_that_rose_fails_without_a_win(stage: Stage, judgement: Judgemen
     assert said < outcome.out.index("bench_decode.py")  # before anything is timed
 
 
+@pytest.mark.parametrize(("effect", "code", "said"), [("-30 %", 0, "accepts it"), ("-3 %", 1, "accepts -3.0 %")])
+def test_a_loss_that_a_maintainer_accepts_passes_and_is_named(stage: Stage, effect: str, code: int, said: str) -> None:
+    """With the counts that rose; the verdict stays, and so does the loss of a workload that the file does not name."""
+    head = Repository(CHECKOUT).commit()
+    folder = stage.folder / "baselines" / "accepted"
+    folder.mkdir(parents=True)
+    text = f'commit = "{head}"\nworkload = "{TEXT}"\neffect = "{effect}"\nwhy = "users asked for it"\n'
+    (folder / "sampler.toml").write_text(text)
+    stage.script.judgements = {TEXT: LOSS}
+    outcome = stage.run(COMPARE)
+    assert outcome.code == code
+    assert outcome.closing == "3 workloads: 1 loss, 2 no-change"
+    assert f"baselines/accepted/sampler.toml {said}" in outcome.text
+    stage.script.judgements = {LONG: LOSS}
+    assert stage.run(COMPARE).code == 1
+
+
+def test_an_accepted_file_that_does_not_parse_is_named_before_measuring(stage: Stage) -> None:
+    """Exit 5: nobody knows what it would accept."""
+    folder = stage.folder / "baselines" / "accepted"
+    folder.mkdir(parents=True)
+    (folder / "sampler.toml").write_text("effect = ")
+    outcome = stage.run(COMPARE)
+    assert outcome.code == 5
+    assert "sampler.toml" in outcome.text.replace(" ", "")
+    assert stage.script.opened == 0
+
+
 def test_a_count_that_fell_never_fails(stage: Stage) -> None:
     """Nor does peak memory, whatever stored sessions had."""
     stage.commit()
@@ -224,11 +253,11 @@ def test_failed_workload_has_its_reason_and_others_their_verdict(
     assert "stage.py" not in outcome.text
 
 
-def test_failure_of_another_kind_stays_pytests_own(stage: Stage) -> None:
-    """A bug shows its traceback and pytest's exit code, whatever named errors stand beside it."""
+def test_a_bug_is_no_loss(stage: Stage) -> None:
+    """It shows its traceback and exits 70, whatever named errors stand beside it."""
     stage.script.raises = {LONG: ValueError("a bug"), TEXT: OutOfMemoryError("it ran out of memory")}
     outcome = stage.run()
-    assert outcome.code == 1
+    assert outcome.code == 70
     assert "ValueError: a bug" in outcome.text
     assert outcome.closing == "3 workloads: 2 not-measured, 1 not compared"
 

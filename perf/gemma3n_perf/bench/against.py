@@ -25,17 +25,17 @@ from gemma3n_perf.hardware.stack import installed_release
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
 
-BUDGET_S = 25.0
+BUDGET_S = 70.0
 """Seconds of measuring that the duel of one workload may take; it stops as soon as something is shown."""
 
 RISEN_BUDGET_S = 12.0
 """The same where exact counts rose: that is an alarm already, and only a win, which shows early, can lift it."""
 
-LARGE, LARGE_BUDGET_S = 0.2, 6.0
-"""A planted slowdown that so short a duel finds."""
+PLANTED_BUDGETS_S = ((0.2, 6.0, 20.0), (0.04, 25.0, 60.0))
+"""Planted slowdowns from so much on are found by so short a duel, on a CPU and on a GPU, whose steps take longer."""
 
 SHARE = 0.7
-"""The share of --time-budget that is the duel's; the session's own runs have the others."""
+"""The share of --time-budget that is the duel's; runs of workloads that no duel took any of have the others."""
 
 SAME = Judgement(Verdict.NO_CHANGE, SAME_PROGRAM, effect=0.0)
 HERE = "here"
@@ -59,10 +59,10 @@ class CompareRequest:
         """The arm that is judged: this tree, with the slowdown that was planted."""
         return f"{HERE}+plant:+{100 * self.planted:.10g}%" if self.planted else HERE
 
-    @property
-    def budget_s(self) -> float:
-        """Seconds of measuring for each workload."""
-        most = LARGE_BUDGET_S if self.planted >= LARGE else BUDGET_S
+    def budget_s(self, vendor: str) -> float:
+        """Seconds of measuring for each workload, on a chip of ``vendor``."""
+        short = ((cpu_s, gpu_s) for least, cpu_s, gpu_s in PLANTED_BUDGETS_S if self.planted >= least)
+        most = next(short, (BUDGET_S, BUDGET_S))[vendor != "cpu"]
         if self.time_budget is None:
             return most
         return min(most, SHARE * self.time_budget / max(len(self.workloads), 1))
@@ -145,9 +145,10 @@ def compare(
 
     ``risen`` says that exact counts rose.
     """
-    budget_s = min(request.budget_s, RISEN_BUDGET_S) if risen else request.budget_s
+    budget_s = request.budget_s(machine.chip.vendor)
+    budget_s = min(budget_s, RISEN_BUDGET_S) if risen else budget_s
     spec = DuelSpec(
         against.chosen.comparator.arm, (request.candidate,), tuple(workloads), budget_s,
-        aa=None, sources=request.sources,
+        aa=None, sources=request.sources, runs=True, flexible=True,
     )  # fmt: skip
     return duel(spec, machine, launched=launched)

@@ -51,7 +51,7 @@ def build(baselines: Sequence[Baseline], publications: Sequence[Publication]) ->
         )
         sections.append(_section(baseline, summaries, plot))
     if not baselines:
-        sections.append("No baseline is committed yet.\n")
+        sections.append("No baseline is stored yet.\n")
     if publications:
         sections.append(_published(publications))
     files[PAGE] = "\n".join(sections).encode()

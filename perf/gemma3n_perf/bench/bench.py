@@ -10,12 +10,15 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemma3n_perf.bench import duelled
 from gemma3n_perf.decode import prompt as prompts
 from gemma3n_perf.decode.bandwidth import copy_bandwidth
-from gemma3n_perf.decode.decoder import Clock, Decoder, Device, Engine, MlxDevice, Probe
+from gemma3n_perf.decode.decoder import Clock, Decoder, Device, Engine, Probe
+from gemma3n_perf.decode.device import MlxDevice
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.decode.runs import FaultsOf, RunCollector, Sleep
 from gemma3n_perf.decode.types import Graph, Measurement, Run
+from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.errors import OutOfMemoryError, PerfError
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import Workload
@@ -73,6 +76,8 @@ class Bench:
     _prepared: dict[Workload, _Prepared] = field(init=False, default_factory=dict)
     _failed: dict[Workload, PerfError] = field(init=False, default_factory=dict)
     _finished: dict[Workload, Measurement] = field(init=False, default_factory=dict)
+    _runs: dict[Workload, Iterator[Run]] = field(init=False, default_factory=dict)
+    _ttft: dict[Workload, Iterator[float]] = field(init=False, default_factory=dict)
     _bandwidth: float | None = field(init=False, default=None)
 
     def checkpoint(self, name: str) -> load.Checkpoint:
@@ -81,11 +86,21 @@ class Bench:
             self._checkpoints[name] = load.inspect(self.source_of(name), self.root)
         return self._checkpoints[name]
 
+    def adopt(self, workload: Workload, state: ComparisonState) -> None:
+        """Take a workload's numbers from a duel of this program; where no run of it counts, it is measured here."""
+        streamed = self.checkpoint(workload.checkpoint).bytes["streamed"]
+        found = duelled.measurement(
+            state, DEFAULT, self.planted, streamed, self.copy_bandwidth(), self.count_graph(workload)
+        )
+        if found is not None:
+            self._finished[workload] = found
+            self._runs[workload], self._ttft[workload] = iter(found.runs), iter(found.ttft_s)
+
     def prepare(self, workload: Workload) -> None:
         """Load, prefill, warm up and fix the position, once. Raises what loading and decoding raise."""
         if workload in self._failed:
             raise self._failed[workload]
-        if workload in self._prepared:
+        if workload in self._prepared or workload in self._runs:
             return
         with self._remembered(workload):
             self._prepare(workload)
@@ -115,7 +130,9 @@ class Bench:
             self.make_engine(model), workload, prompt, clock=self.clock, device=self.device, planted=self.planted
         )
         self.note(f"{workload}: warming up")
-        prefills = TTFT_SAMPLES if decoder.time_to_first_token() < LONG_PREFILL_S else 1
+        prefills = 0
+        if not decoder.prefill_fault():
+            prefills = TTFT_SAMPLES if decoder.time_to_first_token() < LONG_PREFILL_S else 1
         decoder.prepare()
         warm, tokens = decoder.run(self.probe)
         decoder.same_tokens(tokens)
@@ -125,8 +142,10 @@ class Bench:
         self._prepared[workload] = _Prepared(decoder, collector, prompt, checkpoint, prefills, peak)
 
     def take_run(self, workload: Workload) -> Run:
-        """Take one run that counts. Raises BadConditionsError."""
+        """Take one run that counts, or the next one of a duel. Raises BadConditionsError."""
         self.prepare(workload)
+        if workload in self._runs:
+            return next(self._runs[workload])
         prepared = self._prepared[workload]
         self.note(f"{workload}: run {len(prepared.collector.runs) + 1} of {prepared.collector.required}")
         with self._remembered(workload):
@@ -135,13 +154,17 @@ class Bench:
         return run
 
     def first_tokens(self, workload: Workload) -> int:
-        """How many prefills this workload is timed for: one where a prefill takes long."""
+        """How many prefills this workload is timed for: one where a prefill takes long, none where it means nothing."""
         self.prepare(workload)
+        if workload in self._ttft:
+            return len(self._finished[workload].ttft_s)
         return self._prepared[workload].prefills
 
     def take_first_token(self, workload: Workload) -> float:
         """Time one prefill to its first token, warm, seconds. Runs go on from their own fixed position."""
         self.prepare(workload)
+        if workload in self._ttft:
+            return next(self._ttft[workload])
         prepared = self._prepared[workload]
         with self._remembered(workload):
             prepared.ttft.append(prepared.decoder.time_to_first_token())
@@ -150,6 +173,8 @@ class Bench:
     def required(self, workload: Workload) -> int:
         """How many runs this workload takes."""
         self.prepare(workload)
+        if workload in self._runs:
+            return len(self._finished[workload].runs)
         return self._prepared[workload].collector.required
 
     def measurement(self, workload: Workload) -> Measurement:

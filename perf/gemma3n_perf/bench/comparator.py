@@ -1,7 +1,7 @@
 """What ``pytest perf/ --benchmark-compare`` compares with, where no arm is named: the first that can be had.
 
 A tree with changes on the default branch: HEAD. Another branch: where it left the default branch. A clean default
-branch: commit and stack of the class's committed baseline, then the last release tag, then the parent commit. Last of
+branch: commit and stack of the class's baseline, then the last release tag, then the parent commit. Last of
 all, and without git: the installed release. A session that was measured on this machine is never compared with: a loss
 that is run twice stays a loss.
 """
@@ -86,7 +86,7 @@ def comparators(
 ) -> tuple[Comparator, ...]:
     """Return what today's program may be compared with, the best first; empty where there is nothing at all.
 
-    ``now`` is this stack, ``baseline`` that of the class's committed baseline, ``release`` the version of an installed
+    ``now`` is this stack, ``baseline`` that of the class's baseline, ``release`` the version of an installed
     release beside this checkout.
     """
     found = list(_of_history(repository, now, baseline)) if repository and repository.commit() else []
@@ -111,7 +111,7 @@ def _of_history(git: Repository, now: Stack, baseline: Stack | None) -> Iterator
         yield Comparator(f"ref:{head}", "HEAD, without the changes in this tree")
         return
     if baseline is not None:
-        origin = "commit and stack of the committed baseline"
+        origin = "commit and stack of this class's baseline"
         try:
             yield Comparator(baseline_arm(baseline, now), origin)
         except ArmUnavailableError as error:

@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from gemma3n_perf.bench import stored
 from gemma3n_perf.bench.against import SAME, Against, CompareRequest, compare, establish
 from gemma3n_perf.bench.comparison import Compared
+from gemma3n_perf.bench.outcome import in_force
 from gemma3n_perf.decode.types import Graph, Measurement
+from gemma3n_perf.duel.arms import parse
+from gemma3n_perf.duel.first_tokens import memory_changes
 from gemma3n_perf.duel.record import DUELS
 from gemma3n_perf.duel.run import DuelResult, Here, record_of
 from gemma3n_perf.errors import NoBaselineError, PerfError
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Caution, Verdict, not_measured
 from gemma3n_perf.store import files
+from gemma3n_perf.store.accepted import Accepted
 from gemma3n_perf.store.types import Baseline
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
@@ -26,7 +31,7 @@ class Comparing:
     ``against``      that, None for nothing
     ``fault``        why there is nothing, or no duel
     ``exact``        counts that rose, and all that differs in a decode step, by workload
-    ``result``       the duel so far
+    ``result``       the duel so far, ``over`` where it ended
     """
 
     established: bool = False
@@ -34,6 +39,7 @@ class Comparing:
     fault: PerfError | None = None
     exact: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     result: DuelResult | None = None
+    over: bool = False
 
     def __str__(self) -> str:
         """Return what the session is compared with, in one line."""
@@ -78,26 +84,40 @@ class Comparing:
 
         risen = any(self.exact[name][0] for name in workloads if name in self.exact)
         self.result = compare(self.against, request, machine, workloads, launched, risen=risen)
+        self.over = True
         if not request.planted:
             folder = files.data_folder() / "duels" / machine.chip.chip_class
             path = folder / f"{files.next_number(folder):04}_{files.file_stem(machine.stack)}.json"
             DUELS.write(path, record_of(self.result, machine.chip))
 
-    def compared(self, workload: str, today: Measurement | None, sessions: Baseline | None, now: Stack) -> Compared:
-        """Put together what is known of one workload. ``sessions`` are stored ones, ``now`` is today's stack."""
+    def accepts(self, found: Sequence[Accepted]) -> tuple[Accepted, ...]:
+        """Return what maintainers accept of the changes since what the session is compared with."""
+        repo, base = suite_checkout(), parse(self.against.chosen.comparator.arm).ref if self.against else None
+        return in_force(found, Repository(repo) if repo else None, base) if found else ()
+
+    def compared(
+        self, workload: str, today: Measurement | None, sessions: Baseline | None, now: Stack, host: str | None = None
+    ) -> Compared:
+        """Put together what is known of one workload.
+
+        ``sessions`` are stored ones, ``now`` is today's stack, ``host`` this machine among those of its class.
+        """
         judged = self.result.judgements.get(workload) if self.result else None
         if self.is_same:
             judged = SAME
         elif judged is None:
             judged = not_measured(self.fault.found if self.fault else "no duel was measured")
         risen, causes = self.exact.get(workload, ((), ()))
+        state = self.result.states.get(workload) if self.result else None
+        causes += memory_changes(state.launches)[0] if state else ()
         cautions: tuple[Caution, ...] = judged.cautions
         checkpoint = self.against.checkpoints.get(workload.split("/")[0]) if self.against else None
         spread = stored.spread(sessions, workload, today, checkpoint) if sessions else None
         planted = today is not None and today.planted
-        if sessions and spread and today and not planted and judged.verdict is Verdict.NO_CHANGE:
-            drift = stored.drift(spread, today, sessions, now)
-            cautions = (*cautions, *([drift] if drift else []))
+        if sessions and today and not planted and judged.verdict is Verdict.NO_CHANGE:
+            machine = stored.slow_host(sessions, today, host)
+            machine = machine or (stored.drift(spread, today, sessions, now) if spread else None)
+            cautions = (*cautions, *([machine] if machine else []))
         return Compared(
             workload,
             judged,
@@ -106,4 +126,5 @@ class Comparing:
             (*causes, *(self.against.changes if self.against else ())),
             stored.in_brief(spread, today) if spread else "",
             cautions,
+            ttft=self.result.ttfts.get(workload) if self.result else None,
         )

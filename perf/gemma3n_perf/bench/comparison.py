@@ -10,6 +10,7 @@ from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict
+from gemma3n_perf.store.accepted import Accepted
 from gemma3n_perf.store.types import Baseline
 
 SAME_PROGRAM = "the same program"
@@ -24,6 +25,8 @@ class Compared:
     ``rises``        exact counts that rose, as ``graph nodes 900 -> 960``
     ``causes``       what differs between the two programs, in short sentences
     ``stored``       this machine's class in other sessions, in one line
+    ``ttft``         what the duel says of time to the first token, None without one
+    ``accepted``     the maintainers' file for this workload, where what is compared includes its commit
     """
 
     workload: str
@@ -33,6 +36,8 @@ class Compared:
     causes: tuple[str, ...] = ()
     stored: str = ""
     cautions: tuple[Caution, ...] = ()
+    accepted: Accepted | None = None
+    ttft: Judgement | None = None
 
     @property
     def is_same_program(self) -> bool:
@@ -40,9 +45,29 @@ class Compared:
         return self.judgement.verdict is Verdict.NO_CHANGE and self.judgement.reason == SAME_PROGRAM
 
     @property
+    def is_explained(self) -> bool:
+        """Whether there is a change, so that it is of use to say what differs."""
+        claims = [one.verdict.is_claim for one in (self.judgement, self.ttft) if one is not None]
+        return any(claims) or bool(self.rises) or any(one.code == "memory-risen" for one in self.cautions)
+
+    @property
     def is_alarm(self) -> bool:
-        """Whether an exact count rose, and the workload did not win by it."""
-        return bool(self.rises) and self.judgement.verdict is not Verdict.WIN
+        """Whether an exact count rose, the workload did not win by it, and no maintainer accepts it."""
+        return bool(self.rises) and self.judgement.verdict is not Verdict.WIN and self.accepted is None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it is a loss that a maintainer accepts: none shown to be larger."""
+        return self._accepts(self.judgement)
+
+    @property
+    def is_slower_to_start(self) -> bool:
+        """Whether the first token takes longer, and no maintainer accepts so much."""
+        return self.ttft is not None and self.ttft.verdict is Verdict.LOSS and not self._accepts(self.ttft)
+
+    def _accepts(self, one: Judgement) -> bool:
+        is_loss = one.verdict is Verdict.LOSS and one.high is not None
+        return is_loss and self.accepted is not None and (one.high or 0.0) >= self.accepted.effect
 
 
 def same_class(chip: Chip, baseline: Baseline) -> None:

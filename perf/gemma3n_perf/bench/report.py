@@ -3,14 +3,19 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gemma3n_perf.bench.comparison import SAME_PROGRAM, Compared
 from gemma3n_perf.bench.table import UNKNOWN, Report, Row
+from gemma3n_perf.decode.decoder import NOT_REPRODUCIBLE
 from gemma3n_perf.decode.types import Measurement
+from gemma3n_perf.duel.report import interval
+from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.report import describe
+from gemma3n_perf.report import describe, units
 from gemma3n_perf.stats.estimates import throughput_interval
 from gemma3n_perf.stats.verdicts import Caution, Verdict
+from gemma3n_perf.store.accepted import FOLDER
 from gemma3n_perf.store.published import Publication, references_for
 from gemma3n_perf.workload.workload import Workload
 
@@ -19,6 +24,13 @@ _REMEDY = {
     Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel BASELINE here --budget 120",
     Verdict.NOT_MEASURED: "put right what it names, or compare with another arm: --against ARM",
     Verdict.INVALID: "make both sides decode the same tokens of the same checkpoint, then measure again",
+}
+
+_TTFT_REMEDY = {
+    Verdict.LOSS: "look at what a prefill does since; gemma3n-perf profile shows where it spends its time",
+    Verdict.INCONCLUSIVE: "decode stands; more launches tell more: gemma3n-perf duel BASELINE here --budget 120",
+    Verdict.NOT_MEASURED: "decode stands; compare with a newer commit, on a quiet machine",
+    Verdict.INVALID: "decode stands; use an MLX whose prefill is right to measure TTFT",
 }
 
 
@@ -71,6 +83,9 @@ def row(compared: Compared, *, requested: bool) -> Row:
             note=one.soft_tokens or "",
         )
     notes = [compared.stored, measured.note]
+    if compared.ttft is not None and compared.ttft.verdict.decided:
+        effect = units.effect(compared.ttft.effect, compared.ttft.low, compared.ttft.high, 1)
+        notes.append(f"TTFT: {compared.ttft.word}, speed of prefill {effect}")
     if not requested:
         return replace(measured, note="; ".join(filter(None, notes)))
     if compared.is_same_program:
@@ -80,24 +95,29 @@ def row(compared: Compared, *, requested: bool) -> Row:
         change=None if compared.is_same_program else judgement.effect,
         change_interval=(judgement.low, judgement.high),
         verdict=judgement.verdict,
+        word=judgement.word,
+        ttft=compared.ttft.verdict if compared.ttft else None,
         note="; ".join(filter(None, notes)),
-        differs=compared.causes if judgement.verdict.is_claim or compared.rises else (),
+        differs=compared.causes if compared.is_explained else (),
     )
 
 
 def _cautions(compared: Compared, *, requested: bool) -> list[Caution]:
     judgement = compared.judgement
     found = list(_of_measurement(compared.measurement)) if compared.measurement else []
+    accepted = compared.accepted
+    named = f"baselines/{FOLDER}/{accepted.name}.toml accepts it: {accepted.why}" if accepted else ""
     if requested and judgement.verdict in _REMEDY:
-        found.append(Caution(judgement.verdict, f"{judgement.verdict}: {judgement.reason}", _REMEDY[judgement.verdict]))
+        remedy = named if compared.is_accepted else _REMEDY[judgement.verdict]
+        if accepted and not compared.is_accepted and judgement.verdict is Verdict.LOSS:
+            remedy += f" (baselines/{FOLDER}/{accepted.name}.toml accepts {units.percent(accepted.effect, 1)})"
+        found.append(Caution(judgement.verdict, f"{judgement.verdict}: {judgement.reason}", remedy))
+    if requested and compared.ttft is not None and compared.ttft.verdict in _TTFT_REMEDY:
+        ttft = compared.ttft
+        found.append(Caution("ttft", f"TTFT: {ttft.verdict}: {ttft.reason}", _TTFT_REMEDY[ttft.verdict]))
     if requested and compared.rises:
-        found.append(
-            Caution(
-                "counts-changed",
-                f"exact counts rose: {'; '.join(compared.rises)}",
-                "if that is intended, show that it wins; if not, look at the change that did it",
-            )
-        )
+        remedy = named or "show that it wins, have it accepted (docs/measuring.md), or undo the change that did it"
+        found.append(Caution("counts-changed", f"exact counts rose: {'; '.join(compared.rises)}", remedy))
     if requested:
         found += compared.cautions
     return [replace(caution, found=f"{compared.workload}: {caution.found}") for caution in found]
@@ -114,7 +134,7 @@ def _of_measurement(one: Measurement) -> Iterator[Caution]:
     if not one.prefill_reproducible:
         yield Caution(
             "prefill-differs",
-            "prefilling one prompt twice gave different first tokens: a prefill kernel of this MLX is not reproducible",
+            f"{NOT_REPRODUCIBLE}: a prefill kernel of this MLX is not reproducible",
             "its TTFT times work that may be wrong; decode repeats exactly from its fixed position and stands",
         )
     if one.soft_tokens == "forged soft tokens":
@@ -123,3 +143,14 @@ def _of_measurement(one: Measurement) -> Iterator[Caution]:
             "its image is 256 forged soft tokens, not a vision tower's",
             "use e2b-4bit or larger to measure the tower",
         )
+
+
+def evidence_lines(record: Evidence, path: Path) -> list[str]:
+    """Sum up the evidence of a fusion: its verdict, each workload's, and where it was written."""
+    verdict = record.verdict if record.enabled else "off"
+    dirty = " (measured with uncommitted changes: the gate will refuse it)" if record.dirty is not False else ""
+    return [
+        f"gemma3n-perf: {record.fusion} on {record.chip.chip_class}: {verdict}: {record.reason}",
+        *(f"  {one.workload}: {interval(one.judgement)}, {one.judgement.verdict}" for one in record.workloads),
+        f"  {path}{dirty}",
+    ]

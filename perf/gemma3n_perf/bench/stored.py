@@ -18,6 +18,9 @@ from gemma3n_perf.store.types import Baseline
 
 LEAST = 5
 """Sessions below which their spread is not known well enough to say anything."""
+LEAST_OTHERS = 3
+"""Other hosts below which it is not known how far the hosts of a class lie apart."""
+_WORTH_NAMING = 0.03
 
 
 def spread(
@@ -61,13 +64,45 @@ def drift(found: tuple[float, float, float], today: Measurement, baseline: Basel
     )
 
 
+def slow_host(baseline: Baseline, today: Measurement, host: str | None) -> Caution | None:
+    """Say that this host, whose id is ``host``, is slower than the others of its class in the records.
+
+    Every host has a mean log throughput over its last sessions, as many of each as the one with the fewest has; today
+    is this host's last. It is slow where a further host of the kind of the others would be so slow in 1 % of cases
+    (the predictive interval again, one-sided), and where that matters.
+    """
+    logs: dict[str, list[float]] = {}
+    for session in baseline.sessions:
+        one = session.measurement(today.workload)
+        if session.chip.host and one and _alike(one, today):
+            logs.setdefault(session.chip.host, []).append(-math.log(one.session_tpot_s))
+    if host is None:
+        return None
+    own = [*logs.pop(host, []), -math.log(today.session_tpot_s)]
+    if len(logs) < LEAST_OTHERS:
+        return None
+    last = min(map(len, (own, *logs.values())))
+    others, k = [statistics.fmean(one[-last:]) for one in logs.values()], len(logs)
+    gap = statistics.fmean(others) - statistics.fmean(own[-last:])
+    reach = -float(stdtrit(k - 1, 0.01)) * statistics.stdev(others) * math.sqrt(1 + 1 / k)
+    share = -math.expm1(-gap)
+    if gap <= reach or share < _WORTH_NAMING:
+        return None
+    return Caution(
+        "slow-host",
+        f"this host is {100 * share:.0f} % slower than the {k} others of its class in the records "
+        f"({last} session{'' if last == 1 else 's'} of each)",
+        "compare its power mode, cooling, memory and neighbours with theirs, or measure this class without it",
+    )
+
+
 def _alike(one: Measurement, today: Measurement) -> bool:
     names = ("checkpoint_digest", "prompt_tokens", "generated_tokens", "engine", "soft_tokens")
     return all(getattr(one, name) == getattr(today, name) for name in names)
 
 
 def _differences(then: Stack, now: Stack) -> Iterator[str]:
-    for name in ("os", "driver", "python", "mlx", "mlx_vlm"):
+    for name in ("os", "power_mode", "driver", "python", "mlx", "wheel", "mlx_vlm"):
         old, new = getattr(then, name), getattr(now, name)
         if old != new:
             yield f"{name.replace('_', '-')} {old} -> {new}"

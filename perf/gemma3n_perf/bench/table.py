@@ -30,6 +30,7 @@ class Row:
 
     ``floor_share`` is the streaming floor's part of the time per token: 1 would be as fast as memory allows.
     ``verdict`` is None where no comparison was requested; ``differs`` is what differs between the two programs.
+    ``word`` is that verdict with its margin where that is wider than usual, ``ttft`` the one on TTFT.
     """
 
     workload: str
@@ -43,6 +44,8 @@ class Row:
     verdict: Verdict | None = None
     note: str = ""
     differs: tuple[str, ...] = ()
+    word: str = ""
+    ttft: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,13 @@ def planted_percent(planted: float) -> str:
 def closing_line(rows: Sequence[Row], planted: float = 0.0) -> str:
     """Count the verdicts in one line: ``6 workloads: 1 loss, 3 no-change, 2 not-measured``."""
     counts = Counter(row.verdict for row in rows)
-    parts = [f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict]]
+    kinds = Counter((row.verdict, row.word or row.verdict) for row in rows)
+    parts = [f"{n} {word}" for verdict in STYLES for (one, word), n in kinds.items() if one is verdict]
     if counts[None]:
         parts.append(f"{counts[None]} not compared")
     text = f"{len(rows)} workload{'' if len(rows) == 1 else 's'}: {', '.join(parts) or 'nothing was measured'}"
+    if ttft := Counter(row.ttft for row in rows if row.ttft is not None and row.ttft.is_claim):
+        text += f"; TTFT: {', '.join(f'{n} {verdict}' for verdict, n in ttft.items())}"
     return f"{text} [planted {planted_percent(planted)}]" if planted else text
 
 
@@ -92,7 +98,7 @@ def render(report: Report, *, width: int = 80, colour: bool = False, unicode: bo
     parts += [Text(f"{row.workload}: {row.note}") for row in report.rows if row.note]
     for row in report.rows:
         if row.differs:
-            parts.append(Text(f"{row.workload}: {row.verdict}; what differs:"))
+            parts.append(Text(f"{row.workload}: {row.word or row.verdict}; what differs:"))
             parts += [_indented(text) for text in row.differs]
     for caution in report.cautions:
         parts.append(Text(f"warning: {caution.found}", style="yellow"))
@@ -124,7 +130,7 @@ def _table(rows: Sequence[Row], *, frame_unicode: bool, wide: bool) -> Table:
             units.percent(row.floor_share),
             f"{units.percent(row.change, 1, sign=True)}{between}{units.interval(*row.change_interval)}",
         )
-        verdict = Text(row.verdict or "-", style=STYLES[row.verdict] if row.verdict else "")
+        verdict = Text(row.word or row.verdict or "-", style=STYLES[row.verdict] if row.verdict else "")
         table.add_row(*(Text(cell.rstrip()) for cell in cells), verdict)
     return table
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing = actions.add_parser("show", help="show the baseline of one chip class")
     showing.add_argument("chip_class", metavar="CLASS")
     page = actions.add_parser("page", help="write the page of all baselines")
-    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
     page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
     for action in (promoting, listing, showing, page):
         action.add_argument("--root", type=Path, metavar="DIR", help="default: baselines/ of the checkout")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_outputs_argument, add_workload_arguments
+from gemma3n_perf.cli.duel import add_budget, add_outputs_argument, add_workload_arguments, busy_policy
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.bisect import Found, bisect
 from gemma3n_perf.duel.environments import find_uv
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     require_folder(args.baselines)
     if len(args.workload) > 1:
         raise UsageError("bisect takes one workload", expected="the workload that changed most")
-    with machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         progress = Progress(sys.stderr)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_workload_arguments
+from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, busy_policy
 from gemma3n_perf.duel import validation, validation_record
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.report import interval
@@ -15,6 +15,8 @@ from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.stats.estimates import relative_change
+from gemma3n_perf.stats.policy import MARGIN
+from gemma3n_perf.stats.spread import noise_limit
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import noise
 
@@ -47,6 +49,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         f"{100 * relative_change(floor.launch_sd):.2f} %, largest of {floor.duels} A/A effects "
         f"{100 * relative_change(floor.largest):.2f} %\n"
     )
+    limit = relative_change(noise_limit([one.log_ratios for one in record.duels]))
+    out.write(f"sessions may still be off by up to {100 * limit:.2f} % (95 % confidence)\n")
+    if limit > MARGIN:
+        out.write(
+            f"caution: {floor.duels} A/A duels exclude no noise floor of the margin, {100 * MARGIN:.0f} %\n"
+            f"  next: gemma3n-perf calibrate --duels {max(8, 2 * floor.duels)}\n"
+        )
+    out.writelines(f"caution: {one}\n" for one in record.cautions)
     out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}; gemma3n-perf fusion page names it\n")
     return 0
 
@@ -54,7 +64,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, noise.NoiseRecord]:
     if args.duels < 2:
         raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
-    with machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         require_known(here.chip)
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         found: list[noise.AaDuel] = []
@@ -62,7 +72,8 @@ def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, noise.NoiseR
             spec = DuelSpec("here", ("here",), workloads, args.budget, aa=True, settle=False, sources=sources)
             found += _one(duel(spec, here), number, args.duels, out)
         date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        return here.baselines, noise.calibration(found, date, here.chip, here.stack)
+        cautions = tuple(one.found for one in here.cautions)
+        return here.baselines, noise.calibration(found, date, here.chip, here.stack, cautions)
 
 
 def _recorded(baselines: Path, chip_class: str) -> noise.NoiseRecord:

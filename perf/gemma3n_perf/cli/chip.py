@@ -6,20 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
-from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.record import Recorder
 from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Chip, Conditions, Fault, Stack
 
 HELP = "show this machine's chip class, software and conditions"
-SCHEMA = 1
+SCHEMA = 2
 SAMPLE_S = 1.0
 
 
@@ -38,21 +36,12 @@ class Report:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, null where something is unknown")
-    parser.add_argument(
-        "--record",
-        metavar="FILE",
-        type=Path,
-        help="also write all that was read of the machine, for this suite's own tests",
-    )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print what is found; always 0: a fault of the moment is a finding here and not a failure."""
-    recorder = Recorder(this_machine()) if args.record else None
-    report = examine(recorder.system if recorder else this_machine())
+    report = examine(this_machine())
     out.write(as_json(report) if args.json else as_text(report))
-    if recorder:
-        _write(args.record, recorder.document(f"recorded on {report.chip.name}, {report.stack.os}"))
     return 0
 
 
@@ -91,6 +80,7 @@ def _facts(report: Report) -> dict[str, str | None]:
     facts = {
         "chip class": chip.chip_class,
         "chip": chip.name,
+        "model": f"{chip.model}, without a fan" if chip.fanless else chip.model,
         "GPU cores": _text(chip.gpu_cores),
         "CPU cores": _text(chip.cpu_cores),
         "memory": _text(chip.memory_bytes, "{:.1f} GiB", 2**30),
@@ -99,6 +89,7 @@ def _facts(report: Report) -> dict[str, str | None]:
         "system": stack.os,
         "Python": stack.python,
         "MLX": f"{stack.mlx} ({stack.backend})",
+        "wheel": stack.wheel,
         "mlx-vlm": stack.mlx_vlm,
         "driver": stack.driver,
         "knobs": " ".join(f"{name}={value}" for name, value in stack.knobs.items()) or "none",
@@ -106,6 +97,7 @@ def _facts(report: Report) -> dict[str, str | None]:
         "thermal state": now.thermal,
         "power source": now.power_source,
         "low-power mode": _text(now.low_power_mode),
+        "power mode": stack.power_mode,
         "throttling": None if now.throttle_reasons is None else ", ".join(now.throttle_reasons) or "none",
         "load": _text(now.load1, "{:.2f}"),
         "steal": _text(now.steal, "{:.1%}"),
@@ -119,6 +111,7 @@ def _facts(report: Report) -> dict[str, str | None]:
     absent = {
         "GPU cores": chip.vendor == "cpu",
         "neural accelerator": chip.vendor != "apple",
+        **dict.fromkeys(("model", "wheel", "power mode"), not stack.os.startswith("macOS")),
         "driver": stack.backend != "cuda",
         **dict.fromkeys(("GPU clock", "GPU temperature", "others on the GPU"), chip.vendor != "nvidia"),
     }
@@ -129,12 +122,3 @@ def _text(value: float | bool | None, form: str = "{}", unit: float = 1) -> str 
     if isinstance(value, bool):
         return "yes" if value else "no"
     return None if value is None else form.format(value if unit == 1 else value / unit)
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-    except OSError as error:
-        raise UsageError(
-            f"the recording cannot be written to {path}: {error.strerror}", remedy="name a file that can be written"
-        ) from error

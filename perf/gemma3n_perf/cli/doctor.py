@@ -5,8 +5,7 @@ import math
 from typing import TextIO
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.fitness import Doctor, Needs
-from gemma3n_perf.hardware.fitness_report import consult
+from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
 from gemma3n_perf.workload.presets import checkpoints_root
 
 HELP = "say whether this machine is fit to measure"

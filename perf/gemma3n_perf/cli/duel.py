@@ -1,6 +1,7 @@
 """``gemma3n-perf duel BASELINE CANDIDATE``: two arms, paired and interleaved, until something is shown."""
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
 from gemma3n_perf.duel.arms import GRAMMAR
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable
 
@@ -75,14 +78,30 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="FOLDER_OR_HUB_ID", help="where the workloads' checkpoint is, if it is not a preset"
     )
+    add_machine_arguments(parser)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that measures takes."""
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for a machine that is fit and free")
+    parser.add_argument(
+        "--allow-busy", action="store_true", help="measure on a machine that is not fit, too, with a caution"
+    )
+
+
+def busy_policy(args: argparse.Namespace) -> BusyPolicy:
+    """Return what to do on a busy machine. Raises UsageError."""
+    if args.wait is not None and not 0 <= args.wait < math.inf:
+        raise UsageError(f"--wait {args.wait:g}", expected="seconds, 0 or more")
+    return BusyPolicy(args.wait, args.allow_busy)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
     require_writable(args.json)
     require_folder(args.baselines)
-    with machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         spec = DuelSpec(
             args.baseline, (args.candidate,), workloads, args.budget, args.sessions, aa=args.aa, sources=sources,
@@ -96,5 +115,6 @@ def report_on(result: DuelResult, here: Here, path: Path | None, out: TextIO) ->
     """Write the record, print the report and return the exit code."""
     if path is not None:
         store.DUELS.write(path, record_of(result, here.chip))
-    out.write(report.render(result.judgements, result.spec.baseline, result.spec.candidates[0]))
-    return result.judgements[report.deciding(result.judgements)].verdict.exit_code
+    arms = result.spec.baseline, result.spec.candidates[0]
+    out.write(report.render(result.judgements, *arms, result.ttfts))
+    return report.exit_code(result.judgements, result.ttfts)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("name", metavar="NAME", help="lower-case words joined by hyphens")
     new.add_argument("--into", type=Path, metavar="FOLDER", help="the checkout to write into (default: this one)")
     page = actions.add_parser("page", help="write the page of what was measured of every fusion")
-    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not current")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
     page.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
     page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
     from gemma3n_perf.gate import evidence_page
-    from gemma3n_perf.gate.recorded import recorded
+    from gemma3n_perf.gate.admission import recorded
     from gemma3n_perf.report import pages
 
     docs, found = in_checkout("docs", args.docs), recorded(in_checkout("baselines", args.baselines))

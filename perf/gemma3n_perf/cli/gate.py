@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.gate import policy_file
 from gemma3n_perf.gate.change import NOTHING, checkout, touched
+from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.report.markdown import plain
 from gemma3n_perf.store.files import write_over
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Rule, print, and write what was asked for; returns the exit code. Raises UsageError, MalformedRecordError."""
     here = checkout(args.baselines)
-    policy = policy_file.read(args.policy or here.baselines / policy_file.NAME)
+    policy = read_policy(args.policy or here.baselines / POLICY_FILE)
     change = None if args.base is None else touched(args.base, here.repository, here.baselines)
     if change is not None and not change.files and not (args.json or args.markdown):
         print(NOTHING, *(f"note: {note}" for note in change.notes), sep="\n", file=out)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     from gemma3n_perf.gate import admission, report
 
     if change is not None and not change.files:
-        result = admission.AdmissionResult(None, notes=change.notes)
+        result = admission.AdmissionResult(notes=change.notes)
     else:
         result = admission.gate(here, policy, change, [path.absolute() for path in args.evidence])
     notes = result.notes
@@ -59,4 +59,4 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         text = [f"**{plain(report.closing(result.ruling))}**", *report.markdown(result.ruling, notes)]
         write_over(args.markdown, ("\n\n".join(text) + "\n").encode())
     report.write(result.ruling, notes, out)
-    return result.exit_code
+    return result.ruling.exit_code

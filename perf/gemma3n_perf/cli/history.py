@@ -16,9 +16,8 @@ from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import building
 from gemma3n_perf.history.asv_adapter import save_machine
-from gemma3n_perf.history.confirming import confirm
-from gemma3n_perf.history.detect import LEAST_POINTS
-from gemma3n_perf.history.following import Request, follow, released, spread
+from gemma3n_perf.history.duels import Request, confirm, follow, released, spread
+from gemma3n_perf.history.series import LEAST_POINTS
 from gemma3n_perf.history.upstream import LINES
 from gemma3n_perf.report import units
 
@@ -106,11 +105,11 @@ def _confirm(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
         pairs = building.pairs_to_confirm(where, here.chip.chip_class, args.commits, args.workload, run_command)
         if not pairs:
             out.write(f"no step of {here.chip.chip_class} is open\n")
-        for one in confirm(pairs, here, args.budget):
-            for workload, judged in one.judgements.items():
-                out.write(f"{workload}, {one.before[:12]} to {one.after[:12]}: {judged.verdict} {interval(judged)}\n")
+        for (before, after), judgements, path in confirm(pairs, here, args.budget):
+            for workload, judged in judgements.items():
+                out.write(f"{workload}, {before[:12]} to {after[:12]}: {judged.verdict} {interval(judged)}\n")
                 worst = max(worst, judged.verdict.exit_code)
-            out.write(f"  kept in {one.path}\n")
+            out.write(f"  kept in {path}\n")
     return worst
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.duel import add_machine_arguments, busy_policy
 from gemma3n_perf.duel.run import Here, machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.stack import in_checkout
@@ -50,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metal-capture", type=Path, metavar="FILE", help="part trace on a Mac: write a .gputrace")
     parser.add_argument("--fresh", action="store_true", help="replace the stored profile instead of adding parts to it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write there, and leave the baselines alone")
-    parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    add_machine_arguments(parser)
     parser.add_argument("--page", action="store_true", help="measure nothing: write the pages of all stored profiles")
     parser.add_argument(
-        "--check", action="store_true", help="with --page: write nothing, exit 1 if a page is not current"
+        "--check", action="store_true", help="with --page: write nothing, exit 5 if a page is not current"
     )
     parser.add_argument("--docs", type=Path, metavar="DIR", help="with --page (default: docs/ of the checkout)")
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if args.check:
         raise UsageError("--check goes with --page", expected="--page --check")
     parts = session.parse_parts(args.parts)
-    with machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         return profile(args, parts, here, out)
 
 
@@ -84,9 +85,7 @@ def profile(args: argparse.Namespace, parts: tuple[str, ...], here: Here, out: T
 
 def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     """Write the pages of all stored profiles, or check that they are current."""
-    from gemma3n_perf.profile import page as profile_page
-
-    files = {docs / path: data for path, data in profile_page.of_stored(baselines).items()}
-    folder = docs / profile_page.FOLDER
+    files = {docs / path: data for path, data in report.of_stored(baselines).items()}
+    folder = docs / report.FOLDER
     present = [*folder.glob("*.md"), *folder.glob("*.svg")]
     return pages.check(files, present, out) if check else pages.refresh(files, present, folder, out)

@@ -9,7 +9,7 @@ from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.history.building import Places, build_site
-from gemma3n_perf.history.evidence import recorded_evidence
+from gemma3n_perf.history.site import recorded_evidence
 from gemma3n_perf.store.files import data_folder
 
 HELP = "build the site: asv's pages and a first page of our own"

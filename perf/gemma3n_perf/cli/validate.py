@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.duel import add_budget, add_margin
+from gemma3n_perf.cli.duel import add_budget, add_machine_arguments, add_margin, busy_policy
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import validation
 from gemma3n_perf.duel import validation_record as store
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
     add_budget(parser, "measuring time of each duel")
     add_margin(parser)
-    parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    add_machine_arguments(parser)
     parser.add_argument("--again", action="store_true", help="measure nothing; judge what is recorded again")
     parser.add_argument(
         "--add",
@@ -95,7 +95,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _measure(args: argparse.Namespace, out: TextIO) -> None:
-    with machine(args.baselines, sys.stderr) as here:
+    with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         require_known(here.chip)
         workloads, _ = choose_workloads(args.workload, None, here)
         path = store.power_path(here.baselines, here.chip.chip_class)
@@ -134,5 +134,6 @@ def _tell(found: Sequence[store.PowerDuel], out: TextIO) -> None:
         out.write(
             f"round {duel.round}, planted {100 * duel.planted:+.4g} % of time: {duel.verdict} {effect}, "
             f"{len(duel.launches)} launches, {duel.measured_s:.0f} s\n"
+            + "".join(f"  caution: {caution}\n" for caution in duel.cautions)
         )
     out.flush()

@@ -1,0 +1,13 @@
+"""pytest's side of the suite."""
+
+import sys
+
+from gemma3n_perf.errors import OutOfMemoryError
+from gemma3n_perf.hardware.limits import require_memory
+
+try:
+    require_memory()
+except OutOfMemoryError as error:
+    # Before any hook: importing them brings numpy along. pytest passes no other exception on without a traceback.
+    print(error, file=sys.stderr)
+    raise SystemExit(error.exit_code) from None

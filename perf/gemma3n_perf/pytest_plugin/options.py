@@ -6,12 +6,13 @@ suite. A request that cannot be carried out exits 2.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
@@ -36,6 +37,7 @@ class Options:
     fusions: tuple[str, ...] = ()
     against: str | None = None
     measure_anyway: bool = False
+    busy: BusyPolicy = field(default_factory=BusyPolicy)
 
     @classmethod
     def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
@@ -82,6 +84,10 @@ class Options:
             fusions=tuple(option.fusion),
             against=option.against,
             measure_anyway=bool(option.measure_anyway),
+            busy=BusyPolicy(
+                _number(option.wait, "--wait", float, least=-math.ulp(0.0), expected="seconds, 0 or more"),
+                bool(option.allow_busy),
+            ),
         )
 
 

@@ -6,19 +6,20 @@ fills in what a comparison rests on, prints our table after its own, and sets th
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemma3n_perf.bench.bench import Bench
-from gemma3n_perf.bench.outcome import exit_code
+from gemma3n_perf.bench.outcome import INTERNAL_ERROR, INTERRUPTED, exit_code
 from gemma3n_perf.bench.table import render
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import PerfError, UsageError, named
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.pytest_plugin.session import SuiteSession
+from gemma3n_perf.report.output import shown, tolerant, unsaid
 from gemma3n_perf.report.terminal import speaks_unicode
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.workload import Workload
@@ -48,23 +49,76 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the arm to compare with, for instance ref:v1.0 (default: see docs/measuring.md)",
     )
     group.addoption("--measure-anyway", action="store_true", help="duel the same program with itself, too")
+    group.addoption("--wait", metavar="SECONDS", help="wait so long for a machine that is fit and free")
+    group.addoption("--allow-busy", action="store_true", help="measure on a machine that is not fit, with a caution")
     group.addoption("--no-confirm", action="store_true", help=argparse.SUPPRESS)  # named and refused
     group.addoption(
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
     )
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
+    """Turn pytest's exit code into the design's, whatever goes wrong on the way, and print where nothing can fail."""
+    standard, sys.stdout = sys.stdout, tolerant(sys.stdout)
+    out, fault = sys.stdout, None
+    try:
+        code = int((yield) or 0)
+    except pytest.UsageError as error:
+        print(*(f"ERROR: {line}" for line in error.args), sep="\n", file=sys.stderr)
+        code = UsageError.exit_code
+    except Exception as error:  # of a hook that pytest does not guard
+        fault = shown(error)
+        code = INTERNAL_ERROR
+    finally:
+        sys.stdout = standard or out  # pytest flushes it last of all
+    suite = config.stash.get(KEY, None)
+    if suite is not None and suite.failures is not None:
+        suite.errors += [fault] if fault else []
+        code = exit_code(suite.outcome(), INTERRUPTED if suite.interrupted else code, suite.failures)
+    elif code == INTERNAL_ERROR:
+        code = (fault or PerfError).exit_code
+    left = unsaid(out)
+    if left is not None:
+        print(f"gemma3n-perf: {left}", file=sys.stderr)
+    return code or (left.exit_code if left else 0)  # type: ignore[return-value]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
     try:
+        if not config.pluginmanager.has_plugin("benchmark"):
+            raise UsageError(
+                "pytest-benchmark is switched off, and its options and tables with it",
+                expected="pytest without -p no:benchmark and PYTEST_DISABLE_PLUGIN_AUTOLOAD",
+            )
         config.stash[KEY] = SuiteSession.begin(config.option, config.rootpath)
-    except PerfError as error:
+    except Exception as error:
         # Not pytest.UsageError: its exit code 4 says not-measured here, whatever the error is.
-        pytest.exit(str(error), returncode=error.exit_code)
+        found = shown(error)
+        pytest.exit(str(found), returncode=found.exit_code)
     # Its own check warns of every difference that does not matter, and fails on a storage outside this folder.
     check = config.hook.pytest_benchmark_compare_machine_info
     check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let no fault of pytest-benchmark's saving and drawing cost the answer."""
+    config = session.config
+    suite, its = config.stash[KEY], config._benchmarksession  # type: ignore[attr-defined]
+    suite.storage.give_back(its)
+
+    def guarded(method: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            try:
+                method(*arguments)
+            except Exception as error:
+                suite.failed(shown(error))
+
+        return call
+
+    its.finish, its.display = guarded(its.finish), guarded(its.display)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -84,14 +138,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Finish one workload before the next, so that a checkpoint is loaded once; exact counts come first."""
+    """Exact counts come first; then one workload after the other, so that a checkpoint is loaded once."""
     order = {workload: i for i, workload in enumerate(config.stash[KEY].workloads)}
     stages = ("bench_graph", "bench_prefill", "bench_decode", "bench_memory")
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    def place(item: pytest.Item) -> tuple[bool, int, int]:
         workload = _workload(item)
         stage = next((i for i, name in enumerate(stages) if item.path.name.startswith(name)), len(stages))
-        return order[workload] if workload in order else len(order), stage
+        return stage > 0, order[workload] if workload in order else len(order), stage
 
     items.sort(key=place)
 
@@ -116,12 +170,23 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with ExitStack() as stack:
         with _ends_session(request.config):
             suite.establish(sys.stderr)
+            if suite.will_duel:
+                _duel(request.config)
             if not suite.is_settled:
                 opened = stack.enter_context(suite.open(sys.stderr))
         if suite.is_settled:
             suite.skipped = True
             pytest.skip(f"{suite.comparing.skips}; --runs N takes runs of it")
         yield opened
+
+
+def _duel(config: pytest.Config) -> None:
+    suite, capture = config.stash[KEY], config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+        for workload in suite.expected if not suite.options.planted else ():
+            suite.count_exact(workload)
+            _say_rises(config, workload)
+        suite.duel(sys.__stderr__ or sys.stderr)
 
 
 @pytest.fixture(scope="session")
@@ -147,9 +212,10 @@ def evidence(request: pytest.FixtureRequest) -> dict[str, Evidence]:
 def _ends_session(config: pytest.Config) -> Iterator[None]:
     try:
         yield
-    except PerfError as error:
-        config.stash[KEY].failed(error)
-        pytest.exit(str(error), returncode=error.exit_code)
+    except Exception as error:
+        found = shown(error)
+        config.stash[KEY].failed(found)
+        pytest.exit(str(found), returncode=found.exit_code)
 
 
 @pytest.fixture
@@ -161,26 +227,29 @@ def suite(request: pytest.FixtureRequest) -> SuiteSession:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Show a named error as its text: a traceback of the harness would only hide it."""
-    error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, PerfError):
+    error = named(call.excinfo.value) if call.excinfo is not None else None
+    if error is not None:
         suite = item.config.stash[KEY]
         suite.failed_tests += 1
         suite.failed(error, _workload(item))
-    _say_rises(item)
+    _say_rises(item.config, _workload(item))
     report = yield
-    if isinstance(error, PerfError):
+    if error is not None:
         report.longrepr = str(error)  # type: ignore[attr-defined]
     return report
 
 
-def _say_rises(item: pytest.Item) -> None:
-    """Say at once, before anything is timed, which exact counts of a workload rose."""
-    suite, terminal = item.config.stash[KEY], item.config.pluginmanager.get_plugin("terminalreporter")
-    risen, _ = suite.comparing.exact.get(str(_workload(item)), ((), ()))
-    if risen and terminal is not None and str(_workload(item)) not in suite.said:
-        suite.said.add(str(_workload(item)))
+def _say_rises(config: pytest.Config, workload: Workload | None) -> None:
+    """Say at once, before anything is timed, which exact counts of a workload rose, and what else differs."""
+    suite, terminal = config.stash[KEY], config.pluginmanager.get_plugin("terminalreporter")
+    risen, differs = suite.comparing.exact.get(str(workload), ((), ()))
+    if (risen or differs) and terminal is not None and str(workload) not in suite.said:
+        suite.said.add(str(workload))
         terminal.ensure_newline()
-        terminal.write_line(f"{_workload(item)}: exact counts rose: {'; '.join(risen)}")
+        said = f"exact counts rose: {'; '.join(risen)}" if risen else "its decode step has changed"
+        terminal.write_line(f"{workload}: {said}")
+        for line in differs:
+            terminal.write_line(f"  {line}")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -196,17 +265,16 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Store the session, judge it and set the exit code, after pytest-benchmark has finished its own."""
+    """Store the session and judge it, after pytest-benchmark has finished its own and before anything is printed."""
     suite = session.config.stash[KEY]
-    try:
-        suite.finish(session.config, interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-    except PerfError as error:
-        suite.failed(error)
-    except KeyboardInterrupt:
+    suite.failures, suite.interrupted = session.testsfailed, exitstatus == INTERRUPTED
+    if suite.interrupted and suite.will_duel and not suite.comparing.over:
         found = "interrupted before the duel was over: what it had not shown yet is open"
         suite.cautions.append(Caution("interrupted", found, "run it again"))
-        exitstatus = pytest.ExitCode.INTERRUPTED
-    session.exitstatus = exit_code(suite.outcome(), int(exitstatus), session.testsfailed)
+    try:
+        suite.finish(session.config)
+    except Exception as error:
+        suite.failed(shown(error))
 
 
 @pytest.hookimpl(trylast=True)

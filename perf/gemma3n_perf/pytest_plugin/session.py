@@ -1,10 +1,10 @@
 """One ``pytest perf/`` session: what was requested of it, what it has found, and what becomes of that."""
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,14 +12,13 @@ from gemma3n_perf.bench.against import SHARE, CompareRequest
 from gemma3n_perf.bench.bench import LEAST_RUNS, Bench, usual_runs
 from gemma3n_perf.bench.comparing import Comparing
 from gemma3n_perf.bench.comparison import Compared, same_class
-from gemma3n_perf.bench.outcome import Outcome
-from gemma3n_perf.bench.report import build
+from gemma3n_perf.bench.outcome import Outcome, accept
+from gemma3n_perf.bench.report import build, evidence_lines
 from gemma3n_perf.bench.table import Report, planted_percent
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.duel import run as duels
-from gemma3n_perf.duel.report import interval
-from gemma3n_perf.errors import CountsChangedError, PerfError
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.gate.session import expand
@@ -29,7 +28,9 @@ from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.pytest_plugin import storage
 from gemma3n_perf.pytest_plugin.options import Options, selected, sources
+from gemma3n_perf.report.output import shown
 from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.store.accepted import Accepted, read_accepted
 from gemma3n_perf.store.published import Publication, read_published
 from gemma3n_perf.store.session_file import header_json, measurement_json
 from gemma3n_perf.workload import load
@@ -47,7 +48,8 @@ class SuiteSession:
     ``missing`` has the reason why a workload was not measured; ``errors`` are all named errors, ``failed_tests`` how
     many of them failed a test. ``evidence`` are the lines that evidence for fusions is summed up in.
     ``skipped`` says that no runs were taken of the same program; ``compared`` is what the comparison amounts to;
-    ``said`` are workloads whose risen counts were printed.
+    ``said`` are workloads whose risen counts were printed; ``busy`` says what made this machine unfit to measure.
+    ``accepted`` are maintainers' files. At the end there are ``failures``, failed tests, and ``interrupted``.
     """
 
     options: Options
@@ -68,9 +70,13 @@ class SuiteSession:
     said: set[str] = field(default_factory=set)
     errors: list[PerfError] = field(default_factory=list)
     failed_tests: int = 0
+    failures: int | None = None
+    interrupted: bool = False
+    accepted: tuple[Accepted, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     cautions: list[Caution] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
+    busy: str | None = None
 
     @classmethod
     def begin(cls, option: Any, rootpath: Path) -> "SuiteSession":
@@ -82,10 +88,10 @@ class SuiteSession:
         chip, stack, found = detect(), current_stack(suite_checkout()), sources(options)
         workloads = selected(options, tuple(found), chip.vendor)
         names = expand(options.fusions, registered()) if options.fusions else ()
-        kept = storage.take_over(option, options, chip, stack)
-        return cls(
-            options, chip, stack, found, workloads, names, kept, bool(option.collectonly), cautions=list(kept.named)
-        )
+        kept = storage.take_over(option, options, chip)
+        accepted = read_accepted(options.baselines) if kept.comparing else ()
+        listing, cautions = bool(option.collectonly), list(kept.named)
+        return cls(options, chip, stack, found, workloads, names, kept, listing, cautions=cautions, accepted=accepted)
 
     @property
     def request(self) -> CompareRequest:
@@ -109,6 +115,23 @@ class SuiteSession:
                 self.comparing.establish(self.request, machine)
 
     @property
+    def will_duel(self) -> bool:
+        """Whether there is something to compare with that may differ, and decode to compare."""
+        return self.comparing.needs_duel and bool(self.expected)
+
+    def duel(self, err: TextIO) -> None:
+        """Duel this program with what it is compared with, before all else that is timed: today's numbers come of it.
+
+        Where it fails, the workloads are measured without.
+        """
+        try:
+            with duels.machine(self.options.baselines, err, self.options.busy) as machine:
+                self.comparing.duel(self.request, machine, [str(one) for one in self.expected])
+        except Exception as error:
+            self.comparing.fault = shown(error)
+            self.failed(self.comparing.fault)
+
+    @property
     def is_settled(self) -> bool:
         """Whether nothing need be measured: the program is the same, and nobody asked for numbers."""
         return self.comparing.is_same and not (self.options.runs or self.storage.writes)
@@ -123,9 +146,12 @@ class SuiteSession:
         """Open the machine and give what measures on it. Raises MachineBusyError and what forging raises."""
         share = 1 - SHARE if self.storage.comparing else 1.0
         budget_s = share * self.options.time_budget if self.options.time_budget else None
-        with open_machine(err) as machine:
+        with open_machine(err, self.options.busy) as machine:
+            if machine.busy:
+                self.busy = machine.busy.found
+                self.cautions.append(Caution(machine.busy.code, machine.busy.found, machine.busy.remedy))
             self._forge(machine.note)
-            yield Bench(
+            bench = Bench(
                 self.options.root,
                 machine.probe,
                 machine.faults_of,
@@ -137,6 +163,11 @@ class SuiteSession:
                 with_towers=frozenset(one.checkpoint for one in self.workloads if one.modality == "image"),
                 source_of=self.source,
             )
+            duelled = self.comparing.result.states if self.comparing.result and not self.options.runs else {}
+            for name, state in duelled.items():
+                with suppress(PerfError):  # which preparing it will raise
+                    bench.adopt(Workload.parse(name), state)
+            yield bench
 
     def source(self, short: str) -> str:
         """Return the folder or hub id of a checkpoint; a preset is its own."""
@@ -156,7 +187,7 @@ class SuiteSession:
 
     def machine_info(self) -> dict[str, Any]:
         """What pytest-benchmark stores of this machine beside its own facts."""
-        return {"gemma3n_perf": header_json(self.chip, self.stack, self.id, self.options.planted)}
+        return {"gemma3n_perf": header_json(self.chip, self.stack, self.id, self.options.planted, self.busy)}
 
     def require_same_class(self) -> None:
         """Raise NotComparableError where pytest-benchmark would compare with another chip class."""
@@ -170,9 +201,8 @@ class SuiteSession:
     def failed(self, error: PerfError, workload: Workload | None = None) -> None:
         """Note a named error: it decides the exit code, and the workload's line says why it is missing."""
         self.errors.append(error)
-        if not isinstance(error, CountsChangedError):
-            for one in [workload] if workload else self.expected:
-                self.missing.setdefault(str(one), error.found)
+        for one in [workload] if workload else self.expected:
+            self.missing.setdefault(str(one), error.found)
         if workload is None:
             self.cautions.append(_caution(error))
 
@@ -189,49 +219,41 @@ class SuiteSession:
             workloads=tuple(str(workload) for workload in self.workloads) if narrowed else (),
             budget_s=options.time_budget,
             sources=self.sources,
+            machine=partial(duels.machine, busy=options.busy),
         )
         for record, path in written:
-            verdict = record.verdict if record.enabled else "off"
-            self.evidence.append(
-                f"gemma3n-perf: {record.fusion} on {record.chip.chip_class}: {verdict}: {record.reason}"
-            )
-            for one in record.workloads:
-                self.evidence.append(f"  {one.workload}: {interval(one.judgement)}, {one.judgement.verdict}")
-            dirty = " (measured with uncommitted changes: the gate will refuse it)" if record.dirty is not False else ""
-            self.evidence.append(f"  {path}{dirty}")
+            self.evidence += evidence_lines(record, path)
+            found = (caution for one in record.workloads for caution in one.judgement.cautions)
+            self.cautions += {one: None for one in found if one.code == "busy" and one not in self.cautions}
         return {record.fusion: record for record, _ in written}
 
-    def finish(self, config: Any, *, interrupted: bool = False) -> None:
-        """Store the session, and duel it with what it is compared with.
+    def finish(self, config: Any) -> None:
+        """Store the session, but for an interrupted one, and put together what its duel says.
 
-        An interrupted one is neither stored nor duelled. What was measured is judged, whatever else fails.
+        What was measured is judged, whatever else fails.
         """
         measurements = [self.measurements[str(w)] for w in self.workloads if str(w) in self.measurements]
         try:
-            if measurements:  # before the duel, which takes long and may be interrupted itself
-                self.cautions += storage.keep(config, self.storage, self.options, interrupted=interrupted)
-        except PerfError as error:
-            self.failed(error)  # what could not be stored has still to be judged
+            if measurements:
+                self.cautions += storage.keep(config, self.options, interrupted=self.interrupted)
+        except Exception as error:
+            self.failed(shown(error))  # what could not be stored has still to be judged
         names = [one.workload for one in measurements] or [str(one) for one in self.expected if self.skipped]
-        try:
-            if names and not interrupted and self.comparing.needs_duel:
-                for name in names if not self.options.planted else ():
-                    self.count_exact(Workload.parse(name))
-                with duels.machine(self.options.baselines, sys.__stderr__ or sys.stderr) as machine:
-                    self.comparing.duel(self.request, machine, names)
-        except PerfError as error:
-            self.comparing.fault = error
-            self.failed(error)
-        finally:
-            stored, now = self.storage.stored, self.stack
-            self.compared = tuple(
-                self.comparing.compared(name, self.measurements.get(name), stored, now) for name in names
-            )
+        if self.interrupted and self.comparing.result is not None:
+            names = list(self.comparing.result.judgements)  # so far
+        stored, now, host = self.storage.stored, self.stack, self.chip.host
+        self.accepted = self.comparing.accepts(self.accepted)
+        self.compared = tuple(
+            accept(self.comparing.compared(name, self.measurements.get(name), stored, now, host), self.accepted)
+            for name in names
+        )
 
     def outcome(self) -> Outcome:
         """What the exit code rests on."""
         comparing = self.storage.comparing
-        alarms = [line for risen, _ in self.comparing.exact.values() for line in risen] if not self.expected else []
+        accepted = {one.workload for one in self.accepted}
+        exact = {} if self.expected else self.comparing.exact
+        alarms = [line for name, (risen, _) in exact.items() if name not in accepted for line in risen]
         return Outcome(self.errors, self.failed_tests, self.unfinished(), self.compared if comparing else (), alarms)
 
     def unfinished(self) -> list[str]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.pytest_plugin.options import Options, refuse_swallowed_path
 from gemma3n_perf.stats.verdicts import Caution
-from gemma3n_perf.store.baselines import MIN_SESSIONS, Baselines
+from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.files import local_folder, require_writable
 from gemma3n_perf.store.session_file import save_session
 from gemma3n_perf.store.types import COMMITTED, Baseline
@@ -19,25 +19,31 @@ _STORAGE_DEFAULT = "file://./.benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What was requested of pytest-benchmark: a comparison, and to ``autosave`` the session.
+    """What was requested of pytest-benchmark: a comparison, and files of its own.
 
     ``stored`` are the sessions that today's numbers are shown beside: the class's baseline, or this machine's own last.
-    ``named`` says that one run of them was named; ``writes`` that a file of the session's samples was requested.
+    ``named`` says that one run of them was named; ``writes`` that a file of the session's samples was requested;
+    ``own`` is the folder it saves in, where it loads from another.
     """
 
     comparing: bool
-    autosave: bool
     stored: Baseline | None
     named: tuple[Caution, ...] = ()
     writes: bool = False
+    own: str | None = None
+
+    def give_back(self, session: Any) -> None:
+        """Let pytest-benchmark's ``session``, which has loaded what it compares with, save where its manual says."""
+        if self.own is not None:
+            session.storage = type(session.storage)(self.own, session.logger, session.machine_id)
 
     @property
     def baseline(self) -> Baseline | None:
-        """The class's committed baseline."""
+        """The class's baseline."""
         return self.stored if self.stored is not None and self.stored.label == COMMITTED else None
 
 
-def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storage:
+def take_over(option: Any, options: Options, chip: Chip) -> Storage:
     """Set pytest-benchmark's own options in place. Raises UsageError, MalformedRecordError."""
     import pytest_benchmark.session
 
@@ -53,11 +59,14 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storag
         if not path.absolute().parent.is_dir():
             raise UsageError(f"--benchmark-json {path}: {path.parent} is no folder", expected="a folder that is there")
     comparing, run = bool(option.benchmark_compare), option.benchmark_compare
-    autosave = bool(option.benchmark_autosave or option.benchmark_save)
-    option.benchmark_autosave = option.benchmark_save = None
-    if autosave:
-        _require_worth_keeping(options, stack)
-    option.benchmark_save_data = True
+    saves = bool(option.benchmark_autosave or option.benchmark_save)
+    if saves and options.planted:
+        raise UsageError(
+            "a session with a planted slowdown is never saved",
+            expected="--plant-slowdown without --benchmark-save or --benchmark-autosave",
+        )
+    if option.benchmark_histogram:
+        _require_drawing()
     if option.benchmark_columns is None:
         option.benchmark_columns = COLUMNS
     baseline, folder = None, options.baselines
@@ -68,27 +77,37 @@ def take_over(option: Any, options: Options, chip: Chip, stack: Stack) -> Storag
             baseline, folder = Baselines.local(local), local.parent
         if baseline is None:
             option.benchmark_compare = None
-    if option.benchmark_storage == _STORAGE_DEFAULT:
+    default = option.benchmark_storage
+    own = default.removeprefix("file://") if default == _STORAGE_DEFAULT and saves and comparing else None
+    if default == _STORAGE_DEFAULT and (comparing or not saves):
         option.benchmark_storage = f"file://{folder}"
     # Its own id would mix every chip of one Python.
     setattr(pytest_benchmark.session, "get_machine_id", lambda: chip.chip_class)  # noqa: B010
     named = f"the run {run} is for pytest-benchmark's own table; verdicts are a duel's"
     return Storage(
         comparing,
-        autosave,
         baseline,
         (Caution("run-named", named, "for another commit: --against ref:COMMIT"),)
         if isinstance(run, str) and run
         else (),
-        autosave or bool(option.benchmark_json),
+        saves or bool(option.benchmark_json or option.benchmark_histogram),
+        own,
     )
 
 
-def keep(config: Any, storage: Storage, options: Options, *, interrupted: bool) -> list[Caution]:
-    """Store the session on this machine, and as a baseline where that was requested; say what became of it.
+def _require_drawing() -> None:
+    try:
+        import pytest_benchmark.histogram  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "--benchmark-histogram draws with pygal, which is not installed",
+            expected="pytest-benchmark with its extra",
+            remedy="pip install 'pytest-benchmark[histogram]'",
+        ) from error
 
-    Raises what storing raises.
-    """
+
+def keep(config: Any, options: Options, *, interrupted: bool) -> list[Caution]:
+    """Store the session on this machine; say why where it is not. Raises what storing raises."""
     session = config._benchmarksession
     if options.planted:
         found, remedy = "a slowdown was planted in this session", "run without --plant-slowdown for a real answer"
@@ -105,26 +124,5 @@ def keep(config: Any, storage: Storage, options: Options, *, interrupted: bool) 
         machine_info=session.get_machine_info(),
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
-    stored = save_session(document)
-    if not storage.autosave:
-        return []
-    baselines = Baselines(options.baselines)
-    path = baselines.promote([stored], min_sessions=1)[0]
-    found = f"saved as {path.name} in {path.parent.name}"
-    if path.name not in baselines.require(path.parent.name).files:
-        found += f", which stays with its older baseline until there are {MIN_SESSIONS} of this commit"
-    return [Caution("saved", found, "commit it with the change it measures")]
-
-
-def _require_worth_keeping(options: Options, stack: Stack) -> None:
-    if options.planted:
-        raise UsageError(
-            "a session with a planted slowdown is never saved",
-            expected="--plant-slowdown without --benchmark-save or --benchmark-autosave",
-        )
-    if stack.dirty is not False or stack.commit is None:
-        raise UsageError(
-            "a session of uncommitted changes is never saved as a baseline",
-            expected="a clean git checkout",
-            remedy="commit first, or leave the option out: every session is kept on this machine anyway",
-        )
+    save_session(document)
+    return []

@@ -249,7 +249,9 @@ def _compare(
     script.duelled += workloads
     loss = {name: LOSS for name in workloads} if request.planted else {}
     found = {name: script.judgements.get(name, loss.get(name, NO_CHANGE)) for name in workloads}
-    spec = duels.DuelSpec(against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s("cpu"))
+    spec = duels.DuelSpec(
+        against.chosen.comparator.arm, (request.candidate,), tuple(workloads), request.budget_s("cpu")
+    )
     comparisons = {
         (name, "candidate"): duels.Comparison(ComparisonState(name), judgement, not_measured("no prefill"))
         for name, judgement in found.items()

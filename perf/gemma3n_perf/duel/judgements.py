@@ -49,7 +49,7 @@ def judgements(
     for name, judged in found.items():
         if differ_in_shape(_each(sound[name].launches)):
             found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
-        found[name] = _borne_out(found[name], duels[name].launches, sound[name].launches)
+        found[name] = _borne_out(found[name], reservations(duels[name].launches, sound[name].launches))
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
 
 
@@ -119,27 +119,38 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     return text, bool(student_t.sf(mean / error, len(apart) - 1) < SLOWED_ALPHA)
 
 
-def contradiction(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> str | None:
-    """What launches hold that makes their blocks worthless, in words; None where nothing does."""
-    runs, slowed = whole_runs(estimated, launches), baseline_slowed(launches)
-    if runs is not None and runs.contradict:
-        return f"{runs.text}: what short blocks show does not hold for decode"
-    return slowed[0] if slowed is not None and slowed[1] else None
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed``."""
+
+    runs: WholeRuns | None
+    slowed: tuple[str, bool] | None
+
+    @property
+    def contradiction(self) -> str | None:
+        """What makes the blocks worthless, in words; None where nothing does."""
+        if self.runs is not None and self.runs.contradict:
+            return f"{self.runs.text}: what short blocks show does not hold for decode"
+        return self.slowed[0] if self.slowed is not None and self.slowed[1] else None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why a win or a loss that blocks show is not believed yet, in words; None where whole runs bear it out."""
+        if self.runs is not None and self.runs.leave_open:
+            return f"{self.runs.text}: whole runs do not bear it out yet"
+        return f"{self.slowed[0]}, it seems" if self.slowed is not None else None
 
 
-def doubt(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> str | None:
-    """Why a win or a loss that blocks show is not believed yet, in words; None where whole runs bear it out."""
-    runs, slowed = whole_runs(estimated, launches), baseline_slowed(launches)
-    if runs is not None and runs.leave_open:
-        return f"{runs.text}: whole runs do not bear it out yet"
-    return f"{slowed[0]}, it seems" if slowed is not None else None
+def reservations(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Reservations:
+    """Hold blocks against whole runs, and a baseline that shares a process against itself alone."""
+    return Reservations(whole_runs(estimated, launches), baseline_slowed(launches))
 
 
-def _borne_out(judged: Judgement, estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Judgement:
-    if reason := contradiction(estimated, launches):
+def _borne_out(judged: Judgement, against: Reservations) -> Judgement:
+    if reason := against.contradiction:
         return replace(invalid(reason), launches=judged.launches, measured_s=judged.measured_s)
-    doubtful = judged.verdict.is_claim or (judged.verdict.decided and baseline_slowed(launches) is not None)
-    if doubtful and (reason := doubt(estimated, launches)):
+    doubtful = judged.verdict.is_claim or (judged.verdict.decided and against.slowed is not None)
+    if doubtful and (reason := against.doubt):
         return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return judged
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gemma3n_perf.duel.agreement import ARMS
-from gemma3n_perf.duel.judgements import contradiction, doubt, estimates
+from gemma3n_perf.duel.judgements import estimates, reservations
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
@@ -71,10 +71,11 @@ def _workload(one: WorkloadEvidence, source: str) -> WorkloadFacts:
             expected="the effect that was measured",
             remedy="measure it again: pytest perf/ --fusion NAME",
         )
-    if reason := contradiction(launches, one.raw):
-        against = Objection(Verdict.INVALID, reason, "look for what else the fusion does, then measure again")
-        return WorkloadFacts(one.workload, (), one.budget_s, failure=against)
-    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent, doubt=doubt(launches, one.raw))
+    against = reservations(launches, one.raw)
+    if reason := against.contradiction:
+        failure = Objection(Verdict.INVALID, reason, "look for what else the fusion does, then measure again")
+        return WorkloadFacts(one.workload, (), one.budget_s, failure=failure)
+    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent, doubt=against.doubt)
 
 
 def _formerly(raw: Sequence[Launch]) -> list[LaunchEstimate]:

@@ -62,6 +62,36 @@ def test_a_built_block_holds_whole_periods(steps: int, period_s: float) -> None:
     assert session.run(FakeProbe(), steps=steps)[1] == tokens
 
 
+def test_a_built_run_can_go_on_where_the_one_before_ended() -> None:
+    """Nothing is rewound and nothing built outside the clock, and the tokens are those of one long run."""
+    session, engine = fake_decoder(host_s=0.001, step_s=0.010)
+    whole = session.run(FakeProbe(), steps=6, built=True)[1]
+    session.same_tokens(whole)
+    engine.device.log.clear()
+    blocks = [session.run(FakeProbe(), steps=2, built=True, continued=number > 0) for number in range(3)]
+    assert [token for _, tokens in blocks for token in tokens] == whole
+    assert all(run.seconds == pytest.approx(2 * 0.010, abs=1e-9) for run, _ in blocks)
+    assert only(engine.device.log, "rewind") == [START]
+    assert only(engine.device.log, "step") == list(range(START, START + 7))
+    session.same_tokens(blocks[-1][1])
+    with pytest.raises(InvalidError, match="differ from step 6 on"):
+        session.same_tokens([blocks[-1][1][0], -1])
+
+
+@pytest.mark.parametrize("between", ["nothing", "a prefill", "a run that was not built"])
+def test_a_run_cannot_go_on_from_anything_else(between: str) -> None:
+    """There is no step built for it."""
+    session, _ = fake_decoder()
+    if between != "nothing":
+        session.run(FakeProbe(), steps=2, built=True)
+    if between == "a prefill":
+        session.time_to_first_token()
+    elif between != "nothing":
+        session.run(FakeProbe(), steps=2)
+    with pytest.raises(InvalidError, match="go on"):
+        session.run(FakeProbe(), steps=2, built=True, continued=True)
+
+
 def test_every_run_starts_from_one_position() -> None:
     """Rewound before the first step, every time, also after a prefill in between."""
     session, engine = fake_decoder()

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -5,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace as replace_block
 
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.builder import ReadyArm
@@ -212,7 +214,34 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
         plan, _ = warm_up(running, tools, 64, None, lambda pair_s: 1)
         measure(running, plan, tools, session=0, start_s=1.0)
     blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
-    assert blocks == {block}
+    assert blocks == ({block, replace_block(block, continued=True)} if protocol == wire.PROTOCOL else {block})
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_both_arms_of_a_pair_are_at_one_position(candidates: int) -> None:
+    """Blocks go on through the workload's tokens, then rewind, the baseline's with each candidate's in step."""
+    arms = (arm("baseline"), *(arm(f"{number}:x") for number in range(candidates)))
+    arena = Arena(tpot_s=lambda name, launch: 0.01)
+    tools = replace(arena.tools, layout=ON_CPU)
+    with ready(arms, tools) as running:
+        plan, _ = warm_up(running, tools, 64, None, lambda pair_s: 80)
+        measure(running, plan, tools, session=0, start_s=1.0)
+    asked = [[one.continued for one in worker.asked if isinstance(one, wire.Block)] for worker in arena.workers]
+    for blocks in asked:
+        starts = [number for number, on in enumerate(blocks) if not on] + [len(blocks)]
+        # Of 64 tokens, 63 are timed: one more step is built.
+        longest = max(b - a for a, b in itertools.pairwise(starts))
+        assert longest == 63 if candidates == 1 else 8 <= longest < 63
+        assert len(starts) < len(blocks) / 4
+    if candidates == 1:
+        assert asked[0] == asked[1]
+
+
+def test_models_of_one_process_do_not_go_on() -> None:
+    """They may share a decoder, which has one position."""
+    arena = Arena()
+    with ready(SEVERAL, replace(arena.tools, layout=ON_CPU)) as running:
+        assert not running.can_continue
 
 
 def test_the_threads_of_both_arms_are_held_on_the_same_cores() -> None:

@@ -161,7 +161,8 @@ def test_what_is_no_request_is_answered_too() -> None:
 def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
     sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
-    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", "built": False, "settled": False}
+    flags = {"built": False, "settled": False, "continued": False}
+    assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", **flags}
 
 
 def test_a_whole_run_is_timed_from_end_to_end(tmp_path: Path) -> None:

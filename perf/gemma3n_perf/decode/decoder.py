@@ -102,7 +102,9 @@ class Decoder:
         self._planted = planted
         self._first: Any = None
         self._position: Any = None
-        self._tokens: list[int] | None = None
+        self._ahead: Any = None
+        self._begin, self._end = 0, 0
+        self._tokens: list[int] = []
         self._canary: list[int] = []
         self._kv_bytes = 0
         self._first_ids: set[int] = set()
@@ -111,6 +113,7 @@ class Decoder:
     def time_to_first_token(self, planted: float | None = None) -> float:
         """Prefill from an empty cache and read the first token. Seconds. ``planted`` as in ``run``."""
         planted = self._planted if planted is None else planted
+        self._ahead = None
         begin = self._clock()
         token = self._engine.prefill(self._prompt)
         first = token.item()
@@ -146,6 +149,7 @@ class Decoder:
         *,
         built: bool = False,
         settled: bool = False,
+        continued: bool = False,
     ) -> tuple[Run, list[int]]:
         """Rewind, then time ``steps`` decode steps (the workload's count unless given). Returns run and tokens.
         ``planted`` stands in for the session's own.
@@ -153,15 +157,22 @@ class Decoder:
         The clock starts with the position's token in hand and stops when the last of ``steps`` tokens is read:
         n steps over n intervals. ``built`` starts it with the first step built, and stops it with the step after the
         last built too, as in the midst of generation: n whole periods, however few, where dispatching takes as long
-        as computing. ``settled`` stops it when all that was started has ended.
+        as computing. ``settled`` stops it when all that was started has ended. ``continued`` goes on after a ``built``
+        run instead of rewinding: its last step built is this one's first, so that nothing at all is done outside the
+        clock. Raises InvalidError where there is no such run.
         """
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
         engine, device, clock = self._engine, self.device, self._clock
-        engine.rewind(self._position)
         stamps: list[float] = []
         tokens: list[int] = []
-        ahead: Any = engine.step(self._first) if built else None
+        ahead, self._ahead = self._ahead, None
+        if continued and (ahead is None or not built):
+            raise InvalidError("a run was to go on where none had been built", expected="a built run before it")
+        self._begin = self._end if continued else 0
+        if not continued:
+            engine.rewind(self._position)
+            ahead = engine.step(self._first) if built else None
         probe.start()
         begin = clock()
         if not built:
@@ -186,6 +197,8 @@ class Decoder:
             stretch = (clock() - begin) / elapsed
             stamps = [begin + stretch * (stamp - begin) for stamp in stamps]
         conditions = probe.stop()
+        self._ahead = ahead if built else None
+        self._end = self._begin + count
         self._kv_bytes = engine.kv_bytes()
         steps_s = tuple(b - a for a, b in zip([begin, *stamps], stamps, strict=False))
         return Run(stamps[-1] - begin, count, steps_s, conditions), tokens
@@ -196,6 +209,7 @@ class Decoder:
         Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
         """
         engine, device, clock = self._engine, self.device, self._clock
+        self._ahead = None
         device.wait(engine.prefill(prompt))
         # The token after a prompt can be a near tie, so the run begins with one that is given.
         token = engine.step(engine.token(int(prompt.ids[0])))
@@ -216,16 +230,18 @@ class Decoder:
         return clock() - begin, tokens
 
     def same_tokens(self, tokens: Sequence[int]) -> None:
-        """Greedy decode from one position must repeat itself. Raises InvalidError where it does not."""
-        if self._tokens is None:
-            self._tokens = list(tokens)
-        if self._tokens[: len(tokens)] != list(tokens)[: len(self._tokens)]:
-            first = next(i for i, (a, b) in enumerate(zip(self._tokens, tokens, strict=False)) if a != b)
+        """Greedy decode from one position must repeat itself. Takes the latest run's tokens; raises InvalidError."""
+        begin = self._begin
+        known = self._tokens[begin : begin + len(tokens)]
+        if known != list(tokens)[: len(known)]:
+            first = next(i for i, (a, b) in enumerate(zip(known, tokens, strict=False)) if a != b)
             raise InvalidError(
-                f"{self.workload}: run and rerun from one position differ from step {first + 1} on",
+                f"{self.workload}: run and rerun from one position differ from step {begin + first + 1} on",
                 expected="the same greedy tokens every time",
                 remedy="look for a race in a kernel or a fusion; nothing measured here counts",
             )
+        if begin + len(known) == len(self._tokens):
+            self._tokens += tokens[len(known) :]
 
     def token_digest(self) -> str:
         """Names the greedy tokens that decode alone gives: equal between sessions wherever decode is the same."""
@@ -257,6 +273,7 @@ class Decoder:
 
     def bare_start(self) -> tuple[Any, Any]:
         """Rewind, and hand out the position's token and the engine's KV cache, for a loop that is not ours."""
+        self._ahead = None
         self._engine.rewind(self._position)
         return self._first, self._engine.cache
 

@@ -126,11 +126,14 @@ def warm_up(
     steps = plan.steps if plan else min(generate, layout.tokens + layout.drop + layout.tail)
     rounds, pinned = LEAST_ROUNDS, False
     timed: list[list[float]] = []
+    positions = _Positions(ready)
     tools.placement.watch(ready.running.pids)
     while len(timed) < rounds:
         if len(timed) == rounds // 2:
             pinned = tools.placement.pin()
-        timed.append([ready.time(name, steps, tools.waits.block * 10).tpot_s for name in ready.sides])
+        goes_on = positions.go_on("", steps)
+        waits = tools.waits.block * 10
+        timed.append([ready.time(name, steps, waits, continued=goes_on).tpot_s for name in ready.sides])
         if len(timed) == 1:
             tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
             rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
@@ -149,6 +152,7 @@ def measure(
     Raises BadConditionsError where too many pairs must be discarded, and what ends a process.
     """
     states = {name: _Candidate(name) for name in ready.candidates}
+    positions = _Positions(ready)
     failures: dict[str, Launch | PerfError] = {}
     found: list[Fault] = []
     allowed = tools.retry_policy.most_discards(plan.pairs * len(states))
@@ -156,7 +160,7 @@ def measure(
     while unfinished := [one for one in states.values() if len(one.kept) < plan.pairs]:
         for one in tools.rng.sample(unfinished, len(unfinished)):
             try:
-                pairs = _stretch(ready, one.name, plan.steps, plan.pairs - len(one.kept), tools, found)
+                pairs = _stretch(ready, one.name, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
             except PerfError as error:
                 if len(states) == 1:
                     raise
@@ -191,8 +195,33 @@ class _Candidate:
     seconds: float = 0.0
 
 
+class _Positions:
+    """Where blocks begin: where those before them ended, in both arms alike, as long as the workload's tokens last.
+
+    So all that a step costs is inside some block's clock, as it is while a text is generated.
+    """
+
+    def __init__(self, ready: Prepared) -> None:
+        self._may = ready.can_continue
+        self._tokens = ready.sides[ARMS[0]].loaded.generated_tokens
+        self._at, self._candidate = 0, ""
+
+    def go_on(self, candidate: str, steps: int) -> bool:
+        """Whether the next blocks of the baseline and ``candidate`` go on; else they rewind."""
+        # One more step is built than is timed.
+        on = self._may and candidate == self._candidate and 0 < self._at < self._tokens - steps
+        self._at, self._candidate = steps + (self._at if on else 0), candidate
+        return on
+
+
 def _stretch(
-    ready: Prepared, candidate: str, steps: int, most: int, tools: Tools, found: list[Fault]
+    ready: Prepared,
+    candidate: str,
+    steps: int,
+    most: int,
+    tools: Tools,
+    found: list[Fault],
+    positions: _Positions,
 ) -> list[tuple[Block, Block]]:
     """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
 
@@ -213,8 +242,9 @@ def _stretch(
 
     tools.probe.start()
     while True:
+        goes_on = positions.go_on(candidate, steps)
         for arm in tools.rng.sample(ARMS, 2):
-            pending.append((arm, ready.time(names[arm], steps, tools.waits.block)))
+            pending.append((arm, ready.time(names[arm], steps, tools.waits.block, continued=goes_on)))
             if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
                 close()
                 tools.probe.start()

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL, OLDEST = 7, 1
+PROTOCOL, OLDEST = 8, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
-5 cannot say what program it is, 6 times no prefill."""
+5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -41,7 +41,7 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 class Block(msgspec.Struct, tag=True, frozen=True):
     """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
     ``built`` begins with the first step built and ends with another one built, ``settled`` when all that was started
-    has ended."""
+    has ended. ``continued`` goes on where the ``built`` block before it ended instead of rewinding."""
 
     steps: int
     drop: int
@@ -49,6 +49,7 @@ class Block(msgspec.Struct, tag=True, frozen=True):
     slot: str = ""
     built: bool = False
     settled: bool = False
+    continued: bool = False
 
 
 class WholeRun(msgspec.Struct, tag=True, frozen=True):

@@ -23,6 +23,9 @@ _T = TypeVar("_T")
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
+CONTINUED = 8
+"""The first protocol whose blocks can go on where the one before ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -61,13 +64,20 @@ class Prepared:
         """The candidates that can be timed."""
         return tuple(name for name in self.sides if name != ARMS[0])
 
-    def time(self, name: str, steps: int, timeout_s: float) -> wire.Timed:
+    @property
+    def can_continue(self) -> bool:
+        """Whether a block may go on where the one before it ended, in both arms: each has a decoder of its own."""
+        workers = {id(self.running.workers[name]) for name in self.sides}
+        return self.running.layout.built and self.running.protocol >= CONTINUED and len(workers) == len(self.sides)
+
+    def time(self, name: str, steps: int, timeout_s: float, *, continued: bool = False) -> wire.Timed:
         """Time a block of one arm. Raises what its worker raises."""
         running, layout = self.running, self.running.layout
         short = steps <= layout.drop + layout.tail
         drop, tail = layout.drop if steps > layout.drop else 0, 0 if short else layout.tail
         settled = layout.built and running.protocol >= WHOLE_RUNS
-        running.workers[name].send(wire.Block(steps, drop, tail, self.model_id(name), layout.built, settled))
+        block = wire.Block(steps, drop, tail, self.model_id(name), layout.built, settled, continued)
+        running.workers[name].send(block)
         return expect(running.workers[name], wire.Timed, timeout_s)
 
 

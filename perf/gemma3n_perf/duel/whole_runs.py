@@ -17,8 +17,8 @@ from gemma3n_perf.duel.tools import Job, Tools
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.stats.verdicts import Caution
 
-MOST_STEPS = 32
-"""Of a whole run, and no more than the workload's."""
+MOST_STEPS, MOST_BESIDE_CONTINUED = 32, 16
+"""Of a whole run, and no more than the workload's: fewer where blocks go on, for no work is outside their clock."""
 
 
 def compare_whole_runs(
@@ -29,7 +29,7 @@ def compare_whole_runs(
     Returns seconds per token of baseline and candidate (None where the machine was disturbed), and what is to be said
     of its output: cautions, or the error that ends the candidate. Raises what a worker raises.
     """
-    steps = min(steps, MOST_STEPS)
+    steps = min(steps, MOST_BESIDE_CONTINUED if ready.can_continue else MOST_STEPS)
     with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
         runs: dict[str, wire.Whole] = {}
         failed: dict[str, PerfError] = {}

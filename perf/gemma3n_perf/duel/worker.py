@@ -190,7 +190,12 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
 
 def _timed(model: Model, block: Block) -> Timed:
     run, tokens = model.decoder.run(
-        _NoProbe(), steps=block.steps, planted=model.planted, built=block.built, settled=block.settled
+        _NoProbe(),
+        steps=block.steps,
+        planted=model.planted,
+        built=block.built,
+        settled=block.settled,
+        continued=block.continued,
     )
     model.guard()
     model.decoder.same_tokens(tokens)

@@ -5,6 +5,7 @@ them again and look at the difference: python -m tests.test_committed_records
 """
 
 import json
+import lzma
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,12 +98,12 @@ READERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "noise": ("*/noise.json", lambda path: noise.read(path.parents[1], path.parent.name), "duels.1"),
     "admitted": ("*/fusions/admitted.json", lambda path: admitted.read(path.parents[2], path.parents[1].name), ""),
-    "evidence": ("*/fusions/*e*p.json", evidence.read, "workloads.0.raw.1.pairs.0.1.conditions"),
+    "evidence": ("*/fusions/*e*p.json", evidence.read, "workloads.0.raw.1"),
     "profile": ("*/profile.json", PROFILES.read, "workloads.0.split"),
     "history": ("*/history/*/*.json", upstream.CODEC.read, "launches.0"),
     "published": ("published/*.json", lambda path: read_published(path.parent), "figures.1"),
-    "campaign": ("*/power.jsonl", campaigns.read, "stack"),
-    "campaign's duel": ("*/power.jsonl", campaigns.read, "launches.0"),
+    "campaign": ("*/power.jsonl.xz", campaigns.read, "stack"),
+    "campaign's duel": ("*/power.jsonl.xz", campaigns.read, "launches.0"),
 }
 """By what is read: the files, how one is read, and a record inside it."""
 
@@ -127,7 +128,8 @@ def test_a_field_that_nobody_knows_is_refused_by_its_place(tmp_path: Path, kind:
     path = next(path for path in sorted(COMMITTED.glob(files)))
     copy = tmp_path / path.relative_to(COMMITTED)
     copy.parent.mkdir(parents=True)
-    lines = path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]
+    data = path.read_bytes()
+    lines = lzma.decompress(data).splitlines() if path.suffix == ".xz" else [data]
     at = 1 if kind == "campaign's duel" else 0
     named = f"{place}.invented".lstrip(".")
     lines[at] = edited(lines[at], named, 1)

@@ -1,4 +1,5 @@
 import io
+import lzma
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_rounds_add_to_the_record_and_are_judged_again(typed: list[str], tmp_pat
         (["--rounds", "0"], "--rounds 0"),
         (["--effects", "-80"], "--effects -80"),
         (["--workload", WORKLOAD, "--workload", "nano/text/pp140-tg64"], "2 workloads"),
-        (["--again"], "no power.jsonl"),
+        (["--again"], "no power.jsonl.xz"),
         (["--margin", "0.1"], "below the minimum effect"),
         (["--arm", "ref:main"], "the arm ref:main"),
         (["--arm", "fusion:"], "'fusion:' is not understood"),
@@ -86,7 +87,7 @@ def test_a_campaign_of_another_workload_is_refused_before_anything_is_measured(
     """And is left as it was."""
     assert run(*typed, "--effects", "5")[0] == 0
     path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
-    path.write_bytes(path.read_bytes().replace(WORKLOAD.encode(), b"nano/text/pp1-tg2", 1))
+    path.write_bytes(lzma.decompress(path.read_bytes()).replace(WORKLOAD.encode(), b"nano/text/pp1-tg2", 1))
     before = path.read_bytes()
     monkeypatch.setattr("gemma3n_perf.duel.validation.round_of_duels", lambda *a, **k: pytest.fail("it measured"))
     code, _, err = run(*typed, "--effects", "5")
@@ -144,7 +145,7 @@ def test_duels_of_fused_arms_are_kept_apart(typed: list[str], tmp_path: Path) ->
     kept = store.read(path)
     assert kept is not None
     assert [one.arm for one in kept.duels] == ["here", "fusion:stacked-altup"]
-    assert path.read_text().count('"arm"') == 1
+    assert lzma.decompress(path.read_bytes()).count(b'"arm"') == 1
     made = page(tmp_path)
     assert made.count("1 duel of") == 2
     assert f"## {CHIP.chip_class}, fusion:stacked-altup" in made

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gemma3n_perf.cli import duel as command
@@ -30,6 +31,11 @@ def changed(record: store.DuelRecord, edit: Any) -> bytes:
     tree = json.loads(store.DUELS.encode(record))
     edit(tree)
     return json.dumps(tree).encode()
+
+
+def stretch(arms: str) -> dict[str, Any]:
+    """Return blocks of a nanosecond, as a record holds them."""
+    return {"arms": arms, "tpot_ns": [1] * len(arms), "conditions": {}}
 
 
 def test_a_record_reads_back_as_it_was(record: store.DuelRecord) -> None:
@@ -61,9 +67,9 @@ def test_a_record_has_the_documented_fields(record: store.DuelRecord) -> None:
     assert tree["low"] <= tree["effect"] <= tree["high"] < 0
     assert tree["launches"] == len(tree["duels"][0]["raw"])
     assert tree["planted"] == {"baseline": 0.0, "candidate": 0.05}
-    block = tree["duels"][0]["raw"][0]["pairs"][0][0]
-    assert block.keys() == {"arm", "tpot_s", "seconds", "conditions", "faults"}
-    assert block["conditions"].keys() == {"steal", "throttle_reasons"} - {"throttle_reasons"}
+    stretch = tree["duels"][0]["raw"][0]["pairs"][0]
+    assert stretch.keys() == {"arms", "tpot_ns", "seconds_ns", "conditions"}
+    assert stretch["conditions"].keys() == {"steal", "throttle_reasons"} - {"throttle_reasons"}
 
 
 def test_a_recorded_duel_can_be_judged_again(record: store.DuelRecord) -> None:
@@ -74,12 +80,21 @@ def test_a_recorded_duel_can_be_judged_again(record: store.DuelRecord) -> None:
     assert (again.effect, again.low, again.high) == (record.effect, record.low, record.high)
 
 
-def test_each_pair_of_blocks_is_one_line(record: store.DuelRecord) -> None:
-    """So that a long record can be read, and grows by lines."""
-    lines = store.DUELS.encode(record).decode().splitlines()
-    assert sum('"tpot_s"' in line for line in lines) == sum(
-        len(one.pairs) + len(one.discarded) for one in record.duels[0].raw
-    )
+def test_blocks_that_share_conditions_are_one_line(record: store.DuelRecord) -> None:
+    """So that a long record can be read, and is no longer than it must be."""
+    data = store.DUELS.encode(record)
+    lines = data.decode().splitlines()
+    stretches = [one for raw in json.loads(data)["duels"][0]["raw"] for one in (*raw["pairs"], *raw["discarded"])]
+    assert sum('"tpot_ns"' in line for line in lines) == len(stretches)
+    blocks = sum(2 * (len(one.pairs) + len(one.discarded)) for one in record.duels[0].raw)
+    assert sum(len(one["arms"]) for one in stretches) == blocks > 2 * len(stretches)
+
+
+def test_pairs_of_older_records_are_read(record: store.DuelRecord) -> None:
+    """There each block stands by itself, with conditions of its own."""
+    data = json.dumps(msgspec.to_builtins(record)).encode()
+    assert b"tpot_ns" not in data
+    assert store.DUELS.decode(data, "x") == record
 
 
 @pytest.mark.parametrize(
@@ -90,16 +105,27 @@ def test_each_pair_of_blocks_is_one_line(record: store.DuelRecord) -> None:
         (lambda tree: tree.update(duels=[]), "no workload"),
         (lambda tree: tree["arms"].pop("baseline"), "arms is of candidate"),
         (lambda tree: tree["duels"][0]["raw"][0].update(pairs=[]), "no pair of blocks"),
-        (lambda tree: tree["duels"][0]["raw"][1]["pairs"][0][0].update(tpot_s=0), "launch 2: a block of 0"),
-        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0][0].update(faults=["steal"]), "contended block"),
-        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].reverse(), None),
+        (lambda tree: tree["duels"][0]["raw"][1]["pairs"][0]["tpot_ns"].__setitem__(0, 0), "launch 2: a block of 0"),
+        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].update(faults=["steal"]), "contended block"),
+        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0]["tpot_ns"].append(1), "longer than"),
+        (
+            lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].update(arms="b", tpot_ns=[1], seconds_ns=[1]),
+            "make pairs",
+        ),
+        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].update(tpot_ns="1"), "array"),
+        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0].update(invented=1), "invented"),
         (lambda tree: tree["duels"][0]["raw"][0].update(held=tree["duels"][0]["raw"][0].pop("pinned")), None),
         (lambda tree: tree.update(invented=1), r"\$\.invented: no such field is known"),
         (
-            lambda tree: tree["duels"][0]["raw"][1]["pairs"][2][1]["conditions"].update(invented=1),
-            r"raw\[1\]\.pairs\[2\]\[1\]\.conditions\.invented: no such field is known",
+            lambda tree: tree["duels"][0]["raw"][1]["pairs"][0]["conditions"].update(invented=1),
+            r"raw\[1\]\.pairs\[0\]\[0\]\.conditions\.invented: no such field is known",
         ),
-        (lambda tree: tree["duels"][0]["raw"][0]["pairs"][0][0].update(arm="other"), "pair of one arm"),
+        (
+            lambda tree: tree["duels"][0]["raw"][0]["pairs"].insert(
+                0, {"arms": "bx", "tpot_ns": [1, 1], "conditions": {}}
+            ),
+            "pair of one arm",
+        ),
         (lambda tree: tree["duels"][0]["raw"][0]["prefills"].update(ttft_s=[[0.1, 0.0]]), "a prefill of 0"),
     ],
 )

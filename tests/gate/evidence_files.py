@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.duel.judgements import estimates
-from gemma3n_perf.duel.launch import Block, Launch
+from gemma3n_perf.duel.launch import NS, Block, Launch
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS, Checkout
@@ -69,7 +69,7 @@ def launches(
 
 
 def _block(arm: str, tpot_s: float) -> Block:
-    return Block(arm, tpot_s, 7 * tpot_s, Conditions(steal=0.0))
+    return Block(arm, round(tpot_s, NS), round(7 * tpot_s, NS), Conditions(steal=0.0))
 
 
 def workload(

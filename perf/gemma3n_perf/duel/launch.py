@@ -22,6 +22,9 @@ from gemma3n_perf.hardware.types import Conditions, Fault
 WARM_TOKENS, WARM_S, LEAST_ROUNDS = 10, 0.5, 3
 """How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
 
+NS = 9
+"""Times are whole nanoseconds, so that a record holds what was judged."""
+
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
 """CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
@@ -237,7 +240,17 @@ def _stretch(
         faults = tools.faults_of(conditions)
         found.extend(faults)
         codes = tuple(fault.code for fault in faults)
-        blocks.extend(Block(arm, one.tpot_s, one.seconds, conditions, codes, one.step_s) for arm, one in pending)
+        blocks.extend(
+            Block(
+                arm,
+                round(one.tpot_s, NS),
+                round(one.seconds, NS),
+                conditions,
+                codes,
+                tuple(round(step_s, NS) for step_s in one.step_s),
+            )
+            for arm, one in pending
+        )
         pending.clear()
 
     tools.probe.start()

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.folding import fold, unfold
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.policy import Policy
@@ -67,41 +68,46 @@ RENAMED: dict[type, dict[str, str]] = {Launch: {"held": "pinned"}}
 
 
 def compact(record: object) -> dict[str, Any]:
-    """Return the JSON of a record, without conditions that the platform and steps that no worker reported."""
+    """Return the JSON of a record, its blocks folded, without what the platform or a worker did not tell."""
     tree: dict[str, Any] = msgspec.to_builtins(record)
     for launch in _launches(tree):
         for name in ("prefills", "alone_s"):
             if launch[name] is None:
                 del launch[name]
-        for block in (block for pair in (*launch["pairs"], *launch["discarded"]) for block in pair):
-            block["conditions"] = {name: value for name, value in block["conditions"].items() if value is not None}
-            if not block["step_s"]:
-                del block["step_s"]
+        fold(launch)
     return tree
+
+
+def unfolded(tree: Any) -> None:
+    """Unfold the launches in the JSON of a record, in place. Raises ValueError for what is no launch."""
+    for launch in _launches(tree) if isinstance(tree, dict) else ():
+        unfold(launch)
 
 
 def _launches(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the launches in the JSON of a duel's record or of evidence."""
-    for workload in tree.get("duels") or tree.get("workloads") or ():
-        yield from workload["raw"]
+    workloads = tree.get("duels") or tree.get("workloads") or ()
+    for workload in workloads if isinstance(workloads, list | tuple) else ():
+        raw = workload.get("raw") if isinstance(workload, dict) else ()
+        yield from (one for one in raw or () if isinstance(one, dict))
 
 
 def lines(tree: dict[str, Any]) -> bytes:
-    """Return the JSON of a record as bytes, indented, with each pair of blocks on one line, and a newline.
+    """Return the JSON of a record as bytes, indented, with each stretch of blocks on one line, and a newline.
 
-    It keeps a long record readable. The launches lose their pairs: ``tree`` is of no use afterwards.
+    It keeps a long record readable. The launches lose their blocks: ``tree`` is of no use afterwards.
     """
-    pairs: list[bytes] = []
+    stretches: list[bytes] = []
     for launch in _launches(tree):
         for name in ("pairs", "discarded"):
-            marks = [f"@pair{number}@" for number, _ in enumerate(launch[name], start=len(pairs))]
-            pairs += [msgspec.json.encode(pair) for pair in launch[name]]
+            marks = [f"@stretch{number}@" for number, _ in enumerate(launch[name], start=len(stretches))]
+            stretches += [msgspec.json.encode(one) for one in launch[name]]
             launch[name] = marks
-    head, *others = indented(tree).split(b'"@pair')
+    head, *others = indented(tree).split(b'"@stretch')
     parts = [head]
     for piece in others:
         number, _, tail = piece.partition(b'@"')
-        parts += [pairs[int(number)], tail]
+        parts += [stretches[int(number)], tail]
     return b"".join(parts)
 
 
@@ -146,4 +152,5 @@ DUELS = Codec(
     flaws=_flaws,
     lay_out=lambda record: lines(compact(record)),
     renamed=RENAMED,
+    unfold=unfolded,
 )

@@ -26,7 +26,7 @@ from gemma3n_perf.store.admitted import FOLDER
 from gemma3n_perf.store.baselines import differences
 from gemma3n_perf.store.codec import not_finite
 
-_SAME = 1e-9
+_SAME = 1e-6
 _ARMS = ("mlx", "mlx_vlm", "backend", "python", "os", "packages", "commit", "driver")
 _AGAIN = "measure it again: pytest perf/ --fusion {name}"
 

@@ -16,7 +16,7 @@ import msgspec
 
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.launch import Launch
-from gemma3n_perf.duel.record import RENAMED, compact, launch_flaws, lines
+from gemma3n_perf.duel.record import RENAMED, compact, launch_flaws, lines, unfolded
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.gate.facts import Checked
 from gemma3n_perf.hardware.types import Chip, Stack
@@ -139,4 +139,5 @@ _CODEC = Codec(
     "restore it from version control, or measure again: pytest perf/ --fusion NAME",
     flaws=_flaws,
     renamed=RENAMED,
+    unfold=unfolded,
 )

@@ -42,7 +42,7 @@ class Codec(Generic[_T]):
     ``flaws`` names what is wrong with a record of the right type. ``lay_out`` turns a record into JSON (default:
     indented by one). ``renamed`` has, by the type that holds them, the names of fields in older records and what they
     are called today. Of the types in ``foreign``, which belong to another tool, only the fields that they have here are
-    read.
+    read. ``unfold`` turns JSON as it is stored into that of the type, in place, and raises ValueError where it cannot.
     """
 
     kind: type[_T]
@@ -54,6 +54,7 @@ class Codec(Generic[_T]):
     lay_out: Callable[[_T], bytes] = lambda record: indented(record)
     renamed: Mapping[type, Mapping[str, str]] = field(default_factory=dict)
     foreign: frozenset[type] = frozenset()
+    unfold: Callable[[Any], None] = lambda tree: None
 
     def decode(self, data: bytes, source: str) -> _T:
         """Return the record in ``data``. Raises MalformedRecordError naming ``source``, the place and the fault."""
@@ -73,6 +74,10 @@ class Codec(Generic[_T]):
             place = f"$.{'.'.join(self.schema_at)}" if len(self.schema_at) > 1 else ""
             remedy = f"read it with the release that wrote it, or else {self.remedy}"
             raise self.malformed(source, Flaw(f"schema {schema}", f"schema {self.schema}", place), remedy)
+        try:
+            self.unfold(tree)
+        except (ValueError, OverflowError) as error:
+            raise self.malformed(source, Flaw(str(error))) from error
         kind: Any = self.kind
         for flaw in self._unknown(tree, _type_info(kind), "$"):
             raise self.malformed(source, flaw)

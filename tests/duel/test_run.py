@@ -128,11 +128,24 @@ def test_a_short_budget_still_holds_the_fewest_launches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget_s", "start_s", "launch_s"), [(60.0, 2.0, 3.0), (60.0, 10.0, 7.5), (120.0, 15.0, 10.0), (20.0, 10.0, 3.0)]
+    ("budget_s", "start_s", "calibrated", "launch_s"),
+    [
+        (60.0, 2.0, False, 3.0),
+        (60.0, 10.0, False, 7.5),
+        (120.0, 25.0, False, 15.0),
+        (120.0, 25.0, True, 25.0),
+        (60.0, 25.0, True, 15.0),
+        (400.0, 60.0, True, 30.0),
+        (60.0, 2.0, True, 3.0),
+        (20.0, 10.0, False, 3.0),
+    ],
 )
-def test_launches_of_slow_starters_are_longer(budget_s: float, start_s: float, launch_s: float) -> None:
-    """So that starts do not take most of the time; an eighth of the budget at most, so that launches are not few."""
-    pairs = launch_pairs(Policy(), Rules(budget_s, 3))(0.25, start_s)
+def test_launches_of_slow_starters_are_longer(
+    budget_s: float, start_s: float, calibrated: bool, launch_s: float
+) -> None:
+    """As long as the start, so that starts do not take most of the time; an eighth of the budget at most, so that
+    launches are not few, or a quarter where their spread is known."""
+    pairs = launch_pairs(Policy(), Rules(budget_s, 3), calibrated=calibrated)(0.25, start_s)
     assert 0.25 * pairs == pytest.approx(launch_s, abs=0.3)
 
 

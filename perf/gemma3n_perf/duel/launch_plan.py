@@ -9,8 +9,12 @@ from gemma3n_perf.stats.policy import Policy
 LAUNCH_S = (3.0, 10.0)
 """Seconds of measuring in a launch: fewer waste starts, more waste launches (docs/method.md)."""
 
-MOST_OF_BUDGET = 1 / 8
-"""Share of a budget that one launch may take: the interval of a handful of launches is wide."""
+MOST_OF_BUDGET, MOST_CALIBRATED = 1 / 8, 1 / 4
+"""Share of a budget that one launch may take: the interval of a handful of launches is wide, less so where the spread
+of the class's launches is known."""
+
+LONGEST_S = 30.0
+"""Seconds of measuring in a launch whose start takes as long: where starts dominate, wall time is saved."""
 
 LEAST_PAIRS = 6
 """How few pairs of blocks a launch may have."""
@@ -18,8 +22,9 @@ LEAST_PAIRS = 6
 _LAUNCH_SD, _PAIR_SD = 0.005, 0.03
 
 
-def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
+def launch_pairs(policy: Policy, rules: Rules, *, calibrated: bool = False) -> Pairs:
     """Return how many pairs of blocks a launch holds, for a pair and a start of given seconds (see ``stats.plan``).
+    ``calibrated`` says that the spread of launches is known.
 
     Raises UsageError, before anything is measured, where the budget does not hold the fewest launches there must be.
     """
@@ -42,8 +47,10 @@ def launch_pairs(policy: Policy, rules: Rules) -> Pairs:
             threshold=policy.minimum_effect, tail=LAST_LOOK_SHARE * policy.alpha, min_launches=needed,
             min_pairs=LEAST_PAIRS,
         )  # fmt: skip
-        most = max(LAUNCH_S[0], min(LAUNCH_S[1], MOST_OF_BUDGET * rules.budget_s))
-        seconds = min(max(best.launch_s, LAUNCH_S[0]), most, rules.budget_s / needed)
+        share = MOST_CALIBRATED if calibrated else MOST_OF_BUDGET
+        least = max(LAUNCH_S[0], min(start_s, LONGEST_S)) if start_s > LAUNCH_S[1] else LAUNCH_S[0]
+        most = max(LAUNCH_S[0], min(max(LAUNCH_S[1], least), share * rules.budget_s))
+        seconds = min(max(best.launch_s, least), most, rules.budget_s / needed)
         return max(LEAST_PAIRS, int(seconds / pair_s + 1e-9))
 
     return pairs

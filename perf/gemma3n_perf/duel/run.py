@@ -216,7 +216,8 @@ def duel(
         for one in (job(name, spec.sources, machine.root) for name in spec.workloads)
     ]  # fmt: skip
     states = measure_all(
-        jobs, arms, machine.tools, rules, settled=settled, pairs=launch_pairs(spec.policy, rules),
+        jobs, arms, machine.tools, rules, settled=settled,
+        pairs=launch_pairs(spec.policy, rules, calibrated=noise is not None),
         launched=lambda so_far: launched(DuelResult(spec, arms, compared(so_far), date)),
     )  # fmt: skip
     return DuelResult(spec, arms, compared(states), date)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -122,8 +123,8 @@ def test_a_wait_that_is_over_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_workers_do_not_need_the_lock_their_ancestor_holds(path: Path) -> None:
     """Nested use in one process and in a child goes on, and leaves the lock with its holder."""
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with measuring_lock(path):
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         with measuring_lock(path) as again:
             assert not again
         worker = subprocess.run(
@@ -152,21 +153,63 @@ def test_a_failed_measurement_gives_the_lock_back(path: Path) -> None:
         assert taken
 
 
-def test_a_link_in_the_locks_place_is_not_followed(path: Path, tmp_path: Path) -> None:
-    """In a folder that everybody may write to, a link could point at somebody's file."""
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_lies_in_the_names_place_is_neither_followed_nor_waited_for(path: Path, tmp_path: Path, kind: str) -> None:
+    """In a folder that everybody may write to, anything can lie there; the lock holds all the same."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    path.symlink_to(victim)
-    with pytest.raises(NotMeasuredError, match=r"cannot be used.*\n.*\n.*rm ") as refused, measuring_lock(path):
-        pass
-    assert not isinstance(refused.value, MachineBusyError)
+    {"link": lambda: path.symlink_to(victim), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    with measuring_lock(path) as taken:
+        assert taken
+        assert read_holder(path) is None
+        busy = subprocess.run(
+            [sys.executable, "-c", TAKE, str(path)], input="\n", capture_output=True, text=True, check=True, timeout=60,
+            env={name: value for name, value in os.environ.items() if "MEASURED_BY" not in name}
+            | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        assert busy.stdout == "busy\n"
     assert victim.read_text() == "precious"
+
+
+def test_removing_the_name_lets_nobody_in(path: Path) -> None:
+    """Nor does a new file in its place, or one that claims to be from an ancestor of who reads it."""
+    with holder(path) as process:
+        path.unlink()
+        for content in (b"", json.dumps(vars_of_this_process()).encode()):
+            path.write_bytes(content)
+            with pytest.raises(MachineBusyError), measuring_lock(path):
+                pass
+        assert process.poll() is None
+
+
+def vars_of_this_process() -> dict[str, object]:
+    """Return what this process would write of itself."""
+    return {"pid": os.getpid(), "user": "me", "command": "c", "since": time.time()}
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    """With what to look at."""
+    with (
+        pytest.raises(NotMeasuredError, match=r"cannot be taken on .*missing.*\n.*\n.*ls -ld"),
+        measuring_lock(tmp_path / "missing" / "lock"),
+    ):
+        pass
 
 
 def test_a_holder_that_cannot_be_read_is_another_process(path: Path) -> None:
     """The lock counts, not the name in it."""
     with holder(path):
-        for content in (b"", b"not json", b'{"pid": "many"}', b"\xff"):
+        for content in (
+            b"",
+            b"not json",
+            b'{"pid": "many"}',
+            b"\xff",
+            b"[" * 5000,
+            *(
+                json.dumps(vars_of_this_process() | strange).encode()
+                for strange in ({"pid": 10**12}, {"pid": -1}, {"since": 1e300}, {"since": -1e9}, {"user": "x" * 9999})
+            ),
+        ):
             path.write_bytes(content)
             with pytest.raises(MachineBusyError, match="being measured by another process"), measuring_lock(path):
                 pass

@@ -116,7 +116,7 @@ class Doctor:
     def examine(self) -> Fitness:
         """Watch the machine for two seconds in which nothing of ours runs, and return all that was found."""
         conditions, busy, checks = self._watch(SAMPLE_S)
-        holder = holder_elsewhere(self.lock, self.system.tree(self.root))
+        holder = holder_elsewhere(self.lock)
         measuring = Fault("measuring", f"being measured by {holder}", "wait for it to end, or stop it")
         first = Check.of("measuring", "other measurements", measuring if holder else "none")
         return Fitness((first, *checks, *self._background(busy), *self._machine()), conditions)

@@ -19,4 +19,4 @@ def test_prefill(workload: Workload, bench: Bench, benchmark: Any) -> None:
     benchmark.pedantic(lambda: CLOCK.advance(bench.take_first_token(workload)), rounds=rounds)
     median = benchmark.stats.stats.median if benchmark.stats else None
     if median:
-        benchmark.extra_info["prefill_tokens_per_s"] = workload.shape.prompt / median
+        benchmark.extra_info["prefill_tokens_per_s"] = workload.shape.prompt * workload.shape.batch / median

@@ -20,7 +20,7 @@ from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload import forge, load
 from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import Workload
+from gemma3n_perf.workload.workload import Shape, Workload
 
 Log = list[tuple[str, int]]
 SHARD = "model-00001-of-00001.safetensors"
@@ -128,6 +128,10 @@ class FakeEngine:
         """Start over with the prompt."""
         self.position = len(prompt.ids)
         return self._token(self.prefill_s)
+
+    def shaped(self, shape: Shape, prompt: Prompt) -> "FakeEngine":
+        """Know plain shapes alone."""
+        raise NotImplementedError(f"{shape} of {prompt}")
 
     def prefill_fault(self) -> str:
         """Say what the test says."""

@@ -1,7 +1,18 @@
 import pytest
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.workload.workload import IMAGE_TOKENS, KV_STEP, WARM_TOKENS, Shape, Workload, customary, defaults
+from gemma3n_perf.workload.workload import (
+    IMAGE_TOKENS,
+    KV_STEP,
+    PREFILLS,
+    WARM_TOKENS,
+    Shape,
+    Workload,
+    customary,
+    defaults,
+    wide,
+    wide_defaults,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +34,7 @@ def test_what_is_no_shape_is_refused_with_an_example(text: str) -> None:
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("text", ["pp0-tg64", "pp40-tg0", "pp40-tg1"])
+@pytest.mark.parametrize("text", ["pp0-tg64", "pp0-tg0", "pp40-tg1"])
 def test_an_empty_shape_is_refused(text: str) -> None:
     """One decode step has no interval to compare, no prompt token no context."""
     with pytest.raises(UsageError, match="is empty"):
@@ -31,18 +42,84 @@ def test_an_empty_shape_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["pp200-tg64", "pp192-tg60", "pp252-tg2", "pp249-tg8", "pp508-tg16", "pp300-tg300"])
-def test_a_run_across_a_cache_growth_is_refused(text: str) -> None:
-    """The KV cache grows at multiples of 256 positions, which would be timed."""
-    with pytest.raises(UsageError, match="crosses a multiple of 256"):
-        Shape.parse(text)
+def test_a_run_across_a_cache_growth_is_measured_but_not_by_old_workers(text: str) -> None:
+    """The KV cache grows at multiples of 256 positions; workers before protocol 9 refuse such shapes."""
+    shape = Shape.parse(text)
+    assert shape.grows_cache
+    assert not shape.is_known_of_old
 
 
 def test_the_edges_of_a_cache_growth() -> None:
     """A run may begin right after a growth and end right before the next."""
-    assert Shape.parse(f"pp{KV_STEP}-tg{KV_STEP - WARM_TOKENS - 1}").generate == 251
-    assert Shape.parse(f"pp191-tg{KV_STEP - 191 - WARM_TOKENS - 1}").generate == 60
-    with pytest.raises(UsageError):
-        Shape.parse(f"pp191-tg{KV_STEP - 191 - WARM_TOKENS}")
+    assert not Shape.parse(f"pp{KV_STEP}-tg{KV_STEP - WARM_TOKENS - 1}").grows_cache
+    assert Shape.parse(f"pp191-tg{KV_STEP - 191 - WARM_TOKENS - 1}").is_known_of_old
+    assert Shape.parse(f"pp191-tg{KV_STEP - 191 - WARM_TOKENS}").grows_cache
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "positions"),
+    [
+        ("pp40-tg64-b4", Shape(40, 64, batch=4), 108),
+        ("pp40-tg64-v8", Shape(40, 64, verify=8), 40 + 68 * 8),
+        ("pp40-tg64-b2-v3-kv4", Shape(40, 64, 2, 3, 4), 40 + 68 * 3),
+        ("pp40-tg64-kv8", Shape(40, 64, kv_bits=8), 108),
+        ("pp2500-tg0", Shape(2500, PREFILLS, prefill_alone=True), 2500),
+    ],
+)
+def test_a_shape_that_is_not_plain(text: str, shape: Shape, positions: int) -> None:
+    """Batch, verification, quantized cache and prefills alone have a part of the id each, in one order."""
+    assert Shape.parse(text) == shape
+    assert str(shape) == text
+    assert shape.positions == positions
+    assert not shape.is_plain
+    assert not shape.is_known_of_old
+
+
+@pytest.mark.parametrize(
+    "text", ["pp40-tg64-b1", "pp40-tg64-b65", "pp40-tg64-v1", "pp40-tg64-v9", "pp40-tg64-kv3", "pp40-tg0-v4"]
+)
+def test_what_is_not_measured_is_refused(text: str) -> None:
+    """A batch of one is the plain shape, which has an id already."""
+    with pytest.raises(UsageError, match="none that is measured"):
+        Shape.parse(text)
+
+
+@pytest.mark.parametrize("text", ["pp040-tg64", "pp40-tg64-b04"])
+def test_one_shape_has_one_text(text: str) -> None:
+    """Another spelling would be another id of the same workload."""
+    with pytest.raises(UsageError, match="is written pp40-tg64"):
+        Shape.parse(text)
+
+
+@pytest.mark.parametrize("text", ["pp40-tg64-v2-b2", "pp40-tg64-x2", "pp40-tg64-b", "pp40-tg64-b2-b2"])
+def test_parts_of_a_shape_come_in_one_order(text: str) -> None:
+    """The error shows the grammar."""
+    with pytest.raises(UsageError, match="is not understood"):
+        Workload.parse(f"nano/text/{text}")
+
+
+def test_an_image_goes_with_a_plain_shape_alone() -> None:
+    """Batches and the like are measured with text."""
+    with pytest.raises(UsageError, match="measured with text alone"):
+        Workload.parse("nano/image/pp296-tg64-b2")
+
+
+@pytest.mark.parametrize("vendor", ["cpu", "nvidia", "apple"])
+def test_the_wide_set_adds_to_the_default_one(vendor: str) -> None:
+    """Longer contexts, one across the sliding window, batches, verification: each id once, and none of the default."""
+    added, usual = wide_defaults(vendor), defaults(vendor)
+    assert len(set(added)) == len(added)
+    assert not set(added) & set(usual)
+    assert all(Workload.parse(str(one)) == one for one in added)
+    assert {one.shape.batch for one in added} == {1, 2, 4, 8}
+    assert {one.shape.verify for one in added} == {1, 2, 4, 8}
+    assert max(one.shape.prompt for one in added) == 16_384
+    assert len(defaults("cpu")) == 3
+
+
+def test_the_wide_set_spares_a_cpu_the_released_sizes() -> None:
+    """They take seconds a token."""
+    assert wide("e2b-4bit", "cpu") == ()
 
 
 @pytest.mark.parametrize("text", ["e2b-4bit/text/pp320-tg96", "nano/image/pp296-tg64", "my.model-1_a/text/pp8-tg4"])

@@ -5,13 +5,14 @@ Each run starts from a copy of the same KV cache, and the end-of-sequence token 
 
 import hashlib
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Any, Protocol
 
 from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.hardware.types import Conditions
-from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
+from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload
 
 CANARY_PROMPT, CANARY_STEPS = 4, 12
 NOT_REPRODUCIBLE = "prefilling one prompt twice gave different first tokens"
@@ -51,6 +52,9 @@ class Engine(Protocol):
 
     def kv_bytes(self) -> int:
         """Bytes of the KV cache now."""
+
+    def shaped(self, shape: Shape, prompt: Prompt) -> Any:
+        """An engine for a shape that is not plain; its ``read`` makes one number of a step's tokens."""
 
     def check_finite(self, token: Any) -> None:
         """Feed ``token`` and look at every logit. Raises NonFiniteError."""
@@ -95,7 +99,10 @@ class Decoder:
     def __init__(
         self, engine: Engine, workload: Workload, prompt: Prompt, *, clock: Clock, device: Device, planted: float = 0.0
     ) -> None:
-        self._engine = engine
+        shape = workload.shape
+        shaped = None if shape.is_plain else engine.shaped(shape, prompt)
+        self._engine: Engine = shaped or engine
+        self._read: Callable[[Any], int] = shaped.read if shaped else methodcaller("item")
         self._prompt = prompt
         self._clock = clock
         self.device = device
@@ -116,7 +123,7 @@ class Decoder:
         self._ahead = None
         begin = self._clock()
         token = self._engine.prefill(self._prompt)
-        first = token.item()
+        first = self._read(token)
         elapsed = self._clock() - begin
         self._first_ids.add(first)
         self._spin(begin, elapsed, planted)
@@ -129,7 +136,7 @@ class Decoder:
         """
         self._canary = self._decode_alone()
         token = self._engine.prefill(self._prompt)
-        self._first_ids.add(token.item())
+        self._first_ids.add(self._read(token))
         for _ in range(WARM_TOKENS - 1 + offset):
             token = self._engine.step(token)
         self.device.wait(token)
@@ -163,7 +170,7 @@ class Decoder:
         """
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
-        engine, device, clock = self._engine, self.device, self._clock
+        engine, device, clock, read = self._engine, self.device, self._clock, self._read
         stamps: list[float] = []
         tokens: list[int] = []
         ahead, self._ahead = self._ahead, None
@@ -184,7 +191,7 @@ class Decoder:
                 ahead = engine.step(token)
             if i + 1 < count:
                 device.dispatch(ahead)
-            tokens.append(token.item())
+            tokens.append(read(token))
             stamps.append(clock())
         if settled:
             # What a step started by itself is part of the period it was started in.
@@ -208,7 +215,7 @@ class Decoder:
 
         Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
         """
-        engine, device, clock = self._engine, self.device, self._clock
+        engine, device, clock, read = self._engine, self.device, self._clock, self._read
         self._ahead = None
         device.wait(engine.prefill(prompt))
         # The token after a prompt can be a near tie, so the run begins with one that is given.
@@ -224,7 +231,7 @@ class Decoder:
             if i + 1 < steps:
                 ahead = engine.step(token)
                 device.dispatch(ahead)
-            tokens.append(token.item())
+            tokens.append(read(token))
         device.synchronize()
         self._spin(begin, clock() - begin, planted)
         return clock() - begin, tokens
@@ -268,7 +275,7 @@ class Decoder:
         found = []
         for _ in range(min(CANARY_STEPS, self.workload.shape.generate)):
             token = self._engine.step(token)
-            found.append(int(token.item()))
+            found.append(int(self._read(token)))
         return found
 
     def bare_start(self) -> tuple[Any, Any]:

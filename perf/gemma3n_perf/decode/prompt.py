@@ -8,7 +8,7 @@ import numpy as np
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.workload.load import Checkpoint
-from gemma3n_perf.workload.workload import IMAGE_TOKENS, WARM_TOKENS, Workload
+from gemma3n_perf.workload.workload import IMAGE_TOKENS, Workload
 
 PIXELS = 768
 TOWER, FORGED = "vision tower", "forged soft tokens"
@@ -16,7 +16,8 @@ TOWER, FORGED = "vision tower", "forged soft tokens"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """``ids`` int32 of shape (prompt,); ``pixels`` float32 (1, 3, 768, 768); ``soft`` float32 (256, hidden) or None.
+    """``ids`` int32 of shape (prompt,), or (batch, prompt) once an engine has made a batch of it; ``pixels`` float32
+    (1, 3, 768, 768); ``soft`` float32 (256, hidden) or None.
 
     ``soft_tokens`` says where an image's soft tokens come from: the checkpoint's tower, or forged where it has none.
     """
@@ -33,7 +34,7 @@ def make(workload: Workload, checkpoint: Checkpoint, variant: int = 0) -> Prompt
     Raises UsageError for a prompt beyond the model's range.
     """
     text = checkpoint.config["text_config"]
-    total = workload.shape.prompt + WARM_TOKENS + workload.shape.generate
+    total = workload.shape.positions
     if total > checkpoint.max_positions:
         raise UsageError(
             f"{workload} needs {total} positions",
@@ -64,14 +65,14 @@ def make(workload: Workload, checkpoint: Checkpoint, variant: int = 0) -> Prompt
 
 
 def embed(model: Any, prompt: Prompt) -> tuple[Any, Any, Any]:
-    """What prefill feeds the language model: ids (1, n), embeddings (1, n, hidden), per-layer inputs.
+    """What prefill feeds the language model: ids (batch, n), embeddings (batch, n, hidden), per-layer inputs.
 
     The embeddings come from mlx-vlm's ``get_input_embeddings``, vision tower included; forged soft
     tokens take the place of rows that it embedded.
     """
     import mlx.core as mx
 
-    ids = mx.array(prompt.ids)[None]
+    ids = mx.atleast_2d(mx.array(prompt.ids))
     pixels = None
     if prompt.pixels is not None:
         # A norm's type: projections may be quantized, and packed weights are integers.

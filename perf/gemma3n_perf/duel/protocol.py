@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL, OLDEST = 8, 1
+PROTOCOL, OLDEST = 9, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
-5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block."""
+5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block,
+8 knows no batch, no verification, and no run in which the KV cache grows."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""

@@ -53,6 +53,7 @@ class Model:
     guard: Callable[[], None]
     planted: float = 0.0
     variant: int = 0
+    whole_run_prompt: int = WHOLE_RUN_PROMPT
 
 
 class Loader(Protocol):
@@ -119,7 +120,9 @@ class MlxVlmLoader:
         loaded = Loaded(
             checkpoint.digest, digest.hexdigest()[:16], len(made.ids), workload.shape.generate, made.soft_tokens
         )
-        return loaded, Model(self._decoders[key], prompt_of, self._guard.check, request.planted, request.variant)
+        # Where steps are prefills, a shorter prompt would be other work.
+        most = len(made.ids) if workload.shape.prefill_alone else WHOLE_RUN_PROMPT
+        return loaded, Model(self._decoders[key], prompt_of, self._guard.check, request.planted, request.variant, most)
 
     def stack(self) -> dict[str, Any]:
         """Ask this process's packages and environment."""
@@ -210,7 +213,7 @@ def _whole(model: Model, request: WholeRun) -> Whole:
 
     prompt = model.prompt_of(request.variant)
     if prompt.pixels is None and prompt.soft is None:
-        prompt = replace(prompt, ids=prompt.ids[:WHOLE_RUN_PROMPT])
+        prompt = replace(prompt, ids=prompt.ids[: model.whole_run_prompt])
     seconds, tokens = model.decoder.whole_run(prompt, request.steps, model.planted)
     model.guard()
     logits, dtype = model.decoder.last_logits()

@@ -23,20 +23,25 @@ REPORT = """\
 
 
 class Shell:
-    """Answers every command with one text."""
+    """Answers every command with one text, and a question for help with ``help_text``."""
 
-    def __init__(self, out: str, code: int = 0, err: str = "") -> None:
-        self.done, self.asked = Done(code, out, err), list[Sequence[str]]()
+    def __init__(self, out: str, code: int = 0, err: str = "", help_text: str = "      --ignore-eos\n") -> None:
+        self.done, self.asked, self.help_text = Done(code, out, err), list[Sequence[str]](), help_text
 
     def __call__(self, argv: Sequence[str], timeout_s: float) -> Done:
         """Note what was asked."""
+        if argv[-1] == "--help":
+            return Done(0, self.help_text, "")
         self.asked.append(argv)
         return self.done
 
 
-def engine(shell: Shell) -> mlxcel.Mlxcel:
+def engine(shell: Shell, architecture: str | None = None, **environ: str) -> mlxcel.Mlxcel:
     """Return an engine whose program is found."""
-    made = mlxcel.Mlxcel(Path("/checkpoint"), shell, which=lambda name: f"/bin/{name}")
+    made = mlxcel.Mlxcel(
+        Path("/checkpoint"), shell,
+        which=lambda name: f"/bin/{name}", environ=environ, architecture=lambda: architecture,
+    )  # fmt: skip
     made.load()
     return made
 
@@ -51,11 +56,45 @@ def test_the_report_is_read() -> None:
 def test_it_is_run_raw_for_a_fixed_count() -> None:
     """No chat template, EOS ignored, a prompt of the length asked for, a warm-up."""
     shell = Shell(REPORT)
-    assert engine(shell).tpot_s(320, 64) == pytest.approx(1 / 83.10)
+    assert engine(shell).tpot_s(320, 64) == pytest.approx(0.77016 / 63)
     asked = " ".join(shell.asked[0])
     assert asked.startswith("/bin/mlxcel-bench-decode -m /checkpoint")
     for flag in ("-n 64", "--prompt-tokens 320", "--ignore-eos", "--no-chat-template", "--warmup-tokens 20"):
         assert flag in asked
+
+
+def test_eos_is_ignored_only_where_the_version_knows_how() -> None:
+    """An older one ends with a usage error for an option that it does not know."""
+    shell = Shell(REPORT, help_text="      --warmup-tokens <N>\n")
+    engine(shell).tpot_s(320, 64)
+    assert "--ignore-eos" not in shell.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "environ", "ops"),
+    [
+        ("applegpu_g13d", {}, "50"),
+        ("applegpu_g16s", {}, "50"),
+        ("applegpu_g16g", {}, "40"),
+        ("applegpu_g17p", {}, "20"),
+        ("applegpu_g13d", {"MLX_MAX_OPS_PER_BUFFER": "1000"}, "1000"),
+        (None, {"MLX_MAX_OPS_PER_BUFFER": "7"}, "7"),
+    ],
+)
+def test_both_have_the_same_operations_a_buffer(architecture: str | None, environ: dict[str, str], ops: str) -> None:
+    """mlxcel raises MLX's own number on some chips; it is given what MLX has in this process, and the row says so."""
+    shell = Shell(REPORT)
+    made = engine(shell, architecture, **environ)
+    made.tpot_s(320, 64)
+    assert list(shell.asked[0][:3]) == ["env", f"MLX_MAX_OPS_PER_BUFFER={ops}", "/bin/mlxcel-bench-decode"]
+    assert f"MLX_MAX_OPS_PER_BUFFER={ops}" in str(made.note)
+
+
+def test_where_there_is_no_metal_nothing_is_set() -> None:
+    """MLX's CPU backend has no buffers, and CUDA's numbers are its own."""
+    shell = Shell(REPORT)
+    engine(shell, "sm_90").tpot_s(320, 64)
+    assert shell.asked[0][0] == "/bin/mlxcel-bench-decode"
 
 
 def test_a_program_that_is_not_there_says_so() -> None:

@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.decode.decoder import Engine
+from gemma3n_perf.decode.prompt import Prompt
+from gemma3n_perf.workload.workload import Shape
 
 
 def _mlx_vlm(model: Any) -> Engine:
     from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 
-    return MlxVlmEngine(model)
+    return MlxVlmEngine(model, _mlx_vlm_shaped)
+
+
+def _mlx_vlm_shaped(model: Any, shape: Shape, prompt: Prompt) -> Any:
+    from gemma3n_perf.decode.engines.mlx_vlm_shaped import MlxVlmPrefills, MlxVlmShaped
+
+    return (MlxVlmPrefills if shape.prefill_alone else MlxVlmShaped)(model, shape, prompt)
 
 
 ENGINES: dict[str, Callable[[Any], Engine]] = {"mlx_vlm": _mlx_vlm}

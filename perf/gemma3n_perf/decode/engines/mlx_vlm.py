@@ -5,7 +5,7 @@ head is computed for one position; each step then feeds the previous token back,
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +14,12 @@ import numpy as np
 
 from gemma3n_perf.decode.prompt import Prompt, embed
 from gemma3n_perf.errors import NonFiniteError
+from gemma3n_perf.workload.workload import Shape
+
+PREFILL_CHUNK = 2_048
+"""Prompt tokens of one forward at most, as mlx-vlm's ``prefill_step_size`` has it."""
+
+WRONG_ROWS = "MLX's 4-bit product of two rows with K = 64 is wrong here"
 
 
 class MlxVlmEngine:
@@ -21,8 +27,9 @@ class MlxVlmEngine:
 
     name = "mlx_vlm"
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, make_shaped: Callable[[Any, Shape, Prompt], Any] | None = None) -> None:
         self._model = model
+        self._make_shaped = make_shaped
         self._language_model = model.language_model
         self._last: mx.array | None = None
         self.cache: list[Any] = []
@@ -32,29 +39,42 @@ class MlxVlmEngine:
 
         Where MLX's products of several rows are wrong, the prompt goes in one token at a time.
         """
-        self.cache = self._language_model.make_cache()
+        return mx.argmax(self.prompt_logits(prompt), axis=-1)
+
+    def prompt_logits(self, prompt: Prompt) -> mx.array:
+        """Run the prompt into a fresh KV cache; logits after it, shape (1, vocabulary), unevaluated."""
+        self.cache = self.make_cache()
         ids, embeddings, per_layer = embed(self._model, prompt)
         count = embeddings.shape[1] - 1
-        width = max(count, 1) if rows_are_right() else 1
+        width = PREFILL_CHUNK if rows_are_right() else 1
         for begin in range(0, count, width):
             part = slice(begin, min(begin + width, count))
             self._language_model(
                 ids[:, part], inputs_embeds=embeddings[:, part], per_layer_inputs=per_layer, cache=self.cache
             )
-            mx.eval([value for cache in self.cache for value in vars(cache).values() if isinstance(value, mx.array)])
+            mx.eval([vars(cache) for cache in self.cache])
         out = self._language_model(
             ids[:, -1:], inputs_embeds=embeddings[:, -1:], per_layer_inputs=per_layer, cache=self.cache
         )
-        return mx.argmax(out.logits[:, -1], axis=-1)
+        logits: mx.array = out.logits[:, -1]
+        return logits
 
     def prefill_fault(self) -> str:
         """Why a prefill must not be timed here: it goes in one token at a time."""
-        wrong = "MLX's 4-bit product of two rows with K = 64 is wrong here, so the prompt goes in one token at a time"
-        return "" if rows_are_right() else wrong
+        return "" if rows_are_right() else f"{WRONG_ROWS}, so the prompt goes in one token at a time"
+
+    def shaped(self, shape: Shape, prompt: Prompt) -> Any:
+        """The same model for a shape of several rows, a quantized KV cache or prefills alone."""
+        assert self._make_shaped is not None
+        return self._make_shaped(self._model, shape, prompt)
+
+    def make_cache(self) -> list[Any]:
+        """An empty KV cache, an object for each layer that has one."""
+        return list(self._language_model.make_cache())
 
     def begin(self, token_id: int) -> mx.array:
         """Start an empty KV cache; returns ``token_id`` as a token to feed, shape (1,)."""
-        self.cache = self._language_model.make_cache()
+        self.cache = self.make_cache()
         return self.token(token_id)
 
     def token(self, token_id: int) -> mx.array:

@@ -1,25 +1,37 @@
 """mlxcel's ``mlxcel-bench-decode``, where it is on the PATH: it times itself, and its report is read.
 
-Its flags and report as its repository documents them (lablup/mlxcel, scripts/bench_decode.sh): a line
-``Decode: 1203.20 ms (83.11 tok/s)`` and counts of prompt and generated tokens. It takes text, so its prompt is of its
-own making, of the length asked for.
+Its flags and report as its repository documents them (lablup/mlxcel, src/bin/bench_decode.rs and
+scripts/bench_decode.sh): a line ``Decode: 1203.20 ms (83.11 tok/s)`` and counts of prompt and generated tokens. It
+takes text, so its prompt is of its own making, of the length asked for.
+
+The first token comes of the prefill, so n tokens take n - 1 decode steps, as this suite counts. On Apple chips without
+neural accelerators it sets MLX_MAX_OPS_PER_BUFFER to 1,000 unless that is given, so it is given what MLX has here.
 """
 
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gemma3n_perf.errors import ArmUnavailableError, InvalidError, WorkerFailedError
 from gemma3n_perf.hardware.shell import Run
+from gemma3n_perf.hardware.system import this_machine
 
 PROGRAM = "mlxcel-bench-decode"
 WARM_TOKENS = 20
 TIMEOUT_S = 900.0
-_DECODE = re.compile(r"Decode:\s*([0-9.]+) ms.*?\(([0-9.]+) tok/s\)")
-_GENERATED = re.compile(r"Generated tokens:\s*([0-9]+)")
-_PROMPT = re.compile(r"Prompt tokens:\s*([0-9]+)")
+HELP_TIMEOUT_S = 60.0
+OPS = "MLX_MAX_OPS_PER_BUFFER"
+_OPS_OF = {"p": 20, "s": 50, "d": 50}
+"""MLX's own number of operations, by the last letter of the GPU's architecture; 40 for others (Device::Device in
+mlx/backend/metal/device.cpp)."""
+
+_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
+_DECODE = re.compile(rf"Decode:\s*{_NUMBER} ms.*?\({_NUMBER} tok/s\)")
+_GENERATED = re.compile(r"Generated tokens:\s*([0-9]{1,9})")
+_PROMPT = re.compile(r"Prompt tokens:\s*([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +68,22 @@ class Mlxcel:
     name = "mlxcel"
     version: str | None = None
 
-    def __init__(self, path: Path, run: Run, *, which: Callable[[str], str | None] = shutil.which) -> None:
+    def __init__(
+        self,
+        path: Path,
+        run: Run,
+        *,
+        which: Callable[[str], str | None] = shutil.which,
+        environ: Mapping[str, str] = os.environ,
+        architecture: Callable[[], str | None] = lambda: this_machine().accelerator().architecture,
+    ) -> None:
         self._path = path
         self._run = run
         self._which = which
-        self._program = PROGRAM
+        self._environ = environ
+        self._architecture = architecture
+        self._command: tuple[str, ...] = ()
+        self._ignores_eos = False
         self.note: str | None = "its own prompt of the same length, and its own clock"
 
     def load(self) -> None:
@@ -68,14 +91,22 @@ class Mlxcel:
         program = self._which(PROGRAM)
         if program is None:
             raise ArmUnavailableError(f"{PROGRAM} is not on the PATH", expected="a built mlxcel, or no such line")
-        self._program = program
+        ops = self._environ.get(OPS)
+        architecture = self._architecture() or ""
+        if ops is None and architecture.startswith("applegpu"):
+            ops = str(_OPS_OF.get(architecture[-1], 40))
+        self._command = ("env", f"{OPS}={ops}", program) if ops else (program,)
+        # Older versions know neither this nor another way to go on after EOS.
+        self._ignores_eos = "--ignore-eos" in self._run((*self._command, "--help"), HELP_TIMEOUT_S).out
+        self.note = f"its own prompt of the same length, and its own clock{f', {OPS}={ops}' if ops else ''}"
 
     def tpot_s(self, prompt_tokens: int, count: int) -> float:
         """Run it once; seconds per token. Raises WorkerFailedError with its last words, InvalidError."""
         done = self._run(
             (
-                self._program, "-m", str(self._path), "-p", "x", "-n", str(count), "--warmup-tokens", str(WARM_TOKENS),
-                "--ignore-eos", "--no-chat-template", "--prompt-tokens", str(prompt_tokens),
+                *self._command, "-m", str(self._path), "-p", "x", "-n", str(count), "--warmup-tokens", str(WARM_TOKENS),
+                *(("--ignore-eos",) if self._ignores_eos else ()),
+                "--no-chat-template", "--prompt-tokens", str(prompt_tokens),
             ),
             TIMEOUT_S,
         )  # fmt: skip
@@ -86,4 +117,4 @@ class Mlxcel:
             raise InvalidError(
                 f"{PROGRAM} decoded {found.generated_tokens} tokens, not {count}", expected="a fixed count, EOS ignored"
             )
-        return 1 / found.tokps
+        return found.decode_s / (found.generated_tokens - 1)

@@ -1,9 +1,10 @@
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gemma3n_perf.hardware.stack import current_stack, suite_checkout, wheel_platform
+from gemma3n_perf.hardware.stack import current_stack, installed_release, suite_checkout, wheel_platform
 from tests.hardware.replay import Machine, recorded
 
 VERSIONS = {"mlx": "0.32.4", "mlx-vlm": "0.7.10", "mlx-metal": "0.32.4", "numpy": "2.4.6"}
@@ -107,3 +108,13 @@ def test_this_suite_knows_its_own_checkout() -> None:
     """It is the folder above perf/, or nothing where the package was installed."""
     root = suite_checkout()
     assert root is None or (root / "perf" / "gemma3n_perf" / "hardware" / "stack.py").exists()
+
+
+def test_what_an_editable_install_leaves_is_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It puts the benchmarks into site-packages, without a package around them."""
+    found = SimpleNamespace(version="9.9", locate_file=lambda name: tmp_path / name)
+    monkeypatch.setattr("gemma3n_perf.hardware.stack.metadata.distribution", lambda name: found)
+    (tmp_path / "gemma3n_perf" / "pytest_plugin").mkdir(parents=True)
+    assert installed_release() is None
+    (tmp_path / "gemma3n_perf" / "__init__.py").touch()
+    assert installed_release() == ("9.9", tmp_path)

@@ -168,7 +168,7 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot hold checkpoints") as caught:
         forge.forge(NANO, tmp_path / "file" / "below", progress=nothing)
-    assert "--root" in str(caught.value.remedy)
+    assert "--into" in str(caught.value.remedy)
 
 
 def test_what_is_in_the_way_is_never_removed(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from gemma3n_perf.errors import (
     UsageError,
 )
 from gemma3n_perf.workload import forge, load, skeleton
+from gemma3n_perf.workload.finite import finite_on_cpu
 from gemma3n_perf.workload.presets import PRESETS
 from tests.decode.fakes import INDEX, SHARD, edit_config, edit_header
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LAYER = "language_model.model.layers.1"
 
 
@@ -93,7 +95,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["google/gemma-3n-E2B-it", "google/gemma-3n-E2B-it@"])
 def test_a_hub_id_without_a_revision_is_refused(tmp_path: Path, name: str) -> None:
     """A branch moves, and a moved checkpoint is another workload."""
-    with pytest.raises(UsageError, match="names no revision") as caught:
+    with pytest.raises(UsageError, match=r"names no (revision|commit)") as caught:
         load.locate(name, tmp_path)
     assert "@COMMIT" in str(caught.value.remedy)
 
@@ -102,8 +104,8 @@ def test_an_unreachable_hub_is_not_measured(tmp_path: Path, monkeypatch: pytest.
     """Offline and not in the hub's cache: the error names repository, revision and the variable."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointMissingError, match=r"nobody/nothing at 0123abcd cannot be had") as caught:
-        load.inspect("nobody/nothing@0123abcd", tmp_path)
+    with pytest.raises(CheckpointMissingError, match=rf"nobody/nothing at {COMMIT} cannot be had") as caught:
+        load.inspect(f"nobody/nothing@{COMMIT}", tmp_path)
     assert "HF_HUB_OFFLINE" in str(caught.value.remedy)
     assert caught.value.__cause__ is not None
     assert caught.value.exit_code == 4
@@ -118,9 +120,9 @@ def test_a_hub_snapshot_takes_the_same_path(nano_copy: Path, monkeypatch: pytest
         return str(nano_copy)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    found = load.inspect("Org/Some-Model@0123456789abcdef", nano_copy.parent)
+    found = load.inspect(f"Org/Some-Model@{COMMIT}", nano_copy.parent)
     assert (found.name, found.path) == ("some-model-01234567", nano_copy)
-    assert (asked["repository"], asked["revision"]) == ("Org/Some-Model", "0123456789abcdef")
+    assert (asked["repository"], asked["revision"]) == ("Org/Some-Model", COMMIT)
 
 
 def cut(folder: Path) -> None:
@@ -283,9 +285,9 @@ def test_weights_that_are_not_finite_are_refused(nano_copy: Path, tensor: str, v
 def test_bfloat16_weights_that_are_not_finite_are_refused() -> None:
     """Only the exponent's bits decide, and large finite values pass."""
     finite = mx.array([3.0e38, -3.0e38, 0.0, 1e-40]).astype(mx.bfloat16)
-    assert load._finite_on_cpu(finite)
+    assert finite_on_cpu(finite)
     for bad in (np.nan, np.inf, -np.inf):
-        assert not load._finite_on_cpu(mx.concatenate([finite, mx.array([bad]).astype(mx.bfloat16)]))
+        assert not finite_on_cpu(mx.concatenate([finite, mx.array([bad]).astype(mx.bfloat16)]))
 
 
 def test_a_checkpoint_beyond_this_machine_is_refused_unread(nano_root: Path) -> None:

@@ -74,12 +74,25 @@ def installed_release(package: Path | None = None) -> tuple[str, Path] | None:
     except metadata.PackageNotFoundError:
         return None
     place = Path(str(found.locate_file("gemma3n_perf"))).resolve()
-    return (found.version, place.parent) if place.is_dir() and place != running else None
+    return (found.version, place.parent) if (place / "__init__.py").is_file() and place != running else None
 
 
 def in_checkout(name: str, given: Path | None = None) -> Path:
     """Return the folder that was ``given``, else ``name`` of this checkout, or of the working directory without one."""
     return given or (suite_checkout() or Path()) / name
+
+
+def shipped_baselines(package: Path | None = None) -> Path:
+    """Return the baselines that come with this suite: those of its checkout, or what an installed release carries."""
+    package = package or Path(__file__).resolve().parents[1]
+    beside = package.parents[1] / "baselines"
+    return beside if (package.parents[1] / "pyproject.toml").is_file() and beside.is_dir() else package / "baselines"
+
+
+def recorded(baselines: Path, name: str) -> Path:
+    """Return ``name`` of ``baselines``; where an installed release finds none there, its own."""
+    found = baselines / name
+    return found if found.exists() or suite_checkout() else shipped_baselines() / name
 
 
 def installed(package: str) -> str | None:

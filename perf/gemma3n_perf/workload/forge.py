@@ -100,7 +100,7 @@ def make_root(root: Path) -> None:
         raise UsageError(
             f"{root} cannot hold checkpoints: {error.strerror}",
             expected="a folder that can be made and written to",
-            remedy="set GEMMA3N_PERF_CACHE, or pass --root, to another folder",
+            remedy="set GEMMA3N_PERF_CACHE, or pass --into, to another folder",
         ) from error
 
 

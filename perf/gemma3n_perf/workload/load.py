@@ -1,25 +1,28 @@
 """From a name to a model in memory, through mlx-vlm's own loader, with every kind of damage named first."""
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import msgspec
-import numpy as np
 
 from gemma3n_perf.errors import (
     CheckpointMissingError,
     CorruptCheckpointError,
-    NonFiniteError,
     OutOfMemoryError,
     UsageError,
 )
 from gemma3n_perf.hardware import apple, linux
 from gemma3n_perf.hardware.system import this_machine
 from gemma3n_perf.workload import safetensors_header, skeleton
+from gemma3n_perf.workload.finite import require_finite
 from gemma3n_perf.workload.presets import PRESETS
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_SNAPSHOT = re.compile("/models--(?:[^/]+?--)?([^/]+)/snapshots/([0-9a-f]{40})$")  # as huggingface_hub lays them out
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Checkpoint:
 def locate(name: str, root: Path) -> tuple[str, Path]:
     """Find a checkpoint: a forged preset, a folder, or a hub id with a pinned revision (``org/model@REVISION``).
 
-    Returns its short name, as used in workload ids, and its folder. Raises CheckpointMissingError with the
-    command that gets it, UsageError for a hub id without a revision.
+    Returns its short name, as used in workload ids, and its folder; a folder of the hub's cache is named as its id is.
+    Raises CheckpointMissingError with the command that gets it, UsageError for a hub id without a commit.
     """
     if name in PRESETS:
         path = root / PRESETS[name].directory
@@ -61,20 +64,27 @@ def locate(name: str, root: Path) -> tuple[str, Path]:
     # os.path and not pathlib, which raises for an unknown user and for a name too long.
     path = Path(os.path.expanduser(name))
     if name and os.path.isdir(path):
-        return _slug(path.resolve().name), path.resolve()
+        path = path.resolve()
+        snapshot = _SNAPSHOT.search(path.as_posix())
+        return (_named(*snapshot.groups()) if snapshot else _slug(path.name)), path
     repository, _, revision = name.partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise UsageError(
             f"there is no checkpoint {name!r}",
             expected=f"a preset ({', '.join(PRESETS)}), a folder, or ORG/MODEL@REVISION",
         )
-    if not revision:
+    if not _COMMIT.fullmatch(revision):
         raise UsageError(
-            f"{name} names no revision",
-            expected="a pinned revision: a branch moves, and a moved checkpoint is another workload",
-            remedy=f"give {name}@COMMIT",
+            f"{name} names no {'commit' if revision else 'revision'}",
+            expected="a pinned revision, 40 hexadecimal digits: a branch or tag moves, and a moved checkpoint is "
+            "another workload",
+            remedy=f"give {repository}@COMMIT, as the hub lists it under Files, History",
         )
-    return _slug(f"{repository.partition('/')[2]}-{revision[:8]}"), _download(repository, revision)
+    return _named(repository.partition("/")[2], revision), _download(repository, revision)
+
+
+def _named(model: str, commit: str) -> str:
+    return _slug(f"{model}-{commit[:8]}")
 
 
 def _slug(text: str) -> str:
@@ -105,7 +115,8 @@ def inspect(name: str, root: Path) -> Checkpoint:
     Raises CorruptCheckpointError naming the file or tensor, CheckpointMissingError, UsageError.
     """
     short, path = locate(name, root)
-    config, stored = _read_config(path), _stored(path)
+    stored = _stored(path)
+    config = _as_stored(_read_config(path), stored)
     _agrees(skeleton.build(config), stored, path)
     sizes = skeleton.bytes_by_part(stored, config["text_config"])
     return Checkpoint(short, path, config, safetensors_header.digest(path), sizes)
@@ -115,6 +126,14 @@ def streamed_bytes(name: str, root: Path) -> int:
     """Bytes of weights that one text token reads, by a checkpoint's headers alone. Raises as ``inspect`` does."""
     path = locate(name, root)[1]
     return skeleton.bytes_by_part(_stored(path), _read_config(path)["text_config"])["streamed"]
+
+
+def takes_images(name: str, root: Path) -> bool:
+    """Whether a checkpoint has a vision tower, or is forged, which has soft tokens instead. Raises as ``inspect``."""
+    if name in PRESETS:
+        return True
+    path = locate(name, root)[1]
+    return is_forged(_read_config(path)) or any(one.name.startswith("vision_tower.") for one in _stored(path))
 
 
 def _stored(path: Path) -> list[skeleton.Tensor]:
@@ -130,7 +149,18 @@ def config_of(name: str, root: Path) -> dict[str, Any]:
     """The config of a checkpoint; a preset's needs no files. Raises what ``inspect`` raises for a bad config."""
     if name in PRESETS:
         return PRESETS[name].config()
-    return _read_config(locate(name, root)[1])
+    path = locate(name, root)[1]
+    return _as_stored(_read_config(path), _stored(path))
+
+
+def _as_stored(config: dict[str, Any], stored: list[skeleton.Tensor]) -> dict[str, Any]:
+    """``config`` with an entry for each module that its converter left dense without saying so in config.json."""
+    quantization = config.get("quantization")
+    if not isinstance(quantization, dict):
+        return config
+    names = {tensor.name for tensor in stored}
+    dense = {name[:-7] for name in names if name.endswith(".weight") and f"{name[:-7]}.scales" not in names}
+    return config | {"quantization": dict.fromkeys(sorted(dense), False) | quantization}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -195,10 +225,12 @@ def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
         model = _loaded(checkpoint)
         used = model.language_model if not with_towers else model
         mx.eval(used.parameters())
-        _finite(used)
+        require_finite(used)
         if mx.default_device().type == mx.DeviceType.cpu:
             skeleton.to_float32(model.language_model)
-            mx.eval(model.language_model.parameters())
+            for part in (model.vision_tower, model.embed_vision, model.embed_audio) if with_towers else ():
+                part.set_dtype(mx.float32)
+            mx.eval(used.parameters())
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise _explain(error, checkpoint) from error
     return model
@@ -266,31 +298,3 @@ def _explain(error: Exception, checkpoint: Checkpoint) -> Exception:
         expected="a checkpoint that mlx_vlm.utils.load_model accepts",
         remedy="forge or fetch it again, or try another mlx-vlm",
     )
-
-
-def _finite(module: Any) -> None:
-    import mlx.core as mx
-
-    named = [(n, a) for n, a in skeleton.named_arrays(module.parameters()) if mx.issubdtype(a.dtype, mx.floating)]
-    if mx.default_device().type == mx.DeviceType.cpu:
-        bad = [name for name, a in named if not _finite_on_cpu(a)]
-    else:
-        flags = [mx.isfinite(a).all() for _, a in named]
-        mx.eval(flags)
-        bad = [name for (name, _), flag in zip(named, flags, strict=True) if not flag.item()]
-    if bad:
-        raise NonFiniteError(
-            f"{len(bad)} tensors hold NaN or infinity, first {bad[0]}",
-            expected="finite weights",
-            remedy="fetch or forge the checkpoint again: gemma3n-perf forge PRESET --force",
-        )
-
-
-def _finite_on_cpu(array: Any) -> bool:
-    # MLX's elementwise CPU kernels take seconds over a large checkpoint; numpy looks at the bits in place.
-    import mlx.core as mx
-
-    if array.dtype == mx.bfloat16:
-        exponents = np.asarray(array.view(mx.uint16)) & 0x7F80
-        return not bool((exponents == 0x7F80).any())
-    return bool(np.isfinite(np.asarray(array)).all())

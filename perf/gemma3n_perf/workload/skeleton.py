@@ -12,6 +12,7 @@ PARTS = ("streamed", "per_layer_embedding", "vision", "audio")
 _DIMENSIONS = (
     "num_hidden_layers", "hidden_size", "num_key_value_heads", "head_dim", "vocab_size", "vocab_size_per_layer_input",
 )  # fmt: skip
+_MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 _TOWERS = {"vision_tower": "vision", "embed_vision": "vision", "audio_tower": "audio", "embed_audio": "audio"}
 
 
@@ -65,10 +66,11 @@ def build(config: dict[str, Any]) -> Any:
         model = gemma3n.Model(gemma3n.ModelConfig.from_dict(config | parts))
         model.set_dtype(getattr(mx, (config.get("gemma3n_perf") or {}).get("dtype", "bfloat16")))
         if quantization := config.get("quantization"):
-            if quantization["group_size"] not in (16, 32, 64, 128):
-                raise ValueError(f"a group_size of {quantization['group_size']}")
+            mode = quantization.get("mode", "affine")
+            if quantization["group_size"] not in (16, 32, 64, 128) or mode not in _MODES:
+                raise ValueError(f"a group_size of {quantization['group_size']} in mode {mode}")
             nn.quantize(
-                model, quantization["group_size"], quantization["bits"],
+                model, quantization["group_size"], quantization["bits"], **({"mode": mode} if mode != "affine" else {}),
                 class_predicate=lambda path, module: _style(path, module, quantization),
             )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
@@ -87,10 +89,15 @@ def build(config: dict[str, Any]) -> Any:
 
 def _style(path: str, module: Any, quantization: dict[str, Any]) -> bool | dict[str, Any]:
     """Whether a module is quantized, or how."""
-    if not hasattr(module, "to_quantized") or module.weight.shape[-1] % quantization["group_size"]:
+    if not hasattr(module, "to_quantized"):
         return False
-    entry: bool | dict[str, Any] = quantization.get(path, path.partition(".")[0] not in ("vision_tower", "audio_tower"))
-    return entry
+    # mlx-vlm takes entries with and without the model's name in front.
+    for name in (path, path.removeprefix("language_model.")):
+        if isinstance(entry := quantization.get(name), dict):
+            return bool(module.weight.shape[-1] % entry.get("group_size", quantization["group_size"]) == 0) and entry
+    if module.weight.shape[-1] % quantization["group_size"]:
+        return False
+    return bool(quantization.get(path, path.partition(".")[0] not in ("vision_tower", "audio_tower")))
 
 
 def quantized(model: Any) -> dict[str, bool]:

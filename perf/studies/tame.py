@@ -23,7 +23,7 @@ import numpy as np
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine, rows_are_right
 from gemma3n_perf.decode.prompt import make
 from gemma3n_perf.duel import arms
-from gemma3n_perf.duel.environments import Environments, PackageSpec, installed_requirements
+from gemma3n_perf.duel.environments import Environments, installed_requirements
 from gemma3n_perf.errors import PerfError, WorkerFailedError
 from gemma3n_perf.fusions import patching, registry, sharing
 from gemma3n_perf.hardware.shell import run_command
@@ -144,12 +144,12 @@ def fused(model: Any, name: str) -> Any:
 def on_stack(text: str, environments: Environments, argv: Sequence[str]) -> Stack:
     """Run this study in an environment of other versions; ``argv`` ends in the option that takes its record."""
     arm = arms.parse(text)
-    mlx, mlx_vlm = arm.mlx or str(installed("mlx")), arm.mlx_vlm or str(installed("mlx-vlm"))
+    mlx, mlx_vlm = (arm.version(name) or str(installed(name)) for name in ("mlx", "mlx-vlm"))
     with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
         record = Path(folder, "found.json")
         try:
-            other = PackageSpec(mlx=arm.mlx, mlx_vlm=arm.mlx_vlm)
-            python = environments.interpreter(other) if arm.builds else sys.executable
+            others = [environments.package(*one) for one in arm.packages]
+            python = environments.interpreter(others) if others else sys.executable
             done = subprocess.run(
                 [str(python), "-P", "-m", "studies.tame", *argv, str(record)],
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, check=False,

@@ -1,6 +1,7 @@
 """Stand-ins for a duel: workers whose blocks take what the test says, on a clock that only they move."""
 
 import random
+import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,7 +58,9 @@ class FakeWorker:
             self.greeted = True
             self.arena.fail(self.arm.name, "hello")
             spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
-            return wire.Hello(spoken, 1 + self.launch, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, STACK)))
+            version = re.search(r"(?:^|\+)mlx==([^+]+)", self.arm.text)
+            usual = replace(STACK, mlx=version[1]) if version else STACK
+            return wire.Hello(spoken, 1 + self.launch, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, usual)))
         request = self.asked[-1]
         name = getattr(request, "slot", "") or self.arm.name
         if isinstance(request, wire.Block):

@@ -7,17 +7,29 @@ from gemma3n_perf.errors import UsageError
 def test_every_part_is_read() -> None:
     """A sum of parts holds what each says, and a plus inside a value splits nothing."""
     arm = parse("ref:v1.0+mlx==0.32.3+mlx-vlm==0.7.9+env:B=x+y+env:A=1=2+engine:mlx_vlm+plant:+2.5%")
-    assert (arm.ref, arm.mlx, arm.mlx_vlm, arm.engine) == ("v1.0", "0.32.3", "0.7.9", "mlx_vlm")
+    assert (arm.ref, arm.engine) == ("v1.0", "mlx_vlm")
+    assert arm.packages == (("mlx", "==0.32.3"), ("mlx-vlm", "==0.7.9"))
+    assert (arm.version("mlx"), arm.version("mlx-lm")) == ("0.32.3", None)
     assert arm.env == (("A", "1=2"), ("B", "x+y"))
     assert arm.plant == pytest.approx(0.025)
 
 
 def test_here_asks_for_nothing() -> None:
-    """``here`` needs no other packages, and mlx-vlm from a folder does."""
+    """``here`` needs no other packages."""
     assert parse("here") == Arm("here")
-    assert not parse("here+env:A=1").builds
-    assert parse("mlx-vlm@~/src/mlx-vlm").mlx_vlm_from == "~/src/mlx-vlm"
-    assert parse("mlx-vlm@~/src/mlx-vlm").builds
+    assert parse("here+env:A=1").packages == ()
+
+
+def test_any_package_can_be_named_by_release_or_place() -> None:
+    """Several in one arm, however they are spelled; a plus, an at or a hash inside a place splits nothing."""
+    arm = parse("here+MLX_LM==0.31.0+transformers@~/src/a+b/transformers#v5+mlx@dist/mlx-0.33.0+mine-*.whl+plant:+2%")
+    assert arm.packages == (
+        ("mlx", "@dist/mlx-0.33.0+mine-*.whl"),
+        ("mlx-lm", "==0.31.0"),
+        ("transformers", "@~/src/a+b/transformers#v5"),
+    )
+    assert arm.plant == pytest.approx(0.02)
+    assert parse("mlx-vlm@https://git@host/x+y.git#main").packages == (("mlx-vlm", "@https://git@host/x+y.git#main"),)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +49,8 @@ def test_here_asks_for_nothing() -> None:
         ("env:PYTHONPATH=x", "sets no variable"),
         ("mlx==latest", "no version"),
         ("mlx==", "no version"),
+        ("mlx@", "not understood"),
+        ("mlx-vlm@main+mlx_vlm@dev", "mlx-vlm is given twice"),
         ("fusion:no-such", "no fusion 'no-such'"),
         ("engine:llama", "no engine 'llama'"),
         ("plant:+2%", "grows on something"),

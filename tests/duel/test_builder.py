@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.duel.arms import parse
-from gemma3n_perf.duel.builder import Builder, ReadyArm
+from gemma3n_perf.duel.builder import COPIED, Builder, ReadyArm, require_commit
 from gemma3n_perf.duel.environments import Environments
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
@@ -173,3 +173,15 @@ def test_packages_found_by_a_path_are_found_by_arms_of_this_environment(tmp_path
     here, other = pair(made, "here", "here+mlx==0.32.3")
     assert here.environ["PYTHONPATH"] == f"{tmp_path / 'here' / 'perf'}{os.pathsep}/opt/site"
     assert other.environ["PYTHONPATH"] == str(tmp_path / "here" / "perf")
+
+
+def test_a_copied_package_is_told_and_is_no_comparator(tmp_path: Path) -> None:
+    """What belongs to no commit is measured with a caution, and nothing is compared with it."""
+    source = tmp_path / "source"
+    _touch(source / "pyproject.toml")
+    here, other = pair(builder(tmp_path), "here", f"mlx-vlm@{source}")
+    assert [one.code for one in other.cautions] == [COPIED]
+    assert str(source) in other.cautions[0].found
+    assert require_commit(here) is here
+    with pytest.raises(UsageError, match="which is no commit"):
+        require_commit(other)

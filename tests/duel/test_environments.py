@@ -1,14 +1,23 @@
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gemma3n_perf.duel.environments import Environments, PackageSpec, installed_requirements, requirements
-from gemma3n_perf.errors import ArmUnavailableError, UsageError
-from gemma3n_perf.hardware.shell import Done, run_command
+from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.duel.environments import (
+    Environments,
+    installed_requirements,
+    without_neighbours,
+)
+from gemma3n_perf.duel.packages import released, requirements
+from gemma3n_perf.duel.protocol import PROTOCOL, Hello
+from gemma3n_perf.duel.startup import _hello
+from gemma3n_perf.errors import ArmUnavailableError, InvalidError, UsageError
+from gemma3n_perf.hardware.shell import Done
 
 HERE = {name: f"{name}=={version}" for name, version in
         (("mlx", "0.32.4"), ("mlx-cpu", "0.32.4"), ("mlx-vlm", "0.7.10"), ("numpy", "2.4"))}  # fmt: skip
@@ -45,20 +54,19 @@ def environments(tmp_path: Path, uv: FakeUv) -> Environments:
 
 def test_mlx_and_its_backend_change_together() -> None:
     """The CPU build stays the CPU build, at mlx's version; all else is as it is here."""
-    assert requirements(HERE, PackageSpec(mlx="0.32.3")) == (
+    assert requirements(HERE, [released("mlx", "0.32.3")]) == (
         "mlx==0.32.3", "mlx-cpu==0.32.3", "mlx-vlm==0.7.10", "numpy==2.4",
     )  # fmt: skip
     cuda = HERE | {"mlx-cuda-13": "mlx-cuda-13==0.32.4"}
     del cuda["mlx-cpu"]
-    assert "mlx-cuda-13==0.31.0" in requirements(cuda, PackageSpec(mlx="0.31.0"))
-    assert not any("mlx-cpu" in one for one in requirements(cuda, PackageSpec(mlx="0.31.0")))
+    assert "mlx-cuda-13==0.31.0" in requirements(cuda, [released("mlx", "0.31.0")])
+    assert not any("mlx-cpu" in one for one in requirements(cuda, [released("mlx", "0.31.0")]))
 
 
 def test_mlx_vlm_is_replaced_alone() -> None:
     """By a version, or by where it comes from."""
-    assert "mlx-vlm==0.7.9" in requirements(HERE, PackageSpec(mlx_vlm="0.7.9"))
-    assert "mlx-vlm @ file:///src" in requirements(HERE, PackageSpec(source="mlx-vlm @ file:///src"))
-    assert "mlx==0.32.4" in requirements(HERE, PackageSpec(mlx_vlm="0.7.9"))
+    assert "mlx-vlm==0.7.9" in requirements(HERE, [released("mlx-vlm", "0.7.9")])
+    assert "mlx==0.32.4" in requirements(HERE, [released("mlx-vlm", "0.7.9")])
 
 
 def test_this_environment_is_listed_as_it_is(tmp_path: Path) -> None:
@@ -87,23 +95,23 @@ def test_an_environment_is_built_once(tmp_path: Path) -> None:
     """By content: the same wish finds it, another does not."""
     uv = FakeUv()
     made = environments(tmp_path, uv)
-    python = made.interpreter(PackageSpec(mlx="0.32.3"))
+    python = made.interpreter([released("mlx", "0.32.3")])
     assert python.exists()
     assert uv.listed.splitlines() == ["mlx==0.32.3", "mlx-cpu==0.32.3", "mlx-vlm==0.7.10", "numpy==2.4"]
     calls = len(uv.calls)
-    assert environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.32.3")) == python
+    assert environments(tmp_path, uv).interpreter([released("mlx", "0.32.3")]) == python
     assert len(uv.calls) == calls
-    assert made.interpreter(PackageSpec(mlx="0.32.2")) != python
+    assert made.interpreter([released("mlx", "0.32.2")]) != python
 
 
 def test_mlx_installs_without_arguing_and_mlx_vlm_with_its_own_needs(tmp_path: Path) -> None:
     """Another package pins mlx exactly, so nothing is resolved, except what another mlx-vlm needs besides mlx."""
     uv = FakeUv()
-    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.32.3"))
+    environments(tmp_path, uv).interpreter([released("mlx", "0.32.3")])
     assert [call[1:3] for call in uv.calls] == [("venv", "--quiet"), ("pip", "install")]
     assert "--no-deps" in uv.calls[1]
     uv.calls.clear()
-    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.32.3", mlx_vlm="0.7.9"))
+    environments(tmp_path, uv).interpreter([released("mlx", "0.32.3"), released("mlx-vlm", "0.7.9")])
     assert uv.calls[2][-1] == "mlx-vlm==0.7.9"
     assert "--override" in uv.calls[2]
     assert "--no-deps" not in uv.calls[2]
@@ -112,11 +120,11 @@ def test_mlx_installs_without_arguing_and_mlx_vlm_with_its_own_needs(tmp_path: P
 def test_an_mlx_too_old_for_the_mlx_lm_that_is_here_has_an_older_one(tmp_path: Path) -> None:
     """The oldest that its mlx-vlm accepts; without it nothing could be imported."""
     uv = FakeUv(imports=False)
-    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.30.6", mlx_vlm="0.4.4"))
+    environments(tmp_path, uv).interpreter([released("mlx", "0.30.6"), released("mlx-vlm", "0.4.4")])
     assert uv.calls[-1][-2:] == ("mlx-lm", "mlx-vlm==0.4.4")
     assert "lowest-direct" in uv.calls[-1]
     uv = FakeUv()
-    environments(tmp_path, uv).interpreter(PackageSpec(mlx="0.31.2", mlx_vlm="0.4.4"))
+    environments(tmp_path, uv).interpreter([released("mlx", "0.31.2"), released("mlx-vlm", "0.4.4")])
     assert not any("lowest-direct" in call for call in uv.calls)
 
 
@@ -125,10 +133,10 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     uv = FakeUv(fails="error: Failed to fetch: dns error: failed to lookup address")
     made = environments(tmp_path, uv)
     with pytest.raises(ArmUnavailableError, match=r"mlx==0\.32\.3 cannot be built here"):
-        made.interpreter(PackageSpec(mlx="0.32.3"))
+        made.interpreter([released("mlx", "0.32.3")])
     assert [path.name for path in (tmp_path / "environments").iterdir() if not path.name.endswith(".lock")] == []
     uv.fails = ""
-    assert made.interpreter(PackageSpec(mlx="0.32.3")).exists()
+    assert made.interpreter([released("mlx", "0.32.3")]).exists()
 
 
 @pytest.mark.parametrize(
@@ -144,62 +152,56 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 def test_a_missing_version_is_told_from_a_missing_network(tmp_path: Path, said: str, error: type[Exception]) -> None:
     """The first is a mistake of the request, the second only means that nothing was measured."""
     with pytest.raises(error):
-        environments(tmp_path, FakeUv(fails=said)).interpreter(PackageSpec(mlx="9.9.9"))
+        environments(tmp_path, FakeUv(fails=said)).interpreter([released("mlx", "9.9.9")])
 
 
-def test_a_folder_of_mlx_vlm_is_known_by_its_content(tmp_path: Path) -> None:
-    """Outside git, a changed source is another arm."""
-    folder = tmp_path / "mlx-vlm"
-    folder.mkdir()
-    made = Environments(tmp_path, run_command, HERE)
-    with pytest.raises(UsageError, match="no Python project"):
-        made.source(str(folder))
-    (folder / "pyproject.toml").touch()
-    (folder / "a.py").write_text("1")
-    before = made.source(str(folder))
-    assert before.source == f"mlx-vlm @ {folder.as_uri()}"
-    (folder / "a.py").write_text("2")
-    assert made.source(str(folder)).key != before.key
-
-
-def test_a_dirty_checkout_of_mlx_vlm_is_refused(tmp_path: Path) -> None:
-    """What was measured must be there to measure again."""
-    folder = tmp_path / "mlx-vlm"
-    folder.mkdir()
-    (folder / "pyproject.toml").touch()
+def test_a_release_that_does_not_exist_names_the_nearest_that_do(tmp_path: Path) -> None:
+    """Below and above, as the package index has them for this Python."""
 
     def run(argv: Sequence[str], timeout_s: float) -> Done:
-        return Done(0, " M a.py\n" if "status" in argv else "abc\n", "")
+        if "compile" in argv:
+            line = Path(argv[-1]).read_text().strip()
+            return Done(0, {"mlx<0.32.9": "mlx==0.32.4\n", "mlx>0.32.9": "mlx==0.33.0 ; x\n"}[line], "")
+        return FakeUv(fails="Because there is no version of mlx==0.32.9 and you require it")(argv, timeout_s)
 
-    with pytest.raises(UsageError, match="uncommitted changes"):
-        Environments(tmp_path, run, HERE).source(str(folder))
-
-
-def test_a_git_reference_of_mlx_vlm_becomes_a_commit(tmp_path: Path) -> None:
-    """A branch moves, so its commit is what is installed; a full commit needs no asking."""
-
-    def run(argv: Sequence[str], timeout_s: float) -> Done:
-        return Done(0, "aaa\trefs/tags/v1\nbbb\trefs/tags/v1^{}\n" if "v1" in argv else "", "")
-
-    made = Environments(tmp_path, run, HERE)
-    assert made.source("v1").key == "bbb"
-    assert made.source("c" * 40).key == "c" * 40
-    with pytest.raises(UsageError, match="no branch or tag"):
-        made.source("v2")
-    with pytest.raises(UsageError, match="no such folder"):
-        made.source("./missing")
+    with pytest.raises(UsageError) as caught:
+        Environments(tmp_path, run, HERE, uv="uv").interpreter([released("mlx", "0.32.9")])
+    assert caught.value.remedy == "the nearest that exist: mlx==0.32.4 and mlx==0.33.0"
 
 
-def test_offline_a_git_reference_is_unavailable(tmp_path: Path) -> None:
-    """Nothing is measured, and nobody is told that it does not exist."""
-    made = Environments(tmp_path, lambda argv, timeout_s: Done(128, "", "Could not resolve host"), HERE)
-    with pytest.raises(ArmUnavailableError, match="Could not resolve host"):
-        made.source("main")
+def test_a_package_that_is_not_here_is_refused_with_those_of_like_name(tmp_path: Path) -> None:
+    """A typo in a name is a mistake of the request."""
+    made = environments(tmp_path, FakeUv())
+    with pytest.raises(UsageError, match="nunpy is no package") as caught:
+        made.package("nunpy", "==1.0")
+    assert "numpy" in (caught.value.expected or "")
+    assert made.package("mlx-lm", "==0.31.0").requirement == "mlx-lm==0.31.0"
 
 
 def test_the_interpreter_is_part_of_the_content(tmp_path: Path) -> None:
     """Another Python is another environment."""
     uv = FakeUv()
-    ours = Environments(tmp_path, uv, HERE, python=sys.executable, uv="uv").interpreter(PackageSpec(mlx="1"))
-    theirs = Environments(tmp_path, uv, HERE, python="/other/python", uv="uv").interpreter(PackageSpec(mlx="1"))
+    ours = Environments(tmp_path, uv, HERE, python=sys.executable, uv="uv").interpreter([released("mlx", "1")])
+    theirs = Environments(tmp_path, uv, HERE, python="/other/python", uv="uv").interpreter([released("mlx", "1")])
     assert ours != theirs
+
+
+def test_an_installed_suite_is_found_without_its_neighbours(tmp_path: Path) -> None:
+    """Or an arm with another mlx would import the one that lies beside the suite. A checkout serves as it is."""
+    for name in ("gemma3n_perf", "mlx", "mlx-0.32.4.dist-info"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+    (tmp_path / "perf" / "gemma3n_perf").mkdir(parents=True)
+    for _ in range(2):
+        found = without_neighbours(tmp_path / "site", tmp_path / "cache")
+        assert [path.name for path in found.iterdir()] == ["gemma3n_perf"]
+        assert (found / "gemma3n_perf").resolve() == tmp_path / "site/gemma3n_perf"
+    assert without_neighbours(tmp_path / "perf", tmp_path / "cache") == tmp_path / "perf"
+
+
+def test_an_arm_that_runs_on_another_mlx_than_it_names_is_invalid() -> None:
+    """However it came to import it."""
+    arm = ReadyArm("candidate", "here+mlx==0.32.1", (), {}, "", 0.0, (), ())
+    worker = SimpleNamespace(receive=lambda timeout_s: Hello(PROTOCOL, 1, {"mlx": "0.32.4"}))
+    with pytest.raises(InvalidError, match=r"here\+mlx==0\.32\.1 runs on mlx 0\.32\.4"):
+        _hello(worker, arm, 1.0)
+    assert _hello(worker, replace(arm, text="mlx==0.32.4+ref:main"), 1.0).pid == 1

@@ -287,6 +287,18 @@ def test_beside_an_older_worker_there_is_no_whole_run(tmp_path: Path) -> None:
     assert {one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)} == {0}
 
 
+@pytest.mark.parametrize("shape", ["pp1240-tg64", "pp40-tg64-b4", "pp40-tg64-v2", "pp40-tg64-kv8", "pp40-tg0"])
+def test_a_worker_that_is_too_old_for_a_workload_leaves_it_not_measured(tmp_path: Path, shape: str) -> None:
+    """With the reason; beside a worker of today it is judged."""
+    workload = f"nano/text/{shape}"
+    found = duel(Arena(noisy(), protocols={"baseline": 8}), tmp_path, workloads=(workload,)).judgements[workload]
+    assert found.verdict is Verdict.NOT_MEASURED
+    assert f"too old for {workload}" in found.reason
+    (tmp_path / "today").mkdir()
+    found = duel(Arena(noisy()), tmp_path / "today", workloads=(workload,)).judgements[workload]
+    assert found.verdict is Verdict.NO_CHANGE
+
+
 def in_little_memory(arena: Arena, tmp_path: Path, memory: int = 2_000) -> dueling.DuelResult:
     """Carry out a duel over a checkpoint of 1,000 bytes."""
     folder = tmp_path / "mine"

@@ -79,14 +79,15 @@ def test_a_planted_commit_of_a_scratch_repository_is_found(repo: Path, tmp_path:
     """Every step is checked out, and what its files say decides."""
     searched = steps(repo, tmp_path)
 
-    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+    def compare(baseline: str, candidate: str, budget_s: float, policy: Policy, settle: bool) -> Judgement:
         speeds = [
             (searched.worktrees.checkout(arm.removeprefix("ref:")) / "speed").read_text()
             for arm in (baseline, candidate)
         ]
-        changed = speeds == ["fast", "slow"]
-        return Judgement(Verdict.LOSS, "", -0.05) if changed else Judgement(Verdict.NO_CHANGE, "", 0.0)
+        verdict, effect = (Verdict.LOSS, -0.05) if speeds == ["fast", "slow"] else (Verdict.NO_CHANGE, 0.0)
+        return Judgement(verdict, "", effect, effect - 0.005, effect + 0.005)
 
     found = bisect(searched.between("ref:v0", "ref:main"), compare, budget_s=60)
-    assert found.suspects == (f"ref:{git(repo, 'rev-parse', 'v2')}",)
-    assert found.judgement.effect == -0.05
+    (step,) = found.steps
+    assert step.suspects == (f"ref:{git(repo, 'rev-parse', 'v2')}",)
+    assert step.judgement.effect == -0.05

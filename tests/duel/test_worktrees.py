@@ -1,4 +1,5 @@
 import os
+import py_compile
 import subprocess
 from pathlib import Path
 
@@ -99,3 +100,30 @@ def test_a_failed_checkout_is_named(repo: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ArmUnavailableError, match="No space left"):
         Worktrees(repo, tmp_path / "cache", full).checkout("0" * 40)
+
+
+def test_a_worktree_is_what_git_holds_by_content(worktrees: Worktrees) -> None:
+    """A change that keeps size and time, and that git was told to overlook, is a change all the same."""
+    commit = worktrees.commit("one")
+    folder = worktrees.checkout(commit)
+    file, before = folder / "file", (folder / "file").stat()
+    git(folder, "update-index", "--assume-unchanged", "file")
+    file.write_text("0ne")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert git(folder, "status", "--porcelain") == ""
+    assert (worktrees.checkout(commit) / "file").read_text() == "one"
+
+
+def test_bytecode_that_lies_there_is_not_run(worktrees: Worktrees, repo: Path) -> None:
+    """Python takes it for its source where times fit; git does not list what is ignored."""
+    (repo / ".gitignore").write_text("__pycache__/\n")
+    (repo / "module.py").write_text("print('one')\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "-m", "three")
+    folder = worktrees.checkout(worktrees.commit("main"))
+    stale = Path(py_compile.compile(str(folder / "module.py"), doraise=True) or "")
+    assert git(folder, "status", "--porcelain") == ""
+    made = folder.stat().st_ino
+    assert worktrees.checkout(worktrees.commit("main")) == folder
+    assert folder.stat().st_ino == made
+    assert not stale.exists()

@@ -7,15 +7,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from packaging.utils import canonicalize_name
+
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
 
 GRAMMAR = (
-    "parts joined by +: here, ref:COMMIT, installed, mlx==VERSION, mlx-vlm==VERSION, mlx-vlm@PATH_OR_GITREF, "
-    "fusion:NAME, env:NAME=VALUE, engine:NAME, and plant:+N% on top of another"
+    "parts joined by +: here, ref:COMMIT, installed, PACKAGE==VERSION, PACKAGE@FOLDER, PACKAGE@WHEEL, "
+    "PACKAGE@CLONE#REVISION, PACKAGE@URL#REVISION, fusion:NAME, env:NAME=VALUE, engine:NAME, and plant:+N% on top of "
+    "another"
 )
-_SPLIT = re.compile(r"\+(?=here\b|installed\b|ref:|mlx==|mlx-vlm==|mlx-vlm@|fusion:|env:|plant:|engine:)")
-_VERSION = re.compile(r"\d+(\.\d+)*([a-z0-9.+-]*)", re.IGNORECASE)
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_SPLIT = re.compile(rf"\+(?=here\b|installed\b|ref:|{_NAME}(?:==|@)|fusion:|env:|plant:|engine:)")
+_PACKAGE = re.compile(rf"({_NAME})(==|@)(.*)")
+_VERSION = re.compile(r"\d+(\.\d+)*(-?(a|b|rc|\.?post|\.?dev)\d*)*(\+[a-z0-9.]+)?", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLANT = re.compile(r"([+-])(\d+(?:\.\d+)?)%")
 _OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"})
@@ -26,26 +31,23 @@ _MOST_PLANTED = 9.0
 class Arm:
     """One side as it was asked for; None is what this environment has.
 
-    ``mlx_vlm_from`` is a folder or a git reference of mlx-vlm. ``plant`` is the share of time that every step takes
-    longer (0.02 = 2 %), negative for less; see ``slowdowns``. ``installed`` is the release of this suite that is
-    installed beside the checkout.
+    ``packages`` are names, normalized, each with ``==VERSION`` or ``@PLACE``. ``plant`` is the share of time that every
+    step takes longer (0.02 = 2 %), negative for less; see ``slowdowns``. ``installed`` is the release of this suite
+    that is installed beside the checkout.
     """
 
     text: str
     ref: str | None = None
-    mlx: str | None = None
-    mlx_vlm: str | None = None
-    mlx_vlm_from: str | None = None
+    packages: tuple[tuple[str, str], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     engine: str = DEFAULT
     plant: float = 0.0
     fusions: tuple[str, ...] = ()
     installed: bool = False
 
-    @property
-    def builds(self) -> bool:
-        """Whether it asks for packages other than those of this environment."""
-        return any(part is not None for part in (self.mlx, self.mlx_vlm, self.mlx_vlm_from))
+    def version(self, package: str) -> str | None:
+        """Return the release of a package that it names, or None."""
+        return next((origin[2:] for name, origin in self.packages if name == package and origin[:2] == "=="), None)
 
 
 def parse(text: str) -> Arm:
@@ -60,8 +62,6 @@ def parse(text: str) -> Arm:
         raise _bad(
             text, "it is both here and at a commit, or installed", "here, for this tree, ref:COMMIT, or installed"
         )
-    if arm.mlx_vlm and arm.mlx_vlm_from:
-        raise _bad(text, "mlx-vlm is given twice", "mlx-vlm==VERSION or mlx-vlm@PATH_OR_GITREF")
     if seen == ["plant"]:
         raise _bad(text, "a plant grows on something", f"another part beside it, for instance here+{text}")
     return arm
@@ -79,13 +79,13 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
         return "here", arm
     if part == "installed":
         return part, replace(arm, installed=True)
-    if match := re.fullmatch(r"(mlx|mlx-vlm)==(.*)", part):
-        package, version = match[1], match[2].strip()
-        if not _VERSION.fullmatch(version):
-            raise _bad(arm.text, f"{version!r} is no version", f"for instance {package}==0.32.3")
-        return package, replace(arm, mlx=version) if package == "mlx" else replace(arm, mlx_vlm=version)
-    if part.startswith("mlx-vlm@") and part != "mlx-vlm@":
-        return "mlx-vlm@", replace(arm, mlx_vlm_from=part.removeprefix("mlx-vlm@"))
+    if match := _PACKAGE.fullmatch(part):
+        package, joint, value = canonicalize_name(match[1]), match[2], match[3].strip()
+        if joint == "==" and not _VERSION.fullmatch(value):
+            raise _bad(arm.text, f"{value!r} is no version", f"for instance {package}==0.32.3")
+        if not value:
+            raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
+        return package, replace(arm, packages=tuple(sorted((*arm.packages, (package, joint + value)))))
     if not colon or not value:
         raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
     match name:

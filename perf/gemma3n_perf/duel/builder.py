@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma3n_perf.duel.arms import Arm, slowdowns
-from gemma3n_perf.duel.environments import Environments, PackageSpec
+from gemma3n_perf.duel.environments import Environments, without_neighbours
+from gemma3n_perf.duel.packages import Package
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.types import Stack
@@ -15,6 +16,10 @@ from gemma3n_perf.stats.verdicts import Caution
 
 _WORKERS = (Path("gemma3n_perf", "duel", "worker.py"), Path("gemma3n_perf", "measure", "worker.py"))
 """Where a tree keeps its worker: since the rooms of 0.2.0, and before. Old commits must stay arms."""
+
+
+COPIED = "copied"
+"""The caution of an arm whose package is a tree with changes, or without git."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +104,15 @@ class Builder:
         here, dirty = self.stack.commit, self.stack.dirty is not False
         code = self.worktrees.commit(arm.ref) if arm.ref else f"{here}, changed" if dirty else here
         code = "installed" if arm.installed else code
-        return (code, arm.engine, arm.env, arm.fusions, *self._packages(arm))
+        return (code, arm.engine, arm.env, arm.fusions, *self._keys(arm))
 
-    def _packages(self, arm: Arm) -> tuple[object, ...]:
-        return (arm.mlx or self.stack.mlx, arm.mlx_vlm_from or arm.mlx_vlm or self.stack.mlx_vlm)
+    def _packages(self, arm: Arm) -> list[Package]:
+        """Return the packages that it has in place of others of this environment."""
+        found = [self.environments.package(*one) for one in arm.packages]
+        return [one for one in found if not self.environments.is_here(one)]
+
+    def _keys(self, arm: Arm) -> tuple[object, ...]:
+        return tuple((one.name, one.key) for one in self._packages(arm))
 
     def _ready(self, name: str, arm: Arm, planted: float, identity: tuple[object, ...]) -> ReadyArm:
         package, cautions = self.package, list[Caution]()
@@ -115,9 +125,13 @@ class Builder:
         elif self.stack.dirty:
             text = f"{arm.text}: this tree has uncommitted changes, so the result belongs to no commit"
             cautions.append(Caution("dirty", text, "commit the change, then duel ref:COMMIT"))
+        for one in (one for one in self._packages(arm) if one.changed):
+            text = f"{arm.text}: {one.name} was copied from {one.changed}, which is no commit"
+            cautions.append(Caution(COPIED, text, f"commit it there, then name the commit: {one.name}@PATH#COMMIT"))
         if planted:
             text = f"{name} {arm.text}: a slowdown of {100 * planted:.4g} % was planted"
             cautions.append(Caution("planted", text, "leave the plant out for a real answer"))
+        package = without_neighbours(package, self.environments.cache)
         worker = next((package / path for path in _WORKERS if (package / path).is_file()), None)
         if worker is None:
             raise ArmUnavailableError(
@@ -132,7 +146,7 @@ class Builder:
         environ = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
         argv = (str(python), "-P", str(worker))
         return ReadyArm(
-            name, arm.text, argv, environ, arm.engine, planted, identity, self._packages(arm),
+            name, arm.text, argv, environ, arm.engine, planted, identity, self._keys(arm),
             tuple(cautions), fusions=arm.fusions,
             parent=f"{python} {dict(arm.env)}", parent_path=os.pathsep.join(inherited),
         )  # fmt: skip
@@ -147,13 +161,19 @@ class Builder:
         return self.release
 
     def _python(self, arm: Arm) -> Path:
-        if not arm.builds or (arm.mlx_vlm_from is None and self._packages(arm) == (self.stack.mlx, self.stack.mlx_vlm)):
+        packages = self._packages(arm)
+        if not packages:
             return Path(self.python)
         self.note(f"{arm.text}: building its environment")
-        source = self.environments.source(arm.mlx_vlm_from) if arm.mlx_vlm_from else PackageSpec()
-        return self.environments.interpreter(
-            PackageSpec(mlx=arm.mlx, mlx_vlm=arm.mlx_vlm, source=source.source, key=source.key)
-        )
+        return self.environments.interpreter(packages)
+
+
+def require_commit(arm: ReadyArm) -> ReadyArm:
+    """Return an arm that others may be compared with. Raises UsageError for one whose package was copied from a tree
+    that belongs to no commit."""
+    for one in (one for one in arm.cautions if one.code == COPIED):
+        raise UsageError(one.found, expected="a release or commit, to be compared with again", remedy=one.remedy)
+    return arm
 
 
 def in_one_process(arms: Sequence[ReadyArm]) -> tuple[ReadyArm, ...]:

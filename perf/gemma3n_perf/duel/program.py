@@ -17,6 +17,9 @@ from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.hardware.git import Repository
 
 SUITE = "gemma3n_perf"
+ADMITTED = "admitted fusions"
+"""The part that names the fusions in use."""
+
 DATA = "fusions"
 """The one folder of the suite whose files other than Python's, sources of kernels, are part of the program."""
 
@@ -103,17 +106,22 @@ def declared(tree: Tree, chip_class: str) -> dict[str, str]:
     """
     fusions = _admitted(tree, chip_class)
     parts = {f"source {name}": digest(text) for name, text in _sources(tree, fused=bool(fusions)).items()}
-    lock = _CUDA_LOCK if chip_class.startswith("nvidia-") else _LOCK
+    lock = lock_of(chip_class)
     if lock in tree.names:
         parts |= {f"package {name}": labelled(*entry) for name, entry in _locked(tree.read(lock)).items()}
     if fusions:
-        parts["admitted fusions"] = labelled("+".join(fusions))
+        parts[ADMITTED] = labelled("+".join(fusions))
     if python := _python(tree):
         parts["python"] = labelled(python)
     if (presets := _FOLDER + _FORGING) in tree.names:
         version = re.search(r"^FORMAT = (.+)$", tree.read(presets), re.MULTILINE)
         parts["forge format"] = labelled(version[1] if version else "unknown")
     return dict(sorted(parts.items()))
+
+
+def lock_of(chip_class: str) -> str:
+    """Return the name of the lock file that a chip class installs."""
+    return _CUDA_LOCK if chip_class.startswith("nvidia-") else _LOCK
 
 
 def decides(package: str) -> bool:
@@ -153,7 +161,7 @@ def _imports(name: str, text: str) -> Iterable[str]:
     """Yield the files that a module of the suite may import, wherever in it; not all exist."""
     try:
         tree = ast.parse(text)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # all of them mean that Python refuses it
         raise MalformedRecordError(f"{_FOLDER}{name} does not parse: {error}", expected="Python") from error
     modules: set[str] = set()
     for node in ast.walk(tree):
@@ -176,7 +184,7 @@ def _admitted(tree: Tree, chip_class: str) -> tuple[str, ...]:
         return ()
     try:
         return tuple(map(str, json.loads(tree.read(name))["fusions"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedRecordError(
             f"{name} does not parse: {error}", expected='{"schema": 1, "fusions": [...]}', remedy="restore it from git"
         ) from error
@@ -204,5 +212,5 @@ def _python(tree: Tree) -> str:
         return ""
     try:
         return str(tomllib.loads(tree.read("pyproject.toml")).get("project", {}).get("requires-python", ""))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, AttributeError, RecursionError) as error:
         raise MalformedRecordError(f"pyproject.toml does not parse: {error}", expected="TOML") from error

@@ -1,6 +1,7 @@
 """What a duel prints: the verdict in a sentence, a table of the workloads, and every caution with its remedy."""
 
 import io
+import re
 from collections.abc import Mapping
 
 from rich.table import Table
@@ -19,6 +20,7 @@ WORST_FIRST = (
 )
 """Which workload's verdict decides the exit code of a duel over several."""
 
+_COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
 _NOISE = {
     NoiseStatus.MISSING: "not calibrated",
     NoiseStatus.STALE: "stale",
@@ -79,7 +81,7 @@ def render(
                 seen.append(caution.found)
                 where = f"{name}: " if len(judgements) > 1 and caution.code not in ("dirty", "planted") else ""
                 out.write(f"caution: {where}{caution.found}\n  next: {caution.remedy}\n")
-    return out.getvalue()
+    return _COMMIT.sub(r"\1", out.getvalue())
 
 
 def _table(judgements: Mapping[str, Judgement]) -> str:
@@ -88,7 +90,7 @@ def _table(judgements: Mapping[str, Judgement]) -> str:
     table.add_column("workload")
     for title in (f"effect [{100 * level:.4g} %]", "launches", "measured", "noise floor"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for name, one in judgements.items():
         floor = f", {100 * one.noise_floor:.2f} %" if one.noise_floor is not None else ""
         measured = f"{one.measured_s:.0f} s"

@@ -1,5 +1,6 @@
 """Starting the processes of a launch: every arm loaded, prepared and found to do the same work as the baseline."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -7,24 +8,27 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from packaging.version import Version
 
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_tokens, same_work
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.processes import Worker
 from gemma3n_perf.duel.tools import UNBUILT_TOKENS, BlockLayout, Job, Side, Tools
-from gemma3n_perf.errors import PerfError, WorkerFailedError
+from gemma3n_perf.errors import ArmUnavailableError, InvalidError, PerfError, WorkerFailedError
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload.workload import Workload
 
 _T = TypeVar("_T")
+_MLX = re.compile(r"(?:^|\+)mlx==([^+]+)")
 
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
-CONTINUED = 8
-"""The first protocol whose blocks can go on where the one before ended."""
+CONTINUED, SHAPES = 8, 9
+"""The first protocols whose blocks can go on where the one before ended, and whose workers know every shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,12 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     Raises what a worker raises, NotComparableError and InvalidError where the arms do not decode the same thing. Where
     there are several candidates, only for the baseline or for all of them: the others go on.
     """
+    if running.protocol < SHAPES and not Workload.parse(job.workload).shape.is_known_of_old:
+        raise ArmUnavailableError(
+            f"an arm is too old for {job.workload}: its worker speaks protocol {running.protocol}",
+            expected=f"protocol {SHAPES}, which batches, verification and a KV cache that grows inside a run came with",
+            remedy="compare commits that have it, or measure a workload of the default set",
+        )
     arms = {arm.name: arm for arm in running.arms if arm.name in (ARMS[0], *candidates)}
     # A worker of an older commit knows presets by folders of its own time.
     old = running.protocol < WHOLE_RUNS and job.source in PRESETS
@@ -217,4 +227,7 @@ def _hello(worker: Worker, arm: ReadyArm, timeout_s: float) -> wire.Hello:
             expected=f"protocol {wire.OLDEST} to {wire.PROTOCOL}",
             remedy="compare with a commit nearer to this one",
         )
+    requested, mlx = _MLX.search(arm.text), str(hello.stack.get("mlx"))
+    if requested and Version(mlx) != Version(requested[1]):
+        raise InvalidError(f"{arm.text} runs on mlx {mlx}", expected=f"mlx {requested[1]}", remedy="unset PYTHONPATH")
     return hello

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemma3n_perf.duel.arms import parts
-from gemma3n_perf.duel.environments import MLX_VLM
+from gemma3n_perf.duel.packages import HOMES
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.git import Repository
@@ -67,15 +67,15 @@ class Steps:
     def _clone(self) -> Repository:
         clone = self.cache / "mlx-vlm.git"
         if clone.is_dir():
-            argv = ("fetch", "--quiet", "--tags", MLX_VLM, "+refs/*:refs/*")
+            argv = ("fetch", "--quiet", "--tags", HOMES["mlx-vlm"], "+refs/*:refs/*")
         else:
             clone.parent.mkdir(parents=True, exist_ok=True)
-            argv = ("clone", "--quiet", "--mirror", MLX_VLM, str(clone))
+            argv = ("clone", "--quiet", "--mirror", HOMES["mlx-vlm"], str(clone))
         done = Repository(clone if clone.is_dir() else clone.parent, self.run).git(*argv, timeout_s=_CLONE_S)
         if not clone.is_dir():
             raise ArmUnavailableError(
                 f"mlx-vlm cannot be cloned: {done.last_output}",
-                expected=f"the repository {MLX_VLM}, reachable from here",
+                expected=f"the repository {HOMES['mlx-vlm']}, reachable from here",
                 remedy="check the network, or bisect over its releases: mlx-vlm==VERSION",
             )
         return Repository(clone, self.run)

@@ -52,7 +52,12 @@ class Worktrees:
         if not (folder / ".git").is_file():
             return False
         tree = Repository(folder, self.run)
-        return tree.commit() == commit and tree.is_dirty() is False
+        if tree.commit() != commit:
+            return False
+        # By content: git else trusts sizes and times, which can be set, and does not see bytecode, which Python runs in
+        # its source's place.
+        read, cleaned = tree.git("read-tree", "HEAD"), tree.git("clean", "-ffdxq")
+        return read.code == cleaned.code == 0 and tree.is_dirty() is False
 
     def _make(self, folder: Path, commit: str) -> None:
         repository = Repository(self.repo or Path(), self.run)

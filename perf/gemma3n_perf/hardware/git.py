@@ -67,8 +67,8 @@ class Repository:
         """Say whether this clone lacks history."""
         return self._line("rev-parse", "--is-shallow-repository") == "true"
 
-    def changed(self, base: str) -> tuple[str, ...]:
-        """Return the paths that differ between where HEAD left ``base`` and the working tree, new files included.
+    def fork(self, base: str) -> str:
+        """Return the commit where HEAD left ``base``.
 
         Raises UsageError where ``base`` is no commit here, or shares no history with HEAD.
         """
@@ -85,7 +85,14 @@ class Repository:
                 expected="a commit that HEAD descends from, in a clone with its history",
                 remedy="git fetch --unshallow",
             )
-        differs = self._paths("diff", "--name-only", "--no-renames", "-z", fork, "--")
+        return fork
+
+    def changed(self, base: str) -> tuple[str, ...]:
+        """Return the paths that differ between where HEAD left ``base`` and the working tree, new files included.
+
+        Raises UsageError as ``fork`` does.
+        """
+        differs = self._paths("diff", "--name-only", "--no-renames", "-z", self.fork(base), "--")
         new = self._paths("ls-files", "--others", "--exclude-standard", "--full-name", "-z")
         return tuple(dict.fromkeys((*differs, *new)))
 

@@ -240,3 +240,29 @@ def test_jobs_that_cannot_be_read_are_an_error(tmp_path: Path, text: str) -> Non
     path.write_text(text)
     with pytest.raises(MalformedRecordError):
         read_jobs(path)
+
+
+def test_the_comparison_of_base_and_head_is_kept_beside_the_evidence(tmp_path: Path) -> None:
+    """Only where the manifest names it."""
+    both = {artifacts.COMPARISON: b"{}"}
+    archive(tmp_path / "in", files=both | {"manifest.json": manifest(regression=True)})
+    archive(tmp_path / "in", GPU)
+    assert gathered(tmp_path) == ()
+    assert (tmp_path / "out" / MAC / artifacts.COMPARISON).read_bytes() == b"{}"
+    assert not (tmp_path / "out" / GPU / artifacts.COMPARISON).exists()
+
+
+@pytest.mark.parametrize(("regression", "files"), [(False, {artifacts.COMPARISON: b"{}"}), (True, {})])
+def test_a_comparison_that_the_manifest_does_not_name_or_lacks_is_invalid(
+    tmp_path: Path, regression: bool, files: dict[str, bytes]
+) -> None:
+    """As with evidence."""
+    archive(tmp_path / "in", files=files | {"manifest.json": manifest(regression=regression)})
+    assert "files that the manifest does not name" in refused(tmp_path)
+
+
+def test_a_change_that_cannot_be_set_up_is_told_so(tmp_path: Path) -> None:
+    """Its lock does not resolve: not a machine that needs a person."""
+    found = gathered(tmp_path, (Job(f"measure {MAC}", "failure", 1, "Set up"), Job(f"measure {GPU}", "failure", 1)))
+    assert problems(found)[MAC] == (Verdict.NOT_MEASURED, "the environment of the change could not be set up")
+    assert problems(found)[GPU] == (Verdict.NOT_MEASURED, "its job measured nothing")

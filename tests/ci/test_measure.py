@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.ci.artifacts import Manifest, named, open_artifact
-from gemma3n_perf.ci.measure import measure, names_to_measure, pack
+from gemma3n_perf.bench.regression import REGRESSIONS, Regression
+from gemma3n_perf.ci.artifacts import COMPARISON, Manifest, named, open_artifact
+from gemma3n_perf.ci.measure import forget_builds, measure, names_to_measure, pack
 from gemma3n_perf.ci.plan import stage
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS
 from gemma3n_perf.hardware.git import Repository
+from tests.bench.regressions import record
 from tests.fakes import CHIP, write_session
-from tests.gate.evidence_files import ALTUP, BIG, GEGLU, Scratch
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, Scratch
 from tests.rehearsal.github import Clone
 
 
@@ -96,6 +98,19 @@ def test_what_an_earlier_job_left_is_not_sent_along(scratch: Scratch, tmp_path: 
         measured(scratch, [ALTUP], writing(scratch))
 
 
+def test_what_an_earlier_job_built_is_not_trusted(tmp_path: Path) -> None:
+    """Environments and remembered digests go; checkpoints, which take minutes, and worktrees stay."""
+    runner = {"GITHUB_ACTIONS": "true"}
+    forget_builds(tmp_path, runner)
+    for name in ("environments/x/bin/python", "hashes.json", "checkpoints/nano/config.json", "worktrees/a/file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("planted")
+    forget_builds(tmp_path, {})
+    assert len(list(tmp_path.iterdir())) == 4
+    forget_builds(tmp_path, runner)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "worktrees"]
+
+
 def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scratch: Scratch) -> None:
     """A shared module touches all that use it; a record its own fusion; a page none."""
     here, base = scratch.checkout(), scratch.commit
@@ -128,6 +143,25 @@ def test_a_change_is_judged_by_the_rules_of_its_base(scratch: Scratch) -> None:
     assert (scratch.root / FUSIONS / "stacked_altup.py").read_text() == "# better"
     assert store.path_of(scratch.baselines, BIG, ALTUP).is_file()
     assert scratch.git("rev-parse", "HEAD") == head
+
+
+def test_what_judges_fusions_is_the_bases(scratch: Scratch) -> None:
+    """Though it lies among them; and nothing that Python would find before it stays."""
+    rules, helper = str(FUSIONS / "parity_rules.py"), str(FUSIONS / "helper.py")
+    scratch.write(rules, "FACTOR = 16.0")
+    base = scratch.save("base")
+    scratch.write(rules, "FACTOR = 1e9")
+    scratch.write(helper, "# of the fusion")
+    shadows = [
+        str(FUSIONS / name)
+        for name in ("parity_rules/__init__.py", "parity_rules.cpython-311.so", "sharing.abi3.so", "registry.pyc")
+    ]
+    for path in shadows:
+        scratch.write(path, "planted")
+    stage(Repository(scratch.root), scratch.save("head"), base)
+    assert (scratch.root / rules).read_text() == "FACTOR = 16.0"
+    assert (scratch.root / helper).read_text() == "# of the fusion"
+    assert not [path for path in shadows if (scratch.root / path).exists()]
 
 
 @pytest.mark.parametrize(("head", "base"), [("f" * 40, None), (None, "f" * 40)])
@@ -169,3 +203,23 @@ def test_the_records_of_a_machine_are_sent_whole(tmp_path: Path) -> None:
     assert [path.relative_to(tmp_path / "out").parts[0] for path in found] == ["sessions", "sessions", "noise"]
     with pytest.raises(NotMeasuredError, match="no session"):
         pack("another", tmp_path / "baselines", tmp_path / "out", data)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_base_against_head_is_sent_where_the_program_differs(scratch: Scratch, tmp_path: Path, wanted: bool) -> None:
+    """Beside the evidence, whatever it says."""
+    compared = []
+
+    def compare() -> Regression:
+        compared.append(1)
+        return record(BIG, "b" * 40, scratch.commit, {ONE: -0.05})
+
+    request = Manifest(1, BIG, scratch.commit, "42", 1, (), wanted)
+    lines: list[str] = []
+    sent = measure(request, BIG, scratch.baselines, tmp_path / "out", lambda name: 0, lines.append, compare)
+    assert [path.name for path in sent] == [*([COMPARISON] if wanted else []), "manifest.json"]
+    assert len(compared) == wanted
+    assert lines == [f"base against head: {ONE}: loss"] * wanted
+    if wanted:
+        found = REGRESSIONS.read(sent[0])
+        assert (found.chip_class, found.head) == (BIG, scratch.commit)

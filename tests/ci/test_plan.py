@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,12 @@ def test_adding_a_class_to_the_policy_adds_it_to_the_matrix(tmp_path: Path) -> N
     assert [one.required for one in found] == [True, False]
 
 
+def test_a_class_that_awaits_a_machine_is_in_no_matrix(tmp_path: Path) -> None:
+    """A job would wait for its runner until it is cancelled, every night."""
+    table = '[classes.apple-m4-10gpu]\nstate = "awaiting"\nworkloads = ["nano/text/pp40-tg64"]\nrunner = ["m4"]\n'
+    assert [one.name for one in read_classes(policy(tmp_path, POLICY + table))] == ["apple-m1-ultra-64gpu"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -236,3 +243,55 @@ def test_the_committed_policy_has_a_runner_for_every_class() -> None:
     found = read_classes(Path(__file__).parents[2] / "baselines" / "policy.toml")
     assert all(one.runner for one in found)
     assert any(one.required for one in found)
+
+
+CPU = ChipClass("cpu-x", ("cpu",), False)
+LOCKS = {"cpu-x": ("mlx 0.32.0 -> 0.32.4", "mlx-cpu 0.32.0 -> 0.32.4")}
+
+
+def compared(pull: Pull, programs: Mapping[str, tuple[str, ...]], *changed: str) -> Plan:
+    """Plan for a pull request that changes these files, and these programs."""
+    return plan(pull, sort_files(changed, Path("/checkout"), Path("/checkout/baselines")), [MAC, CPU], programs)
+
+
+def test_a_change_of_the_program_is_measured_where_it_changes() -> None:
+    """A lock of one platform queues no other; the package is named at once."""
+    found = compared(OWN, LOCKS, "requirements.lock")
+    assert (found.state, found.classes, found.programs) == (State.MEASURE, (CPU,), ("cpu-x",))
+    assert found.reason.startswith("mlx 0.32.0 -> 0.32.4; mlx-cpu")
+    assert read_plan(found.outputs()["plan"]) == found
+
+
+def test_one_run_does_fusions_and_programs() -> None:
+    """A fusion is measured everywhere, and base against head where the program changes."""
+    found = compared(OWN, LOCKS, FUSION, "requirements.lock")
+    assert (found.classes, found.programs) == ((MAC, CPU), ("cpu-x",))
+    assert found.reason == "stacked_altup.py changed; mlx 0.32.0 -> 0.32.4; mlx-cpu 0.32.0 -> 0.32.4"
+
+
+def test_the_same_program_is_measured_nowhere() -> None:
+    """Whatever else changed."""
+    found = compared(OWN, {}, "perf/gemma3n_perf/ci/plan.py", "docs/ci.md")
+    assert (found.state, found.reason) == (State.NOTHING, "the same program, and no fusion among 2 changed files")
+
+
+@pytest.mark.parametrize("pull", [FORK, Pull(7, HEAD, BASE, "us/suite", "us/suite", "dependabot[bot]")])
+def test_a_lock_from_outside_waits_for_approval(pull: Pull) -> None:
+    """What it would install has been read by nobody."""
+    found = compared(pull, LOCKS, "requirements.lock")
+    assert (found.state, found.classes) == (State.REFUSED, ())
+    assert "gh workflow run" in found.remedy
+
+
+def test_a_plan_of_an_older_release_names_no_programs() -> None:
+    """It is read by the branch that it wants to enter."""
+    tree = json.loads(planned(OWN, FUSION).outputs()["plan"])
+    del tree["programs"]
+    assert read_plan(json.dumps(tree)).programs == ()
+
+
+def test_a_class_that_must_compare_has_a_runner(tmp_path: Path) -> None:
+    """Or a change of the program would pass without its answer."""
+    text = f'[regression]\nrequired = ["cpu-x"]\n{POLICY}[classes.cpu-x]\nworkloads = ["nano/text/pp40-tg64"]\n'
+    with pytest.raises(UsageError, match="class cpu-x is required, and has no runner to measure it"):
+        read_classes(policy(tmp_path, text))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.__main__ import parser
-from gemma3n_perf.errors import MalformedRecordError, UsageError
-from tests.rehearsal.steps import carry_out, filled, read_steps
+from gemma3n_perf.errors import MalformedRecordError, NotMeasuredError, UsageError
+from tests.rehearsal.steps import Step, carry_out, filled, read_steps
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -46,9 +46,9 @@ def scripts(path: Path) -> list[str]:
 each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
 
-def test_there_are_the_three_workflows() -> None:
-    """The tests, the gate and the night."""
-    assert [path.stem for path in WORKFLOWS] == ["gate", "nightly", "tests"]
+def test_there_are_the_four_workflows() -> None:
+    """The tests, the gate, the night, and what other repositories call."""
+    assert [path.stem for path in WORKFLOWS] == ["gate", "nightly", "tests", "upstream"]
 
 
 def test_actionlint_finds_nothing() -> None:
@@ -92,7 +92,7 @@ def test_every_action_is_pinned_to_a_commit_with_its_version(path: Path) -> None
 
 @each
 def test_permissions_are_none_at_the_top_and_least_in_each_job(path: Path) -> None:
-    """Only the job that comments may write to pull requests, only the one that publishes to Pages."""
+    """Only the jobs that comment and keep the issue may write there, only the one that publishes to Pages."""
     assert loaded(path)["permissions"] == {}
     writing = {
         (name, scope)
@@ -102,8 +102,9 @@ def test_permissions_are_none_at_the_top_and_least_in_each_job(path: Path) -> No
     }
     allowed = {
         "gate": {("comment", "pull-requests")},
-        "nightly": {("publish", "pages"), ("publish", "id-token")},
+        "nightly": {("publish", "pages"), ("publish", "id-token"), ("issue", "issues")},
         "tests": set(),
+        "upstream": set(),
     }
     assert writing == allowed[path.stem]
 
@@ -140,12 +141,12 @@ def test_every_script_is_a_command_that_exists_here(path: Path) -> None:
                 parser().parse_args(argv if "gemma3n-perf " in line else ["ci", *argv])
             else:
                 first = line.split()[0]
-                assert first in ("make", "gh", "printf") or (ROOT / first).is_file(), line
+                assert first in ("cat", "cp", "gh", "make", "mkdir", "printf") or (ROOT / first).is_file(), line
 
 
 def test_only_measuring_jobs_run_on_our_machines_one_at_a_time_for_each() -> None:
     """With an environment to guard them, and a queue across workflows that loses nobody."""
-    for path in WORKFLOWS:
+    for path in (one for one in WORKFLOWS if one.stem != "upstream"):  # that one measures on its caller's machine
         for name, job in jobs(path).items():
             if name != "measure":
                 assert "self-hosted" not in str(job["runs-on"])
@@ -207,3 +208,9 @@ def test_a_step_runs_as_on_a_runner(tmp_path: Path) -> None:
         read_steps(path, "two")
     with pytest.raises(UsageError, match=r"github\.actor"):
         filled("${{ github.actor }}", {})
+
+
+def test_a_step_that_does_not_end_is_named(tmp_path: Path) -> None:
+    """As on a busy machine, which waits to be fit."""
+    with pytest.raises(NotMeasuredError, match="the step wait did not end within 0 s"):
+        carry_out(Step("wait", "exec sleep 30", {}), tmp_path, {}, {"PATH": "/usr/bin:/bin"}, timeout_s=0.2)

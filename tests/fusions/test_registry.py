@@ -1,10 +1,13 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf import fusions
+from gemma3n_perf.errors import InvalidError, MalformedRecordError, UsageError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.hardware.types import Chip
 from tests.fakes import CHIP
@@ -133,3 +136,64 @@ def test_a_composition_applies_in_order_and_marks_once() -> None:
     model = SimpleNamespace()
     registry.compose("ops-per-buffer+cuda-graphs-off").apply(model)
     assert len(applied(model)) == 1
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the package of fusions, with whatever a test puts there."""
+    monkeypatch.setattr(fusions, "__path__", [str(tmp_path)])
+    return tmp_path
+
+
+def test_relative_imports_are_sources_too(package: Path) -> None:
+    """However many dots: a helper that changes makes another fusion."""
+    for name, text in {
+        "dotted.py": "from . import helper\nfrom .deep.inner import x\n\nFUSION = 1\n",
+        "helper.py": "",
+        "unused.py": "",
+        "deep/__init__.py": "from ..shared import y\n",
+        "deep/inner.py": "from ..other import z\nfrom . import twin\n",
+        "deep/twin.py": "",
+        "shared.py": "",
+        "other.py": "",
+    }.items():
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text(text)
+    found = {path.relative_to(package).as_posix() for path in registry.files("dotted")}
+    assert found == {
+        "dotted.py", "helper.py", "deep/__init__.py", "deep/inner.py", "deep/twin.py", "shared.py", "other.py"
+    }  # fmt: skip
+    before = registry.digest("dotted")
+    (package / "other.py").write_text("# changed")
+    assert registry.digest("dotted") != before
+
+
+@pytest.mark.parametrize("text", ["import sys\nsys.exit(0)", "raise RuntimeError('boom')", "import no_such_thing"])
+def test_a_fusion_that_ends_its_import_is_invalid(package: Path, text: str) -> None:
+    """``sys.exit(0)`` would end the process that asks, and well; and others are still to be had."""
+    (package / "leaves_early.py").write_text(f"{text}\n\nFUSION = 1\n")
+    assert registry.names() == ("leaves-early",)
+    assert registry.digest("leaves-early")
+    with pytest.raises(InvalidError, match="cannot be imported"):
+        registry.get("leaves-early")
+
+
+def test_a_module_and_its_fusion_have_one_name(package: Path) -> None:
+    """Names are read from files, so a fusion of another name would be measured under this one."""
+    (package / "quick_win.py").write_text(
+        "from gemma3n_perf.fusions.types import Declared, Fusion\n"
+        "FUSION = Fusion('slow-win', 'none', (), Declared(same=True), __file__)\n"
+    )
+    with pytest.raises(InvalidError, match="defines a fusion called 'slow-win'"):
+        registry.get("quick-win")
+
+
+def test_asking_what_a_fusion_is_made_of_imports_none() -> None:
+    """What writes the gate's answer never runs the change's code."""
+    script = (
+        "import sys; from gemma3n_perf.fusions import registry as r\n"
+        "assert all((r.files(n), r.digest(n)) for n in r.names()); r.digest('stacked-altup+fused-qkv')\n"
+        "print(*sorted(n for n in sys.modules if n.startswith('gemma3n_perf.fusions.') or n == 'mlx'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["gemma3n_perf.fusions.registry", "gemma3n_perf.fusions.types"]

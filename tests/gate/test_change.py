@@ -8,8 +8,9 @@ import pytest
 from gemma3n_perf.ci.measure import names_to_measure
 from gemma3n_perf.ci.plan import ChipClass, Pull, State, plan
 from gemma3n_perf.gate.admission import gate
-from gemma3n_perf.gate.change import FUSIONS, touched
+from gemma3n_perf.gate.change import FUSIONS, program_changes, touched
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch
 
@@ -107,3 +108,74 @@ def test_a_fusion_that_is_gone_is_asked_for_and_never_measured(scratch: Scratch)
     found = gate(here, policy, touched(base, here.repository, here.baselines))
     assert found.names == (ALTUP, GEGLU, BOTH)
     assert found.ruling.exit_code == 5
+
+
+LOCK = "mlx=={} \\\n    --hash=sha256:aa\nruff==0.15 \\\n    --hash=sha256:bb\n"
+WORKER = "perf/gemma3n_perf/duel/worker.py"
+
+
+def test_what_a_change_does_to_the_program_is_told_by_class(scratch: Scratch) -> None:
+    """A lock is of one platform; a tool, a page and what no worker imports are none of it."""
+    scratch.write("requirements.lock", LOCK.format("0.32.0"))
+    scratch.write(WORKER, "import time\n")
+    base = scratch.save("base")
+    scratch.write("docs/page.md", "two")
+    scratch.write("perf/gemma3n_perf/ci/plan.py", "")
+    scratch.write("requirements.lock", LOCK.format("0.32.0").replace("0.15", "0.16"))
+    scratch.save("nothing of the program")
+    classes, repository = ("cpu-x", "nvidia-x"), Repository(scratch.root)
+    assert program_changes(base, repository, classes) == {}
+    scratch.write("requirements.lock", LOCK.format("0.32.4"))
+    scratch.save("bump mlx")
+    assert program_changes(base, repository, classes) == {"cpu-x": ("mlx 0.32.0 -> 0.32.4",)}
+    scratch.write(WORKER, "import os\n")
+    scratch.save("the worker too")
+    found = program_changes(base, repository, classes)
+    assert found["nvidia-x"] == ("duel/worker.py changed",)
+    assert found["cpu-x"] == ("mlx 0.32.0 -> 0.32.4", "duel/worker.py changed")
+
+
+def test_a_fusion_in_use_is_gated_and_not_compared(scratch: Scratch) -> None:
+    """Base against head decodes without fusions, and would see nothing of it."""
+    scratch.write(WORKER, "import gemma3n_perf.fusions.registry\n")
+    base = scratch.save("base")
+    one_part(scratch)
+    admission_withdrawn(scratch)
+    scratch.save("a fusion")
+    assert program_changes(base, Repository(scratch.root), [BIG]) == {}
+
+
+def test_what_the_base_did_meanwhile_is_not_the_changes(scratch: Scratch) -> None:
+    """Head is compared with the commit where it left the base."""
+    scratch.write(WORKER, "import time\n")
+    scratch.save("base")
+    scratch.git("checkout", "--quiet", "-b", "change")
+    scratch.write("docs/page.md", "two")
+    scratch.save("a page")
+    scratch.git("checkout", "--quiet", "main")
+    scratch.write(WORKER, "import os\n")
+    scratch.save("the base moves on")
+    scratch.git("checkout", "--quiet", "change")
+    assert program_changes("main", Repository(scratch.root), ["cpu-x"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (WORKER, "import (\n"),
+        (WORKER, "a\0b"),
+        (WORKER, "(" * 5_000 + ")" * 5_000),
+        (WORKER, "x = " + "-" * 50_000 + "1"),
+        ("pyproject.toml", "project = 1\n"),
+        ("pyproject.toml", "x = " + "[" * 50_000 + "]" * 50_000),
+        ("baselines/cpu-x/fusions/admitted.json", "[" * 100_000),
+    ],
+)
+def test_a_file_that_does_not_parse_is_a_change(scratch: Scratch, name: str, text: str) -> None:
+    """Nobody can say that it is none; whoever wrote it may have meant to break the plan."""
+    scratch.write(WORKER, "import time\n")
+    base = scratch.save("base")
+    scratch.write(name, text)
+    scratch.save("broken")
+    (found,) = program_changes(base, Repository(scratch.root), ["cpu-x"])["cpu-x"]
+    assert f"{Path(name).name} does not parse" in found

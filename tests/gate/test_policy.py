@@ -76,3 +76,59 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """With the option that names another."""
     with pytest.raises(UsageError, match="--policy FILE"):
         read_policy(tmp_path / "nowhere.toml")
+
+
+def test_the_rules_of_a_regression_are_the_gates_unless_it_has_its_own(tmp_path: Path) -> None:
+    """Its classes are those required; a margin, a budget and what inconclusive does may be set."""
+    policy = read_policy(_write(tmp_path, POLICY))
+    assert policy.compared == policy.required == (BIG, SMALL)
+    assert (policy.comparing.margin, policy.regression.budget, policy.regression.inconclusive) == (0.01, 70.0, "passes")
+    own = f'[regression]\nrequired = ["{SMALL}"]\nmargin = 0.02\nbudget = 30\ninconclusive = "refuses"\n'
+    policy = read_policy(_write(tmp_path, own + POLICY))
+    assert policy.compared == (SMALL,)
+    assert (policy.comparing.margin, policy.comparing.suspicious, policy.regression.budget) == (0.02, True, 30)
+    assert read_policy(_write(tmp_path, "[regression]\nrequired = []\n" + POLICY)).compared == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("margin = 0", "margin = 0"),
+        ("margin = 2.0", "margin = 2.0"),
+        ("budget = 0", "budget = 0"),
+        ("budget = inf", "budget = inf"),
+        ('inconclusive = "maybe"', "inconclusive = 'maybe'"),
+        ('required = ["nowhere"]', "nowhere"),
+        ("marign = 0.01", "marign"),
+    ],
+)
+def test_a_wrong_rule_of_regression_is_named(tmp_path: Path, rules: str, said: str) -> None:
+    """A rule that cannot be carried out, or is none."""
+    with pytest.raises(UsageError, match=said):
+        read_policy(_write(tmp_path, f"[regression]\n{rules}\n{POLICY}"))
+
+
+def test_a_class_has_a_state(tmp_path: Path) -> None:
+    """Required, measured, or awaiting a machine: then it is shown and nothing waits for it."""
+    states = {"a": '"required"', "b": '"measured"', "c": '"awaiting"'}
+    tables = "".join(f'[classes.{name}]\nstate = {one}\nworkloads = ["{NANO}"]\n' for name, one in states.items())
+    policy = read_policy(_write(tmp_path, tables))
+    assert (policy.required, policy.compared, policy.awaiting) == (("a",), ("a",), ("c",))
+    assert read_policy(_write(tmp_path, f'[gate]\nrequired = ["b"]\n{tables}')).required == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[classes.a]\nstate = "waiting"\nworkloads = ["nano/text/pp40-tg64"]\n', "state = 'waiting'"),
+        ('[classes.a]\nworkloads = ["nano/text/pp40-tg64"]\n', r"required classes \[\]"),
+        (
+            '[gate]\nrequired = ["a"]\n[classes.a]\nstate = "awaiting"\nworkloads = ["nano/text/pp40-tg64"]\n',
+            "'a' is required, and awaits a machine",
+        ),
+    ],
+)
+def test_a_state_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """A typo, nothing required at all, and a class that is required though no machine is there."""
+    with pytest.raises(UsageError, match=said):
+        read_policy(_write(tmp_path, text))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ def test_a_record_reads_back_as_it_was(record: Evidence, tmp_path: Path) -> None
     assert (kept.notes, kept.sources, kept.stacks) == ((NOTE,), record.sources, record.stacks)
 
 
+def test_measuring_again_is_counted_and_the_first_attempt_kept(record: Evidence, tmp_path: Path) -> None:
+    """As long as the sources are the same; the writes of one session are one attempt."""
+    path = store.write(tmp_path, record)
+    assert store.read(store.write(tmp_path, record)).attempts == 1
+    assert not (path.parent / "earlier").exists()
+    first = path.read_bytes()
+    second = replace(record, date="2027-01-01T00:00:00+00:00")
+    assert store.read(store.write(tmp_path, second)).attempts == 2
+    assert store.read(store.write(tmp_path, second)).attempts == 2
+    assert [one.read_bytes() for one in (path.parent / "earlier").iterdir()] == [first]
+    assert store.read(store.write(tmp_path, replace(second, date="2027-01-02T00:00:00+00:00"))).attempts == 3
+    assert len(list((path.parent / "earlier").iterdir())) == 2
+    assert store.read(store.write(tmp_path, replace(second, sources="0" * 64))).attempts == 1
+
+
 def test_a_composition_has_the_plus_in_its_name(scratch: Scratch) -> None:
     """So that a folder shows what was composed."""
     both = scratch.evidence(BIG, f"{ALTUP}+compiled-geglu")
@@ -46,7 +62,7 @@ def test_a_record_has_the_documented_fields(record: Evidence) -> None:
     tree = json.loads(store.encode(record))
     assert tree["schema"] == 1
     expected = {"fusion", "verdict", "reason", "enabled", "sources", "commit", "dirty", "date", "chip", "stacks"}
-    assert tree.keys() == expected | {"schema", "checked", "workloads", "notes", "content_digest"}
+    assert tree.keys() == expected | {"schema", "checked", "workloads", "notes", "content_digest", "attempts"}
     one = tree["workloads"][0]
     assert one.keys() == {"workload", "judgement", "per_session", "budget_s", "raw", "spent"}
     assert len(one["per_session"]) == 2
@@ -164,7 +180,9 @@ def test_admitted_fusions_read_back(tmp_path: Path) -> None:
     assert admitted.read(tmp_path, BIG) == ()
     path = admitted.write(tmp_path, BIG, (ALTUP, "compiled-geglu"))
     assert admitted.read(tmp_path, BIG) == (ALTUP, "compiled-geglu")
-    assert json.loads(path.read_text()) == {"schema": 1, "fusions": [ALTUP, "compiled-geglu"]}
+    assert json.loads(path.read_text()) == {"schema": 1, "fusions": [ALTUP, "compiled-geglu"], "grounds": None}
+    path.write_text('{"schema": 1, "fusions": ["stacked-altup"]}')
+    assert admitted.read(tmp_path, BIG) == (ALTUP,), "as releases before 0.3 wrote it"
     path.write_text('{"schema": 2, "fusions": []}')
     with pytest.raises(MalformedRecordError, match=r"admitted\.json: schema 2"):
         admitted.read(tmp_path, BIG)

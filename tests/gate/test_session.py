@@ -73,6 +73,24 @@ def bench(scratch: Scratch) -> Bench:
     return Bench(FakeSources(scratch.root))
 
 
+def test_a_fusion_that_cannot_be_imported_is_invalid(bench: Bench) -> None:
+    """As with ``sys.exit(0)``: nothing of it is checked or timed, the others are, and its record says so."""
+
+    class Leaving(FakeSources):
+        def enabled(self, name: str, chip: Chip) -> bool:
+            if name == ALTUP:
+                raise InvalidError("altup.py cannot be imported: SystemExit: 0")
+            return super().enabled(name, chip)
+
+    bench.sources = Leaving(bench.sources.root)
+    left, other = bench.gather(ALTUP, GEGLU)
+    assert (left.verdict, other.verdict) == ("invalid", "win")
+    assert "SystemExit: 0" in left.reason
+    assert bench.duelled == [GEGLU]
+    assert {name for name, _, _ in bench.checked} == {GEGLU}
+    assert isinstance(refusal(left), InvalidError)
+
+
 def test_a_sound_fusion_is_duelled_and_recorded(bench: Bench, tmp_path: Path) -> None:
     """With everything the gate asks for, and a verdict by the gate's own rules."""
     (record,) = bench.gather(ALTUP)

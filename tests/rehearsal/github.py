@@ -142,8 +142,15 @@ def dispatch(path: Path, pull: Path, head: str, approved: str, base: str) -> Pat
     return path
 
 
-def pack(folder: Path, chip_class: str, commit: str, records: Iterable[Path], attempt: int = 1) -> Path:
-    """Write the archive a measuring job of this run uploads."""
+def pack(
+    folder: Path,
+    chip_class: str,
+    commit: str,
+    records: Iterable[Path],
+    attempt: int = 1,
+    comparison: Path | None = None,
+) -> Path:
+    """Write the archive a measuring job of this run uploads: evidence, and the ``comparison`` of base and head."""
     names = {path.name: path.read_bytes() for path in records}
     manifest = {
         "schema": 1,
@@ -152,22 +159,36 @@ def pack(folder: Path, chip_class: str, commit: str, records: Iterable[Path], at
         "run_id": RUN_ID,
         "run_attempt": attempt,
         "fusions": [name.removesuffix(".json") for name in names],
+        "regression": comparison is not None,
     }
+    names |= {path.name: path.read_bytes() for path in [comparison] if path is not None}
+    return _archived(folder, chip_class, {MANIFEST: json.dumps(manifest).encode(), **names}, attempt)
+
+
+def zipped(folder: Path, chip_class: str, measured: Path) -> Path:
+    """Write the archive of what a measuring job left in the folder ``measured``."""
+    return _archived(folder, chip_class, {path.name: path.read_bytes() for path in sorted(measured.glob("*.json"))})
+
+
+def _archived(folder: Path, chip_class: str, names: Mapping[str, bytes], attempt: int = 1) -> Path:
     path = folder / f"evidence-{chip_class}-{attempt}" / f"evidence-{chip_class}-{attempt}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(MANIFEST, json.dumps(manifest))
         for name, data in names.items():
             archive.writestr(name, data)
     return path
 
 
-def jobs(path: Path, conclusions: Mapping[str, str | None]) -> Path:
-    """Write what the API says of the measuring jobs, by class; None is one that never finished."""
+def jobs(path: Path, conclusions: Mapping[str, str | None], failed: str | None = None) -> Path:
+    """Write what the API says of the measuring jobs, by class; None is one that never finished.
+
+    ``failed`` is the step at which they failed.
+    """
     tree = [
-        {"name": f"measure {name}", "status": "completed" if end else "queued", "conclusion": end, "run_attempt": 1}
+        {"name": f"measure {name}", "status": "completed" if end else "queued", "conclusion": end, "run_attempt": 1,
+         "failed": failed}
         for name, end in conclusions.items()
-    ]
+    ]  # fmt: skip
     path.write_text(json.dumps({"jobs": tree}) + "\n")
     return path
 

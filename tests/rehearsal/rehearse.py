@@ -17,12 +17,14 @@ from typing import Any, TextIO
 
 import msgspec
 
-from gemma3n_perf.ci.plan import read_classes
+from gemma3n_perf.ci.plan import read_classes, read_plan
 from gemma3n_perf.errors import NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.gate import record as store
+from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import suite_checkout
-from tests.rehearsal import github
+from tests.rehearsal import farm, github, programs
 from tests.rehearsal.github import Clone, Comments
+from tests.rehearsal.programs import Bump
 from tests.rehearsal.steps import carry_out, read_steps
 
 WORKFLOW = Path(".github/workflows/gate.yml")
@@ -34,7 +36,9 @@ class Scenario:
     """A pull request to play: what the gate's job must exit with, and how its comment must begin.
 
     ``plant`` changes a copy of each record (nothing is planted where it is None), ``lost`` loses one class's runner,
-    ``docs`` changes a page and nothing else, ``fork`` comes from one, ``approved`` dispatched for an older commit.
+    ``docs`` changes a page and nothing else, ``fork`` comes from one, ``approved`` dispatched for an older commit,
+    ``bump`` changes the lock instead of a fusion, and may be measured here (``measures``). ``farm`` is played in a fork
+    with one machine of its own.
     """
 
     name: str
@@ -46,6 +50,9 @@ class Scenario:
     docs: bool = False
     fork: bool = False
     approved: bool = False
+    bump: Bump | None = None
+    measures: bool = False
+    farm: bool = False
 
 
 @dataclass
@@ -89,11 +96,22 @@ SCENARIOS = (
     Scenario("docs-only", "nothing to gate", 0, docs=True),
     Scenario("fork", "not-measured: waiting for approval", 4, fork=True),
     Scenario("fork-moved-on", "not-measured: waiting for approval", 4, fork=True, approved=True),
+    Scenario("lock-slower", "refused: loss (mlx 0.32.0 ", 1, bump=Bump("mlx", "0.32.0", (-0.07,)), measures=True),
+    Scenario("lock-equal", "no regression: ", 0, bump=Bump("mlx-vlm", "0.7.9"), measures=True),
+    Scenario("lock-of-tools", "nothing to gate", 0, bump=Bump("ruff", "0.15.0")),
+    Scenario("loss-accepted", "no regression: ", 0, bump=Bump("mlx", "0.32.0", (-0.07,), accepts=9)),
+    Scenario("classes-disagree", "refused: loss (mlx 0.32.0 ", 1, bump=Bump("mlx", "0.32.0", (0.05, -0.07, 0.0))),
+    Scenario("base-gone", "refused: not-measured", 4, bump=Bump("mlx", "0.32.0", gone="mlx 0.32.0 was withdrawn")),
+    Scenario("head-unresolved", "refused: not-measured", 4, bump=Bump("mlx", "0.32.0", unresolved=True)),
+    Scenario("fork-of-the-lock", "not-measured: waiting for approval", 4, fork=True, bump=Bump("mlx", "0.32.0")),
+    Scenario("new-farm", "admitted: ", 0, planted="the sessions and the evidence of a recorded Mac", farm=True),
 )
 
 
-def rehearse(named: Sequence[str], out: TextIO, source: Path | None = None) -> int:
+def rehearse(named: Sequence[str], out: TextIO, source: Path | None = None, *, measure: bool = False) -> int:
     """Play the scenarios asked for, or all, and print each comment. Returns 0 where each came out as it should, else 1.
+
+    ``measure`` has this machine measure those lock bumps that can be, by the workflow's own step.
 
     Raises UsageError for an unknown scenario, NotMeasuredError where no fusion has evidence of every required class.
     """
@@ -108,12 +126,20 @@ def rehearse(named: Sequence[str], out: TextIO, source: Path | None = None) -> i
     failed = []
     with _stage(source) as stage, Comments().served() as api:
         out.write(f"fusion {stage.fusion}, evidence of {', '.join(stage.records)}\n")
+        for scenario in [one for one in chosen if one.bump and one.bump.disagrees and len(stage.records) < 2]:
+            chosen.remove(scenario)
+            out.write(f"{scenario.name} is left out: the policy requires one class, and it takes two\n")
         for scenario in chosen:
             began = time.monotonic()
-            code, comment = play(scenario, stage, api)
+            here = measure and scenario.measures
+            if scenario.farm:
+                code, comment = _new_farm(scenario, source, stage.folder / "farm", api, out)
+            else:
+                code, comment = play(scenario, stage, api, measure=here)
             title = comment.splitlines()[1].removeprefix("### ") if "\n" in comment else comment
             right = code == scenario.code and title.startswith(scenario.says)
-            note = f"; planted: {scenario.planted}" if scenario.planted else ""
+            planted = str(scenario.bump) if scenario.bump else scenario.planted
+            note = f"; planted{' on other classes' if here else ''}: {planted}" if planted else ""
             out.write(f"\n==== {scenario.name}: exit {code}, {time.monotonic() - began:.1f} s{note}\n{comment}")
             if not right:
                 failed.append(scenario.name)
@@ -123,14 +149,25 @@ def rehearse(named: Sequence[str], out: TextIO, source: Path | None = None) -> i
     return 1 if failed else 0
 
 
-def play(scenario: Scenario, stage: Stage, api: str) -> tuple[int, str]:
+def _new_farm(scenario: Scenario, source: Path, folder: Path, api: str, out: TextIO) -> tuple[int, str]:
+    """Play the founding of a farm, and the first pull request there."""
+    folder.mkdir()
+    fork = farm.founded(source, folder, api, out)
+    with _stage(fork.root) as stage:
+        code, comment = play(scenario, stage, api)
+    return code, comment + farm.site(fork, folder)
+
+
+def play(scenario: Scenario, stage: Stage, api: str, *, measure: bool = False) -> tuple[int, str]:
     """Play one pull request; returns the gate job's exit code and the comment that was posted."""
     folder = stage.folder / scenario.name
     folder.mkdir()
-    head = _documented(stage) if scenario.docs else stage.head
-    for name, commit in (("trusted", stage.base), ("candidate", head)):
+    base, head = stage.base, _documented(stage) if scenario.docs else stage.head
+    if scenario.bump is not None:
+        base, head = programs.proposed(scenario.bump, stage.clone, head)
+    for name, commit in (("trusted", base), ("candidate", head)):
         stage.clone.at(commit, folder / name)
-    variables = github.variables(folder, api) | _event(scenario, stage, folder, head)
+    variables = github.variables(folder, api) | _event(scenario, base, folder, head)
     known = {"github.token": "none", "github.event.pull_request.number": str(github.NUMBER)}
     workflow = folder / "trusted" / WORKFLOW
 
@@ -145,7 +182,13 @@ def play(scenario: Scenario, stage: Stage, api: str) -> tuple[int, str]:
         known |= {f"needs.plan.outputs.{name}": value for name, _, value in (line.partition("=") for line in lines)}
     known.setdefault("needs.plan.outputs.plan", "")
     if known.get("needs.plan.outputs.state") == "measure":
-        _measured(scenario, stage, folder)
+        if scenario.bump is None:
+            _measured(scenario, stage, folder)
+        else:
+            plan = read_plan(known["needs.plan.outputs.plan"])
+            here = _compared_here(stage, folder, known, variables, base, head) if measure else None
+            classes = {one.name: one.required for one in plan.classes}
+            programs.measured(scenario.bump, folder, classes, base, head, here)
         step("gate", "Judge by the rules of the branch it wants to enter")
         github.installed(folder / "candidate")
         code = step("gate", "Answer")
@@ -161,13 +204,33 @@ def play(scenario: Scenario, stage: Stage, api: str) -> tuple[int, str]:
     return code, text.read_text()
 
 
-def _event(scenario: Scenario, stage: Stage, folder: Path, head: str) -> dict[str, str]:
+def _compared_here(
+    stage: Stage, folder: Path, known: Mapping[str, str], variables: Mapping[str, str], base: str, head: str
+) -> str:
+    """Carry out the measuring step of this machine's class; returns the class."""
+    chip_class = detect().chip_class
+    checkout = stage.clone.at(head, folder / "machine").root
+    github.installed(checkout)
+    known = {
+        **known, "matrix.class": chip_class, "needs.plan.outputs.base": base, "needs.plan.outputs.head": head,
+    }  # fmt: skip
+    ended = carry_out(
+        read_steps(checkout / WORKFLOW, "measure")["Measure"], checkout, known, {**variables, **programs.runner(folder)}
+    )
+    with (folder / "log").open("a", encoding="utf-8") as log:
+        log.write(f"measure: {ended.code}\n{ended.said}\n")
+    if ended.code:
+        raise NotMeasuredError(f"this machine measured nothing: {ended.said[-800:]}")
+    return chip_class
+
+
+def _event(scenario: Scenario, base: str, folder: Path, head: str) -> dict[str, str]:
     path = folder / "event.json"
     if scenario.approved:
-        github.dispatch(path, folder / "pull.json", head, stage.base, stage.base)
+        github.dispatch(path, folder / "pull.json", head, base, base)
         return {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_EVENT_PATH": str(path)}
     repo = "stranger/gemma3n" if scenario.fork else github.REPO
-    github.event(path, head, stage.base, head_repo=repo)
+    github.event(path, head, base, head_repo=repo)
     return {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(path)}
 
 
@@ -192,7 +255,8 @@ def _measured(scenario: Scenario, stage: Stage, folder: Path) -> None:
 
 
 def _planted(path: Path, plant: Callable[[Tree], None], folder: Path) -> Path:
-    record: Tree = msgspec.json.decode(path.read_bytes())
+    # As its reader sees it: stored, blocks are folded.
+    record: Tree = msgspec.json.decode(msgspec.json.encode(store.read(path)))
     plant(record)
     record["content_digest"] = store.content_digest(record)
     folder.mkdir(parents=True)
@@ -253,8 +317,10 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     """Play the scenarios named, or all. A named error becomes its text and exit code."""
     parser = argparse.ArgumentParser(prog="make rehearse", description=__doc__)
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="default: all")
+    parser.add_argument("--measure", action="store_true", help="have this machine measure lock bumps: minutes each")
     try:
-        return rehearse(parser.parse_args(argv).scenario, out)
+        args = parser.parse_args(argv)
+        return rehearse(args.scenario, out, measure=args.measure)
     except PerfError as error:
         print(error, file=sys.stderr)
         return error.exit_code

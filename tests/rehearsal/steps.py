@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.errors import MalformedRecordError, UsageError
+from gemma3n_perf.errors import MalformedRecordError, NotMeasuredError, UsageError
 
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _TIMEOUT_S = 600.0
@@ -45,22 +45,32 @@ def read_steps(workflow: Path, job: str) -> Mapping[str, Step]:
     return {step.name: step for step in found}
 
 
-def carry_out(step: Step, folder: Path, known: Mapping[str, str], variables: Mapping[str, str]) -> Ended:
+def carry_out(
+    step: Step, folder: Path, known: Mapping[str, str], variables: Mapping[str, str], timeout_s: float = _TIMEOUT_S
+) -> Ended:
     """Run a step in ``folder`` as a runner does. ``known`` are the expressions GitHub would evaluate.
 
-    ``variables`` is the whole environment besides the step's own. Raises UsageError for an expression not in ``known``.
+    ``variables`` is the whole environment besides the step's own. Raises UsageError for an expression not in ``known``,
+    NotMeasuredError for a step that does not end.
     """
     env = {name: filled(str(value), known) for name, value in step.env.items()}
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", filled(step.script, known)],
-        cwd=folder,
-        env={**variables, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", filled(step.script, known)],
+            cwd=folder,
+            env={**variables, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotMeasuredError(
+            f"the step {step.name} did not end within {timeout_s:.0f} s",
+            expected="a machine that is fit to measure, where it measures",
+            remedy="gemma3n-perf doctor says what keeps this one busy",
+        ) from error
     return Ended(done.returncode, done.stdout.decode(errors="replace"))
 
 

@@ -6,8 +6,11 @@ import pytest
 
 from gemma3n_perf.ci.cli import main
 from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.gate.change import FUSIONS
 from tests.ci.sources import source
+from tests.rehearsal import farm
 from tests.rehearsal import rehearse as rehearsal
+from tests.rehearsal.github import Comments
 
 
 def test_every_scenario_comes_out_as_it_should(tmp_path: Path) -> None:
@@ -16,7 +19,7 @@ def test_every_scenario_comes_out_as_it_should(tmp_path: Path) -> None:
     code = rehearsal.rehearse([], out, source(tmp_path / "source").root)
     text = out.getvalue()
     assert code == 0, text
-    assert "7 of 7 scenarios came out as they should" in text
+    assert f"{len(rehearsal.SCENARIOS)} of {len(rehearsal.SCENARIOS)} scenarios came out as they should" in text
     for line in (
         "### admitted: ",
         "### refused: loss",
@@ -25,8 +28,51 @@ def test_every_scenario_comes_out_as_it_should(tmp_path: Path) -> None:
         "### nothing to gate",
         "### not-measured: waiting for approval",
         "its job never finished: the runner vanished or none took it",
+        "### refused: loss (mlx 0.32.0 ",
+        "### no regression: ",
+        "**loss**, accepted |",
+        "a fix that is needed",
+        "classes disagree: a win on ",
+        "mlx 0.32.0 was withdrawn",
+        "the environment of the change could not be set up",
+        "nothing to gate",
+        "nightly would queue: apple-m1-ultra-64gpu\n",
+        "apple-m1-ultra-64gpu has a baseline of 5 sessions",
+        "site: apple-m1-ultra-64gpu is on ",
     ):
         assert line in text
+
+
+def test_another_farms_policy_is_rehearsed_as_well(tmp_path: Path) -> None:
+    """No scenario counts on the classes of this repository; what takes two is said to be left out."""
+    out = io.StringIO()
+    fork = farm.founded(source(tmp_path / "source").root, tmp_path, "http://localhost", out)
+    assert rehearsal.rehearse(["missing-class", "lock-slower", "classes-disagree"], out, fork.root) == 0, out.getvalue()
+    assert "classes-disagree is left out" in out.getvalue()
+    assert "2 of 2 scenarios came out as they should" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import atexit, pathlib\natexit.register(lambda: pathlib.Path({ran!r}).write_text('### admitted @everyone'))\n",
+        "import os, pathlib\npathlib.Path({ran!r}).touch()\nos._exit(0)\n",
+        "import pathlib, sys\npathlib.Path({ran!r}).touch()\nsys.exit(0)\n",
+    ],
+)
+def test_what_answers_and_comments_never_imports_the_change(tmp_path: Path, planted: str) -> None:
+    """Plan, stage, answer and comment: an exit hook could write "admitted", and ``os._exit(0)`` makes a green check."""
+    ran = tmp_path / "ran"
+    clone = source(tmp_path / "source")
+    with rehearsal._stage(clone.root) as stage, Comments().served() as api:
+        stage.clone.git("checkout", "--quiet", "--detach", stage.head)
+        module = stage.clone.root / FUSIONS / f"{stage.fusion.replace('-', '_')}.py"
+        module.write_text(module.read_text() + "\n" + planted.format(ran=str(ran)))
+        stage.head = stage.clone.save("and it does more")
+        code, comment = rehearsal.play(rehearsal.Scenario("planted", "refused", 4), stage, api)
+    assert code == 4
+    assert comment.splitlines()[1] == f"### refused: not-measured ({stage.fusion})"
+    assert not ran.exists()
 
 
 def test_an_unknown_scenario_is_refused() -> None:

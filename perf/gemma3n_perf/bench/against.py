@@ -9,7 +9,7 @@ from gemma3n_perf.bench.comparison import SAME_PROGRAM, graph_causes, rises
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel import graphs, programs
 from gemma3n_perf.duel.arms import parse
-from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.duel.builder import ReadyArm, require_commit
 from gemma3n_perf.duel.parts import Parts
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, duel, job
 from gemma3n_perf.duel.tools import Job
@@ -35,7 +35,7 @@ PLANTED_BUDGETS_S = ((0.2, 6.0, 20.0), (0.04, 25.0, 60.0))
 """Planted slowdowns from so much on are found by so short a duel, on a CPU and on a GPU, whose steps take longer."""
 
 SHARE = 0.7
-"""The share of --time-budget that is the duel's; runs of workloads that no duel took any of have the others."""
+"""The share of --budget that is the duel's; runs of workloads that no duel took any of have the others."""
 
 SAME = Judgement(Verdict.NO_CHANGE, SAME_PROGRAM, effect=0.0)
 HERE = "here"
@@ -97,14 +97,16 @@ def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Agai
         return Against(Chosen(without), arms[0], counts=False)
     release = installed_release()
     found = comparators(
-        Repository(repo) if repo else None, machine.stack, request.baseline, release[0] if release else None
-    )
+        Repository(repo) if repo else None, machine.stack, request.baseline, release[0] if release else None,
+        machine.chip.chip_class,
+    )  # fmt: skip
     jobs = [job(name, request.sources, machine.root) for name in request.workloads]
     ours: list[programs.ArmProgram] = []
 
     def build(one: Comparator) -> tuple[programs.ArmProgram, ReadyArm]:
         arm = parse(one.arm)
         first, candidate = machine.builder.build(arm, [parse(HERE)], same=None)
+        require_commit(first)
         chip_class = machine.chip.chip_class
         declared = programs.declared(first, arm.ref, repo, chip_class)
         try:

@@ -1,15 +1,20 @@
 """What ``pytest perf/ --benchmark-compare`` compares with, where no arm is named: the first that can be had.
 
-A tree with changes on the default branch: HEAD. Another branch: where it left the default branch. A clean default
-branch: commit and stack of the class's baseline, then the last release tag, then the parent commit. Last of
-all, and without git: the installed release. A session that was measured on this machine is never compared with: a loss
-that is run twice stays a loss.
+A tree with changes on the default branch: HEAD. Another branch: where it left the default branch. Both have the
+packages of their own lock, where that changed. A clean default branch: commit and stack of the class's baseline, then
+the last release tag, then the parent commit. Last of all, and without git: the installed release. A session that was
+measured on this machine is never compared with: a loss that is run twice stays a loss.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from packaging.requirements import InvalidRequirement, Requirement
+
+from gemma3n_perf.duel import program
+from gemma3n_perf.duel.packages import BACKENDS
+from gemma3n_perf.duel.program import Tree
 from gemma3n_perf.errors import ArmUnavailableError, NoBaselineError, PerfError, UsageError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.types import Stack
@@ -81,21 +86,54 @@ def baseline_arm(then: Stack, now: Stack) -> str:
     return "+".join(parts)
 
 
+def base_arm(repository: Repository, base: str, chip_class: str, head: Tree) -> str:
+    """Return the arm that rebuilds ``base``: its code, and the packages that its lock names otherwise than ``head``'s.
+
+    Raises ArmUnavailableError for a package that has no version there, UsageError for what is no commit.
+    """
+    before, after = (pins(tree, chip_class) for tree in (program.revision(repository, base), head))
+    parts = [f"ref:{base}"]
+    for name, version in before.items():
+        if version != after.get(name) and name not in BACKENDS:  # those follow mlx
+            if not version:
+                raise ArmUnavailableError(
+                    f"the lock of {base[:12]} has {name} from an address",
+                    expected="a version, which can be installed again",
+                    remedy="lock a released version of it",
+                )
+            parts.append(f"{name}=={version}")
+    return "+".join(parts)
+
+
+def pins(tree: Tree, chip_class: str) -> dict[str, str]:
+    """Return the versions that a tree's lock names for this platform, of packages that a worker imports; "" is none."""
+    lock = program.lock_of(chip_class)
+    found: dict[str, str] = {}
+    for line in tree.read(lock).splitlines() if lock in tree.names else ():
+        try:
+            one = Requirement(line.rstrip(" \\")) if line[:1].isalnum() else None
+        except InvalidRequirement:
+            continue
+        if one is not None and program.decides(one.name) and (one.marker is None or one.marker.evaluate()):
+            found[one.name] = next((each.version for each in one.specifier if each.operator == "=="), "")
+    return found
+
+
 def comparators(
-    repository: Repository | None, now: Stack, baseline: Stack | None, release: str | None = None
+    repository: Repository | None, now: Stack, baseline: Stack | None, release: str | None = None, chip_class: str = ""
 ) -> tuple[Comparator, ...]:
     """Return what today's program may be compared with, the best first; empty where there is nothing at all.
 
     ``now`` is this stack, ``baseline`` that of the class's baseline, ``release`` the version of an installed
-    release beside this checkout.
+    release beside this checkout. A change of ``chip_class``'s lock is compared with the packages before it.
     """
-    found = list(_of_history(repository, now, baseline)) if repository and repository.commit() else []
+    found = list(_of_history(repository, now, baseline, chip_class)) if repository and repository.commit() else []
     if release is not None:
         found.append(Comparator("installed", f"the installed release {release}"))
     return tuple(found)
 
 
-def _of_history(git: Repository, now: Stack, baseline: Stack | None) -> Iterator[Comparator]:
+def _of_history(git: Repository, now: Stack, baseline: Stack | None, chip_class: str) -> Iterator[Comparator]:
     default, branch, head = git.default_branch(), git.branch(), git.commit()
     on_default = branch is not None and default is not None and branch == default.removeprefix("origin/")
     changed = git.differs_from_head() is not False
@@ -105,10 +143,10 @@ def _of_history(git: Repository, now: Stack, baseline: Stack | None) -> Iterator
             lacking = f"this clone holds no commit that HEAD and {default} share; {_deepen(git)}"
             yield Comparator(f"ref:{default}", f"the merge base with {default}", lacking)
         elif fork != head or changed:
-            yield Comparator(f"ref:{fork}", f"the merge base with {default}")
+            yield _with_lock(git, fork or "", chip_class, f"the merge base with {default}")
             return
     elif changed:
-        yield Comparator(f"ref:{head}", "HEAD, without the changes in this tree")
+        yield _with_lock(git, head or "", chip_class, "HEAD, without the changes in this tree")
         return
     if baseline is not None:
         origin = "commit and stack of this class's baseline"
@@ -126,6 +164,13 @@ def _of_history(git: Repository, now: Stack, baseline: Stack | None) -> Iterator
         yield Comparator(f"ref:{parent}", "the parent commit")
     elif git.is_shallow():
         yield Comparator("ref:HEAD^", "the parent commit", f"this clone is too shallow; {_deepen(git)}")
+
+
+def _with_lock(git: Repository, commit: str, chip_class: str, origin: str) -> Comparator:
+    try:
+        return Comparator(base_arm(git, commit, chip_class, program.folder(git.root)), origin)
+    except (ArmUnavailableError, UsageError) as error:
+        return Comparator(f"ref:{commit}", origin, error.found)
 
 
 def _deepen(git: Repository) -> str:

@@ -70,6 +70,17 @@ class Compared:
         return is_loss and self.accepted is not None and (one.high or 0.0) >= self.accepted.effect
 
 
+def properties(one: Compared) -> list[tuple[str, str]]:
+    """Return a comparison as names and values, for a report of tests (JUnit): numbers in percent of throughput."""
+    found = [("verdict", one.judgement.verdict.value), ("reason", one.judgement.reason)]
+    for name, value in (("effect", one.judgement.effect), ("low", one.judgement.low), ("high", one.judgement.high)):
+        if value is not None:
+            found.append((f"{name}_percent", f"{100 * value:.3f}"))
+    if one.ttft is not None:
+        found.append(("ttft_verdict", one.ttft.verdict.value))
+    return [*found, *(("rose", text) for text in one.rises), *(("caution", each.code) for each in one.cautions)]
+
+
 def same_class(chip: Chip, baseline: Baseline) -> None:
     """Raise NotComparableError where the baseline is another chip class's."""
     if chip.chip_class != baseline.chip.chip_class:

@@ -26,6 +26,12 @@ MAX_ENTRY = 16 * 2**20
 MAX_TOTAL = 64 * 2**20
 MAX_ENTRIES = 64
 MANIFEST = "manifest.json"
+COMPARISON = "_regression.json"
+"""Base against head: no fusion has such a name."""
+
+SETUP = "Set up"
+"""The step that installs what the change's lock names."""
+
 JOB = "measure "
 """What the name of a measuring job begins with; its class follows."""
 
@@ -37,12 +43,16 @@ _ENDS = {
     "timed_out": ("its job ran out of time", "look at the machine, then run it again"),
     "skipped": ("its job was skipped", "run it again"),
 }
+_UNRESOLVED = ("the environment of the change could not be set up", "see the job's log: it names what does not resolve")
 _VANISHED = ("its job never finished: the runner vanished or none took it", "look at the runner, then run it again")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a measuring job was sent to measure, and says it measured, beside the evidence. ``schema`` 1."""
+    """What a measuring job was sent to measure, and says it measured, beside the evidence. ``schema`` 1.
+
+    ``regression`` says that base and head were compared too.
+    """
 
     schema: int
     chip_class: str
@@ -50,6 +60,12 @@ class Manifest:
     run_id: str
     run_attempt: int
     fusions: tuple[str, ...]
+    regression: bool = False
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of the files beside it."""
+        return frozenset((*(f"{name}.json" for name in self.fusions), *((COMPARISON,) if self.regression else ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +79,15 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The last attempt of a job, as GitHub's API reports it; ``conclusion`` None is one that has not ended."""
+    """The last attempt of a job, as GitHub's API reports it; ``conclusion`` None is one that has not ended.
+
+    ``failed`` is the first of its steps that failed.
+    """
 
     name: str
     conclusion: str | None = None
     run_attempt: int = 1
+    failed: str | None = None
 
 
 class _Page(msgspec.Struct):
@@ -88,7 +108,8 @@ def gather(
 ) -> tuple[Objection, ...]:
     """Write the evidence of every class among the artifacts in ``folder`` under ``out``; return why others have none.
 
-    The layout is that of ``baselines/``: ``<chip class>/fusions/<name>.json``. Evidence must be of this run and commit.
+    The layout is that of ``baselines/``: ``<chip class>/fusions/<name>.json``, and the comparison of base and head is
+    ``<chip class>/_regression.json``. Evidence must be of this run and commit.
     An objection without a chip class is to a stray artifact.
     """
     problems: list[Objection] = []
@@ -112,7 +133,7 @@ def gather(
             problems.append(_problem(name, error))
         else:
             for record, data in found.items():
-                write_over(out / name / "fusions" / record, data)
+                write_over(out / name / record if record == COMPARISON else out / name / "fusions" / record, data)
     return tuple(problems)
 
 
@@ -156,7 +177,7 @@ def open_artifact(artifact: Artifact, run_id: str, commit: str) -> Mapping[str, 
         ),
         (said.commit == commit, f"evidence of commit {said.commit[:12]!r}", f"evidence of {commit[:12]}"),
         (
-            found.keys() == {f"{name}.json" for name in said.fusions},
+            found.keys() == said.files,
             "files that the manifest does not name, or the other way round",
             "exactly those it names",
         ),
@@ -175,8 +196,8 @@ def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
         name = entry.filename
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _refused(f"{name[:80]!r} in an artifact is no regular file", "regular files")
-        if name != MANIFEST and not _RECORD.fullmatch(name):
-            raise _refused(f"{name[:80]!r} in an artifact", f"{MANIFEST} and <fusion>.json, in no folder")
+        if name not in (MANIFEST, COMPARISON) and not _RECORD.fullmatch(name):
+            raise _refused(f"{name[:80]!r} in an artifact", f"{MANIFEST}, {COMPARISON} and <fusion>.json, in no folder")
         if name in found:
             raise _refused(f"{name} twice in an artifact", "every file once")
         with archive.open(entry) as file:
@@ -197,6 +218,11 @@ def _absent(name: str, jobs: Sequence[Job]) -> Objection | None:
         return None
     else:
         found, remedy = _ENDS.get(last.conclusion or "", _VANISHED)
+        if last.failed == SETUP:
+            found, remedy = (
+                "the environment of the change could not be set up",
+                "see the job's log: what does not resolve",
+            )
     return Objection(Verdict.NOT_MEASURED, found, remedy, name)
 
 

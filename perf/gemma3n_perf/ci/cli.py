@@ -16,12 +16,13 @@ from typing import TextIO
 
 from gemma3n_perf.ci import comment
 from gemma3n_perf.ci.plan import Plan, State, matrix, plan, read_classes, read_plan, read_pull, stage, write_outputs
-from gemma3n_perf.ci.post import ask_github, post, read_comment
+from gemma3n_perf.ci.post import ISSUE, ask_github, post, post_issue, read_comment
 from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfError, UsageError
-from gemma3n_perf.gate.change import checkout, touched
+from gemma3n_perf.gate.change import checkout, program_changes, touched
+from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.hardware.git import Repository
 
-HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix"
+HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix, night, report, issue"
 _LINK = re.compile(r"(?P<name>[a-z][a-z ]{0,30})=(?P<url>https?://[A-Za-z0-9._~:/%-]{1,400})")
 
 
@@ -37,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _file(one, "--candidate", "a clone at the pull request's commit", "DIR")
     _file(one, "--policy", "of the branch it wants to enter")
     one.add_argument("--outputs", type=Path, metavar="FILE", help="append the outputs of a job")
-    one = steps.add_parser("measure", help="measure every touched fusion on this machine")
-    for name in ("--chip-class", "--commit", "--base", "--run-id"):
-        one.add_argument(name, required=True)
+    one = steps.add_parser("measure", help="compare base and head on this machine, and measure every touched fusion")
+    for name, metavar in (("--chip-class", "CLASS"), ("--commit", "COMMIT"), ("--base", "REF"), ("--run-id", "ID")):
+        one.add_argument(name, required=True, metavar=metavar)
     one.add_argument("--attempt", type=int, required=True, metavar="N")
     one.add_argument("--wait", type=float, default=900.0, metavar="SECONDS", help="for a fit machine (%(default)s)")
-    one.add_argument("--time-budget", metavar="SECONDS", help="for each duel: pytest's option")
+    one.add_argument("--budget", metavar="SECONDS", help="for each duel of a fusion: pytest's option")
     _file(one, "--out", "where to put the evidence", "DIR")
     one = steps.add_parser("stage", help="make a checkout of a change into the one that judges it")
     _file(one, "--candidate", "a clone at the change's commit", "DIR")
@@ -64,6 +65,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--api", default="https://api.github.com", metavar="URL")
     one = steps.add_parser("records", help="copy what this machine has recorded into one folder")
     _file(one, "--out", "to be sent as an artifact", "DIR")
+    one = steps.add_parser("night", help="compare main with the last release and with last night's, on this machine")
+    one.add_argument("--last", default="", metavar="COMMIT", help="that last night's run was of; empty without one")
+    _file(one, "--out", "where to put the comparisons", "DIR")
+    one = steps.add_parser("report", help="judge the nightly comparisons of all machines, and write the issue")
+    one.add_argument("--last", default="", metavar="COMMIT", help="that last night's run was of; empty without one")
+    _file(one, "--records", "what the machines sent", "DIR")
+    _file(one, "--policy")
+    _file(one, "--issue", "write the issue here")
+    one.add_argument("--outputs", type=Path, metavar="FILE", help="append the outputs of a job")
+    one = steps.add_parser("issue", help="open the issue of nightly losses, change it in place, or close it")
+    _file(one, "issue", "the issue's text")
+    one.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    one.add_argument("--lost", required=True, metavar="TRUE_OR_FALSE", help="whether anything lost, as report says it")
+    one.add_argument("--api", default="https://api.github.com", metavar="URL")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -82,16 +97,28 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             return 0
         case "answer":
             return _comment(args, out)
+        case "night":
+            return _night(args, out)
+        case "report":
+            return _report(args, out)
+        case "issue":
+            ask = partial(ask_github, args.api, os.environ.get("GITHUB_TOKEN", ""))
+            text = read_comment(args.issue, ISSUE)
+            out.write(post_issue(text, args.repo, ask, lost=args.lost == "true") + "\n")
+            return 0
         case "post":
             ask = partial(ask_github, args.api, os.environ.get("GITHUB_TOKEN", ""))
             out.write(post(read_comment(args.comment), args.repo, args.number, ask) + "\n")
             return 0
         case _:
+            from gemma3n_perf.ci import nightly
             from gemma3n_perf.ci.measure import pack
             from gemma3n_perf.hardware.chip import detect
 
-            for path in pack(detect().chip_class, checkout().baselines, args.out):
+            chip_class, baselines = detect().chip_class, checkout().baselines
+            for path in pack(chip_class, baselines, args.out):
                 out.write(f"{path}\n")
+            nightly.keep_history(chip_class, baselines, args.out)
             return 0
 
 
@@ -115,7 +142,9 @@ def _file(parser: argparse.ArgumentParser, name: str, text: str | None = None, m
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
     pull = read_pull(args.event_name, args.event, args.pull)
     change = touched(pull.base, Repository(args.candidate), args.candidate / "baselines")
-    found = plan(pull, change, read_classes(args.policy))
+    classes = read_classes(args.policy)
+    programs = program_changes(pull.base, Repository(args.candidate), [one.name for one in classes])
+    found = plan(pull, change, classes, programs)
     if args.outputs is not None:
         write_outputs(found, args.outputs)
     out.write(f"{found.state}: {found.reason}\n")
@@ -126,12 +155,13 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
 
 def _measure(args: argparse.Namespace, out: TextIO) -> int:
     from gemma3n_perf.ci.artifacts import Manifest
-    from gemma3n_perf.ci.measure import measure, names_to_measure
+    from gemma3n_perf.ci.measure import base_against_head, forget_builds, measure, names_to_measure
     from gemma3n_perf.hardware.chip import detect
     from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
-    from gemma3n_perf.workload.presets import checkpoints_root
+    from gemma3n_perf.workload.presets import cache_folder, checkpoints_root
 
     here, chip_class = checkout(), detect().chip_class
+    forget_builds(cache_folder())
     if consult(Doctor.here(checkpoints_root(), Needs()), args.wait, False, out):
         raise BadConditionsError(
             f"{chip_class}: not fit to measure after {args.wait:.0f} s of waiting",
@@ -139,17 +169,47 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
             remedy="see above what it found",
         )
     names = names_to_measure(args.base, here)
-    out.write(f"to measure: {', '.join(names) or 'nothing'}\n")
-    budget = ("--time-budget", args.time_budget) if args.time_budget else ()
+    changes = program_changes(args.base, here.repository, [chip_class]).get(chip_class, ())
+    out.write(f"to measure: {', '.join([*(['base against head'] if changes else []), *names]) or 'nothing'}\n")
+    budget = ("--budget", args.budget) if args.budget else ()
 
     def pytest(name: str) -> int:
         out.flush()
         argv = (sys.executable, "-m", "pytest", "perf/", "--fusion", name, *budget)
         return subprocess.run(argv, cwd=here.repository.root, check=False).returncode
 
-    request = Manifest(1, args.chip_class, args.commit, args.run_id, args.attempt, names)
-    sent = measure(request, chip_class, here.baselines, args.out, pytest, lambda text: print(text, file=out))
+    request = Manifest(1, args.chip_class, args.commit, args.run_id, args.attempt, names, bool(changes))
+    compare = partial(base_against_head, here.repository.fork(args.base), here)
+    sent = measure(request, chip_class, here.baselines, args.out, pytest, lambda text: print(text, file=out), compare)
     out.writelines(f"{path.name}\n" for path in sent)
+    return 0
+
+
+def _night(args: argparse.Namespace, out: TextIO) -> int:
+    from gemma3n_perf.ci import nightly
+    from gemma3n_perf.ci.measure import base_against_head, forget_builds
+    from gemma3n_perf.hardware.chip import detect
+    from gemma3n_perf.workload.presets import cache_folder
+
+    here, chip_class = checkout(), detect().chip_class
+    forget_builds(cache_folder())
+    nightly.bring_history(chip_class, here.baselines)
+    compare = partial(base_against_head, here=here)
+    for path in nightly.measure(chip_class, args.last or None, here, args.out, compare):
+        out.write(f"{path}\n")
+    return 0
+
+
+def _report(args: argparse.Namespace, out: TextIO) -> int:
+    from gemma3n_perf.ci import nightly
+
+    classes = [one.name for one in read_classes(args.policy)]
+    text, lost = nightly.report(args.records, classes, args.last or None, read_policy(args.policy), checkout())
+    args.issue.write_text(text, encoding="utf-8")
+    if args.outputs is not None:
+        with args.outputs.open("a", encoding="utf-8") as file:
+            file.write(f"lost={str(lost).lower()}\n")
+    out.write(text)
     return 0
 
 

@@ -17,8 +17,24 @@ from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.report.markdown import plain
 
 if TYPE_CHECKING:
+    from gemma3n_perf.bench.regression_rule import RegressionRuling
     from gemma3n_perf.gate.admission import AdmissionResult
     from gemma3n_perf.gate.facts import Objection
+    from gemma3n_perf.gate.policy import GatePolicy
+    from gemma3n_perf.store.accepted import Accepted
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedFiles:
+    """What maintainers accept: of this change, and ``every`` file there is."""
+
+    in_force: tuple["Accepted", ...]
+    every: tuple["Accepted", ...]
+
+    @property
+    def earlier(self) -> tuple["Accepted", ...]:
+        """What was accepted of changes before this one."""
+        return tuple(one for one in self.every if one not in self.in_force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +77,21 @@ def judged(
     written under ``out``. Raises what ``artifacts.read_jobs`` and the policy's reader raise, NotMeasuredError where the
     gate cannot judge.
     """
+    from gemma3n_perf.bench import regression_report
+    from gemma3n_perf.bench.regression_rule import CODES
     from gemma3n_perf.ci.artifacts import gather, read_jobs
     from gemma3n_perf.gate import admission, report
     from gemma3n_perf.stats.verdicts import Verdict
     from gemma3n_perf.store.files import write_over
 
-    classes, evidence = read_classes(policy), out / "evidence"
-    problems = gather(artifacts, read_jobs(jobs), classes, run_id, plan.pull.head, evidence)
+    classes, evidence, rules = read_classes(policy), out / "evidence", read_policy(policy)
+    sent = [one for one in classes if one.name in {each.name for each in plan.classes}]
+    problems = gather(artifacts, read_jobs(jobs), sent, run_id, plan.pull.head, evidence)
     evidence.mkdir(parents=True, exist_ok=True)
     change = touched(plan.pull.base, here.repository, here.baselines)
     try:
-        result = admission.gate(here, read_policy(policy), change, (evidence,))
+        # Without a fusion in it, nothing of the change is imported.
+        result = admission.gate(here, rules, change, (evidence,)) if change.files else admission.AdmissionResult()
     except PerfError as error:
         raise NotMeasuredError(
             f"gemma3n-perf gate gave no result (exit code {error.exit_code}): {error.found}",
@@ -80,11 +100,38 @@ def judged(
         ) from error
     write_over(out / "gate.json", report.as_json(result.ruling, result.notes))
     report.write(result.ruling, result.notes, log)
-    required = {one.name for one in classes if one.required}
-    missing = [one for one in problems if one.chip_class in required or one.verdict is Verdict.INVALID]
-    codes = {result.ruling.exit_code, *(one.verdict.exit_code for one in missing)}
-    # The gate's own order: invalid, loss, not measured, inconclusive.
-    return Comment(rendered(result, plan, missing, links), min(codes, key=(5, 1, 4, 3, 0).index))
+    required = {one.name for one in classes if one.required} if change.files else set[str]()
+    # Of a change without fusions, base against head says what its classes lack.
+    spoilt = [one for one in problems if one.verdict is Verdict.INVALID and (change.files or one.chip_class is None)]
+    missing = [one for one in problems if one.chip_class in required or one in spoilt]
+    compared, files = compare(plan, rules, here, evidence, problems)
+    write_over(out / "regression.json", regression_report.as_json(compared))
+    codes = {result.ruling.exit_code, compared.exit_code, *(one.verdict.exit_code for one in missing)}
+    return Comment(rendered(result, plan, missing, links, compared, files), min(codes, key=CODES.index))
+
+
+def compare(
+    plan: Plan, policy: "GatePolicy", here: Checkout, evidence: Path, problems: Sequence["Objection"]
+) -> tuple["RegressionRuling", "AcceptedFiles"]:
+    """Judge base against head on the classes where the program changes; returns what is accepted, too.
+
+    ``problems`` are of classes that brought nothing. Raises MalformedRecordError for a file of what is accepted.
+    """
+    from gemma3n_perf.bench.outcome import in_force
+    from gemma3n_perf.bench.regression import REGRESSIONS, Regression
+    from gemma3n_perf.bench.regression_rule import rule_on
+    from gemma3n_perf.ci.artifacts import COMPARISON
+    from gemma3n_perf.store.accepted import read_accepted
+
+    base, every = here.repository.fork(plan.pull.base), read_accepted(here.baselines)
+    files = AcceptedFiles(in_force(every, here.repository, base), every)
+
+    def find(name: str) -> "Regression | Objection":
+        lost = next((one for one in problems if one.chip_class == name), None)
+        return lost or REGRESSIONS.read(evidence / name / COMPARISON)
+
+    commits = base, plan.pull.head
+    return rule_on(plan.programs, find, commits, policy, here.baselines, files.in_force, here.today), files
 
 
 def rendered(
@@ -92,12 +139,25 @@ def rendered(
     plan: Plan,
     missing: Sequence["Objection"] = (),
     links: Mapping[str, str] | None = None,
+    compared: "RegressionRuling | None" = None,
+    files: "AcceptedFiles | None" = None,
 ) -> str:
-    """Return the comment for the gate's result; ``missing`` are objections to classes that brought no evidence."""
+    """Return the comment for the gate's result and what base against head says.
+
+    ``missing`` are objections to classes that brought no evidence.
+    """
+    from gemma3n_perf.bench import regression_report
     from gemma3n_perf.gate import report
 
-    parts = report.markdown(result.ruling, result.notes, facts=result.facts, missing=missing)
-    return _joined(plain(report.closing(result.ruling, missing)), parts, plan, links or {})
+    heads, parts = [], list[str]()
+    if compared is not None and compared.classes:
+        heads.append(compared.closing)
+        parts += regression_report.markdown(compared, *((files.in_force, files.earlier) if files else ()))
+    if result.ruling.decisions or missing or not heads:
+        heads.append(report.closing(result.ruling, missing))
+        parts += report.markdown(result.ruling, result.notes, facts=result.facts, missing=missing)
+    heads.sort(key=lambda head: not head.startswith("refused"))
+    return _joined(plain("; ".join(heads)), parts, plan, links or {})
 
 
 def _joined(head: str, parts: Sequence[str], plan: Plan, links: Mapping[str, str]) -> str:

@@ -1,21 +1,40 @@
-"""What a measuring machine does: for a pull request, every touched fusion; every night, sending all that it recorded.
+"""What a measuring machine does: for a pull request, base against head and every touched fusion; every night, main
+against what was, and sending all that it recorded.
 
 Measuring succeeds when there is evidence, whatever that says. A loss is the gate's business; a red job here means that
 a machine needs a person.
 """
 
+import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from gemma3n_perf.ci.artifacts import MANIFEST, Manifest
+from gemma3n_perf.bench import regression
+from gemma3n_perf.bench.regression import REGRESSIONS, Regression, workloads_of
+from gemma3n_perf.ci.artifacts import COMPARISON, MANIFEST, Manifest
+from gemma3n_perf.duel.run import choose_workloads, machine
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, PerfError, UsageError
 from gemma3n_perf.gate.change import Checkout, parts, touched, touched_names
+from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.gate.record import path_of, read
 from gemma3n_perf.store.files import local_folder, write_over
 from gemma3n_perf.store.noise import NAME as NOISE
+
+
+def forget_builds(cache: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Remove what earlier jobs of a runner built: environments of arms, and digests remembered.
+
+    They are made anew, bytecode included. Worktrees are checked by content; checkpoints are no code. Elsewhere than on
+    a runner nothing is removed.
+    """
+    if environ.get("GITHUB_ACTIONS") != "true":
+        return
+    shutil.rmtree(cache / "environments", ignore_errors=True)
+    (cache / "hashes.json").unlink(missing_ok=True)
 
 
 def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
@@ -25,14 +44,29 @@ def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
     return tuple(name for name in names if set(parts(name)) <= set(sources.names()))
 
 
+def base_against_head(base: str, here: Checkout) -> Regression:
+    """Compare a commit with this tree, by the policy that lies here. Raises as ``bench.regression.measure`` does."""
+    policy = read_policy(here.baselines / POLICY_FILE)
+    with machine(here.baselines, sys.stderr) as opened:
+        workloads, _ = choose_workloads(workloads_of(policy, opened.chip.chip_class, opened.chip.vendor), None, opened)
+        return regression.measure(base, workloads, policy, opened, here.repository)
+
+
 def measure(
-    request: Manifest, here: str, baselines: Path, out: Path, pytest: Callable[[str], int], say: Callable[[str], None]
+    request: Manifest,
+    here: str,
+    baselines: Path,
+    out: Path,
+    pytest: Callable[[str], int],
+    say: Callable[[str], None],
+    compare: Callable[[], Regression] | None = None,
 ) -> tuple[Path, ...]:
     """Measure what a ``request`` names on this machine of class ``here``; evidence and manifest go into ``out``.
 
-    ``pytest`` measures one fusion and returns pytest's exit code. Raises NotComparableError on a machine of another
-    class, NotMeasuredError where a fusion brought no fresh evidence of this commit, and UsageError where ``out``
-    exists: what an earlier job left there is not this one's.
+    ``pytest`` measures one fusion and returns pytest's exit code; ``compare`` compares base and head, where the request
+    asks for it. Raises NotComparableError on a machine of another class, NotMeasuredError where a fusion brought no
+    fresh evidence of this commit, and UsageError where ``out`` exists: what an earlier job left there is not this
+    one's.
     """
     if here != request.chip_class:
         raise NotComparableError(
@@ -43,6 +77,11 @@ def measure(
     if out.exists():
         raise UsageError(f"{out} exists", expected="a folder of this job alone", remedy="remove it, or name another")
     missing, paths = [], []
+    if request.regression and compare is not None:
+        found = compare()
+        say(f"base against head: {_outcome(found)}")
+        out.mkdir(parents=True, exist_ok=True)
+        paths.append(REGRESSIONS.write(out / COMPARISON, found))
     for name in request.fusions:
         kept = path_of(baselines, here, name)
         before = kept.read_bytes() if kept.is_file() else None
@@ -60,6 +99,12 @@ def measure(
         )
     write_over(out / MANIFEST, msgspec.json.encode(request))
     return (*paths, out / MANIFEST)
+
+
+def _outcome(found: Regression) -> str:
+    if found.duel is not None:
+        return ", ".join(f"{one.workload}: {one.judgement.verdict}" for one in found.duel.duels)
+    return f"{found.failure.verdict}: {found.failure.found}" if found.failure else "nothing"
 
 
 def _not_fresh(path: Path, before: bytes | None, commit: str) -> str | None:

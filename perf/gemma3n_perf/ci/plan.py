@@ -3,21 +3,22 @@
 An event is untrusted text. An approval is of one commit: a fork is measured only where a maintainer dispatched
 the workflow from the default branch and named that commit; a label could stay while the commit under it changes.
 
-A change's fusions and evidence are judged by what the branch it wants to enter has: harness, policy, noise floors,
-locks, machines. Importing a fusion runs it, so this guards against careless edits; against malice stand the approval
-and the missing token. Only Python itself is used, so that a change of documentation waits for no installation.
+What is compared is the program that decodes, as both commits declare it: where that is the same, nothing is measured.
+A change's fusions and evidence are judged by what the branch it wants to enter has: harness, the judges among the
+fusions, policy, noise floors, locks, machines. What plans, answers and comments imports no fusion of the change. Only
+Python itself is used, so that a change of documentation waits for no installation.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gemma3n_perf.errors import MalformedRecordError, UsageError
-from gemma3n_perf.gate.change import Touched
+from gemma3n_perf.gate.change import JUDGES, Touched
 from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.hardware.git import Repository, changed_files_text
 
@@ -25,8 +26,16 @@ from gemma3n_perf.hardware.git import Repository, changed_files_text
 UPDATERS = frozenset({"dependabot[bot]", "renovate[bot]"})
 # What a change must not both bring and be measured by without somebody noticing.
 HARNESS = ("perf/", "baselines/policy.toml", ".github/", ".ci/", "Makefile", "requirements", "pyproject.toml")
-_JUDGED = (":(exclude)perf/gemma3n_perf/fusions", ":(exclude,glob)baselines/*/fusions/**")
+# Nothing else of that folder: a package, a library or bytecode in it would come before the module of its name.
+_JUDGED = (
+    ":(exclude,glob)perf/gemma3n_perf/fusions/*.py",
+    ":(exclude,glob)perf/gemma3n_perf/fusions/kernels/**/*.py",
+    ":(exclude,glob)perf/gemma3n_perf/fusions/kernels/**/*.cu",
+    ":(exclude,glob)baselines/*/fusions/**",
+    ":(exclude)baselines/accepted",
+)
 _STAGE_S = 120.0
+_SENTENCES = 3
 
 # A label becomes part of a workflow, a class of a file's name: neither may hold anything that means something there.
 CLASS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,78}[a-z0-9])?")
@@ -73,7 +82,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured, and where, or why not; ``harness`` are changed files that measure or judge."""
+    """What is to be measured, and where, or why not; ``harness`` are changed files that measure or judge.
+
+    ``programs`` are the classes on which the program that decodes changes, so that base and head are compared there.
+    """
 
     state: State
     pull: Pull
@@ -81,6 +93,7 @@ class Plan:
     remedy: str = ""
     classes: tuple[ChipClass, ...] = ()
     harness: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     def outputs(self) -> dict[str, str]:
         """Return the outputs of the planning job, each one line of ASCII."""
@@ -132,14 +145,14 @@ def read_pull(event_name: str, event: Path, pull: Path | None = None) -> Pull:
 def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
     head, base = _at(tree, "head", dict), _at(tree, "base", dict)
     # A fork that was deleted leaves null here; no name is no name of ours.
-    head_repo = head.get("repo") or {}
+    head_repo, user = (one if isinstance(one, dict) else {} for one in (head.get("repo"), tree.get("user")))
     found = Pull(
         number=_at(tree, "number", int),
         head=_at(head, "sha", str),
         base=_at(base, "sha", str),
         head_repo=str(head_repo.get("full_name") or "a deleted fork"),
         base_repo=_at(_at(base, "repo", dict), "full_name", str),
-        author=str((tree.get("user") or {}).get("login") or ""),
+        author=str(user.get("login") or ""),
         approved=approved,
     )
     if not (_COMMIT.fullmatch(found.head) and _COMMIT.fullmatch(found.base) and _NAME.fullmatch(found.base_repo)):
@@ -150,7 +163,7 @@ def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
 def _load(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MalformedRecordError(f"{path.name}: {error}", expected="a JSON object from GitHub") from error
     if not isinstance(tree, dict):
         raise MalformedRecordError(f"{path.name} holds no object", expected="a JSON object from GitHub")
@@ -164,11 +177,14 @@ def _at(tree: dict[str, Any], name: str, kind: type[_T]) -> _T:
     return value
 
 
-def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
-    """Decide what happens to a pull request with this change.
+def plan(
+    pull: Pull, change: Touched, classes: Sequence[ChipClass], programs: Mapping[str, Sequence[str]] | None = None
+) -> Plan:
+    """Decide what happens to a pull request with this change; ``programs`` is what it changes of them, by class.
 
     Whether there is anything to measure comes first: a fork that corrects a page needs nobody's approval.
     """
+    programs = programs or {}
     gated = set(change.files)
     harness = tuple(path for path in change.changed if path.startswith(HARNESS) and path not in gated)
 
@@ -176,9 +192,9 @@ def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
         remedy = f"{first} gh workflow run gate.yml -f pull_request={pull.number} -f commit={pull.head}"
         return Plan(State.REFUSED, pull, reason, remedy, harness=harness)
 
-    if not gated:
+    if not gated and not programs:
         count = f"{len(change.changed)} changed file{'' if len(change.changed) == 1 else 's'}"
-        return Plan(State.NOTHING, pull, f"no fusion and no evidence for one among {count}", harness=harness)
+        return Plan(State.NOTHING, pull, f"the same program, and no fusion among {count}", harness=harness)
     if pull.approved is not None and pull.approved != pull.head:
         reason = f"{pull.approved[:12]} was approved, and the pull request is now at {pull.head[:12]}"
         return refused(reason, "look at the new commit, then")
@@ -187,8 +203,12 @@ def plan(pull: Pull, change: Touched, classes: Sequence[ChipClass]) -> Plan:
         reason = f"code of {who} runs on no measuring machine before a maintainer approves this very commit"
         return refused(reason, "a maintainer reads the change, then")
     names = list(dict.fromkeys(Path(path).name for path in change.changed if path in gated))
-    reason = f"{changed_files_text(names)} changed"
-    return Plan(State.MEASURE, pull, reason, classes=tuple(classes), harness=harness)
+    sentences = list(dict.fromkeys(one for changed in programs.values() for one in changed))
+    more = [f"{len(sentences) - _SENTENCES} more changes"] if len(sentences) > _SENTENCES else []
+    found = [*([f"{changed_files_text(names)} changed"] if names else []), *sentences[:_SENTENCES], *more]
+    # A fusion is measured everywhere; a program where it changes.
+    chosen = tuple(one for one in classes if gated or one.name in programs)
+    return Plan(State.MEASURE, pull, "; ".join(found), classes=chosen, harness=harness, programs=tuple(programs))
 
 
 def read_plan(text: str) -> Plan:
@@ -197,9 +217,10 @@ def read_plan(text: str) -> Plan:
         tree = json.loads(text)
         classes = tuple(ChipClass(one["name"], tuple(one["runner"]), one["required"]) for one in tree["classes"])
         return Plan(
-            State(tree["state"]), Pull(**tree["pull"]), tree["reason"], tree["remedy"], classes, tuple(tree["harness"])
-        )
-    except (ValueError, TypeError, KeyError) as error:
+            State(tree["state"]), Pull(**tree["pull"]), tree["reason"], tree["remedy"], classes, tuple(tree["harness"]),
+            tuple(tree.get("programs", ())),
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MalformedRecordError(
             "the planning job left no plan", expected="its output", remedy="see what the planning job says"
         ) from error
@@ -223,18 +244,21 @@ def stage(candidate: Repository, head: str, base: str) -> None:
             expected=f"the commit that is judged, {head[:12]}",
             remedy="check out that commit, with its history (fetch-depth: 0)",
         )
-    candidate.git(
-        "restore", f"--source={base}", "--staged", "--worktree", "--", ".", *_JUDGED, timeout_s=_STAGE_S
-    ).checked(
-        UsageError,
-        "git restore failed",
-        expected="a clone that holds the change and the commit it starts from",
-        remedy="fetch both: a shallow clone has no history (fetch-depth: 0)",
-    )
+    judges = candidate.git("ls-tree", "-r", "--name-only", "-z", base, "--", *JUDGES).out.split("\0")
+    for paths in ((".", *_JUDGED), tuple(filter(None, judges))):
+        if paths:
+            candidate.git(
+                "restore", f"--source={base}", "--staged", "--worktree", "--", *paths, timeout_s=_STAGE_S
+            ).checked(
+                UsageError,
+                "git restore failed",
+                expected="a clone that holds the change and the commit it starts from",
+                remedy="fetch both: a shallow clone has no history (fetch-depth: 0)",
+            )
 
 
 def read_classes(path: Path) -> tuple[ChipClass, ...]:
-    """Return the classes of a policy file that have a runner, in its order.
+    """Return the classes of a policy file that have a machine, in its order: none that awaits one.
 
     Raises UsageError for a typo, a required class without a runner, a name or label that could mean something else.
     """
@@ -246,10 +270,10 @@ def read_classes(path: Path) -> tuple[ChipClass, ...]:
         for label in one.runner:
             if not _LABEL.fullmatch(label):
                 raise _wrong(path, f"classes.{name}.runner: {label!r} is no label of a runner")
-        if name in policy.required and not one.runner:
+        if name in (*policy.required, *policy.compared) and not one.runner:
             raise _wrong(path, f"class {name} is required, and has no runner to measure it")
-    classes = policy.classes.items()
-    return tuple(ChipClass(name, one.runner, name in policy.required) for name, one in classes if one.runner)
+    there = {name: one for name, one in policy.classes.items() if one.runner and name not in policy.awaiting}
+    return tuple(ChipClass(name, one.runner, name in policy.required) for name, one in there.items())
 
 
 def matrix(classes: Iterable[ChipClass]) -> dict[str, list[dict[str, Any]]]:

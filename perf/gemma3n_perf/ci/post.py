@@ -1,4 +1,5 @@
-"""The one comment of a pull request: written once, changed in place ever after, and never anybody else's.
+"""The one comment of a pull request, and the one issue of the nights: written once, changed in place ever after, and
+never anybody else's.
 
 This is the only place that holds a token which can write, so it reads one text file, knows nothing of what it says,
 and needs nothing but Python itself.
@@ -16,6 +17,8 @@ from typing import Any
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
 
 MARKER = "<!-- gemma3n-perf gate -->"
+ISSUE = "<!-- gemma3n-perf nightly -->"
+TITLE = "Nightly: decode is slower"
 MAX_COMMENT = 60_000
 AUTHOR = "github-actions[bot]"
 _PAGE = 100
@@ -45,15 +48,18 @@ def ask_github(url: str, token: str, method: str, path: str, body: Mapping[str, 
         ) from error
 
 
-def read_comment(path: Path) -> str:
-    """Return a comment's text. Raises InvalidError for one that is too long, no text or not ours."""
+def read_comment(path: Path, marker: str = MARKER) -> str:
+    """Return the text of a comment, or of the issue by its ``marker``.
+
+    Raises InvalidError for one that is too long, no text or not ours.
+    """
     try:
         data = path.read_bytes()
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path.name}: {error}", expected="the comment as gemma3n-perf wrote it") from error
-    if len(data) > MAX_COMMENT or not text.startswith(MARKER):
-        raise InvalidError(f"{path.name} is no comment of ours", expected=f"{MARKER} and at most {MAX_COMMENT} bytes")
+    if len(data) > MAX_COMMENT or not text.startswith(marker):
+        raise InvalidError(f"{path.name} is no comment of ours", expected=f"{marker} and at most {MAX_COMMENT} bytes")
     return text
 
 
@@ -64,14 +70,39 @@ def post(text: str, repo: str, number: int, ask: Ask) -> str:
     """
     if not _REPO.fullmatch(repo) or number < 1:
         raise UsageError(f"pull request {number} of {repo!r}", expected="OWNER/NAME and a number")
-    for page in itertools.count(1):
-        comments = ask("GET", f"/repos/{repo}/issues/{number}/comments?per_page={_PAGE}&page={page}", None)
-        for comment in comments:
-            # Anyone can write the marker; only a comment of the bot's is ours to change.
-            if (comment.get("user") or {}).get("login") == AUTHOR and str(comment.get("body", "")).startswith(MARKER):
-                ask("PATCH", f"/repos/{repo}/issues/comments/{int(comment['id'])}", {"body": text})
-                return "updated"
-        if len(comments) < _PAGE:
-            break
+    ours = _first(f"/repos/{repo}/issues/{number}/comments?", MARKER, ask)
+    if ours is not None:
+        ask("PATCH", f"/repos/{repo}/issues/comments/{int(ours['id'])}", {"body": text})
+        return "updated"
     ask("POST", f"/repos/{repo}/issues/{number}/comments", {"body": text})
     return "created"
+
+
+def post_issue(text: str, repo: str, ask: Ask, *, lost: bool) -> str:
+    """Keep the one issue of nightly losses: open where something ``lost``, changed in place, closed where nothing did.
+
+    Returns ``opened``, ``updated``, ``closed`` or ``nothing to say``. Raises UsageError, NotMeasuredError.
+    """
+    if not _REPO.fullmatch(repo):
+        raise UsageError(f"repository {repo!r}", expected="OWNER/NAME")
+    ours = _first(f"/repos/{repo}/issues?state=open&", ISSUE, ask)
+    if ours is not None:
+        state = {"state": "open" if lost else "closed"}
+        ask("PATCH", f"/repos/{repo}/issues/{int(ours['number'])}", {"body": text, **state})
+        return "updated" if lost else "closed"
+    if not lost:
+        return "nothing to say"
+    ask("POST", f"/repos/{repo}/issues", {"title": TITLE, "body": text})
+    return "opened"
+
+
+def _first(path: str, marker: str, ask: Ask) -> Any:
+    for page in itertools.count(1):
+        found = ask("GET", f"{path}per_page={_PAGE}&page={page}", None)
+        for one in found:
+            # Anyone can write the marker; only what the bot wrote is ours to change.
+            if (one.get("user") or {}).get("login") == AUTHOR and str(one.get("body") or "").startswith(marker):
+                return one
+        if len(found) < _PAGE:
+            return None
+    return None

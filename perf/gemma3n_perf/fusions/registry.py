@@ -16,17 +16,17 @@ from gemma3n_perf.store import admitted as admitted_store
 _PACKAGE = "gemma3n_perf.fusions"
 
 
-@cache
-def _all() -> dict[str, Fusion]:
+def _modules() -> dict[str, Path]:
+    """By name, found without importing any: what a module does when it is imported may be anything."""
     sources = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if "\nFUSION" in path.read_text()]
-    found = [_defined(source) for source in sources]
-    return {fusion.name: fusion for fusion in sorted(found, key=lambda one: one.name)}
+    return {path.stem.replace("_", "-"): path for path in sources}
 
 
+@cache
 def _defined(source: Path) -> Fusion:
     try:
         found = importlib.import_module(f"{_PACKAGE}.{source.stem}").FUSION
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) while it is imported would end well
         raise InvalidError(
             f"{source} cannot be imported: {type(error).__name__}: {error}",
             expected="a module that defines FUSION",
@@ -34,26 +34,34 @@ def _defined(source: Path) -> Fusion:
         ) from error
     if not isinstance(found, Fusion):
         raise InvalidError(f"FUSION of {source} is none", expected="a Fusion", remedy="see gemma3n-perf fusion new")
+    if found.name != source.stem.replace("_", "-"):
+        raise InvalidError(
+            f"{source} defines a fusion called {found.name!r}",
+            expected=source.stem.replace("_", "-"),
+            remedy="name the module, or the fusion, after the other",
+        )
     return found
 
 
 def names() -> tuple[str, ...]:
-    """All single fusions, sorted. Compositions are written ``a+b``."""
-    return tuple(_all())
+    """All single fusions, sorted, none imported. Compositions are written ``a+b``."""
+    return tuple(sorted(_modules()))
 
 
-def get(name: str) -> Fusion:
-    """The fusion, or the composition, called ``name``. Raises UsageError with the known names."""
-    if "+" in name:
-        return compose(name)
+def _source(name: str) -> Path:
     try:
-        return _all()[name]
+        return _modules()[name]
     except KeyError:
         raise UsageError(
             f"there is no fusion {name!r}",
             expected=f"one of {', '.join(names())}, or several joined by +",
             remedy="gemma3n-perf fusion list describes each; gemma3n-perf fusion new NAME starts one",
         ) from None
+
+
+def get(name: str) -> Fusion:
+    """The fusion, or the composition, called ``name``, imported. Raises UsageError with the known names."""
+    return compose(name) if "+" in name else _defined(_source(name))
 
 
 def compose(name: str) -> Fusion:
@@ -105,8 +113,11 @@ def _together(graphs: list[Declared]) -> Declared:
 
 
 def files(name: str) -> tuple[Path, ...]:
-    """The files a fusion is made of: its own, those of this package that it imports, however deep, and their CUDA."""
-    todo = [Path(get(part.strip()).file) for part in name.split("+")]
+    """The files a fusion is made of: its own, those of this package that it imports, however deep, and their CUDA.
+
+    None is imported. Raises UsageError for an unknown name.
+    """
+    todo = [_source(part.strip()) for part in name.split("+")]
     found: set[Path] = set()
     while todo:
         file = todo.pop().resolve()
@@ -117,19 +128,41 @@ def files(name: str) -> tuple[Path, ...]:
 
 
 def _imports(file: Path) -> list[Path]:
-    root = Path(fusions.__path__[0])
+    root = Path(fusions.__path__[0]).resolve()
     if file.suffix != ".py":
         return []
     modules, sources = set[str](), list[Path]()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(_parsed(file)):
+        if isinstance(node, ast.ImportFrom):
+            start = _absolute(file, root, node.level) if node.level else ""
+            module = ".".join(filter(None, (start, node.module)))
+            modules |= {module} | {f"{module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "source":
             sources.append(root / "kernels" / "cuda" / f"{ast.literal_eval(node.args[0])}.cu")
     inside = [m.removeprefix(f"{_PACKAGE}.").replace(".", "/") for m in modules if m.startswith(f"{_PACKAGE}.")]
-    return [*(root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()), *sources]
+    packages = [path for m in inside if (path := root / m / "__init__.py").is_file() and _does_something(path)]
+    return [*(root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()), *packages, *sources]
+
+
+def _parsed(file: Path) -> ast.Module:
+    """Parse a file; one that does not parse imports nothing, and importing it says so."""
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def _does_something(package: Path) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in _parsed(package).body)
+
+
+def _absolute(file: Path, root: Path, level: int) -> str:
+    """Return the package that ``level`` dots mean in a file of this package; one outside it is as if beside them."""
+    place = file.parent.relative_to(root).parts if file.is_relative_to(root) else ()
+    found = (*_PACKAGE.split("."), *place)
+    return ".".join(found[: len(found) - level + 1])
 
 
 def digest(name: str) -> str:

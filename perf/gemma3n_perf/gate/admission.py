@@ -68,8 +68,25 @@ def gate(
     facts = _distinct([(path, facts_of(path, sources, here.repository)) for path in files if path.stem in names])
     noise = _floors(noise_store.read(here.baselines, name) for name in {one.chip_class for one in facts})
     shown = rule(names, facts, policy, today=here.today, noise=noise)
+    if change is not None and change.judges:
+        shown = _by_its_own_judges(shown, change.judges)
     ruling = _with_what_is_in_use(shown, admitted_store.read_all(here.baselines), sources.names())
-    return AdmissionResult(ruling, names, notes, shown, tuple(facts))
+    if silent := [name for name in policy.awaiting if name not in {one.chip_class for one in facts}]:
+        notes = (*notes, f"no machine yet, and not waited for: {', '.join(silent)}")
+    attempts = (
+        f"{one.fusion} on {one.chip_class}: attempt {one.attempts} of these sources; others are in fusions/earlier/"
+        for one in facts
+        if one.attempts > 1
+    )
+    return AdmissionResult(ruling, names, (*notes, *attempts), shown, tuple(facts))
+
+
+def _by_its_own_judges(shown: Ruling, judges: Sequence[str]) -> Ruling:
+    """Evidence was checked on machines that ran the change: by judges which the change had edited, it is none."""
+    found = f"this change also edits what judges fusions ({', '.join(Path(path).name for path in judges)})"
+    against = Objection(Verdict.INVALID, f"{found}, so its evidence was judged by itself", "land that edit first")
+    decisions = [replace(one, admitted=False, reasons=(against, *one.reasons), wins={}) for one in shown.decisions]
+    return replace(shown, decisions=tuple(decisions))
 
 
 def _with_what_is_in_use(ruling: Ruling, in_use: Mapping[str, str], known: Sequence[str]) -> Ruling:
@@ -120,7 +137,9 @@ def admit(result: AdmissionResult, baselines: Path) -> tuple[str, ...]:
         if before not in ("", winner, *result.names):
             done.append(f"{chip_class}: {before} stays: its evidence was not part of this run")
             continue
-        path = admitted_store.write(baselines, chip_class, parts(winner))
+        source = next(one.source for one in result.facts if (one.fusion, one.chip_class) == (winner, chip_class))
+        grounds = evidence_store.grounds(evidence_store.read(Path(source)))
+        path = admitted_store.write(baselines, chip_class, parts(winner), grounds=grounds)
         done.append(f"{chip_class}: {winner} is admitted, in {path.relative_to(baselines.parent)}")
     return tuple(done)
 

@@ -6,17 +6,26 @@ to needs the fusions, which are imported only where a file counts.
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.duel import program
+from gemma3n_perf.duel.parts import Parts, differences
+from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.gate.policy import POLICY_FILE
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.types import Chip
 
 FUSIONS = Path("perf", "gemma3n_perf", "fusions")
 """Where fusions live in a checkout."""
+
+JUDGES = tuple(
+    str(FUSIONS / f"{name}.py")
+    for name in ("__init__", "parity", "parity_rules", "registry", "sharing", "stepwise", "types")
+)
+"""What judges fusions and lies among them: it is never taken from a change that is gated."""
 
 NOTHING = "nothing to gate: this change touches no fusion"
 PLUS = "+"
@@ -40,7 +49,7 @@ class Sources(Protocol):
 
 
 def registered() -> Sources:
-    """Return the fusions of this package. Imports them all, and MLX with them."""
+    """Return the fusions of this package. One is imported, and MLX with it, where it is asked whether it is on."""
     from gemma3n_perf.fusions import registry
 
     return registry
@@ -48,7 +57,7 @@ def registered() -> Sources:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the gate needs of the world. ``sources`` is called only where a fusion was touched: it imports them all."""
+    """What the gate needs of the world. ``sources`` is called only where a fusion was touched."""
 
     repository: Repository
     baselines: Path
@@ -65,7 +74,7 @@ def checkout(baselines: Path | None = None) -> Checkout:
         raise UsageError(
             "this package is not run from a git checkout, which the gate asks what changed",
             expected="a clone of the repository",
-            remedy="make setup in a clone, then .venv/bin/gemma3n-perf gate",
+            remedy="make setup in a clone, and ask again with its .venv/bin/gemma3n-perf",
         )
     folder = (baselines or root / "baselines").absolute()
     return Checkout(Repository(root), folder, registered, dt.datetime.now(dt.UTC).date())
@@ -76,7 +85,8 @@ class Touched:
     """What a change touches, by its files, relative to the checkout: documentation beside the fusions does not count.
 
     ``changed`` are all files that differ; ``modules`` those of the fusions that are there, ``removed`` those that no
-    longer are; ``records`` evidence and admissions, there or not; ``policy`` whether the gate's own rules differ.
+    longer are; ``records`` evidence and admissions, there or not; ``policy`` whether the gate's own rules differ;
+    ``judges`` those of the changed files that judge fusions.
     """
 
     changed: tuple[str, ...] = ()
@@ -84,6 +94,7 @@ class Touched:
     removed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     policy: bool = False
+    judges: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -101,17 +112,48 @@ def touched(base: str, repository: Repository, baselines: Path) -> Touched:
     return sort_files(repository.changed(base), repository.root, baselines)
 
 
+def program_changes(base: str, repository: Repository, classes: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return what HEAD changes of the program that decodes since it left ``base``, by chip class, in short sentences.
+
+    A class on which the program is the same is left out. Fusions in use are gated by themselves. A file that does not
+    parse is a change, for nobody can say that it is none. Raises UsageError where git cannot tell.
+    """
+    before, after = (
+        replace(tree, read=cache(tree.read))
+        for tree in (program.revision(repository, ref) for ref in (repository.fork(base), "HEAD"))
+    )
+    found: dict[str, tuple[str, ...]] = {}
+    for chip_class in classes:
+        try:
+            changed = differences(*(_unfused(program.declared(tree, chip_class)) for tree in (before, after)))
+        except MalformedRecordError as error:
+            changed = [error.found]
+        if changed:
+            found[chip_class] = tuple(changed)
+    return found
+
+
+def _unfused(parts: Parts) -> Parts:
+    fused = (program.ADMITTED, f"source {program.DATA}/")
+    return {name: value for name, value in parts.items() if not name.startswith(fused)}
+
+
 def sort_files(changed: Iterable[str], root: Path, baselines: Path) -> Touched:
     """Sort the files of a change to the checkout at ``root`` by what they are to the gate."""
     paths = [Path(name) for name in changed]
     kept = {path for path in paths if (root / path).resolve().is_relative_to(baselines.resolve())}
-    modules = [path for path in paths if path.is_relative_to(FUSIONS) and path.suffix in (".py", ".cu")]
+    judges = [str(path) for path in paths if str(path) in JUDGES]
+    # Fusions are made of types.py too, so that it touches them all.
+    aside = set(map(Path, JUDGES)) - {FUSIONS / "types.py"}
+    inside = [path for path in paths if path.is_relative_to(FUSIONS) and path.suffix in (".py", ".cu")]
+    modules = [path for path in inside if path not in aside]
     return Touched(
         changed=tuple(map(str, paths)),
         modules=tuple(str(path) for path in modules if (root / path).exists()),
         removed=tuple(str(path) for path in modules if not (root / path).exists()),
         records=tuple(str(path) for path in paths if path in kept and path.match("fusions/*.json")),
         policy=any(path.name == POLICY_FILE for path in kept),
+        judges=tuple(judges),
     )
 
 

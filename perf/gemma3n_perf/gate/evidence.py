@@ -1,6 +1,7 @@
 """Evidence as the gate reads it: what a record says, reduced from its blocks again, and why it does not count.
 
 Before anything is judged: the file's place and digest, sources and commit, age and versions, dispatch, parity, memory.
+No fusion is imported: whether one is on for a chip, its sources, the same by their digest, said when it was measured.
 """
 
 import datetime as dt
@@ -16,6 +17,7 @@ from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import Sources
+from gemma3n_perf.gate.contradictions import contradictions
 from gemma3n_perf.gate.facts import Checked, EvidenceFacts, Objection, WorkloadFacts
 from gemma3n_perf.gate.policy import GatePolicy
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
@@ -54,6 +56,7 @@ def facts_of_record(record: Evidence, source: str) -> EvidenceFacts:
         versions=(baseline.mlx, baseline.mlx_vlm),
         workloads=tuple(_workload(one, source) for one in record.workloads),
         checked=record.checked,
+        attempts=record.attempts,
     )
 
 
@@ -113,19 +116,17 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
         found = f"{path} lies in the folder of {folder_of(path)} and is of {chip_class}"
         yield Objection(Verdict.INVALID, found, "move it to the folder of its class")
     try:
-        digest, files, enabled = sources.digest(name), sources.files(name), sources.enabled(name, record.chip)
+        digest, files = sources.digest(name), sources.files(name)
     except UsageError as error:
         yield Objection(Verdict.INVALID, f"{path}: {error.found}", "remove evidence of fusions that are gone")
         return
     if record.sources != digest:
         found = "stale: the fusion's sources are no longer those that were measured"
         yield Objection(Verdict.NOT_MEASURED, found, again)
-    if record.enabled != enabled:
-        before, now = ("on", "off") if record.enabled else ("off", "on")
-        found = f"measured with the fusion {before}, and now it is {now} on this class"
-        yield Objection(Verdict.NOT_MEASURED, found, again)
     yield from _of_this_commit(record, files, repository, again)
     yield from _comparable(record)
+    for said in contradictions(record):
+        yield Objection(Verdict.INVALID, f"it contradicts itself: {said}", again)
 
 
 def _of_this_commit(

@@ -81,7 +81,8 @@ class WorkloadFacts:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFacts:
-    """One piece of evidence. ``source`` is its file; ``objections`` are those that reading it and git brought up."""
+    """One piece of evidence. ``source`` is its file; ``objections`` are those that reading it and git brought up.
+    ``attempts`` is how often these sources were measured."""
 
     source: str
     fusion: str
@@ -92,6 +93,7 @@ class EvidenceFacts:
     workloads: tuple[WorkloadFacts, ...] = ()
     checked: tuple[Checked, ...] = ()
     objections: tuple[Objection, ...] = ()
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

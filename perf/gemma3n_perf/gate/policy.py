@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.stats.policy import Policy
-from gemma3n_perf.workload.workload import Workload
+from gemma3n_perf.stats.policy import MARGIN, Policy
+from gemma3n_perf.workload.workload import Workload, defaults
 
 POLICY_FILE = "policy.toml"
 LEAST_SESSIONS = 2
+REQUIRED, MEASURED, AWAITING = "required", "measured", "awaiting"
+STATES = (REQUIRED, MEASURED, AWAITING)
 SESSION_SD = 0.001
 """How far whole sessions of a class are assumed to lie apart, until A/A duels of three days or more show it."""
 _KINDS: dict[object, tuple[tuple[type, ...], str]] = {
@@ -20,19 +22,28 @@ _KINDS: dict[object, tuple[tuple[type, ...], str]] = {
     float: ((float, int), "a number"),
     int: ((int,), "a whole number"),
     str | None: ((str,), "a text"),
+    str: ((str,), "a text"),
+    tuple[str, ...] | None: ((list,), "a list of texts"),
 }
 """By the type of a policy's field: what TOML may have there, and its name in messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPolicy:
-    """One chip class: the ``workloads`` a fusion must win there, and the labels of its self-hosted ``runner``."""
+    """One chip class: the ``workloads`` a fusion must win there, and the labels of its self-hosted ``runner``.
+
+    ``state`` is ``required``, ``measured`` (what it says counts, and nothing waits for it where it is silent) or
+    ``awaiting``: declared, and no machine is there yet. That is shown, and never measured or waited for.
+    """
 
     workloads: tuple[str, ...]
     runner: tuple[str, ...] = ()
+    state: str = MEASURED
 
     def __post_init__(self) -> None:
-        """Refuse a class without workloads, and ids that are none."""
+        """Refuse a state that is none, a class without workloads, and ids that are none."""
+        if self.state not in STATES:
+            raise UsageError(f"state = {self.state!r}", expected=f"one of {', '.join(STATES)}")
         if not self.workloads or len(set(self.workloads)) != len(self.workloads):
             raise UsageError(f"workloads {list(self.workloads)}", expected="one workload id or more, each once")
         for workload in self.workloads:
@@ -40,17 +51,45 @@ class ClassPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RegressionPolicy:
+    """What is asked of a change of the program that decodes.
+
+    ``required``      the chip classes that must have measured it; None is those of the gate
+    ``margin``        what bounds no-change, a fraction of throughput
+    ``budget``        seconds of measuring that each workload may take
+    ``inconclusive``  whether that answer ``passes`` or ``refuses``
+    """
+
+    required: tuple[str, ...] | None = None
+    margin: float = MARGIN
+    budget: float = 70.0
+    inconclusive: str = "passes"
+
+    def __post_init__(self) -> None:
+        """Refuse rules that cannot be carried out."""
+        for right, found, expected in (
+            (0 < self.margin < 1, f"margin = {self.margin}", "a fraction, 0.01 for 1 %"),
+            (0 < self.budget < float("inf"), f"budget = {self.budget}", "seconds above 0"),
+            (self.inconclusive in ("passes", "refuses"), f"inconclusive = {self.inconclusive!r}", "passes or refuses"),
+        ):
+            if not right:
+                raise UsageError(f"[regression] {found}", expected=expected)
+
+
+@dataclass(frozen=True, slots=True)
 class GatePolicy:
     """The rules of admission.
 
-    ``required`` are the chip classes that must show a win or prove that the fusion is off there; ``minimum_effect`` is
+    ``required`` are the chip classes that must show a win or prove that the fusion is off there: those given, and those
+    whose state says so; ``minimum_effect`` is
     a fraction of throughput; evidence older than ``max_age_days`` counts no more; a win must repeat in ``sessions``
     sessions; ``memory`` bounds the bytes of a fused and an unfused model together, by those of one. ``mlx`` and
     ``mlx_vlm``, where given, are the versions that evidence must be of. ``session_sd`` is the assumed spread of whole
-    sessions, a fraction, which is in every interval.
+    sessions, a fraction, which is in every interval. ``regression`` is for changes of anything but fusions. An
+    ``unfinished`` one, still to be edited, may require no class.
     """
 
-    required: tuple[str, ...]
+    required: tuple[str, ...] = ()
     classes: Mapping[str, ClassPolicy] = field(default_factory=dict)
     minimum_effect: float = 0.005
     max_age_days: int = 90
@@ -59,14 +98,18 @@ class GatePolicy:
     session_sd: float = SESSION_SD
     mlx: str | None = None
     mlx_vlm: str | None = None
+    regression: RegressionPolicy = field(default_factory=RegressionPolicy)
+    unfinished: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse rules that cannot be carried out, or would admit what was not shown."""
+        stated = [name for name, one in self.classes.items() if one.state == REQUIRED and name not in self.required]
+        object.__setattr__(self, "required", (*self.required, *stated))
         for right, found, expected in (
             (
-                self.required and len(set(self.required)) == len(self.required),
+                (self.required or self.unfinished) and len(set(self.required)) == len(self.required),
                 f"required classes {list(self.required)}",
-                "one chip class or more, each once",
+                'one chip class or more, each once: state = "required" in its table',
             ),
             (self.sessions >= LEAST_SESSIONS, f"sessions = {self.sessions}", "2 or more: a win must repeat"),
             (self.max_age_days >= 1, f"max_age_days = {self.max_age_days}", "1 or more"),
@@ -76,13 +119,36 @@ class GatePolicy:
         ):
             if not right:
                 raise UsageError(found, expected=expected)
-        for name in self.required:
+        for name in (*self.required, *(self.regression.required or ())):
             if name not in self.classes:
                 raise UsageError(
                     f"class {name!r} is required, and no [classes.{name}] says which workloads it measures",
                     expected=f"a table [classes.{name}] with its workloads",
                     remedy=_nearest(name, self.classes),
                 )
+            if name in self.awaiting:
+                raise UsageError(
+                    f"class {name!r} is required, and awaits a machine",
+                    expected="one of both",
+                    remedy="gemma3n-perf init, on its machine, makes it one that is measured",
+                )
+
+    @property
+    def awaiting(self) -> tuple[str, ...]:
+        """The chip classes that have no machine yet: nothing waits for them."""
+        return tuple(name for name, one in self.classes.items() if one.state == AWAITING)
+
+    @property
+    def comparing(self) -> Policy:
+        """The rules by which a change of the program is judged."""
+        margin = max(self.regression.margin, self.minimum_effect)
+        # By a wide margin, what looks like a small loss is measured further.
+        return Policy(minimum_effect=self.minimum_effect, margin=margin, suspicious=margin > MARGIN)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The chip classes that must have measured a change of the program."""
+        return self.required if self.regression.required is None else self.regression.required
 
     @property
     def judging(self) -> Policy:
@@ -98,22 +164,31 @@ class GatePolicy:
 def read_policy(path: Path) -> GatePolicy:
     """Read a policy. Raises UsageError naming the file, the key and what is wrong with it."""
     try:
-        return _parse(tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_policy(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _bad(path, error.strerror or str(error), "a policy file", "pass --policy FILE") from error
     except UnicodeDecodeError as error:
         raise _bad(path, f"it is no text: {error.reason}", "TOML in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise _bad(path, f"it is no TOML: {error}", "TOML with [gate] and [classes.NAME]") from error
     except UsageError as error:
         raise _bad(path, error.found, error.expected, error.remedy) from error
 
 
-def _parse(tree: Mapping[str, Any]) -> GatePolicy:
-    _known("", tree, ("gate", "classes"))
+def customary_texts(vendor: str) -> tuple[str, ...]:
+    """Return the workloads that a class of this vendor's chips is given: the first text of each usual checkpoint."""
+    texts: dict[str, str] = {}
+    for workload in defaults(vendor):
+        texts.setdefault(workload.checkpoint, str(workload))
+    return tuple(texts.values())
+
+
+def parse_policy(text: str, *, unfinished: bool = False) -> GatePolicy:
+    """Parse a policy. Raises UsageError naming the key and what is wrong; ``unfinished`` ones may require no class."""
+    try:
+        tree = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"it is no TOML: {error}", expected="TOML with [gate] and [classes.NAME]") from error
+    _known("", tree, ("gate", "regression", "classes"))
     gate, tables = _values("[gate]", tree.get("gate", {}), GatePolicy), _table("[classes]", tree.get("classes", {}))
-    if "required" not in gate:
-        raise UsageError("[gate] names no required classes", expected='required = ["CHIP-CLASS", ...]')
     classes = {}
     for name, table in tables.items():
         title = f"[classes.{name}]"
@@ -124,7 +199,8 @@ def _parse(tree: Mapping[str, Any]) -> GatePolicy:
             classes[name] = ClassPolicy(**values)
         except UsageError as error:
             raise UsageError(f"{title}: {error.found}", expected=error.expected, remedy=error.remedy) from error
-    return GatePolicy(**gate, classes=classes)
+    regression = _values("[regression]", tree.get("regression", {}), RegressionPolicy)
+    return GatePolicy(**gate, classes=classes, regression=RegressionPolicy(**regression), unfinished=unfinished)
 
 
 def _table(title: str, value: Any) -> Mapping[str, Any]:
@@ -133,7 +209,7 @@ def _table(title: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _values(title: str, table: Any, policy: type[GatePolicy] | type[ClassPolicy]) -> dict[str, Any]:
+def _values(title: str, table: Any, policy: type[GatePolicy | ClassPolicy | RegressionPolicy]) -> dict[str, Any]:
     """Return the values of a table that are fields of ``policy``, checked. Raises UsageError for any other."""
     kinds = {one.name: _KINDS[one.type] for one in fields(policy) if one.type in _KINDS}
     _known(f"{title} ", _table(title, table), kinds)

@@ -8,7 +8,8 @@ can forge a record, and only whoever measures again will notice.
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ import msgspec
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.duel.record import RENAMED, compact, launch_flaws, lines, unfolded
-from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.errors import InvalidError, MalformedRecordError
 from gemma3n_perf.gate.facts import Checked
 from gemma3n_perf.hardware.types import Chip, Stack
-from gemma3n_perf.stats.verdicts import Judgement
-from gemma3n_perf.store.admitted import FOLDER
+from gemma3n_perf.stats.verdicts import Judgement, finite
+from gemma3n_perf.store.admitted import FOLDER, Grounds, Shown
 from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.store.files import Disk, write_over
 
 SCHEMA = 1
+EARLIER = "earlier"
 _DIGEST = "content_digest"
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CLASS = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -53,6 +55,7 @@ class Evidence:
     ``verdict`` and ``reason`` are this class's, as the session saw them; the gate forms its own. ``enabled`` False is
     evidence that the fusion leaves the decode graph alone where it is off. ``sources`` is the SHA-256 of the fusion's
     sources, ``commit`` and ``dirty`` the checkout's, ``date`` ISO 8601. ``stacks`` are by arm.
+    ``attempts`` counts the sessions that measured these sources here, this one included.
     """
 
     schema: int
@@ -70,6 +73,7 @@ class Evidence:
     workloads: tuple[WorkloadEvidence, ...] = ()
     notes: tuple[str, ...] = ()
     content_digest: str = ""
+    attempts: int = 1
 
 
 def path_of(baselines: Path, chip_class: str, fusion: str) -> Path:
@@ -109,11 +113,39 @@ def read(path: Path) -> Evidence:
 
 
 def write(baselines: Path, record: Evidence, disk: Disk | None = None) -> Path:
-    """Write a record in the place of the last one, whole or not at all. Returns its path. Raises DiskFullError."""
-    path, data = path_of(baselines, record.chip.chip_class, record.fusion), encode(record)
+    """Write a record in the place of the last one, whole or not at all. Returns its path. Raises DiskFullError.
+
+    What another session had measured of the same sources is kept in ``earlier/`` beside it, and counted: who measures
+    until it passes is seen.
+    """
+    path = path_of(baselines, record.chip.chip_class, record.fusion)
+    before = _measured_before(path, record)
+    if before is not None:
+        again = before.date != record.date
+        record = replace(record, attempts=before.attempts + again)
+        if again:
+            write_over(path.parent / EARLIER / f"{path.stem}.{before.attempts}.json", path.read_bytes(), disk)
+    data = encode(record)
     decode(data, f"the evidence of {record.fusion}")
     write_over(path, data, disk)
     return path
+
+
+def _measured_before(path: Path, record: Evidence) -> Evidence | None:
+    with suppress(InvalidError, MalformedRecordError):
+        before = read(path)
+        if before.sources == record.sources and any(one.raw for one in before.workloads):
+            return before
+    return None
+
+
+def grounds(record: Evidence) -> Grounds:
+    """Return a record in short: what each of its workloads showed."""
+    shown = tuple(
+        Shown(one.workload, one.judgement.effect, finite(one.judgement.low), finite(one.judgement.high))
+        for one in record.workloads
+    )
+    return Grounds(record.commit, record.date, record.content_digest, shown)
 
 
 def _flaws(record: Evidence) -> Iterator[Flaw]:

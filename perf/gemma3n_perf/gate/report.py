@@ -5,7 +5,7 @@ Every word that the author of a pull request could have written is plain text in
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +14,7 @@ from gemma3n_perf.gate.change import NOTHING
 from gemma3n_perf.gate.facts import Cell, EvidenceFacts, Objection, Ruling
 from gemma3n_perf.report import units
 from gemma3n_perf.report.markdown import plain
-from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
+from gemma3n_perf.report.terminal import columns, frame, laid_out, speaks_unicode
 from gemma3n_perf.stats.messages import percent
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.codec import indented
@@ -80,12 +80,15 @@ def _tables(ruling: Ruling, *, unicode: bool, coloured: bool) -> str:
     """One table for each fusion, all with the same columns."""
     parts: list[Text | Table] = []
     widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
+    fits = sum(widths) + 2 * len(widths) <= columns()
     for decision in ruling.decisions:
         parts.append(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
         table = Table(box=frame(unicode=unicode), pad_edge=False)
         for title, width in zip(_COLUMNS, widths, strict=True):
-            right = title not in ("chip class", "workload", "verdict")
-            table.add_column(title, justify="right" if right else "left", min_width=width, overflow="fold")
+            right, whole = title not in ("chip class", "workload", "verdict"), title in ("effect [95 %]", "verdict")
+            least = width if whole or fits else None
+            justify: Literal["left", "right"] = "right" if right else "left"
+            table.add_column(title, justify=justify, min_width=least, overflow="fold", no_wrap=whole)
         before = None
         for cell in ruling.cells_of(decision.fusion):
             shown: list[str | Text] = [column(cell) for column in _COLUMNS.values()]
@@ -145,14 +148,14 @@ def _all_right(found: Sequence[bool]) -> str:
 
 
 def _steps(ruling: Ruling, missing: Sequence[Objection]) -> list[str]:
-    found = [f"- {f'{plain(one.chip_class)}: ' if one.chip_class else ''}{_step(one)}" for one in missing]
+    found = [f"- {f'{plain(one.chip_class)}: ' if one.chip_class else ''}{step(one)}" for one in missing]
     absent = {one.chip_class for one in missing} - {None}
     shown = Counter[Verdict]()
     for one in (reason for decision in ruling.decisions for reason in decision.reasons):
         if not one.remedy:
             shown[one.verdict] += 1
         elif one.chip_class not in absent:
-            found.append(f"- {_step(one)}")
+            found.append(f"- {step(one)}")
     for verdict, count in shown.items():
         # The table says where; on a phone, saying it again pushes the rest out of sight.
         found.append(f"- {verdict}, {count} in the table. Next: {_NEXT.get(verdict, 'see the run')}")
@@ -161,7 +164,8 @@ def _steps(ruling: Ruling, missing: Sequence[Objection]) -> list[str]:
     return found[:MAX_STEPS] + ([f"- and {more} more, in the run"] if more > 0 else [])
 
 
-def _step(one: Objection) -> str:
+def step(one: Objection) -> str:
+    """Return an objection as Markdown: its verdict, what was found, and what to do next."""
     return f"{one.verdict}: {plain(one.found)}" + (f". Next: {plain(one.remedy)}" if one.remedy else "")
 
 

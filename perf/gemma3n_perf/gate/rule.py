@@ -120,9 +120,10 @@ def _repeated(
     sessions = by_session(facts.launches)
     alone = [judge_session(launches, policy.judging, noise) for launches in sessions]
     again = f"measure {policy.sessions} sessions in one go: {cell.remedy}"
+    longer = f"measure longer: pytest perf/ --fusion {cell.fusion} --budget {2 * facts.budget_s:.0f}"
     cell = replace(
         cell, verdict=judgement.verdict, reason=judgement.reason,
-        remedy="" if judgement.verdict.decided else "measure longer: pytest perf/ --fusion NAME --time-budget SECONDS",
+        remedy="" if judgement.verdict.decided else longer,
         effect=judgement.effect, low=finite(judgement.low), high=finite(judgement.high),
         sessions=tuple(one.effect or 0.0 for one in alone),
     )  # fmt: skip

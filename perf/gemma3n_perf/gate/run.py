@@ -23,10 +23,11 @@ from gemma3n_perf.fusions.parity import ENV
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.checks import CheckProcesses
-from gemma3n_perf.gate.policy import POLICY_FILE, SESSION_SD, GatePolicy, read_policy
+from gemma3n_perf.gate.policy import POLICY_FILE, SESSION_SD, GatePolicy, customary_texts, read_policy
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
 from gemma3n_perf.gate.session import Check, Dependencies, Duels, FusionDuel, Keep, Measure, gather
 from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.hardware.stack import recorded
 from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
@@ -34,7 +35,6 @@ from gemma3n_perf.store.files import data_folder, write_over
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import defaults
 
 _POLICY = Policy(session_sd=SESSION_SD)
 _MOST_CANDIDATES = 16
@@ -67,7 +67,7 @@ def run(
     """
     with machine(baselines, err) as here, _comparable_outputs() as restore:
         require_known(here.chip)
-        path = baselines / POLICY_FILE
+        path = recorded(baselines, POLICY_FILE)
         policy = read_policy(path) if path.exists() else None
         workloads = workloads or usual(policy, here)
         for name in dict.fromkeys(workload.partition("/")[0] for workload in workloads):
@@ -131,10 +131,7 @@ def usual(policy: GatePolicy | None, here: Here) -> tuple[str, ...]:
     """The workloads that the policy requires of this class; elsewhere the chip's customary texts."""
     if policy is not None and here.chip.chip_class in policy.classes:
         return policy.workloads(here.chip.chip_class)
-    texts: dict[str, str] = {}
-    for workload in defaults(here.chip.vendor):
-        texts.setdefault(workload.checkpoint, str(workload))
-    return tuple(texts.values())
+    return customary_texts(here.chip.vendor)
 
 
 def arm(fusion: str) -> str:

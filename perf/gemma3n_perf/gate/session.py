@@ -143,7 +143,7 @@ def refusal(record: Evidence) -> PerfError | None:
         case Verdict.NOT_MEASURED if record.enabled:
             return NotMeasuredError(found, remedy="see what it says, then measure again")
         case Verdict.INCONCLUSIVE:
-            return InconclusiveError(found, remedy="measure longer: --time-budget SECONDS; the record is kept")
+            return InconclusiveError(found, remedy="measure longer: --budget SECONDS; the record is kept")
         case _:
             return None
 
@@ -153,9 +153,9 @@ def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies)
     firsts: dict[str, str] = {}
     for workload in workloads:
         firsts.setdefault(workload.partition("/")[0], workload)
-    enabled = {name: using.sources.enabled(name, using.chip) for name in names}
-    checks = [CheckSpec(name, enabled[name], workload) for name in names for workload in firsts.values()]
-    found = list(zip(checks, using.check(checks), strict=True))
+    enabled, broken = _enabled(names, using)
+    checks = [CheckSpec(name, enabled[name], one) for name in names if name not in broken for one in firsts.values()]
+    found = list(zip(checks, using.check(checks) if checks else (), strict=True))
     return [
         Evidence(
             schema=SCHEMA,
@@ -169,10 +169,25 @@ def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies)
             date=using.now().isoformat(timespec="seconds"),
             chip=using.chip,
             stacks={"baseline": using.stack, "candidate": using.stack},
-            checked=tuple(checked for one, checked in found if one.fusion == name),
+            checked=tuple(
+                [Checked(checkpoint, failure=broken[name]) for checkpoint in firsts]
+                if name in broken
+                else [checked for one, checked in found if one.fusion == name]
+            ),
         )
         for name in names
     ]
+
+
+def _enabled(names: Sequence[str], using: Dependencies) -> tuple[dict[str, bool], dict[str, str]]:
+    """Ask each fusion whether it is on here; what cannot be imported counts as on, and why is told."""
+    enabled, broken = dict.fromkeys(names, True), dict[str, str]()
+    for name in names:
+        try:
+            enabled[name] = using.sources.enabled(name, using.chip)
+        except InvalidError as error:
+            broken[name] = error.found
+    return enabled, broken
 
 
 def _measured(draft: Evidence, workloads: Sequence[str], duels: Duels) -> Evidence:

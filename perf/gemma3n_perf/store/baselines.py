@@ -55,6 +55,11 @@ class Baselines:
         full = [one for one in sets if len(one.sessions) >= MIN_SESSIONS]
         return full[-1] if full else sets[-1] if sets else None
 
+    def has(self, chip_class: str) -> bool:
+        """Whether a class has a whole baseline. Raises like ``load``."""
+        found = self.load(chip_class)
+        return found is not None and len(found.sessions) >= MIN_SESSIONS
+
     def require(self, chip_class: str) -> Baseline:
         """Like ``load``, but raises NoBaselineError, naming the classes there are, where there is none."""
         found = self.load(chip_class)
@@ -62,7 +67,7 @@ class Baselines:
             raise NoBaselineError(
                 f"no baseline is stored for chip class {chip_class}",
                 expected=f"one of {', '.join(self.classes()) or 'no class at all: the folder is empty'}",
-                remedy="record one here: gemma3n-perf baseline save, then gemma3n-perf baseline promote",
+                remedy="record one here: gemma3n-perf init, or gemma3n-perf baseline save and promote",
             )
         return found
 
@@ -131,7 +136,8 @@ class Baselines:
             raise UsageError(
                 f"{total} session{'' if total == 1 else 's'} would make up the baseline of {chip_class}",
                 expected=f"{min_sessions} or more: the spread between sessions is half of what a baseline knows",
-                remedy="measure more with gemma3n-perf baseline save, or say --min-sessions",
+                remedy=f"measure {min_sessions - total} more at this commit: gemma3n-perf baseline save --sessions "
+                f"{min_sessions - total}; or say --min-sessions {total}",
             )
         stems = [file_stem(one.session.stack) for one in fresh]
         return tuple(write_next(self.root / chip_class, stems, [one.data for one in fresh], disk))

@@ -1,0 +1,114 @@
+"""Every night: today's main against the last release and against last night's, by duel, and what to say of a loss.
+
+Opinion: one issue, written once and changed in place. A loss against the last release is in it every night until it is
+mended or accepted.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemma3n_perf.bench import regression_report
+from gemma3n_perf.bench.outcome import in_force
+from gemma3n_perf.bench.regression import REGRESSIONS, Regression
+from gemma3n_perf.bench.regression_rule import RegressionRuling, rule_on
+from gemma3n_perf.ci.post import ISSUE
+from gemma3n_perf.gate.change import Checkout, program_changes
+from gemma3n_perf.gate.facts import Objection
+from gemma3n_perf.gate.policy import GatePolicy
+from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.report.markdown import plain
+from gemma3n_perf.stats.verdicts import Verdict
+from gemma3n_perf.store.accepted import Accepted, read_accepted
+from gemma3n_perf.store.files import data_folder
+
+RELEASE, LAST_NIGHT = "release", "last-night"
+HISTORY = "history"
+"""Of a class: duels of commits against their anchor, kept from night to night in the user's data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What main is compared with: a name for its record, words for readers, the commit."""
+
+    name: str
+    title: str
+    commit: str
+
+
+def bases(repository: Repository, last: str | None) -> tuple[Base, ...]:
+    """Return the last release before HEAD, and ``last``, the commit of last night's run, as far as they are there."""
+    head, found = repository.commit(), []
+    tag = repository.last_tag()
+    if tag is not None and repository.commit(tag) == head:
+        tag = repository.last_tag("HEAD^")
+    release = repository.commit(tag) if tag is not None else None
+    if release is not None:
+        found.append(Base(RELEASE, f"the last release, {tag}", release))
+    before = repository.commit(last) if last else None
+    if before is not None and repository.is_ancestor(before):
+        found.append(Base(LAST_NIGHT, f"last night's {before[:12]}", before))
+    return tuple(found)
+
+
+def measure(
+    chip_class: str, last: str | None, here: Checkout, out: Path, compare: Callable[[str], Regression]
+) -> tuple[Path, ...]:
+    """Compare main with each base by ``compare``, but for the same program, and write the records below ``out``."""
+    written = []
+    for base in bases(here.repository, last):
+        if program_changes(base.commit, here.repository, [chip_class]):
+            path = out / "nightly" / chip_class / f"{base.name}.json"
+            written.append(REGRESSIONS.write(path, compare(base.commit)))
+    return tuple(written)
+
+
+def bring_history(chip_class: str, baselines: Path, data: Path | None = None) -> None:
+    """Lay what earlier nights kept of a class's history beside what is committed, which stays."""
+    kept, there = (data or data_folder()) / HISTORY / chip_class, baselines / chip_class / HISTORY
+    for path in sorted(kept.rglob("*.json")):
+        target = there / path.relative_to(kept)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def keep_history(chip_class: str, baselines: Path, out: Path, data: Path | None = None) -> None:
+    """Keep a class's history for the next night, and put it among the records that are sent."""
+    there = baselines / chip_class / HISTORY
+    for folder in ((data or data_folder()) / HISTORY / chip_class, out / "baselines" / chip_class / HISTORY):
+        if there.is_dir():
+            shutil.copytree(there, folder, dirs_exist_ok=True)
+
+
+def report(
+    records: Path, classes: Sequence[str], last: str | None, policy: GatePolicy, here: Checkout
+) -> tuple[str, bool]:
+    """Return the text of the night's issue, and whether anything lost. Raises as ``read_accepted`` does."""
+    parts, lost = [], False
+    for base in bases(here.repository, last):
+        accepted = in_force(read_accepted(here.baselines), here.repository, base.commit)
+        ruling = _ruled(base, records, classes, policy, here, accepted)
+        lost = lost or any(one.verdict is Verdict.LOSS for one in ruling.reasons)
+        title = f"### Against {plain(base.title)}: {plain(ruling.closing)}"
+        parts += [title, *regression_report.markdown(ruling, accepted)]
+    head = here.repository.commit() or "unknown"
+    first = "Decode is slower" if lost else "No loss tonight"
+    return "\n\n".join([f"{ISSUE}\n{first}, at {head[:12]} on {here.today}.", *parts]) + "\n", lost
+
+
+def _ruled(
+    base: Base, records: Path, classes: Sequence[str], policy: GatePolicy, here: Checkout, accepted: Sequence[Accepted]
+) -> RegressionRuling:
+    changed = program_changes(base.commit, here.repository, classes)
+
+    def find(name: str) -> Regression | Objection | None:
+        if name not in changed:
+            return None
+        found = REGRESSIONS.find(records / "nightly" / name / f"{base.name}.json")
+        lacking = Objection(Verdict.NOT_MEASURED, "its machine left no record tonight", "look at the runner", name)
+        return found or lacking
+
+    commits = base.commit, here.repository.commit() or ""
+    return rule_on(classes, find, commits, policy, here.baselines, accepted, here.today)

@@ -1,15 +1,18 @@
-"""How often each rule was right, over duels whose truth was planted.
+"""How often the judge was right, over duels whose truth was planted.
 
-A rate without the number it is a rate of is an anecdote, so every rate carries its count and its interval. Other tools'
-rules read the same launches as the judge, interleaved as it measured them: better samples than their users take.
+A rate without the number it is a rate of is an anecdote, so every rate carries its count and its interval. Duels of one
+round share their launches, so a hundred of them are worth fewer: the interval counts what they are worth. Other tools'
+rules are in ``studies.equal_time``.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from numpy.typing import NDArray
+from scipy.stats import beta
 
 from gemma3n_perf.duel.validation import launch_estimates
 from gemma3n_perf.duel.validation_record import PowerDuel
@@ -18,14 +21,12 @@ from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.policy import MARGIN, Policy
 from gemma3n_perf.stats.verdicts import Verdict
 from studies import step_estimators
-from studies.external_rules import RULES
 from studies.simulation import Scenario, replay
 
 OURS = "this suite"
-LEAST_POOL = 30
-"""Launches that duels may be resampled from: fewer would draw the same ones over and over."""
-
-_SAID = {"win": "faster", "loss": "slower"}
+LEAST_POOL, LEAST_ROUNDS, _LEAST_LAUNCHES = 30, 5, 4
+"""Launches, rounds of them, and launches of a round that duels may be resampled from: fewer would draw the same ones
+over and over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``count`` of ``of``, with its exact 95 % interval (Clopper & Pearson 1934)."""
+    """``count`` of ``of``, which are ``worth`` so many independent ones; 95 % interval of Clopper & Pearson (1934)."""
 
     count: int
     of: int
+    worth: float | None = None
 
     @property
     def share(self) -> float:
@@ -64,18 +66,11 @@ class Rate:
         """Its 95 % interval."""
         if not self.of:
             return 0.0, 1.0
-        found = binomtest(self.count, self.of).proportion_ci(0.95, "exact")
-        return float(found.low), float(found.high)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One rule over all trials of one truth: how often it named the true direction, and how often a wrong one."""
-
-    rule: str
-    truth: float
-    right: Rate
-    wrong: Rate
+        of = self.of if self.worth is None else min(self.worth, self.of)
+        count = self.share * of
+        low = 0.0 if count == 0 else float(beta.ppf(0.025, count, of - count + 1))
+        high = 1.0 if count == of else float(beta.ppf(0.975, count + 1, of - count))
+        return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,8 @@ class Group:
     """All trials of one truth and budget. Seconds are of measuring.
 
     ``covered``: how many of the intervals hold the truth. ``half_width``: half of the median interval, in effect; None
-    where no trial has one. ``rows``: this suite's rule first.
+    where no trial has one. ``right`` and ``wrong``: how often the true direction was named, and a wrong one claimed.
+    ``rounds``: how many the trials come from.
     """
 
     truth: float
@@ -93,45 +89,71 @@ class Group:
     half_width: float | None
     median_s: float
     longest_s: float
-    rows: tuple[Row, ...]
+    right: Rate
+    wrong: Rate
+    rounds: int
+
+
+def correlation(trials: Sequence[Trial]) -> float:
+    """Return how alike the errors of one round's duels are: the intraclass correlation, 0 to 1.
+
+    One-way analysis of variance over rounds (Shrout & Fleiss 1979); 0 where no round has two duels.
+    """
+    rounds: dict[int, list[float]] = {}
+    for one in trials:
+        if one.duel.effect is not None:
+            error = float(np.log1p(one.duel.effect) - np.log1p(one.duel.truth))
+            rounds.setdefault(one.duel.round, []).append(error)
+    sizes = np.array([len(errors) for errors in rounds.values()], dtype=np.float64)
+    total, count = float(sizes.sum()), len(sizes)
+    if count < 2 or total == count:
+        return 0.0
+    averages = np.array([np.mean(errors) for errors in rounds.values()])
+    grand = float(np.sum(sizes * averages) / total)
+    between = float(np.sum(sizes * np.square(averages - grand))) / (count - 1)
+    within = sum(float(np.sum(np.square(np.array(errors) - np.mean(errors)))) for errors in rounds.values())
+    within /= total - count
+    size = (total - float(np.sum(np.square(sizes))) / total) / (count - 1)
+    whole = between + (size - 1) * within
+    return min(max((between - within) / whole, 0.0), 1.0) if whole > 0 else 0.0
+
+
+def worth(trials: Sequence[Trial], alike: float) -> float:
+    """Return how many independent duels these are worth (Kish's design effect); ``alike`` is the correlation."""
+    sizes = np.array(list(Counter(one.duel.round for one in trials).values()), dtype=np.float64)
+    return float(len(trials) / (1 + (np.sum(np.square(sizes)) / len(trials) - 1) * alike))
 
 
 def groups(trials: Sequence[Trial]) -> tuple[Group, ...]:
     """Return the trials by truth and budget, slowest truth first."""
     keys = sorted({(one.duel.truth, one.duel.budget_s) for one in trials})
-    return tuple(_group([one for one in trials if (one.duel.truth, one.duel.budget_s) == key]) for key in keys)
+    alike = correlation(trials)
+    return tuple(_group([one for one in trials if (one.duel.truth, one.duel.budget_s) == key], alike) for key in keys)
 
 
-def _group(trials: Sequence[Trial]) -> Group:
+def _group(trials: Sequence[Trial], alike: float) -> Group:
     duels = [one.duel for one in trials]
-    truth, verdicts = duels[0].truth, [one.verdict for one in duels]
+    truth, verdicts, of = duels[0].truth, [one.verdict for one in duels], worth(trials, alike)
     intervals = [(one.low, one.high) for one in duels if one.low is not None and one.high is not None]
     seconds = sorted(one.measured_s for one in duels)
-    rows = [_ours(truth, verdicts)]
-    rows += [_row(name, truth, [rule(*one.samples) for one in trials]) for name, rule in RULES.items()]
+    true = "win" if truth > 0 else "loss"
+    claims = [verdict for verdict in verdicts if verdict in ("win", "loss")]
+    wrong = sum(verdict != true or truth == 0 for verdict in claims)
+    # No-change is a claim too, and a wrong one where there is a change of its margin or more.
+    wrong += verdicts.count(Verdict.NO_CHANGE) if abs(truth) >= MARGIN else 0
+    right = claims.count(true) if truth else len(verdicts) - len(claims)
     return Group(
         truth,
         duels[0].budget_s,
         Counter(verdicts),
-        covered=Rate(sum(low <= truth <= high for low, high in intervals), len(intervals)),
+        covered=Rate(sum(low <= truth <= high for low, high in intervals), len(intervals), of),
         half_width=float(np.median([(high - low) / 2 for low, high in intervals])) if intervals else None,
         median_s=float(np.median(seconds)),
         longest_s=seconds[-1],
-        rows=tuple(rows),
+        right=Rate(right, len(verdicts), of),
+        wrong=Rate(wrong, len(verdicts), of),
+        rounds=len({one.round for one in duels}),
     )
-
-
-def _ours(truth: float, verdicts: Sequence[str]) -> Row:
-    """No-change is a claim too, and a wrong one where there is a change of its margin or more."""
-    row = _row(OURS, truth, [_SAID.get(verdict, "same") for verdict in verdicts])
-    missed = verdicts.count(Verdict.NO_CHANGE) if abs(truth) >= MARGIN else 0
-    return replace(row, wrong=Rate(row.wrong.count + missed, row.wrong.of))
-
-
-def _row(rule: str, truth: float, calls: Sequence[str]) -> Row:
-    true = "faster" if truth > 0 else "slower" if truth < 0 else "same"
-    wrong = sum(call not in (true, "same") for call in calls)
-    return Row(rule, truth, Rate(calls.count(true), len(calls)), Rate(wrong, len(calls)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,31 +175,75 @@ class Resampled:
 
 
 def drawn_from(trials: Sequence[Trial]) -> list[tuple[LaunchEstimate, float]]:
-    """Return the launches that duels are resampled from, each with its error in log units. Where some have recorded
-    steps, those without were read another way than duels are now, and are left out."""
-    errors = [(one, float(one.log_ratio - np.log1p(each.duel.truth))) for each in trials for one in each.launches]
-    return [pair for pair in errors if pair[0].aligned] or errors
+    """Return all launches that were read as duels are now, each with its error in log units: where some have recorded
+    steps, those without were read another way, and are left out."""
+    return [pair for pairs in _by_round(trials) for pair in pairs]
+
+
+def _by_round(trials: Sequence[Trial], *, longest: bool = False) -> list[list[tuple[LaunchEstimate, float]]]:
+    rounds: dict[int, list[tuple[LaunchEstimate, float]]] = {}
+    aligned = any(one.aligned for each in trials for one in each.launches)
+    # Duels of a round share its launches: the longest has them all, and each once.
+    for each in sorted(trials, key=lambda one: len(one.launches)) if longest else trials:
+        if longest:
+            rounds.pop(each.duel.round, None)
+        errors = [(one, float(one.log_ratio - np.log1p(each.duel.truth))) for one in each.launches]
+        rounds.setdefault(each.duel.round, []).extend(pair for pair in errors if pair[0].aligned or not aligned)
+    return [pairs for pairs in rounds.values() if pairs]
+
+
+def enough(trials: Sequence[Trial]) -> bool:
+    """Whether duels can be resampled from these."""
+    kept = [pairs for pairs in _by_round(trials, longest=True) if len(pairs) >= _LEAST_LAUNCHES]
+    return len(kept) >= LEAST_ROUNDS and sum(map(len, kept)) >= LEAST_POOL
+
+
+def _centred(rounds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return errors whose rounds lie apart as far as rounds do, about 0.
+
+    The averages of rounds differ by that and by chance, since a round has few launches: to draw from a round as it is
+    would count the chance twice. So averages are drawn in by what chance explains, and launches about their round's
+    average out by what its own few take away (variance components, one-way).
+    """
+    averages = np.array([errors.mean() for errors in rounds])
+    chance = float(np.mean([errors.var(ddof=1) / len(errors) for errors in rounds]))
+    seen = float(averages.var(ddof=1))
+    kept = math.sqrt(max(seen - chance, 0.0) / seen) if seen > 0 else 0.0
+    parts = [
+        kept * (mean - averages.mean()) + (errors - mean) * math.sqrt(len(errors) / (len(errors) - 1))
+        for errors, mean in zip(rounds, averages, strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 def resample(
     trials: Sequence[Trial], truth: float, *, budget_s: float, duels: int, seed: int, policy: Policy | None = None
 ) -> Resampled:
-    """Judge ``duels`` duels whose launches are drawn from those of all ``trials``, each less its own truth, plus
-    ``truth``. No calibration is used. Raises InvalidError for fewer than 30 launches to draw from.
+    """Judge ``duels`` duels, each of the launches of one round, drawn like the round with replacement.
+
+    Launches are taken less their own truth, centred (``_centred``), plus ``truth``. No calibration is used. Raises
+    InvalidError for too few launches or rounds to draw from.
     """
     policy = policy or Policy()
-    drawn = drawn_from(trials)
-    pool = [(error, one.se or 0.0, one.seconds) for one, error in drawn]
-    apart = [one.whole - one.log_ratio for one, _ in drawn if one.whole is not None]
-    if len(pool) < LEAST_POOL:
+    rounds = [pairs for pairs in _by_round(trials, longest=True) if len(pairs) >= _LEAST_LAUNCHES]
+    drawn = [pair for pairs in rounds for pair in pairs]
+    if not enough(trials):
         raise InvalidError(
-            f"{len(pool)} launches to draw from", expected=f"{LEAST_POOL} or more", remedy="run more rounds"
+            f"{len(drawn)} launches of {len(rounds)} rounds to draw from",
+            expected=f"{LEAST_POOL} or more, of {LEAST_ROUNDS} or more",
+            remedy="run more rounds",
         )
+    centred = _centred([np.array([error for _, error in pairs]) for pairs in rounds])
+    pool = [(error, one.se or 0.0, one.seconds) for error, (one, _) in zip(centred, drawn, strict=True)]
+    apart = [one.whole - one.log_ratio for one, _ in drawn if one.whole is not None]
     values, errors, seconds = (np.asarray(column, dtype=np.float64) for column in zip(*pool, strict=True))
     launch_s = float(seconds.mean())
     rng = np.random.default_rng(seed)
     count = max(policy.min_launches, int(budget_s / launch_s + 1e-9))
-    picked = rng.integers(0, len(pool), (duels, count))
+    sizes = np.array([len(pairs) for pairs in rounds])
+    chosen = rng.integers(0, len(rounds), duels)
+    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    picked = starts[chosen, None] + (rng.random((duels, count)) * sizes[chosen, None]).astype(int)
     scenario = Scenario(effect=truth, launch_s=launch_s, budget_s=max(budget_s, count * launch_s))
     moved = values[picked] + np.log1p(truth)
     wholes = moved + np.asarray(apart)[picked] if len(apart) == len(pool) else None

@@ -7,7 +7,9 @@ import pytest
 
 from gemma3n_perf.cli import history
 from gemma3n_perf.duel import record as duels
+from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, BadConditionsError, PerfError, UsageError, WorkerFailedError
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.history import asv_files, upstream
 from tests.duel.arena import Arena, noisy
@@ -122,7 +124,11 @@ def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) ->
     assert "2 results of releases" in out.getvalue()
     assert len(asv_files.result_files(tmp_path / "upstream" / "results")) == 2
     again = follow(tmp_path, places, Arena(), "--versions", "0.31.0,0.31.2")
-    assert again.count("has a record") == 2
+    assert "2 points, 2 have a record" in again
+    assert "no-change" not in follow(tmp_path, places, Arena(), "--versions", "0.31.0,0.31.2", "--again", 1)
+    again = follow(tmp_path, places, Arena(noisy()), "--versions", "0.31.0,0.31.2", "--again")
+    assert "2 points, 0 have a record" in again
+    assert "mlx 0.31.0: " in again
 
 
 def test_a_release_that_cannot_be_built_is_a_recorded_result(tmp_path: Path, places: list[object]) -> None:
@@ -154,6 +160,54 @@ def test_the_time_is_kept(tmp_path: Path, places: list[object]) -> None:
     """No point is started after it is up."""
     said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", "--time", "-1")
     assert "the time is up: 2 left" in said
+
+
+def own_commits(folder: Path) -> list[str]:
+    """Make a repository of five commits, of which the second and the fourth change what decode runs."""
+    hashes = []
+    git = ("git", "-C", str(folder), "-c", "user.name=s", "-c", "user.email=s@localhost")
+    run_command(("git", "init", "--quiet", "--initial-branch=main", str(folder)), 60.0)
+    (folder / "perf/gemma3n_perf/duel").mkdir(parents=True)
+    for number in range(5):
+        (folder / "notes.md").write_text(str(number))
+        if number in (1, 3):
+            (folder / "perf/gemma3n_perf/duel/worker.py").write_text(f"SPEED = {number}\n")
+        run_command((*git, "add", "-A"), 60.0)
+        run_command((*git, "commit", "--quiet", "-m", f"c{number}"), 60.0)
+        hashes.append(run_command((*git, "rev-parse", "HEAD"), 60.0).out.strip())
+    return hashes
+
+
+def test_commits_that_changed_decode_meet_the_anchor(tmp_path: Path, places: list[object]) -> None:
+    """Those that changed nothing are no points; the anchor stays that of the records, and the history is drawn."""
+    hashes = own_commits(tmp_path / "repo")
+    here = machine(Arena(noisy(effect=-0.1)), tmp_path / "baselines")
+    worktrees = Worktrees(tmp_path / "repo", tmp_path / "cache", run_command)
+    here.builder.worktrees = worktrees  # type: ignore[misc]
+
+    def carried(*options: object) -> str:
+        out = io.StringIO()
+        argv = parsed("commits", "--workload", WORKLOAD, *options, *places)
+        assert history.run(argv, out, lambda baselines, err: opened(here)) == 0
+        return out.getvalue()
+
+    said = carried("--explain", "--anchor", hashes[0])
+    assert f"2 commits changed what decode runs; the anchor is {hashes[0][:12]}" in said
+    assert said.splitlines()[-2:] == [hashes[3], hashes[1]]
+    assert not (tmp_path / "baselines").exists()
+    said = carried("--anchor", hashes[0], "--points", 1)
+    assert f"gemma3n-perf {hashes[3][:12]}: loss" in said
+    said = carried()
+    assert f"the anchor is {hashes[0][:12]}" in said
+    assert "2 points, 1 have a record" in said
+    found, notes = upstream.read_anchored(tmp_path / "baselines", [CHIP.chip_class])
+    points = found[CHIP.chip_class, WORKLOAD]
+    assert set(points) == {hashes[3], hashes[1]}
+    assert notes == []
+    point, value = points[hashes[3]]
+    assert (point.anchor.commit, point.released is not None) == (hashes[0], True)
+    assert value.result is not None
+    assert upstream.read_lines(tmp_path / "baselines", [CHIP.chip_class])[0] == {}
 
 
 def test_releases_must_be_said(tmp_path: Path, places: list[object]) -> None:

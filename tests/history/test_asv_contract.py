@@ -1,6 +1,7 @@
 """What this suite relies on in asv 0.6.6 that its manual does not promise. A failure here means: read asv again."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 from asv.step_detect import detect_regressions, solve_potts_approx
 from asv_runner.discovery import get_benchmark_from_name
 
+from gemma3n_perf.errors import BadConditionsError, MachineBusyError, PerfError
 from gemma3n_perf.hardware.shell import Done, run_command
-from gemma3n_perf.history import asv_files
+from gemma3n_perf.history import asv_files, asv_plugin
 from gemma3n_perf.history.asv_files import RATE, TIME
+from gemma3n_perf.history.publishing import asv_configuration
 from gemma3n_perf.history.results import Value
 from studies import synthetic_history as synthetic
 
@@ -165,3 +168,64 @@ def test_a_minus_sign_would_cut_a_name_short(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="invalid"):
         get_benchmark_from_name(str(tmp_path), "decode.track-it")
     assert "-" not in TIME + RATE
+
+
+def test_commits_are_compared_by_asvs_own_commands(tmp_path: Path) -> None:
+    """``asv continuous`` measures two commits, each with its own code; ``asv compare`` reads both."""
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=s", "-c", "user.email=s@localhost")
+    run_command(("git", "init", "--quiet", "--initial-branch=main", str(tmp_path)), 60.0)
+    (tmp_path / "perf").mkdir()
+    for value in (1, 3):
+        (tmp_path / "perf" / "thing.py").write_text(f"VALUE = {value}\n")
+        run_command((*git, "add", "perf"), 60.0)
+        run_command((*git, "commit", "--quiet", "-m", f"c{value}"), 60.0)
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "__init__.py").touch()
+    (tmp_path / "suite" / "bench.py").write_text("import thing\n\n\ndef track_value():\n    return thing.VALUE\n")
+    # Without the plugin's own check of the machine, on which other tests run.
+    (tmp_path / "plain.py").write_text("from gemma3n_perf.history.asv_plugin import Checkout\n")
+    conf = json.loads(asv_configuration("p", tmp_path, ["main"], tmp_path / "results", tmp_path / "html"))
+    conf |= {"plugins": [".plain"], "environment_type": "checkout", "env_dir": "env", "benchmark_dir": "suite"}
+    (tmp_path / "asv.conf.json").write_text(json.dumps(conf))
+    (tmp_path / ".asv-machine.json").write_text(json.dumps({"m": {"machine": "m"}, "version": 1}))
+
+    def asv(*argv: str) -> Done:
+        paths = os.pathsep.join(filter(None, sys.path))
+        wrapped = ("env", f"HOME={tmp_path}", f"PYTHONPATH={paths}", "sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path))
+        return run_command((*wrapped, sys.executable, "-m", "asv", *argv), 300.0)
+
+    done = asv("continuous", "main~1", "main", "--machine", "m")
+    assert "PERFORMANCE DECREASED" in done.out, done.last_output
+    assert done.code == 1
+    compared = asv("compare", "main~1", "main", "--machine", "m")
+    assert compared.code == 0
+    row = next(line for line in compared.out.splitlines() if "bench.track_value" in line)
+    assert [cell.strip() for cell in row.split("|")][2:4] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "raised", "code"),
+    [
+        (["run"], BadConditionsError("a compiler runs", remedy="close it"), 4),
+        (["continuous", "A", "B"], MachineBusyError("somebody measures"), 4),
+        (["compare", "A", "B"], BadConditionsError("a compiler runs"), 0),
+        (["run", "--bench", "just-discover"], BadConditionsError("a compiler runs"), 0),
+    ],
+)
+def test_asv_ends_at_once_on_a_machine_that_is_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str], raised: PerfError, code: int
+) -> None:
+    """With one line, where it would measure; reading and discovering go on."""
+
+    def refuse(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(asv_plugin, "open_machine", refuse)
+    monkeypatch.setattr(sys, "argv", ["asv", *argv])
+    if code == 0:
+        asv_plugin.setup()
+        return
+    with pytest.raises(SystemExit) as ended:
+        asv_plugin.setup()
+    assert ended.value.code == code
+    assert capsys.readouterr().err.count("\n") == 1

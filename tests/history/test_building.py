@@ -12,7 +12,9 @@ from gemma3n_perf.gate.facts import Cell
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import publishing, upstream
 from gemma3n_perf.history.building import Places, build_site
-from gemma3n_perf.history.site import Evidence, Site
+from gemma3n_perf.history.changes import failure_text
+from gemma3n_perf.history.evidence import Evidence
+from gemma3n_perf.history.site import PAGES, Site
 from gemma3n_perf.history.upstream import Blocks, Point
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.fakes import STACK, measurement
@@ -46,6 +48,18 @@ def a_history(folder: Path) -> Places:
         failure="no <wheel> for this Python",
     )  # fmt: skip
     upstream.write(baselines, failure)
+    for place in (2, 9, 11):
+        one = replace(
+            point,
+            line=upstream.OWN,
+            version=hashes[place],
+            anchor=replace(STACK, commit=hashes[2]),
+            effect=-0.05 if place == 11 else 0.001,
+            low=-0.06,
+            high=0.008,
+            verdict="loss" if place == 11 else "no-change",
+        )
+        upstream.write(baselines, one)
     docs = folder / "docs"
     (docs / "profiles").mkdir(parents=True)
     (docs / "profiles" / "x.md").write_text("# Profile of x\n\nSee [trust](../trust.md) and [code](../../perf/x.py).\n")
@@ -65,10 +79,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Site]:
     return places, build_site(places, run_command, evidence=[evidence_of(places.baselines)], faults=["bad.json: torn"])
 
 
-def test_the_first_page_leads_everywhere(built: tuple[Places, Site]) -> None:
-    """Every address on every page of ours is a file of the site."""
+def ours(places: Places) -> list[Path]:
+    """Return every page that is not asv's."""
+    return [*places.site.glob("*.html"), *(places.site / "docs").rglob("*.html")]
+
+
+def test_the_pages_lead_everywhere(built: tuple[Places, Site]) -> None:
+    """Every address on every page of ours is a file of the site, and the first page leads to all others."""
     places, _ = built
-    for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
+    first = (places.site / "index.html").read_text()
+    assert [name for name in PAGES if f'href="{name}.html"' not in first] == []
+    for page in ours(places):
         for address in re.findall(r'(?:href|src)="([^"#]*)[^"]*"', page.read_text()):
             if address and not address.startswith("data:"):
                 assert (page.parent / address).exists(), f"{page.name}: {address}"
@@ -83,7 +104,7 @@ class Balance(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Remember an element that must be closed."""
-        if tag not in ("meta", "link", "br", "img", "hr"):
+        if tag not in ("meta", "link", "br", "wbr", "img", "hr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -97,7 +118,7 @@ class Balance(HTMLParser):
 def test_pages_are_well_formed(built: tuple[Places, Site]) -> None:
     """With one first heading, a language and a way past the navigation."""
     places, _ = built
-    for page in [places.site / "index.html", *(places.site / "docs").rglob("*.html")]:
+    for page in ours(places):
         text = page.read_text()
         parser = Balance()
         parser.feed(text)
@@ -117,9 +138,9 @@ def test_no_page_loads_anything_from_outside(built: tuple[Places, Site]) -> None
 
 def test_every_plot_says_what_it_shows(built: tuple[Places, Site]) -> None:
     """A title and a description for those who do not see it; the numbers in a table."""
-    text = (built[0].site / "index.html").read_text()
+    text = "".join(page.read_text() for page in ours(built[0]))
     plots = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(plots) == 3
+    assert len(plots) == 4
     for plot in plots:
         title, description = re.search(r'aria-labelledby="(\S+) (\S+)"', plot).groups()  # type: ignore[union-attr]
         assert f'<title id="{title}">' in plot
@@ -133,7 +154,8 @@ def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[P
     places, found = built
     (series,) = found.series
     (step,) = series.steps
-    text = (places.site / "index.html").read_text()
+    assert "suspected step" in (places.site / "index.html").read_text()
+    text = (places.site / "history.html").read_text()
     assert "suspected" in text
     assert f"history confirm {step.before[:12]} {step.after[:12]}" in text
     rows = json.loads((places.site / "asv" / "regressions.json").read_bytes())["regressions"]
@@ -149,19 +171,75 @@ def test_the_slowdown_is_a_suspected_step_and_asvs_one_regression(built: tuple[P
 def test_releases_are_shown_with_their_failures(built: tuple[Places, Site]) -> None:
     """On our page and on asv's, where a failure is a missing value."""
     places, _ = built
-    text = (places.site / "index.html").read_text()
+    assert "0.31.0 was 20.0 % slower" in (places.site / "index.html").read_text()
+    text = (places.site / "history.html").read_text()
     assert "-20.0 %" in text
     assert "no &lt;wheel&gt; for this Python" in text
-    index = json.loads((places.site / "upstream" / "index.json").read_bytes())
+    index = json.loads((places.site / "upstream" / "mlx" / "index.json").read_bytes())
     assert index["params"]["branch"] == ["mlx"]
     assert set(index["tags"]) == {"mlx-0.30.0", "mlx-0.31.0"}
+
+
+def test_releases_of_one_package_are_not_labelled_with_anothers(tmp_path: Path) -> None:
+    """Each line is a site of its own: asv labels a graph with every tag of its repository."""
+    places = a_history(tmp_path)
+    release = upstream.read_class(places.baselines, CPU)[0]
+    (one,) = [point for point in release if point.version == "0.31.0"]
+    upstream.write(places.baselines, replace(one, line="mlx-vlm", version="0.7.0"))
+    build_site(places, run_command)
+    for line, tags in (("mlx", {"mlx-0.30.0", "mlx-0.31.0"}), ("mlx-vlm", {"mlx-vlm-0.7.0"})):
+        index = json.loads((places.site / "upstream" / line / "index.json").read_bytes())
+        assert set(index["tags"]) == tags
+
+
+def test_commits_against_the_anchor_are_drawn_and_their_newest_is_the_answer(built: tuple[Places, Site]) -> None:
+    """In the order of the repository, with the anchor named."""
+    places, found = built
+    (points,) = found.anchored.values()
+    newest = list(points)[-1]
+    assert f"{newest[:7]} is slower than" in (places.site / "index.html").read_text()
+    text = (places.site / "history.html").read_text()
+    assert f"by commit, against {next(iter(points))[:12]}" in text
+    assert "zoomed" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "shown"),
+    [
+        (
+            "mlx==0.30.0: AttributeError: module 'mlx.core' has no attribute 'device_info'; its last words: x | "
+            'File "/tmp/x/perf/gemma3n_perf/hardware/system.py", line 124, in mlx_accelerator | AttributeError',
+            "mlx",
+            "the release has no device_info, which our own harness needs",
+        ),
+        (
+            "mlx==0.31.0: AttributeError: module 'mlx.core' has no attribute 'new_thread_local_stream'; its last words:"
+            ' File "~/.cache/lib/python3.11/site-packages/mlx_vlm/speculative/common.py", line 10 | AttributeError',
+            "mlx",
+            "the release has no new_thread_local_stream, which today's mlx-vlm needs",
+        ),
+        (
+            "mlx-vlm==0.6.12: mlx-vlm cannot load nano-v1: Missing 825 parameters: audio_tower.conformer.0, x.y",
+            "mlx-vlm",
+            "mlx-vlm of this release cannot load nano-v1, our own checkpoint of that time",
+        ),
+        ("no wheel", "mlx", "no wheel"),
+    ],
+)
+def test_a_failure_is_said_without_a_traceback_or_a_path(said: str, line: str, shown: str) -> None:
+    """And whose it is: ours is ours."""
+    version = said.partition(":")[0].rpartition("=")[2]
+    none = (None, None, None, (), said)
+    day = "2026-07-01T10:00:00+00:00"
+    failed = Point(1, day, chip(CPU), line, version, WORKLOADS[CPU], STACK, None, 12.0, "not-measured", *none)
+    assert failure_text(failed) == shown
 
 
 def test_what_was_left_out_is_said(built: tuple[Places, Site]) -> None:
     """On the page and to who built it."""
     places, found = built
     assert any("9998_0123456789ab.json" in note for note in found.notes)
-    text = (places.site / "index.html").read_text()
+    text = (places.site / "documents.html").read_text()
     assert "9998_0123456789ab.json" in text
     assert f"commit {GONE[:12]} is not in this repository" in text
     assert not list((places.site / "asv").rglob(f"{GONE[:8]}*"))
@@ -171,15 +249,16 @@ def test_what_was_left_out_is_said(built: tuple[Places, Site]) -> None:
 def test_evidence_and_documents_are_linked(built: tuple[Places, Site]) -> None:
     """With the verdict, and a copy of the file; links to files that are not on the site are words."""
     places, _ = built
-    text = (places.site / "index.html").read_text()
+    text = (places.site / "fusions.html").read_text()
     assert f'href="evidence/{CPU}/stacked.json"' in text
+    assert '<td class="n win">+5.0 % ✓</td>' in (places.site / "index.html").read_text()
     assert (places.site / "evidence" / CPU / "stacked.json").read_text() == "{}"
     row = re.search(r"<tr><th[^>]*><a[^>]*>stacked</a>.*?</tr>", text, re.DOTALL)
     assert row is not None
     assert "+5.00 % [+4.00, +6.00]" in row[0]
     assert "<span class='win'>win</span>" in row[0]
     assert "<td>yes</td>" in row[0]
-    assert 'href="docs/trust.html"' in text
+    assert 'href="docs/trust.html"' in (places.site / "documents.html").read_text()
     profile = (places.site / "docs" / "profiles" / "x.html").read_text()
     assert 'href="../trust.html"' in profile
     assert "<span>code</span>" in profile

@@ -33,13 +33,28 @@ def test_the_page_counts_every_verdict_and_says_the_same_twice() -> None:
     duels = [duel(0.0, "no-change", 1), duel(0.02, "loss", 1), duel(0.02, "inconclusive", 2), duel(-0.02, "win", 2)]
     files = build(duels)
     page = files[validation_page.PAGE].decode()
-    assert "4 duels of `nano/text/pp40-tg64` in 2 rounds, 3 minutes of measuring" in page
-    assert "| -1.96 % | 60 s | 2 | 0 | 1 | 0 | 1 |" in page
-    assert "| 0 (A/A) | 60 s | 1 | 0 | 0 | 1 | 0 |" in page
-    assert "| **this suite** | 1/2 [1, 99] % | 0/2 |" in page
+    assert "4 duels of `nano/text/pp40-tg64` in 2 rounds, worth " in page
+    assert "| -1.96 % | 60 s | 2 / 2 | 1/2 [" in page
+    assert "| 0, 1, 0, 1 |" in page
+    assert "| 0 (A/A) | 60 s | 1 / 1 | 1/1 [" in page
+    assert "| **this suite** | 0/2 [" in page
     plot = files[validation_page.PLOTS / f"trust-{CHIP.chip_class}.svg"].decode()
-    assert "pytest-benchmark mean:5%" in plot
+    assert plot.count("pytest-benchmark mean:5%") >= 1
+    assert plot.count("interleaved pairs, t test") >= 1
     assert files == build(duels)
+
+
+def test_the_worst_case_comes_before_every_row() -> None:
+    """Of the classes with rounds enough to resample; the others have none."""
+    few = build([duel(0.0, "no-change", 1)])[validation_page.PAGE].decode()
+    assert "duels resampled" not in few
+    page = build([duel(0.0, "no-change", number) for number in range(1, 7)])[validation_page.PAGE].decode()
+    line = next(one for one in page.splitlines() if one.startswith(f"| {CHIP.chip_class} |"))
+    assert page.index(line) < page.index("### Verdicts of this suite") < page.index("duels resampled for each row")
+    false, missed, shown, _ = (float(cell.strip(" %")) for cell in line.strip("| ").split("|")[1:])
+    assert false < 5
+    assert missed < 5
+    assert shown > 95
 
 
 def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:

@@ -1,24 +1,31 @@
-"""``gemma3n-perf bisect GOOD BAD``: find the first commit or release that changed the speed, by duels."""
+"""``gemma3n-perf bisect GOOD BAD``: every commit or release between them that changed the speed, by duels."""
 
 import argparse
+import re
 import sys
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_budget, add_outputs_argument, add_workload_arguments, busy_policy
+from gemma3n_perf.cli.options import explain
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.bisect import Found, bisect
 from gemma3n_perf.duel.environments import find_uv
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.duel.run import DuelSpec, choose_workloads, duel, machine
 from gemma3n_perf.duel.steps import Steps
+from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.hardware.stack import suite_checkout
+from gemma3n_perf.report import units
 from gemma3n_perf.stats.policy import Policy
-from gemma3n_perf.stats.verdicts import Judgement, not_measured
-from gemma3n_perf.store.files import require_folder
+from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
+from gemma3n_perf.store.files import SHORT_COMMIT, require_folder
+from gemma3n_perf.workload.presets import checkpoints_root
 
-HELP = "find the first commit or release that changed the speed"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+HELP = "find every commit or release that changed the speed, with its share"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,52 +38,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
-    """Search and print the first changed step with its effect. Raises UsageError, NotMeasuredError."""
+    """Search and print every changed step with its effect; returns the code of the ends' verdict. Raises UsageError."""
     for text in (args.good, args.bad):
         parse(text)
     require_folder(args.baselines)
     if len(args.workload) > 1:
         raise UsageError("bisect takes one workload", expected="the workload that changed most")
+    # What is misspelt is said before the machine is held.
+    cache = checkpoints_root().parent
+    steps = Steps(Worktrees(suite_checkout(), cache, run_command), cache, run_command, find_uv()).between(
+        args.good, args.bad
+    )
+    if args.explain:
+        what = f"{len(steps) - 1} steps from {args.good} to {args.bad}: a duel of the ends, then of halves, on"
+        return explain(out, what, args.workload, args.budget, duels=2 * len(steps).bit_length() + 1)
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         progress = Progress(sys.stderr)
 
-        def compare(baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+        def compare(baseline: str, candidate: str, budget_s: float, policy: Policy, settle: bool) -> Judgement:
             spec = DuelSpec(
-                baseline, (candidate,), workloads, budget_s, policy=policy, sources=sources,
+                baseline,
+                (candidate,),
+                workloads,
+                budget_s,
+                settle=settle,
+                policy=policy,
+                sources=sources,
                 outputs_may_differ=args.outputs_may_differ,
-            )  # fmt: skip
+            )
             try:
                 found = duel(spec, here).judgements[workloads[0]]
             except ArmUnavailableError as error:
                 found = not_measured(error.found)
             progress.clear()
-            out.write(f"{candidate} against {baseline}: {found.verdict} {interval(found)}, {found.measured_s:.0f} s\n")
+            said = interval(found) if found.effect is not None else found.reason
+            line = f"{short(candidate)} against {short(baseline)}: {found.verdict} {said}, {found.measured_s:.0f} s\n"
+            out.write(line)
             out.flush()
             return found
 
-        worktrees = here.builder.worktrees
-        steps = Steps(worktrees, worktrees.cache, run_command, find_uv()).between(args.good, args.bad)
         out.write(f"{len(steps) - 1} steps from {args.good} to {args.bad}\n")
-        out.write(as_text(bisect(steps, compare, budget_s=args.budget, note=here.tools.note)))
-    return 0
+        found = bisect(steps, compare, budget_s=args.budget, note=here.tools.note)
+    out.write(as_text(found, args.good, args.bad))
+    return found.ends.verdict.exit_code
 
 
-def as_text(found: Found) -> str:
-    """Return the answer: the first changed step, or those among which it is, and the effect with its interval."""
-    which = found.suspects[0] if len(found.suspects) == 1 else f"one of {', '.join(found.suspects)}"
-    if not found.confirmed and found.judgement.verdict.decided:
-        lines = [
-            "no single step was shown to have the change of the ends: it seems to have come in several",
-            f"the first step that has a third of it or more, counted from the good end, is {which}",
-        ]
-    elif not found.confirmed:
-        lines = [f"the first changed step is probably {which}: the duel that would confirm it told nothing"]
-    elif len(found.suspects) == 1:
-        lines = [f"the first changed step is {found.suspects[0]}"]
-    else:
-        lines = [f"the first changed step is one of {len(found.suspects)}, for the others could not be told:"]
-        lines += [f"  {one}" for one in found.suspects]
-    judged = found.judgement
-    lines.append(f"{found.suspects[-1]} against {found.last_good}: {interval(judged)}, {judged.verdict}")
+def short(arm: str) -> str:
+    """Return an arm with its commits shortened."""
+    return _COMMIT.sub(lambda match: match[0][:SHORT_COMMIT], arm)
+
+
+def as_text(found: Found, good: str, bad: str) -> str:
+    """Return the answer: each step that changed the speed with its effect and share, and what is left of the whole."""
+    ends = found.ends
+    if ends.verdict is Verdict.NO_CHANGE:
+        return f"{bad} is as fast as {good}: there is nothing to search for ({ends.reason})\n"
+    if not ends.verdict.is_claim:
+        remedy = "  next: raise --budget, or choose ends further apart\n"
+        return f"whether {bad} differs from {good} cannot be told: {ends.verdict}: {ends.reason}\n{remedy}"
+    lines = []
+    for step in found.steps:
+        names, share = [short(one) for one in step.suspects], units.percent(step.share)
+        which = names[0] if len(names) == 1 else f"one of {len(names)}, {', '.join(names)}:"
+        effect = interval(step.judgement)
+        lines.append(f"{which} changed it: {effect} against {short(step.before)}, {share} of the whole")
+    if not lines:
+        lines.append("no single step was shown to change it: the change seems to have come in several small ones")
+    lines += [f"{short(newest)} against {short(before)} could not be told" for before, newest in found.unclear]
+    least, unexplained = units.percent(found.least, 1), units.percent(found.unexplained, 1, sign=True)
+    lines.append(
+        f"the whole: {bad} against {good}: {interval(ends)}, {ends.verdict}; not in these steps: {unexplained} "
+        f"(none of less than {least} is looked for)"
+    )
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, busy_policy
+from gemma3n_perf.cli.options import explain
 from gemma3n_perf.duel import validation, validation_record
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.report import interval
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Measure the duels or read them, and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    if args.explain:
+        what = "A/A duels of this tree with itself, and the noise floor they show, on"
+        return explain(out, what, args.workload, args.budget, duels=args.duels)
     if args.recorded:
         baselines = in_checkout("baselines", args.baselines)
         record = _recorded(baselines, args.recorded)

@@ -2,24 +2,40 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.options import add_explain
 from gemma3n_perf.cli.site import add_places, places
+from gemma3n_perf.duel.processes import Spawner
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.duel.run import Here
+from gemma3n_perf.duel.run import here as here_on
 from gemma3n_perf.duel.run import machine as this_machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
+from gemma3n_perf.hardware.machine import Machine
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import building
 from gemma3n_perf.history.asv_adapter import save_machine
-from gemma3n_perf.history.duels import Request, confirm, follow, released, spread
+from gemma3n_perf.history.duels import (
+    Request,
+    anchor_of,
+    confirm,
+    expected_s,
+    follow,
+    pending,
+    programs,
+    released,
+    spread,
+)
+from gemma3n_perf.history.findings import build as build_findings
 from gemma3n_perf.history.series import LEAST_POINTS
-from gemma3n_perf.history.upstream import LINES
-from gemma3n_perf.report import units
+from gemma3n_perf.history.upstream import OWN, RELEASES
+from gemma3n_perf.report import pages, units
+from gemma3n_perf.store.files import SHORT_COMMIT
 
 HELP = "asv results from what was stored; releases of mlx and mlx-vlm; steps, and duels over them"
 Opened = Callable[[Path | None, TextIO], AbstractContextManager[Here]]
@@ -34,27 +50,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     confirming = actions.add_parser("confirm", help="put steps of this chip class to a duel of the two commits")
     confirming.add_argument("commits", nargs="*", metavar="COMMIT", help="BEFORE and AFTER; default: all that are open")
     following = actions.add_parser("upstream", help="duel releases of mlx or mlx-vlm against what is installed")
-    following.add_argument("--line", choices=LINES, required=True, help="whose releases")
-    following.add_argument("--from", dest="first", metavar="VERSION", help="all releases from this one to today's")
+    following.add_argument("--line", choices=RELEASES, required=True, help="whose releases")
+    following.add_argument("--from", dest="first", metavar="FIRST", help="all releases from this one to today's")
     following.add_argument("--versions", metavar="A,B,...", help="these releases, or full commits of mlx-vlm")
-    following.add_argument("--points", type=int, metavar="N", help="at most N of them, spread evenly, ends included")
     following.add_argument("--clone", type=Path, metavar="DIR", help="a clone of mlx-vlm that holds the commits")
-    following.add_argument("--again", action="store_true", help="measure those anew that have a record")
-    following.add_argument("--time", type=float, metavar="SECONDS", help="start no point after so long")
-    for action, budget in ((confirming, 60.0), (following, 12.0)):
+    own = actions.add_parser("commits", help="duel commits of this repository that changed decode against an anchor")
+    own.add_argument("--anchor", metavar="COMMIT", help="default: that of the records, or the last release")
+    own.add_argument("--from", dest="first", metavar="FIRST", help="only those after this one")
+    for action in (following, own):
+        action.add_argument("--points", type=int, metavar="N", help="at most N of them, spread evenly, ends included")
+        action.add_argument(
+            "--again",
+            type=float,
+            nargs="?",
+            const=0.0,
+            metavar="DAYS",
+            help="measure those anew whose record is so many days old (without DAYS: all)",
+        )
+        action.add_argument("--time", type=float, metavar="SECONDS", help="start no point after so long")
+        add_explain(action)
+    for action, budget in ((confirming, 60.0), (following, 20.0), (own, 20.0)):
         action.add_argument("--workload", metavar="ID", help="default: the series' own, or the chip's first")
         action.add_argument(
             "--budget", type=float, default=budget, metavar="SECONDS",
             help="measuring time of one duel (default: %(default)g)",
         )  # fmt: skip
-    for action in (importing, listing, confirming, following):
+    for action in (importing, listing, confirming, following, own):
         add_places(action)
+    findings = actions.add_parser("findings", help="write the page of regressions found upstream, from the records")
+    findings.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
+    findings.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
+    add_places(findings)
     machine = actions.add_parser("machine", help="tell asv that this machine is its chip class, once, before asv run")
     machine.add_argument("--file", type=Path, metavar="FILE", help="default: asv's own, .asv-machine.json at home")
 
 
-def run(args: argparse.Namespace, out: TextIO, opened: Opened = this_machine) -> int:
+@contextmanager
+def _unheld(baselines: Path | None, err: TextIO) -> Iterator[Here]:
+    """Yield this machine as it is: to explain, nobody need be kept from measuring."""
+    yield here_on(baselines, Machine.detect(), Spawner(forking=False))
+
+
+def run(args: argparse.Namespace, out: TextIO, opened: Opened | None = None) -> int:
     """Carry out one action; ``opened`` holds the machine. Raises UsageError, NotMeasuredError, DiskFullError."""
+    opened = opened or (_unheld if getattr(args, "explain", False) else this_machine)
     match args.action:
         case "import":
             return _import(args, out)
@@ -62,7 +101,9 @@ def run(args: argparse.Namespace, out: TextIO, opened: Opened = this_machine) ->
             return _steps(args, out)
         case "confirm":
             return _confirm(args, out, opened)
-        case "upstream":
+        case "findings":
+            return _findings(args, out)
+        case "upstream" | "commits":
             return _follow(args, out, opened)
         case _:
             return _machine(args, out)
@@ -114,17 +155,41 @@ def _confirm(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
 
 
 def _follow(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
-    if bool(args.versions) == bool(args.first):
+    own = args.action == "commits"
+    if not own and bool(args.versions) == bool(args.first):
         raise UsageError("which releases?", expected="--from VERSION or --versions A,B,...")
-    request = Request(args.line, args.budget, args.workload, args.clone, args.again, args.time)
     with opened(places(args).baselines, sys.stderr) as here:
-        named = args.versions and args.versions.replace(" ", "").strip(",").split(",")
-        versions = named or released(args.line, args.first, here)
-        newest_first = (versions if args.points is None else spread(versions, args.points))[::-1]
-        for text in follow(request, newest_first, here):
+        if own:
+            anchor = anchor_of(here, args.anchor)
+            request = Request(OWN, args.budget, args.workload, anchor, again=args.again, time_s=args.time)
+            versions = programs(here, args.first)
+            out.write(f"{len(versions)} commits changed what decode runs; the anchor is {anchor[:SHORT_COMMIT]}\n")
+        else:
+            request = Request(
+                args.line, args.budget, args.workload, clone=args.clone, again=args.again, time_s=args.time
+            )
+            named = args.versions and args.versions.replace(" ", "").strip(",").split(",")
+            versions = named or released(args.line, args.first, here)
+        chosen = (versions if args.points is None else spread(versions, args.points))[::-1]
+        todo = pending(request, chosen, here)
+        minutes = expected_s(len(todo), args.budget) / 60
+        out.write(f"{len(chosen)} points, {len(chosen) - len(todo)} have a record; at most about {minutes:.0f} min\n")
+        for text in todo if args.explain else follow(request, todo, here):
             out.write(f"{text}\n")
             out.flush()
     return 0
+
+
+def _findings(args: argparse.Namespace, out: TextIO) -> int:
+    where = places(args)
+    files, faults = build_findings(where.baselines, where.classes)
+    docs = args.docs or where.docs
+    written = {docs / path: data for path, data in files.items()}
+    for fault in faults:
+        out.write(f"left out: {fault}\n")
+    if args.check:
+        return pages.check(written, (), out, remedy="gemma3n-perf history findings, then commit what it wrote")
+    return pages.refresh(written, (), docs / "findings.md", out)
 
 
 def _machine(args: argparse.Namespace, out: TextIO) -> int:
@@ -132,5 +197,5 @@ def _machine(args: argparse.Namespace, out: TextIO) -> int:
     require_known(chip)
     path = save_machine(chip, args.file)
     out.write(f"{path}: asv knows {chip.chip_class}\n")
-    out.write(f"next: asv run --machine {chip.chip_class} --set-commit-hash $(git rev-parse HEAD)\n")
+    out.write("next: asv run HEAD^!\n")
     return 0

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.options import add_alias
 from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.history.building import Places, build_site
-from gemma3n_perf.history.site import recorded_evidence
+from gemma3n_perf.history.evidence import recorded_evidence
 from gemma3n_perf.store.files import data_folder
 
 HELP = "build the site: asv's pages and a first page of our own"
@@ -18,7 +19,8 @@ HELP = "build the site: asv's pages and a first page of our own"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_places(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: site/ of the checkout")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: site/ of the checkout")
+    add_alias(parser, "--output", "--out")
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +41,7 @@ def places(args: argparse.Namespace) -> Places:
         args.baselines or repo / "baselines",
         repo / "docs",
         args.results or repo / ".asv/results",
-        getattr(args, "output", None) or repo / "site",
+        getattr(args, "out", None) or repo / "site",
         tuple(sorted((data_folder() / "sessions").glob("*"))) if args.local else (),
     )
 

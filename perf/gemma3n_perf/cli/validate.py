@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_budget, add_machine_arguments, add_margin, busy_policy
+from gemma3n_perf.cli.options import add_alias, explain
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import validation
 from gemma3n_perf.duel import validation_record as store
 from gemma3n_perf.duel.run import choose_workloads, machine
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.stats.messages import percent
 from gemma3n_perf.stats.policy import Policy
 
 HELP = "try the judge on real duels of planted truth, and judge recorded ones again"
+_PAGE_S = 600.0
 EFFECTS = (0.0, 0.0, 2.0, -2.0, 1.0, -1.0, 10.0)
 
 
@@ -43,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_budget(parser, "measuring time of each duel")
     add_margin(parser)
     add_machine_arguments(parser)
-    parser.add_argument("--again", action="store_true", help="measure nothing; judge what is recorded again")
+    parser.add_argument(
+        "--rejudge", action="store_true", help="measure nothing; judge what is recorded by today's rules"
+    )
+    add_alias(parser, "--again", "--rejudge")
+    parser.add_argument("--page", action="store_true", help="write docs/trust.md from all records, too (a checkout's)")
     parser.add_argument(
         "--add",
         type=Path,
@@ -58,20 +65,31 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Run rounds, keeping each in the record, then judge all of them again. Raises UsageError, MachineBusyError."""
     _check(args)
     baselines = in_checkout("baselines", args.baselines)
+    if args.explain:
+        what = f"{args.rounds} rounds of duels of {args.arm} with itself, each effect planted, on"
+        return explain(out, what, args.workload, args.budget, duels=args.rounds * len(args.effects))
     if args.add:
         _add(args.add, baselines, out)
-    elif not args.again:
+    elif not args.rejudge:
         _measure(args, out)
     records = [store.read(path) for path in sorted(baselines.glob(f"*/{store.NAME}"))]
     if not any(records):
-        raise UsageError(
-            f"no {store.NAME} below {baselines}", expected="recorded rounds", remedy="gemma3n-perf validate"
-        )
+        raise UsageError(f"no {store.NAME} below {baselines}", expected="recorded rounds", remedy="leave out --rejudge")
     for record in records:
         if record is not None:
             for tally in validation.judged_again(record):
                 out.write(_tally_line(record.head.chip.chip_class, tally))
+    if args.page:
+        _write_page(baselines, out)
     return 0
+
+
+def _write_page(baselines: Path, out: TextIO) -> None:
+    """Have the study that writes the page do so: it lies beside this package, and is no part of it."""
+    perf = in_checkout("perf", None)
+    argv = ("env", f"PYTHONPATH={perf}", sys.executable, "-m", "studies.validation_page")
+    done = run_command((*argv, "--baselines", str(baselines.resolve()), "--docs", str(perf.parent / "docs")), _PAGE_S)
+    out.write(done.checked(NotMeasuredError, "the page could not be written", expected="a checkout with perf/studies"))
 
 
 def _tally_line(chip_class: str, tally: validation.Tally) -> str:
@@ -109,7 +127,7 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
             )
             store.append(path, head, found)
             _tell(found, out)
-        out.write(f"{path}: {first + args.rounds - 1} rounds; next: python -m studies.validation_page, from perf/\n")
+        out.write(f"{path}: {first + args.rounds - 1} rounds\n")
 
 
 def _add(files: list[Path], baselines: Path, out: TextIO) -> None:

@@ -1,106 +1,159 @@
-"""Which step of a range changed the speed: a binary search that knows a step may not be tellable.
+"""Which steps of a range changed the speed, and by how much each: a search that knows a step may not be tellable.
 
-Opinion: a step is called changed or unchanged only by a verdict that says so. The question of each is whether it has
-the change that the ends have, so the larger that is, the more a step must have of it to count as changed. What stays
+Opinion: a step is called changed or unchanged only by a verdict that says so, of a duel with its own neighbour. A range
+has a change where its duel shows one, or where its other half shows none; ranges are halved until each change is one
+step. A step counts from a share of the ends' change on, so that a large change does not take long to find. What stays
 inconclusive with twice the budget is skipped, as ``git bisect skip`` does: it widens the answer instead of spoiling it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.stats.estimates import relative_change
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
 
-Compare = Callable[[str, str, float, Policy], Judgement]
-"""From baseline arm, candidate arm, budget in seconds and the rules to judge by to a judgement."""
+Compare = Callable[[str, str, float, Policy, bool], Judgement]
+"""From baseline arm, candidate arm, budget in seconds, rules, and whether to stop as soon as something is shown."""
 
-_LEAST_SHARE = 1 / 3
-"""A step with less than this share of the ends' change counts as unchanged, one with more as changed."""
+_LEAST_SHARE = 1 / 8
+"""A step with less than this share of the ends' change is not looked for."""
 
 _MOST = 0.5
 """The largest share of throughput that is asked of a step: ends can differ by several times it."""
 
+_PRECISE = 0.01
+"""Half an interval that says well enough how much a step changed; a wider one is measured once more, to the end."""
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The first changed step is among ``suspects``, oldest first: one of them, unless steps were skipped.
+class Step:
+    """A change: of one of ``suspects``, oldest first, which is one arm unless some between could not be told.
 
-    ``last_good`` is the newest step known to be unchanged; ``judgement`` compares the newest suspect with it, and
-    ``confirmed`` says that it has the ends' verdict: else their change came in several steps. ``tried`` are all
-    comparisons in order.
+    ``before`` is the newest arm before them; ``judgement`` compares the newest suspect with it, and ``share`` is its
+    part of the ends' change, 1 for all of it (of logarithms of throughput, which add up).
     """
 
     suspects: tuple[str, ...]
-    last_good: str
+    before: str
     judgement: Judgement
-    tried: tuple[tuple[str, Judgement], ...]
-    confirmed: bool = True
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: the ``ends`` compared, and every step that changed the speed, oldest first.
+
+    ``least`` is the smallest change of a step that was looked for; ``unclear`` are ranges (before, newest) of which
+    nothing could be shown; ``unexplained`` is the change of the ends that no step here has. Fractions of throughput.
+    """
+
+    ends: Judgement
+    steps: tuple[Step, ...]
+    least: float
+    unclear: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def unexplained(self) -> float:
+        """What is left of the ends' change without the steps that were found."""
+        return relative_change(_log(self.ends) - math.fsum(_log(one.judgement) for one in self.steps))
 
 
 def bisect(
     steps: Sequence[str], compare: Compare, *, budget_s: float, note: Callable[[str], None] = lambda text: None
 ) -> Found:
-    """Search ``steps``, arms from the good one to the bad one, for the first that differs from ``steps[0]``.
+    """Search ``steps``, arms from the good one to the bad one, for all that changed the speed.
 
-    Raises UsageError for fewer than two steps, or where the ends do not differ; NotMeasuredError where that cannot
-    be told.
+    Where the ends do not differ, or that cannot be told, there are none. Raises UsageError for fewer than two steps.
     """
     if len(steps) < 2:
         raise UsageError(f"{len(steps)} steps to search", expected="a good and a bad one, different from each other")
-    good, bad, skipped = 0, len(steps) - 1, set[int]()
-    tried: list[tuple[str, Judgement]] = []
-
-    policy = Policy()
-
-    def judged(index: int, baseline: int = 0) -> Judgement:
-        found = compare(steps[baseline], steps[index], budget_s, policy)
-        if found.verdict is Verdict.INCONCLUSIVE:
-            # A budget is fixed beforehand: twice as much is another duel, not a longer one.
-            found = compare(steps[baseline], steps[index], 2 * budget_s, policy)
-        tried.append((steps[index], found))
-        return found
-
     note(f"comparing the ends: {steps[0]} and {steps[-1]}")
-    ends = judged(bad)
-    _require_changed(ends, steps)
-    policy = _asking(ends, policy)
-    while (step := _middle(good, bad, skipped)) is not None:
-        note(f"{bad - good - 1} steps left: trying {steps[step]}")
-        verdict = judged(step).verdict
-        if verdict is ends.verdict:
-            bad = step
-        elif verdict.decided:
-            good = step
-        else:
-            skipped.add(step)
-    suspects = tuple(steps[good + 1 : bad + 1])
-    final = ends if (good, bad) == (0, len(steps) - 1) else judged(bad, good)
-    return Found(suspects, steps[good], final, tuple(tried), final.verdict is ends.verdict)
+    ends = _judged(compare, steps[0], steps[-1], budget_s, Policy())
+    if not ends.verdict.is_claim:
+        return Found(ends, (), Policy().margin)
+    policy = _asking(ends, Policy())
+    search = _Search(steps, compare, budget_s, policy, note)
+    search.within(0, len(steps) - 1, ends)
+    found = tuple(
+        Step(tuple(steps[good + 1 : bad + 1]), steps[good], one, _log(one) / _log(ends))
+        for good, bad, one in sorted(search.found, key=lambda item: item[0])
+    )
+    return Found(ends, found, policy.margin, tuple((steps[good], steps[bad]) for good, bad in search.unclear))
+
+
+class _Search:
+    """Halves ranges until each change is one step, or cannot be told any nearer."""
+
+    def __init__(
+        self, steps: Sequence[str], compare: Compare, budget_s: float, policy: Policy, note: Callable[[str], None]
+    ) -> None:
+        self._steps, self._compare, self._budget_s, self._policy, self._note = steps, compare, budget_s, policy, note
+        self._skipped: set[int] = set()
+        self.found: list[tuple[int, int, Judgement]] = []
+        self.unclear: list[tuple[int, int]] = []
+
+    def within(self, good: int, bad: int, own: Judgement | None) -> None:
+        """Find all changes from ``good`` to ``bad``; ``own`` is what a duel of these two showed, if there was one."""
+        while (middle := self._middle(good, bad)) is not None:
+            self._note(f"{bad - good - 1} steps between: trying {self._steps[middle]}")
+            left = self._judged(good, middle)
+            if not left.verdict.decided:
+                self._skipped.add(middle)
+                continue
+            if left.verdict is Verdict.NO_CHANGE:
+                good, own = middle, None
+                continue
+            self.within(good, middle, left)
+            right = self._judged(middle, bad)
+            if right.verdict.is_claim:
+                self.within(middle, bad, right)
+            elif not right.verdict.decided:
+                self.unclear.append((middle, bad))
+            return
+        self._name(good, bad, own)
+
+    def _name(self, good: int, bad: int, own: Judgement | None) -> None:
+        """Keep a range that is a change by its own duel; where that is wide, by one that is measured to the end."""
+        found = own
+        if own is None or not _is_precise(own):
+            again = self._compare(self._steps[good], self._steps[bad], self._budget_s, self._policy, False)
+            found = again if own is None or again.verdict.decided else own
+        if found is not None and found.verdict.is_claim:
+            self.found.append((good, bad, found))
+        elif found is not None and not found.verdict.decided:
+            self.unclear.append((good, bad))
+
+    def _judged(self, good: int, bad: int) -> Judgement:
+        return _judged(self._compare, self._steps[good], self._steps[bad], self._budget_s, self._policy)
+
+    def _middle(self, good: int, bad: int) -> int | None:
+        """The untried step nearest to the middle, or None."""
+        middle = (good + bad) / 2
+        untried = [step for step in range(good + 1, bad) if step not in self._skipped]
+        return min(untried, key=lambda step: abs(step - middle), default=None)
+
+
+def _judged(compare: Compare, baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
+    found = compare(baseline, candidate, budget_s, policy, True)
+    if found.verdict is Verdict.NOT_MEASURED:
+        # It may have been a bad moment of the machine; an arm that cannot be built fails again at once.
+        found = compare(baseline, candidate, budget_s, policy, True)
+    # A budget is fixed beforehand: twice as much is another duel, not a longer one.
+    return compare(baseline, candidate, 2 * budget_s, policy, True) if found.verdict is Verdict.INCONCLUSIVE else found
+
+
+def _is_precise(one: Judgement) -> bool:
+    return one.low is not None and one.high is not None and one.high - one.low <= 2 * _PRECISE
+
+
+def _log(one: Judgement) -> float:
+    return math.log1p(one.effect or 0.0)
 
 
 def _asking(ends: Judgement, policy: Policy) -> Policy:
     """The rules for a step: less than a share of the ends' change is none, and only more than that is one."""
     share = min(_LEAST_SHARE * abs(ends.effect or 0.0), _MOST)
     return replace(policy, margin=max(policy.margin, share), minimum_effect=max(policy.minimum_effect, share))
-
-
-def _middle(good: int, bad: int, skipped: set[int]) -> int | None:
-    """The untried step nearest to the middle, or None."""
-    middle = (good + bad) / 2
-    untried = [step for step in range(good + 1, bad) if step not in skipped]
-    return min(untried, key=lambda step: abs(step - middle), default=None)
-
-
-def _require_changed(ends: Judgement, steps: Sequence[str]) -> None:
-    if ends.verdict is Verdict.NO_CHANGE:
-        raise UsageError(
-            f"{steps[-1]} is as fast as {steps[0]}: {ends.reason}",
-            expected="ends that differ: there is nothing to search for",
-        )
-    if not ends.verdict.decided:
-        raise NotMeasuredError(
-            f"whether {steps[-1]} differs from {steps[0]} cannot be told: {ends.verdict}: {ends.reason}",
-            expected="ends that differ",
-            remedy="raise --budget, or choose ends further apart",
-        )

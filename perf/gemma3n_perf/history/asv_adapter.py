@@ -65,7 +65,7 @@ def samples(measured: Measured, workload: str) -> dict[str, Any]:
     """Return seconds per token in the form that asv makes statistics of. Raises RuntimeError for a failed workload."""
     one = measured[workload]
     if "failure" in one:
-        raise RuntimeError(one["failure"])
+        raise RuntimeError(" ".join(one["failure"].split()))
     return {"samples": list(one["tpot_s"]), "number": 1}
 
 

@@ -11,6 +11,7 @@ from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history import asv_files, duels, publishing, site, upstream
 from gemma3n_perf.history.collecting import Collected, Commits, collect, commits, gather
+from gemma3n_perf.history.evidence import Evidence
 from gemma3n_perf.history.pages import STYLE, write_documents
 from gemma3n_perf.history.series import Series, series
 from gemma3n_perf.store import noise as noise_store
@@ -71,9 +72,21 @@ def import_all(places: Places, run: Run) -> tuple[Collected, int]:
 def all_series(places: Places, collected: Collected, known: Commits) -> tuple[tuple[Series, ...], list[str]]:
     """Return the series of this repository, with steps and duels, and what was wrong with records."""
     confirmed, faults = duels.read_all(places.baselines)
+    anchored = anchored_in_order(places, known)[0]
     records = {name: usable(partial(noise_store.read, places.baselines, name), faults) for name in collected.machines}
     noise = {name: record.floor for name, record in records.items() if record}
-    return series(collected.results, known.line, noise=noise, confirmed=confirmed), faults
+    return series(collected.results, known.line, noise=noise, confirmed=confirmed, anchored=anchored), faults
+
+
+def anchored_in_order(places: Places, known: Commits) -> tuple[upstream.Anchored, list[str]]:
+    """Return the commits duelled against their anchor, in the order of the repository, and what is left out."""
+    found, notes = upstream.read_anchored(places.baselines, places.classes)
+    place = {commit: index for index, commit in enumerate(known.line)}
+    made = {
+        where: {commit: points[commit] for commit in sorted(points.keys() & place.keys(), key=place.__getitem__)}
+        for where, points in found.items()
+    }
+    return {where: points for where, points in made.items() if points}, notes
 
 
 def pairs_to_confirm(
@@ -99,7 +112,7 @@ def build_site(
     run: Run,
     note: Callable[[str], None] = lambda text: None,
     *,
-    evidence: Sequence[site.Evidence] = (),
+    evidence: Sequence[Evidence] = (),
     faults: Sequence[str] = (),
 ) -> site.Site:
     """Build the whole site in ``places.site``, in place of an older one, and return what its first page shows.
@@ -132,10 +145,11 @@ def build_site(
         publishing.write_regressions(html, listed)
     note("publishing releases")
     lines, wrong_points = upstream.read_lines(places.baselines, places.classes)
-    if lines:
-        html, repo = fresh / "upstream", fresh / ".releases"
-        releases, machines, branches = upstream.release_results(lines, repo, run)
-        publishing.publish("mlx and mlx-vlm", repo, branches, releases, machines, html, run)
+    for name, own in upstream.by_line(lines).items():
+        # One site each: asv labels a graph with the tags of its whole repository.
+        html, repo = fresh / "upstream" / name, fresh / ".releases"
+        releases, machines, branches = upstream.release_results(own, repo, run)
+        publishing.publish(f"releases of {name}", repo, branches, releases, machines, html, run, "../../index.html")
         publishing.write_regressions(html, ())
         shutil.rmtree(repo)
     note("writing pages")
@@ -144,9 +158,12 @@ def build_site(
         (fresh / one.address).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(one.source, fresh / one.address)
     baselines = [found for name in places.classes if (found := _baseline(places.baselines, name, notes)) is not None]
+    anchored, other_anchors = anchored_in_order(places, known)
+    notes += other_anchors
     page = site.Site(
         baselines=baselines,
         series=listed,
+        anchored=anchored,
         upstream=lines,
         publications=usable(partial(read_published, places.baselines / PUBLISHED), notes) or (),
         documents=write_documents(places.docs, fresh),
@@ -155,7 +172,8 @@ def build_site(
         subjects=known.subjects,
         asv=bool(files),
     )
-    (fresh / "index.html").write_text(site.index(page))
+    for name, text in site.pages(page).items():
+        (fresh / name).write_text(text)
     shutil.rmtree(places.site, ignore_errors=True)
     fresh.rename(places.site)
     return page

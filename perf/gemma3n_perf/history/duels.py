@@ -1,19 +1,19 @@
-"""Duels over a history, each kept as a record: the commits on both sides of a step, and releases of mlx and mlx-vlm.
+"""Duels over a history, each kept as a record: the commits on both sides of a step, releases, and commits.
 
-A step's duel is ``baselines/<class>/history/steps/<before>-<after>.json``. A release meets what is installed here.
+A step's duel is ``baselines/<class>/history/steps/<before>-<after>.json``. A release of mlx or mlx-vlm meets what is
+installed here, a commit of this repository the anchor, one commit for the whole history.
 """
 
 import datetime as dt
 import re
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.duel.environments import find_uv
+from gemma3n_perf.duel.program import declared, revision
 from gemma3n_perf.duel.record import DUELS, DuelRecord
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.duel.run import DuelSpec, Here, duel, record_of
@@ -24,13 +24,14 @@ from gemma3n_perf.errors import (
     BadConditionsError,
     DiskFullError,
     MachineBusyError,
+    MalformedRecordError,
     UsageError,
 )
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
 from gemma3n_perf.history.series import Key, Series
-from gemma3n_perf.history.upstream import SCHEMA, Blocks, Point
+from gemma3n_perf.history.upstream import OWN, SCHEMA, Blocks, Point
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
 from gemma3n_perf.store.codec import usable
 from gemma3n_perf.store.files import SHORT_COMMIT
@@ -101,44 +102,62 @@ def confirm(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How to measure releases of a ``line``: one ``workload``, ``budget_s`` seconds of measuring time each.
+    """How to measure versions of a ``line``: one ``workload``, ``budget_s`` seconds of measuring time each.
 
-    ``clone`` is one of mlx-vlm that holds the commits among the versions. ``again`` measures those anew that have a
-    record; ``time_s`` is after how long no point is started.
+    ``anchor`` is the commit that commits of this repository meet. ``clone`` is one of mlx-vlm that holds the commits
+    among the versions. ``again`` measures those anew whose record is so many days old or older; ``time_s`` is after
+    how long no point is started.
     """
 
     line: str
     budget_s: float
     workload: str | None = None
+    anchor: str | None = None
     clone: Path | None = None
-    again: bool = False
+    again: float | None = None
     time_s: float | None = None
 
 
+def pending(request: Request, versions: Sequence[str], here: Here, now: dt.datetime | None = None) -> list[str]:
+    """Return those of ``versions`` that are to be measured: without a record, or with one that is old enough."""
+    now = now or dt.datetime.now(dt.UTC)
+    listed = upstream.read_class(here.baselines, here.chip.chip_class)[0]
+    made = {one.version: dt.datetime.fromisoformat(one.date) for one in listed if one.line == request.line}
+
+    def stale(version: str) -> bool:
+        return request.again is not None and now - made[version] >= dt.timedelta(days=request.again)
+
+    return [version for version in versions if version not in made or stale(version)]
+
+
+def expected_s(points: int, budget_s: float) -> float:
+    """Return how long so many points take at most, seconds: starts of a launch take twice as long as its blocks."""
+    return points * (3 * budget_s + 20)
+
+
 def follow(request: Request, versions: Sequence[str], here: Here) -> Iterator[str]:
-    """Duel versions against what is installed, in this order, keep a record of each, and say what it was.
+    """Duel versions against the anchor, in this order, keep a record of each, and say what it was.
 
     The caller holds the measuring lock. Raises UsageError, and what stops any measuring.
     """
     begun = time.monotonic()
     workload = request.workload or str(defaults(here.chip.vendor)[0])
     for number, version in enumerate(versions):
-        path = upstream.path_of(here.baselines, here.chip.chip_class, request.line, version)
-        if path.exists() and not request.again:
-            yield f"{request.line} {version}: has a record"
-        elif request.time_s is not None and time.monotonic() - begun > request.time_s:
+        passed = time.monotonic() - begun
+        if request.time_s is not None and passed > request.time_s:
             yield f"the time is up: {len(versions) - number} left; the same command goes on"
             return
-        else:
-            yield f"{request.line} {version}: {_measured(request, here, version, workload)}"
+        left = f", about {passed / number * (len(versions) - number) / 60:.0f} min left" if number else ""
+        here.tools.note(f"{number + 1} of {len(versions)}{left}: {version[:SHORT_COMMIT]}")
+        yield f"{request.line} {version[:SHORT_COMMIT]}: {_measured(request, here, version, workload)}"
 
 
 def _measured(request: Request, here: Here, version: str, workload: str) -> str:
     state = None
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            arm = _arm(request, version, Path(scratch))
-            result = duel(DuelSpec("here", (arm,), (workload,), request.budget_s, aa=None), here)
+        arm = _arm(request, version)
+        anchor = f"ref:{request.anchor}" if request.anchor else "here"
+        result = duel(DuelSpec(anchor, (arm,), (workload,), request.budget_s, aa=None), here)
         judged, state = result.judgements[workload], result.states[workload]
         if isinstance(state.failure, _PASSING):
             return f"{judged.verdict}: {judged.reason}; no record: try again"
@@ -159,6 +178,13 @@ def _point(
         for one in (state.launches if state else ())
     )
     measured = bool(launches) and judged.effect is not None
+    anchor, stack = here.stack, state.sides["candidate"].stack if state and state.sides else None
+    released = upstream.day(request.line, version)
+    if request.anchor is not None:
+        # A worker does not know the commit of the tree it was started from.
+        anchor = replace(anchor, commit=request.anchor, dirty=False)
+        stack = replace(stack, commit=version, dirty=False) if stack else None
+        released = repository_of(here).git("show", "-s", "--format=%as", version).out.strip() or None
     return Point(
         SCHEMA,
         dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -166,8 +192,8 @@ def _point(
         request.line,
         version,
         workload,
-        here.stack,
-        state.sides["candidate"].stack if state and state.sides else None,
+        anchor,
+        stack,
         request.budget_s,
         judged.verdict.value,
         judged.effect if measured else None,
@@ -175,8 +201,50 @@ def _point(
         finite(judged.high) if measured else None,
         launches,
         None if measured else upstream.without_places(judged.reason),
-        upstream.day(request.line, version),
+        released,
     )
+
+
+def repository_of(here: Here) -> Repository:
+    """Return the repository that commits are taken from. Raises UsageError outside a checkout."""
+    worktrees = here.builder.worktrees
+    worktrees.commit("HEAD")
+    return Repository(worktrees.repo or Path(), run_command)
+
+
+def anchor_of(here: Here, named: str | None) -> str:
+    """Return the anchor commit: the one that is named, that of the newest record, or the last release's.
+
+    Raises UsageError for what is no commit here.
+    """
+    if named is None:
+        listed = upstream.read_class(here.baselines, here.chip.chip_class)[0]
+        dated = [(one.date, one.anchor.commit) for one in listed if one.line == OWN and one.anchor.commit]
+        named = max(dated)[1] if dated else repository_of(here).last_tag() or "HEAD"
+    return here.builder.worktrees.commit(named)
+
+
+def programs(here: Here, first: str | None = None) -> list[str]:
+    """Return the commits of HEAD's first-parent line that changed what decode runs on this class, oldest first.
+
+    From ``first`` on, where it is named; commits without a worker, or whose files do not parse, are no program. Raises
+    UsageError.
+    """
+    repository = repository_of(here)
+    span = (f"{here.builder.worktrees.commit(first)}..HEAD",) if first else ("HEAD",)
+    listed = repository.git("log", "--first-parent", "--reverse", "--format=%H", *span).checked(
+        UsageError, "the commits cannot be listed", expected="a clone with its history", remedy="git fetch --unshallow"
+    )
+    found, last = list[str](), dict[str, str]()
+    for commit in listed.split():
+        try:
+            program = declared(revision(repository, commit), here.chip.chip_class)
+        except MalformedRecordError:
+            continue
+        if program != last and any(part.startswith("source ") for part in program):
+            found.append(commit)
+        last = program
+    return found
 
 
 def released(line: str, first: str, here: Here) -> list[str]:
@@ -198,22 +266,11 @@ def spread(versions: Sequence[str], points: int) -> list[str]:
     return [versions[index] for index in sorted(picked)]
 
 
-def _arm(request: Request, version: str, scratch: Path) -> str:
+def _arm(request: Request, version: str) -> str:
+    if request.line == OWN:
+        return f"ref:{version}"
     if not _COMMIT.fullmatch(version):
         return f"{request.line}=={version}"
     if request.line != "mlx-vlm":
         raise UsageError("mlx is followed by its releases, which have wheels", expected="versions, for instance 0.31.2")
-    return f"mlx-vlm@{exported(request.clone, version, scratch) if request.clone else version}"
-
-
-def exported(clone: Path, commit: str, scratch: Path) -> Path:
-    """Return a folder with the tree of one commit of a clone. Raises UsageError where the clone has none."""
-    tar, folder = scratch / f"{commit}.tar", scratch / commit[:12]
-    done = Repository(clone).git("archive", "--output", str(tar.resolve()), commit, timeout_s=120.0)
-    done.checked(UsageError, f"{clone} has no commit {commit[:12]}", expected="a clone of mlx-vlm")
-    try:
-        with tarfile.open(tar) as archive:
-            archive.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as error:
-        raise ArmUnavailableError(f"{commit[:12]} cannot be unpacked: {error}") from error
-    return folder
+    return f"mlx-vlm@{request.clone}#{version}" if request.clone else f"mlx-vlm@{version}"

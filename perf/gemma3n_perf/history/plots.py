@@ -58,7 +58,10 @@ def ranges(name: str, title: str, rows: Sequence[Spread]) -> str:
 
 
 def line(name: str, title: str, dots: Sequence[Dot], unit: str, *, zero: float | None = None) -> str:
-    """Draw values in order, one place each, with intervals, failures as crosses and steps as flags."""
+    """Draw values in order, one place each, with intervals, failures as crosses and steps as flags.
+
+    The axis shows the range of the values; where zero is not in it, the plot says so.
+    """
     known = [one for dot in dots for one in (dot.value, dot.low, dot.high, zero) if one is not None] or [0.0, 1.0]
     least, most = min(known), max(known)
     pad = 0.08 * (most - least) or 0.05 * abs(most) or 1.0
@@ -78,6 +81,7 @@ def line(name: str, title: str, dots: Sequence[Dot], unit: str, *, zero: float |
         title=title,
         text=text,
         unit=unit,
+        zoomed=not least <= 0 <= most,
         zero=zero,
         places=places,
         measured=measured,

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
+from typing import Any
 
 from gemma3n_perf.history.results import ResultFile, Value
 from gemma3n_perf.stats.policy import Policy
@@ -138,10 +139,12 @@ def series(
     *,
     noise: Mapping[str, NoiseFloor],
     confirmed: Mapping[Key, tuple[Judgement, str]],
+    anchored: Mapping[tuple[str, str], Mapping[str, tuple[Any, Value]]] | None = None,
 ) -> tuple[Series, ...]:
     """Arrange results into series. ``order`` is the repository's commits, oldest first: dates do not count.
 
-    ``noise`` is by chip class; ``confirmed`` are what duels said, and when.
+    ``noise`` is by chip class; ``confirmed`` are what duels said, and when. ``anchored`` are values from duels with an
+    anchor, by class and workload: where there are enough of them, steps are looked for there; the rest is context.
     """
     place = {commit: index for index, commit in enumerate(order)}
     points: dict[tuple[str, str], dict[str, Value]] = {}
@@ -149,10 +152,15 @@ def series(
         for workload, value in one.times.items():
             points.setdefault((one.machine, workload), {})[one.commit] = value
     made = []
-    for (chip_class, workload), listed in sorted(points.items()):
-        measured = {commit: value.result for commit, value in listed.items() if value.result is not None}
+    duelled = {where: {commit: value for commit, (_, value) in own.items()} for where, own in (anchored or {}).items()}
+    for where, listed in sorted((duelled | points).items()):
+        (chip_class, workload), own = where, duelled.get(where, {})
+        values = own if len(own) >= LEAST_POINTS else listed
+        measured = {commit: value.result for commit, value in values.items() if value.result is not None}
         commits, steps, known = list(measured), [], noise.get(chip_class)
         floor, least_scatter = (known.effect, known.launch_sd) if known else (0.0, 0.0)
+        if values is own:
+            least_scatter /= math.sqrt(statistics.median(max(len(value.samples), 1) for value in own.values()))
         floor = max(Policy().minimum_effect, floor)
         for change in changes(list(measured.values()), floor=floor, least_scatter=least_scatter):
             before, after = commits[change.after - 1 : change.after + 1]

@@ -1,67 +1,38 @@
-"""The first page of the site: what decode does on each chip class now, how it came there, and what to read on.
+"""The site's own pages: a first one that answers three questions on one screen, and behind it all that it rests on.
 
-Plots first, then the numbers they show, then where to look further. Nothing here is a verdict unless a duel gave it,
-and what is only suspected is called so.
+How fast is each workload on each chip class now, did anything change, what does each fusion do where. Nothing here is
+a verdict unless a duel gave it, and what is only suspected is called so.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.gate.admission import recorded
-from gemma3n_perf.gate.change import parts
-from gemma3n_perf.gate.facts import Cell
+from scipy.special import stdtrit
+
 from gemma3n_perf.hardware.types import Stack
+from gemma3n_perf.history.changes import changes, failure_text
+from gemma3n_perf.history.evidence import Evidence, matrix
 from gemma3n_perf.history.pages import page
 from gemma3n_perf.history.plots import Dot, Spread, line, ranges
 from gemma3n_perf.history.series import LEAST_POINTS, Series
-from gemma3n_perf.history.upstream import Lines, Point
+from gemma3n_perf.history.upstream import Anchored, Lines, Point
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.report.pages import template
+from gemma3n_perf.store.files import SHORT_COMMIT
 from gemma3n_perf.store.published import Publication, references_for
-from gemma3n_perf.store.types import Baseline, summarise
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One fusion's evidence on one chip class: its ``source`` file, and what the gate's rules say of each workload."""
-
-    chip_class: str
-    name: str
-    source: Path
-    cells: tuple[Cell, ...]
-    admitted: bool
-
-    @property
-    def address(self) -> str:
-        """Where the file is on the site."""
-        return f"evidence/{self.chip_class}/{self.source.name}"
-
-
-def recorded_evidence(baselines: Path) -> tuple[list[Evidence], list[str]]:
-    """Return all committed evidence, the largest effect of each class first, and what was left out of it."""
-    faults: list[str] = []
-    found = recorded(baselines, faults)
-    listed = []
-    for path, record in found.evidence.items():
-        name, chip_class = record.fusion, record.chip.chip_class
-        cells = tuple(one for one in found.ruling.cells if (one.fusion, one.chip_class) == (name, chip_class))
-        listed.append(Evidence(chip_class, name, path, cells, found.admitted[chip_class] == parts(name)))
-
-    def place(one: Evidence) -> tuple[str, float, str]:
-        largest = max((cell.effect for cell in one.cells if cell.effect is not None), default=-1.0)
-        return one.chip_class, -largest, one.name
-
-    return sorted(listed, key=place), faults
+from gemma3n_perf.store.types import Baseline, WorkloadSummary, summarise
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that the first page shows.
+    """All that the pages show.
 
+    anchored   commits of this repository duelled against an anchor, in commit order
     documents  (address, title) of each
     notes      what was left out, and why
     subjects   first lines of commits' messages, by hash
@@ -70,6 +41,7 @@ class Site:
 
     baselines: Sequence[Baseline]
     series: Sequence[Series]
+    anchored: Anchored
     upstream: Lines
     publications: Sequence[Publication]
     documents: Sequence[tuple[str, str]]
@@ -79,34 +51,59 @@ class Site:
     asv: bool
 
 
-def index(site: Site) -> str:
-    """Return the first page, whose text is in ``first.html``."""
-    long = sum(len(one.points) >= LEAST_POINTS for one in site.series)
-    first = template(
-        Path(__file__).with_name("first.html"),
-        html=escape,
-        tokps=units.tokps,
-        seconds=units.seconds,
-        percent=units.percent,
-        effect=lambda one: units.effect(one.effect, one.low, one.high),
-    )
-    body = first.render(
-        site=site,
-        classes=[_class(one, site) for one in site.baselines],
-        lines=[_line(one) for one in site.series if len(one.points) > 1],
-        releases=list(_releases(site.upstream)),
-        describe=describe,
-        interval=units.interval,
-        least=LEAST_POINTS,
-        long=long,
-        steps=[(one, step) for one in site.series for step in one.steps],
-        explained="docs/evidence.html" in dict(site.documents),
-    )
-    links = [("#latest", "Latest"), ("#history", "History"), ("#upstream", "mlx and mlx-vlm"), ("#steps", "Steps")]
-    links += [("#evidence", "Fusions"), ("#documents", "Documents")]
-    links += [("asv/index.html", "asv: this repository")] if site.asv else []
-    links += [("upstream/index.html", "asv: releases")] if site.upstream else []
-    return page("Gemma3n decode on MLX", body.removesuffix("\n"), links)
+PAGES = {
+    "index": "Gemma3n decode on MLX",
+    "speed": "Speed in detail",
+    "history": "History",
+    "fusions": "Evidence of fusions",
+    "documents": "Documents",
+}
+"""Titles by the name of the file, whose text is in ``site_<name>.html``."""
+
+
+def pages(site: Site) -> dict[str, str]:
+    """Return every page of our own but the documents, by file name."""
+    links = [(f"{name}.html", title) for name, title in PAGES.items() if name != "index"]
+    links = [("index.html", "Now"), *links]
+    links += [("asv/index.html", "asv: commits")] if site.asv else []
+    links += [(f"upstream/{line}/index.html", f"asv: {line}") for line in _lines_of(site.upstream)]
+    shown = {
+        "site": site,
+        "classes": [_class(one, site) for one in site.baselines],
+        "changes": [
+            (one.chip.chip_class, list(changes(one.chip.chip_class, site.anchored, site.upstream, site.series)))
+            for one in site.baselines
+        ],
+        "matrix": matrix(site.evidence),
+        "commits": [_commits(*one) for one in site.anchored.items()],
+        "lines": [_line(one) for one in site.series if len(one.points) > 1],
+        "releases": list(_releases(site.upstream)),
+        "describe": describe,
+        "interval": units.interval,
+        "least": LEAST_POINTS,
+        "long": sum(len(one.points) >= LEAST_POINTS for one in site.series),
+        "steps": [(one, step) for one in site.series for step in one.steps],
+        "explained": "docs/evidence.html" in dict(site.documents),
+        "findings": "docs/findings.html" in dict(site.documents),
+        "why": failure_text,
+    }
+    made = {}
+    for name, title in PAGES.items():
+        one = template(
+            Path(__file__).with_name(f"site_{name}.html"),
+            html=escape,
+            tokps=units.tokps,
+            seconds=units.seconds,
+            percent=units.percent,
+            effect=lambda one: units.effect(one.effect, one.low, one.high),
+            breakable=lambda text: escape(text).replace("-", "-<wbr>").replace("/", "/<wbr>").replace("+", "+<wbr>"),
+        )
+        made[f"{name}.html"] = page(title, one.render(**shown).strip("\n"), links)
+    return made
+
+
+def _lines_of(upstream: Lines) -> list[str]:
+    return sorted({name for by_line in upstream.values() for name, _ in by_line})
 
 
 def _class(baseline: Baseline, site: Site) -> dict[str, Any]:
@@ -129,17 +126,39 @@ def _class(baseline: Baseline, site: Site) -> dict[str, Any]:
                 "latest": "-" if result is None else units.tokps(1 / result),
                 "same": result is not None and commit == baseline.stack.commit,
                 "tokps": one.tokps,
+                "between": _between(one),
                 "low": min(one.sessions_tokps),
                 "high": max(one.sessions_tokps),
                 "tpot_s": one.tpot_s,
                 "floor": None if bandwidth is None else one.streamed_bytes / bandwidth / one.tpot_s,
+                "floor_tokps": None if bandwidth is None else bandwidth / one.streamed_bytes,
                 "commit": commit,
             }
         )
         cited += [escape(f"{workload}: {one.figure.tokps} tok/s, {one.engine}; {one.source}") for one in published]
     title = f"{chip_class}: tok/s of every workload, by session"
     plot = ranges(_name("latest", chip_class), title, spreads)
-    return {"baseline": baseline, "plot": plot, "rows": rows, "cited": cited}
+    return {"baseline": baseline, "name": chip_class, "plot": plot, "rows": rows, "cited": cited}
+
+
+def _between(one: WorkloadSummary) -> str:
+    """The 95 % interval of a workload's throughput, from the spread between sessions; empty for a single one."""
+    logs = [math.log(value) for value in one.sessions_tokps]
+    if len(logs) < 2:
+        return ""
+    half = float(stdtrit(len(logs) - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    low, high = (units.tokps(one.tokps * math.exp(sign * half)) for sign in (-1, 1))
+    return f"[{low}, {high}]"
+
+
+def _commits(where: tuple[str, str], points: Mapping[str, tuple[Point, Any]]) -> tuple[str, str, Point]:
+    """Return the title, the plot and the newest point of commits against their anchor."""
+    chip_class, workload = where
+    listed = [one for one, _ in points.values()]
+    anchor = (listed[-1].anchor.commit or "")[:SHORT_COMMIT]
+    title = f"{chip_class}: {workload} by commit, against {anchor}"
+    name = _name("c", chip_class, workload)
+    return title, line(name, title, _dots(listed, 7), f"throughput against {anchor}'s, %", zero=0.0), listed[-1]
 
 
 def _line(one: Series) -> tuple[str, str]:
@@ -159,13 +178,18 @@ def _releases(upstream: Lines) -> Iterator[tuple[str, str, Stack, list[Point]]]:
     for chip_class, lines in upstream.items():
         for (name, workload), placed in sorted(lines.items()):
             points = [point for point, _ in placed]
-            dots = []
-            for one in points:
-                effect, low, high = (None if end is None else 100 * end for end in (one.effect, one.low, one.high))
-                dots.append(Dot(one.version[:12], effect, low, high))
             title = f"{chip_class}: {workload} with releases of {name}"
-            plot = line(_name("u", chip_class, name, workload), title, dots, "throughput against today's, %", zero=0.0)
+            unit = "throughput against today's, %"
+            plot = line(_name("u", chip_class, name, workload), title, _dots(points, 12), unit, zero=0.0)
             yield title, plot, max(points, key=lambda point: point.date).anchor, points
+
+
+def _dots(points: Iterable[Point], letters: int) -> list[Dot]:
+    dots = []
+    for one in points:
+        effect, low, high = (None if end is None else 100 * end for end in (one.effect, one.low, one.high))
+        dots.append(Dot(one.version[:letters], effect, low, high))
+    return dots
 
 
 def _name(*texts: str) -> str:

@@ -1,9 +1,10 @@
-"""What releases of mlx and mlx-vlm do to decode: each duelled against what is installed here, never timed alone.
+"""What releases and commits do to decode: each duelled against one anchor, never timed alone.
+
+Releases of mlx and mlx-vlm meet what is installed here, commits of this repository meet one commit of it.
 
 On a machine that drifts by a tenth within minutes a release measured in June and one measured in July have
 nothing to say to each other. So every point is a ratio to one anchor, taken in interleaved blocks, and the series is
 made of ratios. A release that cannot be built or loaded is a point too: without a value, with its reason.
-
 Kept in ``baselines/<class>/history/<line>/<version>.json``, one file a point, with the blocks it was computed from.
 
 asv knows only commits, so releases get a git repository: one branch a line, one empty commit a release, everything in
@@ -33,7 +34,8 @@ from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.codec import Codec, Flaw, indented, usable
 
 SCHEMA = 1
-LINES = ("mlx", "mlx-vlm")
+RELEASES, OWN = ("mlx", "mlx-vlm"), "gemma3n-perf"
+LINES = (*RELEASES, OWN)
 FOLDER = "history"
 _DAYS = Path(__file__).with_name("release_days.json")
 _EPOCH = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -80,6 +82,9 @@ Placed = dict[tuple[str, str], tuple[tuple[Point, Value], ...]]
 Lines = Mapping[str, Placed]
 """By chip class."""
 
+Anchored = Mapping[tuple[str, str], Mapping[str, tuple[Point, Value]]]
+"""Commits of this repository that were duelled against an anchor commit, by chip class and workload."""
+
 
 def without_places(text: str) -> str:
     """Return an error's text without what is only true of one machine: folders, and addresses of an index."""
@@ -122,7 +127,8 @@ def read_lines(baselines: Path, classes: Sequence[str]) -> tuple[Lines, list[str
     lines: dict[str, Placed] = {}
     notes: list[str] = []
     for chip_class in classes:
-        points, faults = read_class(baselines, chip_class)
+        listed, faults = read_class(baselines, chip_class)
+        points = [one for one in listed if one.line != OWN]
         found = placed(points)
         shown = [point for series in found.values() for point, _ in series]
         missing = [f"{one.line} {one.version} on {chip_class}" for one in points if one not in shown]
@@ -152,6 +158,38 @@ def placed(points: Sequence[Point]) -> Placed:
             anchor_s = statistics.median(times)
             made[line, workload] = tuple((one, _value(one, anchor_s / factor)) for one, factor in linked)
     return made
+
+
+def by_line(lines: Lines) -> dict[str, Lines]:
+    """Return the releases of each line by themselves."""
+    made: dict[str, dict[str, Placed]] = {}
+    for chip_class, placed_there in lines.items():
+        for where, points in placed_there.items():
+            made.setdefault(where[0], {}).setdefault(chip_class, {})[where] = points
+    return dict(sorted(made.items()))
+
+
+def read_anchored(baselines: Path, classes: Sequence[str]) -> tuple[Anchored, list[str]]:
+    """Return the commits of every class that have a point, and what was left out: points of another anchor.
+
+    Times are the anchor's median time per token over the launches of the newest point's stack, divided by each ratio.
+    """
+    made: dict[tuple[str, str], dict[str, tuple[Point, Value]]] = {}
+    notes: list[str] = []
+    for chip_class in classes:
+        points = [one for one in read_class(baselines, chip_class)[0] if one.line == OWN]
+        for workload in {one.workload for one in points}:
+            own = sorted((one for one in points if one.workload == workload), key=lambda one: one.date)
+            anchor = own[-1].anchor
+            kept = [one for one in own if one.anchor.commit == anchor.commit]
+            others = [f"{one.version[:12]} on {chip_class}" for one in own if one not in kept]
+            notes += [f"{one}: its anchor is another than the newest's" for one in others]
+            launches = (launch for one in kept if same_mlx(one.anchor, anchor) for launch in one.launches)
+            times = [value for launch in launches for value in launch.anchor_s]
+            if times:
+                anchor_s = statistics.median(times)
+                made[chip_class, workload] = {one.version: (one, _value(one, anchor_s)) for one in kept}
+    return made, notes
 
 
 def release_results(

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.errors import UsageError
@@ -25,7 +26,10 @@ COMMANDS = (
     "fusion",
     "history",
     "site",
+    "export",
     "gate",
+    "upstream",
+    "init",
     "doctor",
     "ci",
 )
@@ -38,6 +42,7 @@ RENAMED = {
 }
 """What commands of earlier releases are called now."""
 INTERRUPTED = 130
+SHELLS = ("bash", "zsh", "fish")
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -48,10 +53,12 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         epilog="Measure and compare: pytest perf/ --benchmark-compare. Exit codes: 0 pass, 1 regression, 2 usage, "
         "3 inconclusive, 4 not measured, 5 invalid, 70 a fault of this program.",
     )
+    top.add_argument("--version", action="store_true", help="print the version and commit of this suite")
+    top.add_argument("--completion", choices=SHELLS, help="print the completion of this command for a shell")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [only] if only in COMMANDS else COMMANDS:
         module = importlib.import_module(f"gemma3n_perf.cli.{name}")
-        sub = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        sub = commands.add_parser(name, help=module.HELP, description=(module.__doc__ or "").replace("``", ""))
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return top
@@ -65,6 +72,8 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
             return UsageError.exit_code
     command = "gemma3n-perf"
     try:
+        if argv and argv[0] in ("--version", "--completion"):
+            return _of_itself(argv, out)
         require_memory()
         args = parser(argv[0] if argv else None).parse_args(argv)
         command = f"gemma3n-perf {args.command}"
@@ -77,6 +86,34 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         print(f"{command}: {found}", file=err)
         return found.exit_code
     return code
+
+
+def _of_itself(argv: Sequence[str], out: TextIO) -> int:
+    if argv[0] == "--version":
+        from gemma3n_perf.hardware.stack import current_stack, installed, suite_checkout
+
+        stack = current_stack(suite_checkout())
+        commit = f", commit {stack.commit[:12]}{' with changes' if stack.dirty else ''}" if stack.commit else ""
+        print(f"gemma3n-perf {installed('gemma3n-perf') or 'not installed'}{commit}", file=out)
+        return 0
+    import shtab
+
+    whole = parser()
+    if len(argv) != 2 or argv[1] not in SHELLS:
+        raise UsageError(" ".join(argv), expected=f"--completion with one of {', '.join(SHELLS)}")
+    print(shtab.complete(_with_files(whole, shtab.FILE), argv[1]), file=out)
+    return 0
+
+
+def _with_files(command: argparse.ArgumentParser, files: object) -> argparse.ArgumentParser:
+    """Have arguments that are paths completed from the file system."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                _with_files(one, files)
+        elif action.type is Path:
+            action.complete = files  # type: ignore[attr-defined]
+    return command
 
 
 def main() -> None:

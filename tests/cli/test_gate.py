@@ -11,7 +11,7 @@ from gemma3n_perf import __main__ as program
 from gemma3n_perf.cli import gate
 from gemma3n_perf.gate.change import FUSIONS
 from gemma3n_perf.gate.facts import Dispatch, Parity
-from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.gate.record import Evidence, path_of, read
 from gemma3n_perf.stats.verdicts import invalid
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import (
@@ -256,7 +256,7 @@ def test_sessions_that_contradict_each_other_are_inconclusive(scratch: Scratch, 
         (elsewhere, 4, "measured at 111111111111, which is not part of this history"),
         (lambda record: replace(elsewhere(record), commit=None), 4, "measured at no known commit"),
         (change(dirty=True), 4, "measured with uncommitted changes"),
-        (change(enabled=False), 4, "measured with the fusion off, and now it is on"),
+        (change(enabled=False), 5, "the fusion is off here, and yet the decode graph changes"),
         (change(date="2027-01-01T00:00:00+00:00"), 5, "dated 2027-01-01, which is still to come"),
         (change(date="yesterday"), 5, "has no date"),
         (change(checked=()), 4, "nothing tells whether the fusion is dispatched and right there"),
@@ -514,6 +514,13 @@ def test_admission_is_written_only_when_asked_for(scratch: Scratch, run: Gate) -
     assert admitted.read(scratch.baselines, BIG) == (ALTUP,)
     assert admitted.read(scratch.baselines, SMALL) == ()
     assert f"{BIG}: {ALTUP} is admitted" in done.text
+    kept, record = admitted.find(scratch.baselines, BIG), read(path_of(scratch.baselines, BIG, ALTUP))
+    assert kept is not None
+    assert kept.grounds is not None
+    assert kept.grounds.content_digest == record.content_digest
+    assert [(one.workload, one.effect) for one in kept.grounds.workloads] == [
+        (one.workload, one.judgement.effect) for one in record.workloads
+    ]
 
 
 def test_the_best_admitted_composition_is_written(scratch: Scratch, run: Gate) -> None:

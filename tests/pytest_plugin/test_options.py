@@ -17,16 +17,18 @@ COMPARE = "--benchmark-compare"
     [
         (("--runs", "1"), "--runs 1", "2 or more"),
         (("--runs", "many"), "--runs many", "a whole number"),
-        (("--time-budget", "0"), "--time-budget 0", "seconds above 0"),
-        (("--time-budget", "nan"), "--time-budget nan", "seconds above 0"),
-        (("--time-budget", "inf"), "--time-budget inf", "seconds above 0"),
+        (("--time-budget", "0"), "--budget 0", "seconds above 0"),
+        (("--budget", "nan"), "--budget nan", "seconds above 0"),
+        (("--budget", "inf"), "--budget inf", "seconds above 0"),
         (("--plant-slowdown", "nonsense"), "--plant-slowdown nonsense", "a percentage above 0, for instance 10%"),
         (("--plant-slowdown", "0.1"), "--plant-slowdown 0.1", "a percentage"),
         (("--plant-slowdown", ""), "--plant-slowdown", "a percentage"),
         (("--plant-slowdown", "0%"), "--plant-slowdown 0%", "above 0"),
         (("--plant-slowdown=-5%",), "--plant-slowdown -5%", "above 0"),
         (("--plant-slowdown", "nan%"), "--plant-slowdown nan%", "above 0"),
-        (("--shape", "pp250-tg64"), "shape pp250-tg64 crosses a multiple of 256", "between two KV cache growths"),
+        (("--shape", "pp250-tg64-b1"), "shape pp250-tg64-b1 is none that is measured", "-b2 to -b64"),
+        (("--set", "all"), "--set all", "default or wide"),
+        (("--set", "wide", "--shape", "pp40-tg64"), "--set and --shape both", "one of the two"),
         (("--shape", "long"), "shape 'long' is not understood", "ppN-tgM"),
         (("--shape", "pp40-tg1"), "shape pp40-tg1 is empty", "at least 1 prompt token and 2 decode steps"),
         (("--modality", "video"), "--modality video", "text or image"),
@@ -185,7 +187,7 @@ def test_absent_conftest_options_have_help(stage: Stage) -> None:
     """--help lists the suite's options and measures nothing."""
     outcome = stage.run("--help")
     assert outcome.code == 0
-    for option in ("--checkpoint", "--modality", "--shape", "--runs", "--time-budget", "--plant-slowdown"):
+    for option in ("--checkpoint", "--modality", "--shape", "--runs", "--budget", "--plant-slowdown"):
         assert option in outcome.out
     assert not Path(stage.folder / "data").exists()
     assert TEXT not in outcome.out

@@ -1,6 +1,7 @@
 """What a user reads and what the shell gets, for every outcome of ``pytest perf/ --benchmark-compare``."""
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 
@@ -277,3 +278,21 @@ def test_skipped_benchmarks_are_not_measured(stage: Stage) -> None:
     assert outcome.code == 4
     assert outcome.closing == "3 workloads: 3 not-measured"
     assert stage.local_files == []
+
+
+def test_a_report_of_tests_carries_each_verdict(stage: Stage) -> None:
+    """As JUnit properties of the workload's decode, for what reads ``--junitxml``; none where nothing is compared."""
+    stage.script.judgements = {TEXT: LOSS, LONG: OPEN}
+    report = stage.folder / "junit.xml"
+    assert stage.run(COMPARE, "--junitxml", str(report)).code == 1
+    found: dict[str, dict[str | None, str | None]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        values = {one.get("name"): one.get("value") for one in case.iter("property")}
+        found |= {str(case.get("name")).partition("[")[2].rstrip("]"): values} if values else {}
+    assert {name: values["verdict"] for name, values in found.items()} == {
+        TEXT: "loss", LONG: "inconclusive", IMAGE: "no-change"
+    }  # fmt: skip
+    assert found[TEXT]["effect_percent"] == "-20.000"
+    assert (found[TEXT]["low_percent"], found[TEXT]["high_percent"]) == ("-22.000", "-18.000")
+    stage.run("--junitxml", str(report))
+    assert list(ElementTree.parse(report).iter("property")) == []

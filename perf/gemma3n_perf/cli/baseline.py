@@ -11,7 +11,9 @@ from typing import Any, TextIO
 import msgspec
 
 from gemma3n_perf.bench.recording import Recorder
+from gemma3n_perf.cli.options import add_alias, add_json, write_json
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
@@ -26,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     saving = actions.add_parser("save", help="record sessions on this machine, each in a fresh process")
     saving.add_argument("--sessions", type=int, default=MIN_SESSIONS, metavar="N", help="default: %(default)s")
+    saving.add_argument(
+        "--first", type=int, metavar="M", help="so many instead, where this chip class has no baseline yet"
+    )
     saving.add_argument("pytest_options", nargs="*", metavar="OPTION", help="options for pytest, after --")
     promoting = actions.add_parser("promote", help="copy recorded sessions into the repository, all or none")
     promoting.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -39,26 +44,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
     page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
     for action in (promoting, listing, showing, page):
-        action.add_argument("--root", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+        action.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+        add_alias(action, "--root", "--baselines")
     for action in (listing, showing):
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_json(action)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Carry out one action. Raises the errors of ``Baselines`` and of ``Recorder.record``."""
     if args.action == "save":
-        return save(args.sessions, args.pytest_options, out, Recorder())
-    args.root = in_checkout("baselines", args.root)
+        new = args.first is not None and not Baselines(in_checkout("baselines")).has(detect().chip_class)
+        return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
+    folder = in_checkout("baselines", args.baselines)
     match args.action:
         case "promote":
-            return _promote(Baselines(args.root), args, out)
+            return _promote(Baselines(folder), args, out)
         case "list":
-            return _list(Baselines(args.root), args.json, out)
+            return _list(Baselines(folder), args.json, out)
         case "show":
-            return _show(Baselines(args.root).require(args.chip_class), args.json, out)
+            return _show(Baselines(folder).require(args.chip_class), args.json, out)
         case _:
-            args.docs = in_checkout("docs", args.docs)
-            return _page(args, out)
+            return _page(folder, in_checkout("docs", args.docs), args.check, out)
 
 
 def save(sessions: int, options: Sequence[str], out: TextIO, recorder: Recorder) -> int:
@@ -95,10 +101,9 @@ def _promote(baselines: Baselines, args: argparse.Namespace, out: TextIO) -> int
     return 0
 
 
-def _list(baselines: Baselines, as_json: bool, out: TextIO) -> int:
+def _list(baselines: Baselines, path: Path | None, out: TextIO) -> int:
     found = baselines.list()
-    if as_json:
-        _dump([_facts(one) for one in found], out)
+    if write_json(path, _dumped([_facts(one) for one in found]), out):
         return 0
     for one in found:
         out.write(f"{one.chip.chip_class}: {describe.sessions(len(one.sessions))}, recorded {describe.dates(one)}\n")
@@ -110,12 +115,11 @@ def _list(baselines: Baselines, as_json: bool, out: TextIO) -> int:
     return 0
 
 
-def _show(baseline: Baseline, as_json: bool, out: TextIO) -> int:
+def _show(baseline: Baseline, path: Path | None, out: TextIO) -> int:
     summaries = [summarise(baseline, workload) for workload in baseline.workloads]
-    if as_json:
-        files = [{"file": name, "session": one.id} for name, one in zip(baseline.files, baseline.sessions, strict=True)]
-        workloads = [msgspec.to_builtins(one) for one in summaries]
-        _dump(_facts(baseline) | {"files": files, "workloads": workloads}, out)
+    files = [{"file": name, "session": one.id} for name, one in zip(baseline.files, baseline.sessions, strict=True)]
+    workloads = [msgspec.to_builtins(one) for one in summaries]
+    if write_json(path, _dumped(_facts(baseline) | {"files": files, "workloads": workloads}), out):
         return 0
     out.write(f"{describe.chip(baseline.chip)}\n{describe.stack(baseline.stack)}\n")
     out.write(f"commit {describe.commit(baseline.stack)}, recorded {describe.dates(baseline)}\n")
@@ -135,20 +139,20 @@ def _throughput(one: WorkloadSummary) -> str:
     return f"{text}; spread between sessions {units.percent(one.spread, 2)}, within {units.percent(one.within, 2)}"
 
 
-def _page(args: argparse.Namespace, out: TextIO) -> int:
+def _page(folder: Path, docs: Path, check: bool, out: TextIO) -> int:
     # matplotlib takes most of a second to import, and only this action draws.
     from gemma3n_perf.bench import baselines_page
     from gemma3n_perf.report import pages
 
-    found = Baselines(args.root).list()
+    found = Baselines(folder).list()
     if not found:
-        raise UsageError(f"no baseline below {args.root}", expected="a folder of baselines", remedy="pass --root DIR")
-    files = baselines_page.build(found, read_published(args.root / PUBLISHED))
-    pages_and_plots = {args.docs / path: data for path, data in files.items()}
-    plots = (args.docs / baselines_page.PLOTS).glob("baselines-*.svg")
-    if args.check:
+        raise UsageError(f"no baseline below {folder}", expected="a folder of baselines", remedy="pass --baselines DIR")
+    files = baselines_page.build(found, read_published(folder / PUBLISHED))
+    pages_and_plots = {docs / path: data for path, data in files.items()}
+    plots = (docs / baselines_page.PLOTS).glob("baselines-*.svg")
+    if check:
         return pages.check(pages_and_plots, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
-    return pages.refresh(pages_and_plots, plots, args.docs / baselines_page.PAGE, out)
+    return pages.refresh(pages_and_plots, plots, docs / baselines_page.PAGE, out)
 
 
 def _facts(one: Baseline) -> dict[str, Any]:
@@ -162,5 +166,5 @@ def _facts(one: Baseline) -> dict[str, Any]:
     }
 
 
-def _dump(value: object, out: TextIO) -> None:
-    out.write(json.dumps(value, indent=2) + "\n")
+def _dumped(value: object) -> bytes:
+    return f"{json.dumps(value, indent=2)}\n".encode()

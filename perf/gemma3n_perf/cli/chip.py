@@ -10,9 +10,10 @@ from typing import TextIO
 
 import msgspec
 
+from gemma3n_perf.cli.options import add_json, write_json
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
-from gemma3n_perf.hardware.stack import current_stack, suite_checkout
+from gemma3n_perf.hardware.stack import current_stack, installed, suite_checkout
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Chip, Conditions, Fault, Stack
 
@@ -35,13 +36,14 @@ class Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object, null where something is unknown")
+    add_json(parser, "what is known, null where it is not,")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print what is found; always 0: a fault of the moment is a finding here and not a failure."""
     report = examine(this_machine())
-    out.write(as_json(report) if args.json else as_text(report))
+    if not write_json(args.json, as_json(report).encode(), out):
+        out.write(as_text(report))
     return 0
 
 
@@ -93,7 +95,7 @@ def _facts(report: Report) -> dict[str, str | None]:
         "mlx-vlm": stack.mlx_vlm,
         "driver": stack.driver,
         "knobs": " ".join(f"{name}={value}" for name, value in stack.knobs.items()) or "none",
-        "suite": f"{stack.commit[:12]}{dirty}" if stack.commit else None,
+        "suite": f"{stack.commit[:12]}{dirty}" if stack.commit else installed("gemma3n-perf"),
         "thermal state": now.thermal,
         "power source": now.power_source,
         "low-power mode": _text(now.low_power_mode),

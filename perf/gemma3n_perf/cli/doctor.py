@@ -1,9 +1,11 @@
 """``gemma3n-perf doctor``: whether this machine is fit to measure, and what to do where it is not."""
 
 import argparse
+import io
 import math
 from typing import TextIO
 
+from gemma3n_perf.cli.options import STDOUT, add_json, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
 from gemma3n_perf.workload.presets import checkpoints_root
@@ -14,7 +16,7 @@ GIB = 2**30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="look again, ever later, so long")
     parser.add_argument("--memory", type=float, default=2.0, metavar="GIB", help="free memory needed: %(default)s")
     parser.add_argument("--disk", type=float, default=10.0, metavar="GIB", help="free disk needed: %(default)s")
@@ -25,4 +27,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if not all(0 <= value < math.inf for value in (args.wait, args.memory, args.disk)):
         raise UsageError("a number below zero, or none", expected="--wait, --memory and --disk of at least 0")
     needs = Needs(memory_bytes=int(args.memory * GIB), disk_bytes=int(args.disk * GIB))
-    return consult(Doctor.here(checkpoints_root(), needs), args.wait, args.json, out)
+    said = io.StringIO()
+    code = consult(Doctor.here(checkpoints_root(), needs), args.wait, args.json is not None, said)
+    write_json(args.json or STDOUT, said.getvalue().encode(), out)
+    return code

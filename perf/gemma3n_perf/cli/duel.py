@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.options import add_explain, add_json, explain, file_of, write_json
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
-from gemma3n_perf.duel.arms import GRAMMAR
+from gemma3n_perf.duel.arms import GRAMMAR, parse
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy
@@ -21,7 +22,7 @@ HELP = "compare two arms: paired, interleaved, with a verdict"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.epilog = f"An arm is {GRAMMAR}.".replace("%", "%%")
+    parser.epilog = f"An arm is {GRAMMAR}."
     parser.add_argument("baseline", metavar="BASELINE", help="the arm to compare with, for instance ref:main")
     parser.add_argument("candidate", metavar="CANDIDATE", help="the arm to judge, for instance here")
     add_workload_arguments(parser)
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_margin(parser)
     parser.add_argument("--aa", action="store_true", help="the same arm on both sides, to see what error shows")
     add_outputs_argument(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record, raw blocks included")
+    add_json(parser, "the record, raw blocks included,")
 
 
 def add_budget(parser: argparse.ArgumentParser, what: str, default_s: float = Policy().budget_s) -> None:
@@ -76,7 +77,7 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
         help="workload id; may be repeated (default: the chip's first)",
     )
     parser.add_argument(
-        "--checkpoint", metavar="FOLDER_OR_HUB_ID", help="where the workloads' checkpoint is, if it is not a preset"
+        "--checkpoint", metavar="CHECKPOINT", help="where the workloads' checkpoint is, if it is not a preset"
     )
     add_machine_arguments(parser)
 
@@ -88,6 +89,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-busy", action="store_true", help="measure on a machine that is not fit, too, with a caution"
     )
+    add_explain(parser)
 
 
 def busy_policy(args: argparse.Namespace) -> BusyPolicy:
@@ -99,8 +101,12 @@ def busy_policy(args: argparse.Namespace) -> BusyPolicy:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
-    require_writable(args.json)
+    require_writable(file_of(args.json))
     require_folder(args.baselines)
+    arms = parse(args.baseline), parse(args.candidate)
+    if args.explain:
+        what = f"a duel of {arms[0].text} (baseline) and {arms[1].text} (candidate), side by side and in turns, on"
+        return explain(out, what, args.workload, args.budget, pauses_s=30.0 * (args.sessions - 1))
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
         spec = DuelSpec(
@@ -113,8 +119,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def report_on(result: DuelResult, here: Here, path: Path | None, out: TextIO) -> int:
     """Write the record, print the report and return the exit code."""
-    if path is not None:
-        store.DUELS.write(path, record_of(result, here.chip))
     arms = result.spec.baseline, result.spec.candidates[0]
-    out.write(report.render(result.judgements, *arms, result.ttfts))
+    if path is None or not write_json(path, store.DUELS.encode(record_of(result, here.chip)), out):
+        out.write(report.render(result.judgements, *arms, result.ttfts))
     return report.exit_code(result.judgements, result.ttfts)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.options import add_alias
 from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.workload import forge
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root, preset
@@ -16,13 +17,14 @@ HELP = "forge a checkpoint: seeded weights in the released architecture"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("preset", metavar="PRESET", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--root", type=Path, help="folder to forge into (default: the user's cache folder)")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="default: the user's cache folder")
+    add_alias(parser, "--root", "--into")
     parser.add_argument("--force", action="store_true", help="forge again even if it is there")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Forge and print where. Raises UsageError, DiskFullError, MachineBusyError."""
-    chosen, root = preset(args.preset), args.root or checkpoints_root()
+    chosen, root = preset(args.preset), args.into or checkpoints_root()
     begin, progress = time.monotonic(), Progress(sys.stderr)
     try:
         forged = forge.ensure_forged(chosen, root, progress.note, force=args.force)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("name", metavar="NAME")
     new = actions.add_parser("new", help="write a fusion that changes nothing yet, and its test")
     new.add_argument("name", metavar="NAME", help="lower-case words joined by hyphens")
-    new.add_argument("--into", type=Path, metavar="FOLDER", help="the checkout to write into (default: this one)")
+    new.add_argument("--into", type=Path, metavar="DIR", help="the checkout to write into (default: this one)")
     page = actions.add_parser("page", help="write the page of what was measured of every fusion")
     page.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
     page.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.options import add_json, write_json
 from gemma3n_perf.gate.change import NOTHING, checkout, touched
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.report.markdown import plain
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="judge the fusions that differ from where HEAD left this commit, and no others",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    add_json(parser)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the result as Markdown")
     parser.add_argument(
         "--admit", action="store_true", help="write each class's best admitted composition, which fuse(model) applies"
@@ -53,10 +54,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     notes = result.notes
     if args.admit:
         notes += admission.admit(result, here.baselines)
-    if args.json is not None:
-        write_over(args.json, report.as_json(result.ruling, notes))
     if args.markdown is not None:
         text = [f"**{plain(report.closing(result.ruling))}**", *report.markdown(result.ruling, notes)]
         write_over(args.markdown, ("\n\n".join(text) + "\n").encode())
-    report.write(result.ruling, notes, out)
+    if not write_json(args.json, report.as_json(result.ruling, notes), out):
+        report.write(result.ruling, notes, out)
     return result.ruling.exit_code

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gemma3n_perf.cli.options import add_json, write_json
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import UsageError
@@ -21,8 +22,10 @@ HELP = "count the operations, types, bytes and host calls of one decode token"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=f"a preset ({', '.join(PRESETS)}) or a folder")
-    parser.add_argument("--position", type=int, help="tokens of context (default: where the suite's runs start)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--position", type=int, metavar="N", help="tokens of context (default: where the suite's runs start)"
+    )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -33,9 +36,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if not 1 < position <= config["text_config"].get("max_position_embeddings", 32_768):
         raise UsageError(f"position {position} is out of range", expected="2 up to the model's range in tokens")
     found = graph.count(config, position=position)
-    if args.json:
-        print(msgspec.json.format(msgspec.json.encode(found)).decode(), file=out)
-    else:
+    if not write_json(args.json, msgspec.json.format(msgspec.json.encode(found)), out):
         _show(found, args.checkpoint, position, out)
     return 0
 

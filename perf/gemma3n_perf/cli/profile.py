@@ -3,9 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_machine_arguments, busy_policy
+from gemma3n_perf.cli.options import STDOUT, add_json, explain
 from gemma3n_perf.duel.run import Here, machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.stack import in_checkout
@@ -21,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workload", action="append", default=[], metavar="ID", help="may be repeated (default: the chip's first)"
     )
-    parser.add_argument(
-        "--checkpoint", metavar="FOLDER_OR_HUB_ID", help="where the checkpoint is, if it is not a preset"
-    )
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help="where the checkpoint is, if it is not a preset")
     parser.add_argument("--parts", metavar="LIST", help=f"of {','.join(PARTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, lengths and knobs")
     parser.add_argument(
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metal-capture", type=Path, metavar="FILE", help="part trace on a Mac: write a .gputrace")
     parser.add_argument("--fresh", action="store_true", help="replace the stored profile instead of adding parts to it")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write there, and leave the baselines alone")
+    add_json(parser, "the record there, leaving the baselines alone,")
     add_machine_arguments(parser)
     parser.add_argument("--page", action="store_true", help="measure nothing: write the pages of all stored profiles")
     parser.add_argument(
@@ -66,21 +66,31 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if args.check:
         raise UsageError("--check goes with --page", expected="--page --check")
     parts = session.parse_parts(args.parts)
+    if args.explain:
+        return explain(out, f"a profile ({', '.join(parts)}) of", args.workload, args.budget)
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         return profile(args, parts, here, out)
 
 
 def profile(args: argparse.Namespace, parts: tuple[str, ...], here: Here, out: TextIO) -> int:
     """Profile and print each workload as it is stored now. Returns the exit code."""
-    done = session.measure(
-        here, args.workload, args.checkpoint, parts, quick=args.quick, budget_s=args.budget, knobs=args.knob,
-        against_python=args.against_python, against_fusion=args.against_fusion, capture=args.metal_capture,
-        fresh=args.fresh, path=args.json,
-    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        done = _measured(args, parts, here, Path(folder) / "profile.json" if args.json == STDOUT else args.json)
+        if args.json == STDOUT:
+            out.write(done.path.read_text())
+            return done.exit_code
     for one in done.profiles:
         out.write(report.render(one) + "\n")
     out.write(f"{done.path}: {', '.join(done.parts or ['nothing'])} stored\n")
     return done.exit_code
+
+
+def _measured(args: argparse.Namespace, parts: tuple[str, ...], here: Here, path: Path | None) -> session.Session:
+    return session.measure(
+        here, args.workload, args.checkpoint, parts, quick=args.quick, budget_s=args.budget, knobs=args.knob,
+        against_python=args.against_python, against_fusion=args.against_fusion, capture=args.metal_capture,
+        fresh=args.fresh, path=path,
+    )  # fmt: skip
 
 
 def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:

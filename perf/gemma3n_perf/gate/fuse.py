@@ -11,7 +11,9 @@ from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion, applied
 from gemma3n_perf.gate import record as evidence
 from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.stack import shipped_baselines
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.store import admitted
 from gemma3n_perf.workload.presets import PRESETS
 
 
@@ -35,7 +37,7 @@ def fuse(model: Any, *, chip: Chip | None = None, baselines: Path | None = None)
     if applied(model):
         return ()
     chip = chip or detect()
-    folder = baselines or Path(__file__).resolve().parents[3] / "baselines"
+    folder = baselines or shipped_baselines()
     if not folder.is_dir():
         return _warned(f"there is no {folder}, so nothing is known to be admitted: pass baselines=FOLDER")
     fusion = registry.admitted(chip, folder)
@@ -57,10 +59,9 @@ def _warned(why: str) -> tuple[str, ...]:
 
 def _unmeasured(model: Any, fusion: Fusion, chip: Chip, baselines: Path) -> str | None:
     """How these weights differ in kind from all that admitted it. Checkpoints that are no presets tell of none."""
-    path = evidence.path_of(baselines, chip.chip_class, fusion.name)
-    if not path.is_file():
-        return None
-    checkpoints = {one.workload.partition("/")[0] for one in evidence.read(path).workloads}
+    path, short = evidence.path_of(baselines, chip.chip_class, fusion.name), admitted.find(baselines, chip.chip_class)
+    grounds = evidence.read(path) if path.is_file() else short.grounds if short else None
+    checkpoints = {one.workload.partition("/")[0] for one in grounds.workloads} if grounds else set()
     measured = {PRESETS[name].bits for name in checkpoints & PRESETS.keys()}
     found = getattr(model.language_model.model.layers[0].mlp.down_proj, "bits", None)
     if not measured or found in measured:

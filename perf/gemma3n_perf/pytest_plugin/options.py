@@ -16,7 +16,7 @@ from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
-from gemma3n_perf.workload.workload import MODALITIES, Shape, Workload, customary, defaults
+from gemma3n_perf.workload.workload import MODALITIES, SETS, Shape, Workload, customary, defaults, wide
 
 _RUNS = "a whole number, 2 or more: one run shows no spread"
 _PERCENTAGE = "a percentage above 0, for instance 10%"
@@ -38,6 +38,7 @@ class Options:
     against: str | None = None
     measure_anyway: bool = False
     busy: BusyPolicy = field(default_factory=BusyPolicy)
+    workload_set: str = SETS[0]
 
     @classmethod
     def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
@@ -45,6 +46,10 @@ class Options:
         for modality in option.modality:
             if modality not in MODALITIES:
                 raise UsageError(f"--modality {modality}", expected=" or ".join(MODALITIES))
+        if option.set not in SETS:
+            raise UsageError(f"--set {option.set}", expected=" or ".join(SETS))
+        if option.set != SETS[0] and option.shape:
+            raise UsageError("--set and --shape both say what is measured", expected="one of the two")
         if getattr(option, "numprocesses", None):
             raise UsageError(
                 f"-n {option.numprocesses}: several processes would measure each other",
@@ -55,7 +60,7 @@ class Options:
             raise UsageError(
                 "--no-confirm: there is no screen of stored numbers any more that a duel would confirm",
                 expected="--benchmark-compare alone, which duels this tree against the program it is compared with",
-                remedy="leave it out; --time-budget SECONDS bounds the duel, --against ARM names what to compare with",
+                remedy="leave it out; --budget SECONDS bounds the duel, --against ARM names what to compare with",
             )
         if not option.benchmark_compare and (option.against is not None or option.measure_anyway):
             raise UsageError(
@@ -77,7 +82,7 @@ class Options:
             modalities=tuple(option.modality),
             shapes=tuple(option.shape),
             runs=None if runs is None else int(runs),
-            time_budget=_number(option.time_budget, "--time-budget", float, expected="seconds above 0"),
+            time_budget=_number(option.budget, "--budget", float, expected="seconds above 0"),
             planted=_number(option.plant_slowdown, "--plant-slowdown", _fraction, expected=_PERCENTAGE) or 0.0,
             baselines=(option.baselines or rootpath / "baselines").absolute(),
             root=checkpoints_root(),
@@ -88,6 +93,7 @@ class Options:
                 _number(option.wait, "--wait", float, least=-math.ulp(0.0), expected="seconds, 0 or more"),
                 bool(option.allow_busy),
             ),
+            workload_set=option.set,
         )
 
 
@@ -144,9 +150,18 @@ def sources(options: Options) -> dict[str, str]:
     return found
 
 
-def selected(options: Options, names: tuple[str, ...], vendor: str) -> list[Workload]:
-    """The workloads requested: what is customary for the chip and its checkpoints, narrowed or reshaped."""
+def selected(options: Options, named: dict[str, str], vendor: str) -> list[Workload]:
+    """The workloads requested: what is customary for the chip and its checkpoints, narrowed or reshaped.
+
+    ``named`` are checkpoints by short name. One without a vision tower decodes no image unless that is asked for.
+    """
+    names = tuple(named)
     found = [w for name in names for w in customary(name, vendor)] if names else list(defaults(vendor))
+    if options.workload_set == "wide":
+        found += [w for name in dict.fromkeys(w.checkpoint for w in found) for w in wide(name, vendor)]
+    if not options.modalities:
+        blind = {name for name, source in named.items() if not load.takes_images(source, options.root)}
+        found = [w for w in found if w.modality != "image" or w.checkpoint not in blind]
     if options.shapes:
         shapes = [Shape.parse(text) for text in options.shapes]
         modalities = options.modalities or ("text",)

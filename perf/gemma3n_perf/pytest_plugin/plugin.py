@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.bench.bench import Bench
+from gemma3n_perf.bench.comparison import properties
 from gemma3n_perf.bench.outcome import INTERNAL_ERROR, INTERRUPTED, exit_code
 from gemma3n_perf.bench.table import render
 from gemma3n_perf.errors import PerfError, UsageError, named
@@ -31,15 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the suite's options."""
     group = parser.getgroup("gemma3n-perf", "Gemma3n decode")
     for name, metavar, text in (
-        ("--checkpoint", "NAME", "preset, folder or ORG/MODEL@REVISION (default: what suits the chip)"),
+        ("--checkpoint", "CHECKPOINT", "preset, folder or ORG/MODEL@REVISION (default: what suits the chip)"),
         ("--modality", "text|image", "what the prompt holds (default: both where it is customary)"),
-        ("--shape", "ppN-tgM", "N prompt tokens, M timed decode steps"),
+        ("--shape", "ppN-tgM[-bB][-vK]", "N prompt tokens, M timed steps, of a batch of B or of K tokens verified"),
         ("--fusion", "NAME", "measure evidence for a fusion, for all, or for a composition a+b, and nothing else"),
     ):
         group.addoption(name, action="append", default=[], metavar=metavar, help=f"{text}; may be repeated")
     for name, metavar, text in (
         ("--runs", "N", "timed decodes of each workload (default: by chip)"),
-        ("--time-budget", "SECONDS", "measuring time to stay within, all workloads"),
+        ("--budget", "SECONDS", "measuring time to stay within, all workloads"),
         ("--plant-slowdown", "N%", "slow every decode by this much: a test button, marked everywhere and never saved"),
     ):
         group.addoption(name, metavar=metavar, help=text)
@@ -48,9 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ARM",
         help="the arm to compare with, for instance ref:v1.0 (default: see docs/measuring.md)",
     )
+    group.addoption("--set", default="default", metavar="default|wide", help="which of this chip's workloads")
     group.addoption("--measure-anyway", action="store_true", help="duel the same program with itself, too")
     group.addoption("--wait", metavar="SECONDS", help="wait so long for a machine that is fit and free")
     group.addoption("--allow-busy", action="store_true", help="measure on a machine that is not fit, with a caution")
+    group.addoption("--time-budget", dest="budget", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # until 0.2
     group.addoption("--no-confirm", action="store_true", help=argparse.SUPPRESS)  # named and refused
     group.addoption(
         "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
@@ -87,6 +90,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
+    config.addinivalue_line("python_files", "bench_*.py")  # in a project of another's, too
     try:
         if not config.pluginmanager.has_plugin("benchmark"):
             raise UsageError(
@@ -233,6 +237,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
         suite.failed_tests += 1
         suite.failed(error, _workload(item))
     _say_rises(item.config, _workload(item))
+    if call.when == "teardown" and item.path.name.startswith("bench_decode"):
+        suite = item.config.stash[KEY]
+        item.user_properties += properties(suite.compare(str(_workload(item)))) if suite.storage.comparing else []
     report = yield
     if error is not None:
         report.longrepr = str(error)  # type: ignore[attr-defined]

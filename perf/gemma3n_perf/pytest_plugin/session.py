@@ -86,7 +86,7 @@ class SuiteSession:
         """
         options = Options.from_pytest(option, rootpath)
         chip, stack, found = detect(), current_stack(suite_checkout()), sources(options)
-        workloads = selected(options, tuple(found), chip.vendor)
+        workloads = selected(options, found, chip.vendor)
         names = expand(options.fusions, registered()) if options.fusions else ()
         kept = storage.take_over(option, options, chip)
         accepted = read_accepted(options.baselines) if kept.comparing else ()
@@ -241,12 +241,13 @@ class SuiteSession:
         names = [one.workload for one in measurements] or [str(one) for one in self.expected if self.skipped]
         if self.interrupted and self.comparing.result is not None:
             names = list(self.comparing.result.judgements)  # so far
-        stored, now, host = self.storage.stored, self.stack, self.chip.host
         self.accepted = self.comparing.accepts(self.accepted)
-        self.compared = tuple(
-            accept(self.comparing.compared(name, self.measurements.get(name), stored, now, host), self.accepted)
-            for name in names
-        )
+        self.compared = tuple(map(self.compare, names))
+
+    def compare(self, workload: str) -> Compared:
+        """Put together what is known of one workload."""
+        today, stored = self.measurements.get(workload), self.storage.stored
+        return accept(self.comparing.compared(workload, today, stored, self.stack, self.chip.host), self.accepted)
 
     def outcome(self) -> Outcome:
         """What the exit code rests on."""

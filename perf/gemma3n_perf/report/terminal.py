@@ -4,6 +4,7 @@ Nothing is said by colour alone.
 """
 
 import io
+import shutil
 from typing import TextIO
 
 from rich import box
@@ -12,6 +13,8 @@ from rich.console import Console, RenderableType
 from gemma3n_perf.stats.verdicts import Verdict
 
 WIDTH = 118
+"""Columns where nobody looks at a terminal: a log, a file, another program."""
+
 STYLES = {
     Verdict.INVALID: "bold red",
     Verdict.LOSS: "bold red",
@@ -35,15 +38,20 @@ def speaks_unicode(stream: TextIO) -> bool:
     return (getattr(stream, "encoding", None) or "ascii").lower().startswith("utf")
 
 
-def laid_out(*parts: RenderableType, width: int = WIDTH, colour: bool = False, dense: bool = False) -> str:
-    """Return ``parts`` as text ``width`` columns wide, whatever the environment says; no line ends in a space.
+def columns() -> int:
+    """Return how wide the terminal is, or COLUMNS says it is."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def laid_out(*parts: RenderableType, width: int | None = None, colour: bool = False, dense: bool = False) -> str:
+    """Return ``parts`` as text ``width`` columns wide, by default the terminal's; no line ends in a space.
 
     ``dense`` leaves empty lines out, such as those around a table.
     """
     out = io.StringIO()
     console = Console(
         file=out,
-        width=width,
+        width=width or columns(),
         force_terminal=colour,
         no_color=not colour,
         color_system="standard" if colour else None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gemma3n_perf.hardware.stack import recorded
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.workload.workload import MODALITIES
@@ -72,8 +73,12 @@ class PublishedFigure:
 
 
 def read_published(folder: Path) -> tuple[Publication, ...]:
-    """Read all publications in ``folder``, by file name; none where it is absent. Raises MalformedRecordError."""
-    return tuple(_CODEC.read(path) for path in sorted(folder.glob("*.json")))
+    """Read all publications in ``folder``, by file name; none where it is absent. Raises MalformedRecordError.
+
+    An installed release that finds no such folder reads its own.
+    """
+    found = recorded(folder.parent, folder.name)
+    return tuple(_CODEC.read(path) for path in sorted(found.glob("*.json")))
 
 
 def references_for(

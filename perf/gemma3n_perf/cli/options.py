@@ -1,0 +1,71 @@
+"""Options that several commands share: one name and one meaning each. Names of earlier releases work on, unlisted."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.store.files import write_over
+from gemma3n_perf.workload.workload import Workload, defaults
+
+STDOUT = Path("-")
+_START_SHARE = 2.0
+"""Launches measure about as long as they take to start."""
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
+    """Declare where JSON goes: a file, beside the text, or standard output in its place."""
+    parser.add_argument(
+        "--json", type=Path, nargs="?", const=STDOUT, metavar="FILE|-",
+        help=f"write {what} as JSON; -, or nothing, is standard output in place of the text",
+    )  # fmt: skip
+
+
+def write_json(path: Path | None, data: bytes, out: TextIO) -> bool:
+    """Write what ``--json`` asks for. Says whether it took the place of the text. Raises DiskFullError."""
+    if path is None:
+        return False
+    if path == STDOUT:
+        out.write(data.decode().rstrip("\n") + "\n")
+        return True
+    write_over(path, data)
+    return False
+
+
+def file_of(path: Path | None) -> Path | None:
+    """Return the file that ``--json`` names, None for standard output."""
+    return None if path == STDOUT else path
+
+
+def add_alias(parser: argparse.ArgumentParser, old: str, new: str) -> None:
+    """Let an option's ``old`` name go on working. Help and completion show the ``new`` one alone."""
+    action = next(one for one in parser._actions if new in one.option_strings)
+    kind = {"action": "store_true"} if action.nargs == 0 else {"type": action.type, "nargs": action.nargs}
+    parser.add_argument(old, dest=action.dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **kind)
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Declare the dry run of a command that measures."""
+    parser.add_argument("--explain", action="store_true", help="say what would be measured, and how long; do nothing")
+
+
+def explain(
+    out: TextIO, what: str, ids: Sequence[str], each_s: float | None, *, duels: int = 1, pauses_s: float = 0.0
+) -> int:
+    """Say what a command would measure: ``duels`` of ``each_s`` seconds on each workload. Returns 0.
+
+    Raises UsageError for an id that is none.
+    """
+    names = [str(Workload.parse(text)) for text in ids] or [str(defaults(detect().vendor)[0])]
+    print(what, *(f"  {name}" for name in names), sep="\n", file=out)
+    if each_s is not None:
+        total_s = len(names) * duels * each_s
+        print(
+            f"at most {total_s:g} s of measuring ({len(names)} x {duels} x {each_s:g} s), less where it shows sooner; "
+            f"with the starts of processes about {(_START_SHARE * total_s + pauses_s) / 60:.1f} min",
+            file=out,
+        )
+    print("once, where missing: checkpoints are forged, commits checked out, packages installed", file=out)
+    print("nothing was measured (--explain)", file=out)
+    return 0

@@ -1,7 +1,9 @@
-"""How often ``pytest perf/ --benchmark-compare`` is right, and how long it takes: planted slowdowns, unchanged code.
+"""How often the commands that compare are right, and how long they take: planted slowdowns, unchanged code.
 
-``python -m studies.main_command FILE --planted-25 10 --planted-5 20 --unchanged 20`` runs the command as a user does
-until FILE holds so many runs of each case, one after the other, and prints the table; what FILE holds is not repeated.
+``python -m studies.main_command FILE --planted-25 10 --planted-5 20 --unchanged 20`` runs
+``pytest perf/ --benchmark-compare`` as a user does until FILE holds so many runs of each case, one after the other, and
+prints the table; what FILE holds is not repeated. ``--slower-2``, ``--faster-2`` and ``--same`` are duels of one
+workload of 24 s of measuring.
 """
 
 import argparse
@@ -31,11 +33,17 @@ from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.files import write_over
 from studies import carry_out
 
-CASES = {
-    "planted-25": ("--plant-slowdown", "25%"),
-    "planted-5": ("--plant-slowdown", "5%"),
-    "unchanged": ("--measure-anyway",),
+_MAIN = ("pytest", "perf/", "--benchmark-compare")
+_DUEL = ("gemma3n_perf", "duel", "--budget", "24")
+CASES: dict[str, tuple[Verdict, tuple[str, ...]]] = {
+    "planted-25": (Verdict.LOSS, (*_MAIN, "--plant-slowdown", "25%")),
+    "planted-5": (Verdict.LOSS, (*_MAIN, "--plant-slowdown", "5%")),
+    "unchanged": (Verdict.NO_CHANGE, (*_MAIN, "--measure-anyway")),
+    "slower-2": (Verdict.LOSS, (*_DUEL, "here", "here+plant:+2%")),
+    "faster-2": (Verdict.WIN, (*_DUEL, "here+plant:+2%", "here")),
+    "same": (Verdict.NO_CHANGE, (*_DUEL, "here", "here", "--aa")),
 }
+"""What is true in each case, and the command."""
 _ROW = re.compile(rf"^ (\S+/\S+/\S+) .* ({'|'.join(Verdict)})\s*$", re.MULTILINE)
 
 
@@ -51,15 +59,15 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def is_right(self) -> bool:
-        """Whether it said what is true: a loss (exit 1) where one was planted, else no change of any workload."""
-        found = set(self.verdicts.values())
-        return self.exit_code == 1 and "win" not in found if "planted" in self.case else found == {"no-change"}
+        """Whether it said what is true: of a loss exit 1, where not every workload must show it; else every verdict."""
+        found, truth = set(self.verdicts.values()), CASES[self.case][0]
+        return self.exit_code == 1 and Verdict.WIN not in found if truth is Verdict.LOSS else found == {truth}
 
     @property
     def is_wrong(self) -> bool:
         """Whether it said what is not true."""
-        found = set(self.verdicts.values())
-        return "win" in found or ("no-change" in found if "planted" in self.case else "loss" in found)
+        claims = {Verdict.LOSS, Verdict.WIN, Verdict.NO_CHANGE} - {CASES[self.case][0]}
+        return not claims.isdisjoint(self.verdicts.values())
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -91,7 +99,7 @@ def table(series: Series) -> Iterator[str]:
 
 def run(case: str, options: Sequence[str], log: Path) -> Run:
     """Run the command once; its output goes to ``log``."""
-    argv = (sys.executable, "-m", "pytest", "perf/", "--benchmark-compare", *CASES[case], *options)
+    argv = (sys.executable, "-m", *CASES[case][1], *options)
     begun = time.monotonic()
     found = subprocess.run(
         argv, cwd=suite_checkout(), env=os.environ | {"COLUMNS": "160"}, text=True, stdout=subprocess.PIPE,

@@ -28,6 +28,10 @@ def _run(case: str, exit_code: int, *verdicts: str) -> Run:
         (_run("unchanged", 3, "no-change", "inconclusive"), False, False),
         (_run("unchanged", 1, "no-change", "loss"), False, True),
         (_run("unchanged", 4), False, False),
+        (_run("faster-2", 0, "win"), True, False),
+        (_run("faster-2", 0, "no-change"), False, True),
+        (_run("slower-2", 3, "inconclusive"), False, False),
+        (_run("same", 0, "no-change"), True, False),
     ],
 )
 def test_a_run_is_right_wrong_or_neither(run: Run, right: bool, wrong: bool) -> None:

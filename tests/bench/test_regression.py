@@ -156,6 +156,7 @@ def test_a_machine_that_is_not_fit_is_no_answer(scratch: Scratch, monkeypatch: p
         regression.measure(base, (NANO,), policy, FakeMachine(), Repository(scratch.root))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_this_tree_is_compared_with_its_own_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real arms, a real duel: the record holds launches that give the same verdict when they are judged again."""
     if Repository(ROOT).commit() is None:

@@ -195,7 +195,7 @@ def test_a_missing_class_is_not_measured(scratch: Scratch, run: Gate) -> None:
     [
         lambda tree: tree["workloads"][0]["judgement"].update(effect=0.2),
         lambda tree: tree.update(verdict="loss"),
-        lambda tree: tree["workloads"][0]["raw"][0]["pairs"][0][0].update(tpot_s=0.5),
+        lambda tree: tree["workloads"][0]["raw"][0]["pairs"][0]["tpot_ns"].__setitem__(0, 10**9),
         lambda tree: tree["checked"][0].update(memory_ratio=1.0),
     ],
 )
@@ -451,7 +451,7 @@ def test_uncommitted_changes_count(scratch: Scratch, run: Gate) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("--base", "no-such"), "--base no-such: no such commit in this clone"),
+        (("--base", "no-such"), "--base no-such is no commit of this clone"),
         (("nowhere.json",), "is neither a file nor a folder"),
         (("--policy", "nowhere.toml"), "nowhere.toml: No such file"),
         ((), "no evidence was found"),
@@ -502,6 +502,10 @@ def test_both_files_say_what_the_terminal_says(scratch: Scratch, run: Gate, tmp_
     assert max(len(line) for line in page.splitlines() if line.startswith("|")) <= 90
     assert f"| **{BIG}** |" in page
     assert f"| {ONE} |" in page
+    for said in (done.out, page):
+        assert said.count("intervals shown are of 95 %, those that decide of 98 % over all looks") == 1
+        assert "sessions are taken to lie 0.1 % apart (session_sd of the policy), assumed" in said
+    assert tree["session_sd"] == 0.001
 
 
 def test_admission_is_written_only_when_asked_for(scratch: Scratch, run: Gate) -> None:

@@ -191,6 +191,7 @@ def duel(baseline: str, candidate: str) -> Mapping[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_an_arm_from_an_address_of_a_clone_is_duelled(tmp_path: Path) -> None:
     """For real: git, uv, two environments and two processes; and a tree with changes beside it."""
     root = repository(tmp_path)
@@ -201,6 +202,7 @@ def test_an_arm_from_an_address_of_a_clone_is_duelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("mlx-cpu" not in installed_requirements(), reason="packs the CPU build of MLX")
+@pytest.mark.slow
 def test_an_arm_from_a_relabelled_wheel_of_mlx_with_its_backend_is_duelled(tmp_path: Path) -> None:
     """The worker runs on the wheel, and says so."""
     version = metadata.version("mlx") + "+mine"

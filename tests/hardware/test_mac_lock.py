@@ -31,6 +31,7 @@ def resolve(folder: Path, macos: str, python: str) -> subprocess.CompletedProces
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("macos", ["14.0", "15.0", "26.0"])
 def test_the_lock_resolves_on_a_mac(tmp_path: Path, macos: str, python: str) -> None:

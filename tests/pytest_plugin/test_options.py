@@ -30,7 +30,7 @@ COMPARE = "--benchmark-compare"
         (("--set", "all"), "--set all", "default or wide"),
         (("--set", "wide", "--shape", "pp40-tg64"), "--set and --shape both", "one of the two"),
         (("--shape", "long"), "shape 'long' is not understood", "ppN-tgM"),
-        (("--shape", "pp40-tg1"), "shape pp40-tg1 is empty", "at least 1 prompt token and 2 decode steps"),
+        (("--shape", "pp40-tg1"), "shape pp40-tg1 is empty", "at least 1 prompt token, and 2 decode steps or none"),
         (("--modality", "video"), "--modality video", "text or image"),
         (("--modality", "image", "--shape", "pp40-tg64"), "an image prompt of 40 tokens", "more than 256"),
         (("--checkpoint", "e9b-4bit"), "there is no checkpoint 'e9b-4bit'", "a preset (nano, "),

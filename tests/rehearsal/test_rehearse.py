@@ -43,6 +43,7 @@ def test_every_scenario_comes_out_as_it_should(tmp_path: Path) -> None:
         assert line in text
 
 
+@pytest.mark.slow
 def test_another_farms_policy_is_rehearsed_as_well(tmp_path: Path) -> None:
     """No scenario counts on the classes of this repository; what takes two is said to be left out."""
     out = io.StringIO()
@@ -56,8 +57,13 @@ def test_another_farms_policy_is_rehearsed_as_well(tmp_path: Path) -> None:
     "planted",
     [
         "import atexit, pathlib\natexit.register(lambda: pathlib.Path({ran!r}).write_text('### admitted @everyone'))\n",
-        "import os, pathlib\npathlib.Path({ran!r}).touch()\nos._exit(0)\n",
-        "import pathlib, sys\npathlib.Path({ran!r}).touch()\nsys.exit(0)\n",
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in (
+                "import os, pathlib\npathlib.Path({ran!r}).touch()\nos._exit(0)\n",
+                "import pathlib, sys\npathlib.Path({ran!r}).touch()\nsys.exit(0)\n",
+            )
+        ),
     ],
 )
 def test_what_answers_and_comments_never_imports_the_change(tmp_path: Path, planted: str) -> None:

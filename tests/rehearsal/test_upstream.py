@@ -25,6 +25,7 @@ def upstream(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_branch_that_slows_decode_is_refused(clone: Path, tmp_path: Path) -> None:
     """With exit code 1, the file and the operations that do it, as a table and as Markdown."""
     answer = tmp_path / "answer.md"
@@ -47,6 +48,7 @@ def test_a_branch_that_is_as_fast_passes(clone: Path) -> None:
     assert (done.returncode, verdict) == (0, "no-change"), done.stdout[-2000:] + done.stderr
 
 
+@pytest.mark.slow
 def test_two_checkouts_that_load_one_program_are_not_timed(clone: Path, tmp_path: Path) -> None:
     """A page changed, and two folders are named instead of revisions."""
     for branch in ("main", "docs"):

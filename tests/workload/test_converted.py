@@ -16,7 +16,7 @@ from gemma3n_perf.workload.workload import Workload
 from tests.pytest_plugin.test_real import session
 from tests.workload import converted
 
-QUICK = ("mixed-bits", "per-layer-dense", "group-128", "mxfp4", "mlx-lm")
+QUICK = ("mixed-bits", "mxfp4")
 """Those that ``pytest perf/`` is tried on in every run of the tests; the others are slow."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

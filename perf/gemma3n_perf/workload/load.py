@@ -150,7 +150,7 @@ def config_of(name: str, root: Path) -> dict[str, Any]:
     if name in PRESETS:
         return PRESETS[name].config()
     path = locate(name, root)[1]
-    return _as_stored(_read_config(path), _stored(path))
+    return _as_stored(_read_config(path), _stored(path) if any(path.glob("*.safetensors")) else [])
 
 
 def _as_stored(config: dict[str, Any], stored: list[skeleton.Tensor]) -> dict[str, Any]:

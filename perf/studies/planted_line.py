@@ -30,13 +30,13 @@ _CHANGED = re.compile(r"^ref:([0-9a-f]+) changed it: ([+-][\d.]+) %", re.MULTILI
 def line(clone: Path) -> dict[str, str]:
     """Make the commits in ``clone``; returns their ids by letter. Raises UsageError."""
     repository, made, factor = Repository(clone), dict[str, str](), 1.0
-    source = (clone / WORKER).read_text()
+    source = (clone / WORKER).read_text(encoding="utf-8")
     if REQUESTED not in source:
         raise UsageError(f"{WORKER} has no {REQUESTED!r}", expected="the place where a slowdown is planted")
     for letter in "ABCDEF":
         factor /= 1 + PLANTED.get(letter, 0.0)
         slowed = REQUESTED.replace("request.planted", f"(1 + request.planted) * {factor!r} - 1")
-        (clone / WORKER).write_text(source.replace(REQUESTED, slowed) + f"\n# {letter}\n")
+        (clone / WORKER).write_text(source.replace(REQUESTED, slowed) + f"\n# {letter}\n", encoding="utf-8")
         who = ("-c", "user.name=study", "-c", "user.email=study@localhost")
         done = repository.git(*who, "commit", "--quiet", "--all", "--message", letter)
         done.checked(UsageError, "git commit failed", expected="a clone that can be written")

@@ -88,7 +88,7 @@ def sessions(like: Path, folder: Path, hashes: Sequence[str], each: int) -> int:
         document["machine_info"][KEY]["session"] = f"synthetic-{number}"
         document["machine_info"][KEY]["stack"] |= {"commit": commit, "dirty": False}
         document["commit_info"] = {"id": commit, "dirty": False}
-        (target / f"{number:06}_{commit[:12]}.json").write_text(json.dumps(document))
+        (target / f"{number:06}_{commit[:12]}.json").write_bytes(json.dumps(document).encode())
     return len(hashes) * each
 
 

@@ -61,7 +61,7 @@ def build(campaigns: Sequence[Campaign]) -> dict[PurePosixPath, bytes]:
     """Return the page and its plots, by path below the docs folder."""
     files: dict[PurePosixPath, bytes] = {}
     drawn = {one.title: _resampling(one.trials) for one in campaigns}
-    parts = [_INTRO.read_text(), _short(drawn)]
+    parts = [_INTRO.read_text(encoding="utf-8"), _short(drawn)]
     for one in campaigns:
         rows, plot = equal_time.compared(one.trials), None
         if rows[0].wrong_at_0.of:

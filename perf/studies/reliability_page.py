@@ -1,0 +1,150 @@
+"""The page of reliability: cheats and what the tests demand of each, faults that were tried, hostile inputs.
+
+``python -m studies.reliability_page``, from perf/ of a checkout.
+"""
+
+import argparse
+import ast
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from gemma3n_perf.hardware.stack import in_checkout
+from gemma3n_perf.report import pages
+from gemma3n_perf.report.markdown import escape, table
+from studies import carry_out, faults, fuzz
+from studies.faults_record import FAULTS, MOMENTS, NAME, Faults, Trial
+
+PAGE = "reliability.md"
+FOLDER = "reliability"
+_TEMPLATE = Path(__file__).with_name("reliability_page.md")
+_REMEDY = "python -m studies.reliability_page, from perf/"
+_PLANNED = {
+    "endurance": "an hour of duels back to back: memory, open files and the cache flat, A/A without drift",
+    "versions": "the tests on the oldest and the newest packages that are admitted",
+    "mutation": "how many mutants of the judge and the gate the tests kill",
+}
+"""By a part of the name of their records."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFaults:
+    """What the page says of the faults of one chip class."""
+
+    chip_class: str
+    said: str
+    table: str
+    wrong: tuple[str, ...]
+    missed: tuple[str, ...]
+
+
+def cheat_rows(root: Path) -> list[tuple[str, str, str]]:
+    """Return name, what it does, and what the tests demand, of each cheat of a checkout's tests."""
+    sys.path.insert(0, str(root))
+    try:
+        tests: Any = importlib.import_module("tests.duel.test_cheats")
+    finally:
+        sys.path.remove(str(root))
+    rows = []
+    for name in tests.NAMES:
+        said = ast.get_docstring(ast.parse((tests.CHEATS / f"zz_{name}.py").read_text(encoding="utf-8"))) or ""
+        reason = tests.INVALID.get(f"zz-{name}")
+        honest = f"no win; invalid, or an effect whose lower end is below {100 * tests.HONEST:g} %"
+        if name == "placebo":
+            honest = "never invalid, and never a win"
+        rows.append((name, said.partition("\n")[0], f"invalid: {' or '.join(reason.split('|'))}" if reason else honest))
+    return rows
+
+
+def of_class(record: Faults) -> ClassFaults:
+    """Return what the page says of a record."""
+    tried, dates = record.tried, sorted(one.date[:10] for one in record.trials)
+    commits = list(dict.fromkeys((one.commit or "unversioned")[:12] for one in tried))
+    wrong = sum(bool(one.wrong) for one in tried)
+    moments = len({one.moment for one in tried})
+    said = (
+        f"{len(tried)} trials of {len({one.fault for one in tried})} faults at {moments} moments, "
+        f"{wrong or 'none'} of them wrong; {dates[0] if dates else '-'} to {dates[-1] if dates else '-'}, "
+        f"commit {', '.join(commits) or '-'}, mlx {record.stack.mlx}, mlx-vlm {record.stack.mlx_vlm}. "
+        f"The command: `{record.command}`."
+    )
+    known = {fault.name: fault for family in faults.catalog().values() for fault in family}
+    names = [*known, *dict.fromkeys(one.fault for one in tried if one.fault not in known)]
+    rows = []
+    for name in names:
+        own = [one for one in tried if one.fault == name]
+        if own:
+            _, count, codes, verdicts, slowest, bad, _ = faults.counts(own)
+            rows.append((name, known[name].what if name in known else "", count, codes, verdicts, slowest, bad))
+    header = ("fault", "what happens", "trials", "exit codes", "verdicts", "slowest end", "wrong")
+    return ClassFaults(
+        record.chip.chip_class, said, table(header, rows, left=("fault", "what happens", "exit codes", "verdicts")),
+        tuple(f"{_place(one)}: {escape('; '.join(one.wrong))}" for one in tried if one.wrong),
+        tuple(f"{_place(one)}: {escape(one.missed)}" for one in record.trials if one.missed),
+    )  # fmt: skip
+
+
+def _place(trial: Trial) -> str:
+    return f"{trial.fault}, {MOMENTS[trial.moment].partition(':')[0]}"
+
+
+def _fuzz_table(found: dict[str, fuzz.Found]) -> str:
+    rows = [
+        (name, f"{one.inputs:,}", f"{one.refused:,}", f"{one.slowest_s:.2f} s", str(len(one.faults)))
+        for name, one in found.items()
+    ]
+    every = found.values()
+    slowest = max((one.slowest_s for one in every), default=0.0)
+    total = (f"{sum(one.inputs for one in every):,}", f"{sum(one.refused for one in every):,}", f"{slowest:.2f} s")
+    rows.append(("**all**", *total, str(sum(len(one.faults) for one in every))))
+    return table(("reader", "inputs", "refused by name", "slowest", "faults"), rows, left=("reader",))
+
+
+def build(root: Path, records: Iterable[Faults], folder: Path) -> bytes:
+    """Return the page: the cheats of the checkout at ``root``, ``records`` of faults, and what is in ``folder``."""
+    found = sorted((of_class(one) for one in records), key=lambda one: one.chip_class)
+    files = sorted(path.name for path in folder.glob("*.json"))
+    fuzzed = folder / fuzz.RECORD.name
+    readers = msgspec.json.decode(fuzzed.read_bytes(), type=dict[str, fuzz.Found]) if fuzzed.is_file() else {}
+    rows = cheat_rows(root)
+    catalog = faults.chosen((), ())
+    text = pages.template(_TEMPLATE).render(
+        cheats=rows,
+        cheat_table=table(("cheat", "what it does", "demanded"), rows, left=("cheat", "what it does", "demanded")),
+        catalog={"faults": len({fault.name for fault, _ in catalog}), "trials": len(catalog)},
+        classes=found,
+        readers=readers,
+        fuzz_table=_fuzz_table(readers),
+        fuzz_file=f"{FOLDER}/{fuzzed.name}",
+        limit_s=f"{fuzz.LIMIT_S:g}",
+        absent=[f"{name}: {what}." for name, what in _PLANNED.items() if not any(name in one for one in files)],
+        others=[name for name in files if name != fuzzed.name],
+    )
+    return f"{text.strip()}\n".encode()
+
+
+def main(argv: Sequence[str], out: TextIO) -> int:
+    """Write the page, or say whether it is current. Raises MalformedRecordError for a record that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.reliability_page", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="where the page goes (default: docs/ of the checkout)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
+    args = parser.parse_args(argv)
+    root, docs = in_checkout("baselines").parent, in_checkout("docs", args.docs)
+    baselines = in_checkout("baselines", args.baselines)
+    records = [FAULTS.read(path) for path in sorted(baselines.glob(f"*/{NAME}"))]
+    files = {docs / PAGE: build(root, records, docs / FOLDER)}
+    if args.check:
+        return pages.check(files, (), out, remedy=_REMEDY)
+    return pages.refresh(files, (), docs / PAGE, out)
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(main))

@@ -34,6 +34,9 @@ _LACKING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, 
 _MEMORY = ("alloc", "memory", "failed to map segment")
 """What MLX and the dynamic loader say of it, neither of which has a type of its own for it."""
 
+_NO_TMPDIR = "temp_directory_path"
+"""What MLX, which compiles there, says of a TMPDIR that is no folder."""
+
 
 class PerfError(Exception):
     """Base of every error this suite raises on purpose.
@@ -150,15 +153,16 @@ def named(error: BaseException) -> PerfError | None:
             expected="room for weights, KV cache and one prefill",
             remedy="close other programs, raise ulimit -v, or choose a smaller checkpoint or shape",
         )
-    if not isinstance(error, OSError):
+    if not isinstance(error, OSError) and _NO_TMPDIR not in text:
         return None
-    if error.errno in FULL:
+    number = getattr(error, "errno", None)
+    if number in FULL or text.endswith(" written"):  # numpy says how much it could write, and no more
         return DiskFullError(
             f"no room is left to write: {text}",
             expected="free space in the checkout, the cache, the user's data folder and TMPDIR",
             remedy="free some space and run the same command again; what was stored before is untouched",
         )
-    if error.errno in _LACKING or "temporary directory" in text:
+    if number in _LACKING or "temporary directory" in text or _NO_TMPDIR in text:
         return NotMeasuredError(
             f"the system refused: {text}",
             expected="folders that this user may write to, and files and processes within its limits",

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_without_git_the_installed_release_is_left(tmp_path: Path) -> None:
     """Or nothing at all."""
     assert [one.arm for one in comparators(None, STACK, STACK, "0.2.0")] == ["installed"]
     assert arms(tmp_path) == []
+
+
+def test_git_that_cannot_answer_is_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "no earlier commit"; an installed release is taken in its place, and says so."""
+    monkeypatch.setenv("PATH", str(root))
+    reason = r"not ref:HEAD \(this checkout's history\): git cannot be run: .* \(next: install git"
+    with pytest.raises(NotMeasuredError, match=reason.removeprefix("not ")) as caught:
+        choose(comparators(Repository(root), STACK, None), lambda one: one)
+    assert caught.value.exit_code == 4
+    chosen, _ = choose(comparators(Repository(root), STACK, None, "0.2.0"), lambda one: one)
+    assert chosen.comparator.arm == "installed"
+    assert re.search(reason, str(chosen))
 
 
 def test_a_shallow_clone_says_how_to_deepen_it(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,6 +1,10 @@
 import argparse
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ from gemma3n_perf.cli import baseline
 from gemma3n_perf.cli.baseline import save
 from gemma3n_perf.errors import NoBaselineError, NotMeasuredError, UsageError
 from gemma3n_perf.store.session_file import save_session
+from tests import interrupts
 from tests.fakes import CHIP, STACK, WORKLOAD, document, write_session
 
 CLASS = CHIP.chip_class
@@ -205,3 +210,51 @@ def test_save_lists_each_class_apart(tmp_path: Path) -> None:
     out = io.StringIO()
     save(2, [], out, Recorder(alternate, Path("perf"), tmp_path))
     assert out.getvalue().count("gemma3n-perf baseline promote") == 2
+
+
+SAVING = """
+import sys
+from functools import partial
+from pathlib import Path
+from gemma3n_perf import __main__ as program
+from gemma3n_perf.cli import baseline
+folder = Path(sys.argv[1])
+baseline.Recorder = partial(baseline.Recorder, perf=folder / "test_long.py", data=folder / "data")
+sys.argv[1:] = ["baseline", "save", "--", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", "/dev/null"]
+program.main()
+"""
+SESSION = """
+import os, time
+from pathlib import Path
+def test_long():
+    try:
+        Path(__file__).with_name("running").write_text(str(os.getpid()))
+        time.sleep(60)
+    finally:
+        Path(__file__).with_name("cleaned").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=lambda one: one.name if isinstance(one, signal.Signals) else "",
+)
+def test_save_takes_its_session_along(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """However it is ended. Where it can, the session closes what it has open, and what was stored is listed."""
+    (tmp_path / "test_long.py").write_text(SESSION)
+    save_session(document("old"), tmp_path / "data")
+    command = [sys.executable, "-c", SAVING, str(tmp_path)]
+    saving = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=interrupts.heard
+    )
+    running = tmp_path / "running"
+    assert interrupts.until(lambda: running.exists() and running.read_text() != "", 20)
+    # A terminal sends Ctrl-C to all of its foreground.
+    (os.killpg if number == signal.SIGINT else os.kill)(saving.pid, number)
+    out, _ = saving.communicate(timeout=5)  # the session has its standard output
+    assert saving.returncode == code
+    assert interrupts.until(lambda: interrupts.ended(int(running.read_text())), 5)
+    caught = number != signal.SIGKILL
+    assert (tmp_path / "cleaned").exists() == caught
+    assert ("0 sessions stored" in out) == caught

@@ -39,6 +39,15 @@ def test_a_floor_is_stored_with_every_launch(tmp_path: Path, monkeypatch: pytest
     assert "noise floor" in said
 
 
+def test_two_duels_that_agree_say_that_they_are_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They give no floor, and no silence either: a limit, a caution, and how many would do."""
+    said = run(Arena(), tmp_path, monkeypatch, "--duels", "2", "--budget", "20")
+    assert "noise floor 0.00 %" in said
+    assert "sessions may still be off by up to " in said
+    assert "caution: 2 A/A duels may agree by chance" in said
+    assert "next: gemma3n-perf calibrate --duels 8" in said
+
+
 def test_a_failed_duel_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a calibration is none."""
     arena = Arena(noisy(), raises={("baseline", "block"): WorkerFailedError("it hung")}, from_launch=9)

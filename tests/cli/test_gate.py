@@ -508,6 +508,16 @@ def test_both_files_say_what_the_terminal_says(scratch: Scratch, run: Gate, tmp_
     assert tree["session_sd"] == 0.001
 
 
+@pytest.mark.parametrize("columns", range(72, 132, 6))
+def test_a_verdict_is_never_cut(scratch: Scratch, run: Gate, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """However wide the terminal is."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    scratch.put(scratch.evidence(BIG))
+    words = run().out.split()
+    assert words.count("not-measured") == 2  # in the first line, and in the table
+    assert words.count("win") == 2
+
+
 def test_admission_is_written_only_when_asked_for(scratch: Scratch, run: Gate) -> None:
     """And for every class where something won."""
     scratch.put(scratch.evidence(BIG), scratch.off(SMALL))

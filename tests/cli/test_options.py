@@ -94,6 +94,8 @@ def test_a_command_that_measures_takes_the_same_options() -> None:
     for command in ("duel", "bisect", "calibrate", "validate", "profile"):
         found = {name for _, name, _, _ in options(program.parser(command)) if name.startswith("--")}
         assert {"--budget", "--baselines", "--wait", "--allow-busy", "--explain", "--workload"} <= found, command
+    found = {name for command, name, _, _ in every_option() if command == "pytest perf/"}
+    assert {"--budget", "--baselines", "--wait", "--allow-busy", "--explain", "--shape"} <= found
 
 
 @pytest.mark.parametrize(

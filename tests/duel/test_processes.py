@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.processes import ProcessWorker, Spawner
 from gemma3n_perf.errors import NonFiniteError, OutOfMemoryError, UsageError, WorkerFailedError
 from tests.duel.arena import arm
+from tests.interrupts import ended, until
 
 HELLO = f'print(\'{{"type": "Hello", "protocol": {wire.PROTOCOL}, "pid": 1, "stack": {{}}}}\', flush=True)\n'
 
@@ -208,3 +210,79 @@ class TestForked:
         with pytest.raises(WorkerFailedError, match="ended or hung"):
             made(replace(arm("candidate"), argv=("/bin/false", "-P", "x")), True)
         made.close()
+
+
+DUEL = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.processes import Spawner
+from tests.duel.arena import arm
+how, script, perf = sys.argv[1:]
+argv, environ = (sys.executable, "-P", script), {"PYTHONPATH": perf}
+spawner = Spawner(forking=how == "forked")
+worker = spawner(replace(arm("candidate"), argv=argv, environ=environ, parent="p"), True)
+worker.receive(60)
+worker.send(wire.Load("w", "s", "r", "e", 0.0))
+print(worker._process.pid, *(server._process.pid for server in spawner._servers.values()), flush=True)
+time.sleep(60)
+"""
+BUSY = """
+import time
+from pathlib import Path
+from gemma3n_perf.duel import worker
+class Slow(worker.MlxVlmLoader):
+    def stack(self):
+        return {}
+    def load(self, request):
+        Path(__file__).with_name("busy").touch()
+        time.sleep(60)
+worker.MlxVlmLoader = Slow
+worker.main()
+"""
+OLD = HELLO + "import time; from pathlib import Path; Path(__file__).with_name('busy').touch(); time.sleep(60)"
+"""One that does not know of its parent's end, as those of earlier commits."""
+FORKED = pytest.mark.skipif(sys.platform != "linux", reason="forked on Linux alone")
+
+
+@pytest.mark.parametrize(
+    ("how", "script"),
+    [("fresh", BUSY), pytest.param("forked", BUSY, marks=FORKED), pytest.param("forked", OLD, marks=FORKED)],
+    ids=["fresh", "forked", "forked from an earlier commit"],
+)
+def test_a_killed_duel_leaves_nobody_behind(tmp_path: Path, how: str, script: str) -> None:
+    """Not even a worker in the middle of a long request, nor the parent that workers are forked from."""
+    (tmp_path / "busy.py").write_text(script)
+    root = Path(__file__).parents[2]
+    duel = subprocess.Popen(
+        [sys.executable, "-c", DUEL, how, str(tmp_path / "busy.py"), str(root / "perf")],
+        env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'perf'}"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert duel.stdout is not None
+    pids = [int(word) for word in duel.stdout.readline().split()]
+    assert pids
+    assert until((tmp_path / "busy").exists, 10)
+    assert not any(ended(pid) for pid in pids)
+    duel.kill()
+    duel.communicate()
+    assert until(lambda: all(ended(pid) for pid in pids), 5), [pid for pid in pids if not ended(pid)]
+
+
+@FORKED
+def test_a_killed_parent_of_workers_takes_them_along(tmp_path: Path) -> None:
+    """The duel is told, and nobody goes on decoding for nobody."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    spawner = Spawner(forking=True)
+    argv = (sys.executable, "-P", str(tmp_path / "busy.py"))
+    environ = {"PYTHONPATH": str(Path(__file__).parents[2] / "perf")}
+    worker = spawner(replace(arm("candidate"), argv=argv, environ=environ, parent="p"), True)
+    worker.receive(60)
+    worker.send(wire.Load("w", "s", "r", "e", 0.0))
+    assert until((tmp_path / "busy").exists, 10)
+    spawner._servers["p"]._process.kill()
+    assert until(lambda: ended(worker._process.pid), 5)
+    with pytest.raises(OutOfMemoryError, match="was killed"):
+        worker.receive(5)
+    worker.close()
+    spawner.close()

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +153,24 @@ def test_a_failed_allocation_is_out_of_memory(capsys: pytest.CaptureFixture[str]
     assert isinstance(failed, wire.Failed)
     assert failed.kind == "OutOfMemoryError"
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No room"), OSError("262144 requested and 4064 written")])
+def test_a_full_temporary_folder_is_named(error: OSError) -> None:
+    """Where logits of whole runs go; numpy has its own words for it."""
+    failed = wire.failed(error)
+    assert failed.kind == "DiskFullError"
+    assert "TMPDIR" in str(failed.expected)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+def test_a_failure_is_replied_to_where_nothing_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would learn of it."""
+    with Path("/dev/full").open("w", buffering=1, encoding="utf-8") as full, Path(os.devnull).open("wb") as empty:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", full)
+            assert wire.failed(ValueError("x")).found == "ValueError: x"
+        os.dup2(empty.fileno(), full.fileno())  # so that it can be closed
 
 
 def test_what_is_no_request_is_answered_too() -> None:

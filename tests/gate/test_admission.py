@@ -72,7 +72,7 @@ def test_a_base_without_common_history_is_named(scratch: Scratch, repository: Re
     with pytest.raises(UsageError, match="shares no history"):
         repository.changed("main")
     for base in ("no-such", "--output=x", ""):
-        with pytest.raises(UsageError, match="no such commit"):
+        with pytest.raises(UsageError, match="is no commit of this clone"):
             repository.changed(base)
 
 

@@ -1,5 +1,7 @@
 """Checks in processes of their own: a real one over nano, and processes that end, hang or answer nonsense."""
 
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from gemma3n_perf.errors import PerfError
 from gemma3n_perf.gate.checks import CheckProcesses, at_once
 from gemma3n_perf.gate.facts import Checked
 from gemma3n_perf.gate.session import CheckSpec
+from tests import interrupts
 from tests.decode import fakes
 from tests.fakes import CHIP
 
@@ -74,3 +77,43 @@ def test_as_many_at_once_as_there_is_room_for(cores: int, gigabytes: int | None,
     """Cores and the device's memory both bound it, and there is always room for one."""
     chip = replace(CHIP, memory_bytes=None if gigabytes is None else gigabytes * 10**9)
     assert at_once(chip, cores) == processes
+
+
+ASKING = """
+import os, sys
+from dataclasses import replace
+from pathlib import Path
+from gemma3n_perf.gate.checks import CheckProcesses
+from gemma3n_perf.gate.session import CheckSpec
+from tests.fakes import CHIP
+os.cpu_count = lambda: 6
+chip = replace(CHIP, memory_bytes=32 * 10**9)
+specs = [CheckSpec(name, True, "nano/text/pp40-tg64") for name in "abcde"]
+CheckProcesses(chip, Path(), argv=(sys.executable, "-c", sys.argv[1], sys.argv[2]))(specs)
+"""
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from gemma3n_perf.gate import checks
+def slow(self, specs):
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(60)
+checks.Checks.__call__ = slow
+checks.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_checks_end_with_who_asked_for_them(tmp_path: Path, number: signal.Signals) -> None:
+    """At once, by Ctrl-C and kill -9, whatever they are at; none of those that wait is started any more."""
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKING, SLOW, str(tmp_path)], cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE, text=True, preexec_fn=interrupts.heard,
+    )  # fmt: skip
+    assert interrupts.until(lambda: len(list(tmp_path.iterdir())) == 2 or asking.poll() is not None, 30)
+    asking.send_signal(number)
+    _, err = asking.communicate(timeout=5)
+    assert asking.returncode == -number, err
+    running = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(running) == 2
+    assert interrupts.until(lambda: all(interrupts.ended(pid) for pid in running), 5), running

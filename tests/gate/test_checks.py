@@ -18,7 +18,7 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.checks import KNOB, Checks, outputs
 from gemma3n_perf.gate.facts import Checked, Parity
-from gemma3n_perf.gate.run import measuring
+from gemma3n_perf.gate.run import ANY_CLASS, measuring
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.machine import Machine
@@ -199,7 +199,8 @@ def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
     here = replace(here, root=root, tools=replace(here.tools, faults_of=_no_faults, rng=random.Random(1)))
     dependencies = Dependencies(
         chip=here.chip, stack=here.stack, sources=registry, check=Checks(here.chip, root, outputs),
-        measure=measuring(here, cooldown_s=0.0), now=lambda: dt.datetime(2026, 7, 1, tzinfo=dt.UTC),
+        measure=measuring(here, policy=replace(ANY_CLASS, apart=0.0)),
+        now=lambda: dt.datetime(2026, 7, 1, tzinfo=dt.UTC),
     )  # fmt: skip
     (record,) = gather((NAME,), (WORKLOAD,), dependencies, budget_s=8.0, sessions=1)
     kept = store.read(store.write(tmp_path, record))

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.gate.run import arm, measuring
+from gemma3n_perf.gate.run import ANY_CLASS, arm, measuring
 from gemma3n_perf.gate.session import Duels
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.decode import fakes
@@ -25,7 +26,8 @@ def test_fusions_are_judged_over_all_sessions_and_in_each(tmp_path: Path) -> Non
     # Workers are started once a launch; the second session begins after its rest.
     arena.tpot_s = lambda arm, launch: 0.02 if arm == "baseline" or 7.0 in arena.slept else 0.016
     kept: list[Duels] = []
-    duels = measuring(machine(arena, tmp_path), cooldown_s=7.0)([name], [WORKLOAD], 2, 24.0, kept.append)
+    measure = measuring(machine(arena, tmp_path), policy=replace(ANY_CLASS, apart=7.0))
+    duels = measure([name], [WORKLOAD], 2, 24.0, kept.append)
     found = duels[name, WORKLOAD]
     # After every launch, as far as it has come.
     assert [len(one[name, WORKLOAD].measured.raw) for one in kept] == list(range(1, len(found.measured.raw) + 1))

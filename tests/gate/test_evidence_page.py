@@ -1,5 +1,6 @@
 import argparse
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from gemma3n_perf.cli import fusion
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.gate.facts import Dispatch, Parity
 from gemma3n_perf.store import admitted
-from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch, reworked
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, POLICY, SMALL, Scratch, reworked
 
 
 @pytest.fixture
@@ -77,6 +78,23 @@ def test_what_was_checked_stands_beside_the_effect(scratch: Scratch) -> None:
     text = written(scratch)
     assert row(text, BIG, ALTUP)[4:] == ["8", "**win**", "900 to 850", "0.12", "1.020"]
     assert row(text, BIG, GEGLU)[6:8] == ["`MLX_KNOB=0`", "passed"]
+
+
+def test_intervals_are_said_to_be_what_they_are(scratch: Scratch) -> None:
+    """Which decides, which is shown, and what is assumed of sessions, by the policy that lies there."""
+    scratch.put(scratch.evidence(BIG))
+    scratch.write("baselines/policy.toml", POLICY.replace("[gate]", "[gate]\nsession_sd = 0.002"))
+    said = next(line for line in written(scratch).splitlines() if line.startswith("- **effect**"))
+    assert "intervals shown are of 95 %, those that decide of 98 %" in said
+    assert "lie 0.2 % apart (session_sd of the policy), assumed until A/A duels of three days are stored" in said
+
+
+def test_measuring_until_it_passes_is_seen(scratch: Scratch) -> None:
+    """How often sources were measured is on the page, where that is more than once."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(BIG, GEGLU))
+    assert "measured again" not in written(scratch)
+    scratch.put(replace(scratch.evidence(BIG), date="2026-07-02T10:00:00+00:00"))
+    assert f"- measured again, what came before is in `fusions/earlier/`: `{ALTUP}` 2 times\n" in written(scratch)
 
 
 def test_the_same_records_give_the_same_page(scratch: Scratch) -> None:

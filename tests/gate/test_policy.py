@@ -63,6 +63,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str, n
     assert next_ in str(caught.value)
 
 
+def test_how_far_sessions_lie_apart_is_policy(tmp_path: Path) -> None:
+    """Half a minute, unless it says so many seconds."""
+    assert read_policy(_write(tmp_path, POLICY)).apart == 30.0
+    assert read_policy(_write(tmp_path, POLICY.replace("[gate]", "[gate]\napart = 90"))).apart == 90
+    for value in ("-1", "inf", "nan", '"long"'):
+        with pytest.raises(UsageError, match="apart = "):
+            read(tmp_path, POLICY.replace("[gate]", f"[gate]\napart = {value}"))
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"[gate", b""])
 def test_what_is_no_policy_is_named(tmp_path: Path, data: bytes) -> None:
     """Not text, not TOML, nothing at all."""

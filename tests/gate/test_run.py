@@ -17,7 +17,7 @@ from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.checks import Checks, facts
 from gemma3n_perf.gate.facts import Parity
 from gemma3n_perf.gate.policy import read_policy
-from gemma3n_perf.gate.run import run, usual
+from gemma3n_perf.gate.run import run, spec_of, usual
 from tests.decode import fakes
 from tests.duel.arena import Arena
 from tests.duel.duels import machine as arena_machine
@@ -106,10 +106,30 @@ def test_the_policys_workloads_are_the_usual_ones(here: dueling.Here, tmp_path: 
     """And elsewhere what suits the chip, one text for each checkpoint."""
     path = tmp_path / "policy.toml"
     path.write_text(POLICY.replace(SMALL, CHIP.chip_class))
-    assert usual(read_policy(path), here) == (WORKLOAD,)
-    assert usual(None, here) == (WORKLOAD,)
-    gpu = replace(here, chip=replace(CHIP, vendor="nvidia"))
-    assert usual(None, gpu) == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")
+    assert usual(read_policy(path), here.chip) == (WORKLOAD,)
+    assert usual(None, here.chip) == (WORKLOAD,)
+    assert usual(None, replace(CHIP, vendor="nvidia")) == ("e2b-4bit/text/pp320-tg64", "e4b-4bit/text/pp320-tg64")
+
+
+def test_the_policy_says_how_long_and_by_which_rules(here: dueling.Here, tmp_path: Path) -> None:
+    """Sessions lie as far apart as it says, and measuring stops by the rules that the gate will judge by."""
+    own = POLICY.replace(SMALL, CHIP.chip_class).replace("[gate]", "[gate]\napart = 7\nsession_sd = 0.05")
+    (tmp_path / "policy.toml").write_text(own)
+    spec = spec_of(tmp_path, here.chip, budget_s=60.0)
+    assert (spec.workloads, spec.each_s, spec.policy.apart) == ((WORKLOAD,), 60.0, 7)
+    (record,) = gathered(here, tmp_path, NAME, budget_s=60.0)
+    arena = here.tools.probe
+    assert isinstance(arena, Arena)
+    assert 7 in arena.slept
+    # With sessions taken to lie 5 % apart, no 5 % is shown.
+    assert record.verdict == "inconclusive", record.reason
+
+
+def test_without_a_policy_the_usual_rules_hold(here: dueling.Here, tmp_path: Path) -> None:
+    """Two sessions, 30 s apart, of a minute for each workload."""
+    spec = spec_of(tmp_path, here.chip)
+    assert (spec.workloads, spec.each_s) == ((WORKLOAD,), 120.0)
+    assert (spec.policy.sessions, spec.policy.apart, spec.policy.session_sd) == (2, 30.0, 0.001)
 
 
 def test_a_class_that_may_hold_several_variants_has_no_evidence(here: dueling.Here, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.errors import NotMeasuredError
+from gemma3n_perf.errors import ArmUnavailableError, NotMeasuredError, UsageError
 from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.hardware.shell import Done, run_command
 from tests.hardware.test_stack import git
 
 
@@ -55,3 +58,64 @@ def test_variables_reach_git(repository: Repository) -> None:
         NotMeasuredError, ""
     )
     assert repository.git("log", "-1", "--format=%ct").out == "1600000000\n"
+
+
+def test_no_git_on_the_path_is_named(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is no repository without commits, nor one with changes."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for ask in (repository.commit, repository.is_dirty, lambda: repository.fork("one"), repository.differs_from_head):
+        with pytest.raises(
+            ArmUnavailableError, match=r"^git cannot be run: git: No such file or directory\n"
+        ) as caught:
+            ask()
+        assert caught.value.exit_code == 4
+    with pytest.raises(ArmUnavailableError, match="git cannot be run: env: No such file"):
+        repository.git("tag", environ={"GIT_COMMITTER_DATE": "1"})
+
+
+def test_the_git_that_macos_has_without_its_tools_is_none(tmp_path: Path) -> None:
+    """Apple's stands there and says where to get one."""
+    said = "xcrun: error: invalid active developer path (/Library/Developer/CommandLineTools), missing xcrun\n"
+    with pytest.raises(ArmUnavailableError, match="git cannot be run: xcrun: error") as caught:
+        Repository(tmp_path, lambda argv, timeout_s: Done(1, "", said)).commit()
+    assert "xcode-select --install" in str(caught.value.remedy)
+
+
+def test_a_checkout_of_another_user_is_named(repository: Repository) -> None:
+    """As git itself refuses it, with the folder that it is to trust."""
+
+    def elsewhere(argv: Sequence[str], timeout_s: float) -> Done:
+        ours = ("env", f"HOME={repository.root}", "GIT_CONFIG_NOSYSTEM=1", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1")
+        return run_command((*ours, *argv), timeout_s)
+
+    root = os.path.realpath(repository.root)
+    with pytest.raises(ArmUnavailableError, match=f"git refuses to read {root}: it belongs to another user") as caught:
+        Repository(repository.root, elsewhere).commit()
+    assert caught.value.exit_code == 4
+    assert caught.value.remedy == f"git config --global --add safe.directory {root}"
+
+
+def test_a_shallow_clone_may_lack_what_was_asked_for(
+    repository: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Which a whole one cannot, so there it is a wrong request."""
+    root = repository.root
+    git(root, "commit", "-q", "--allow-empty", "-m", "second")
+    git(root, "checkout", "-q", "--orphan", "alone")
+    git(root, "commit", "-q", "-m", "alone")
+    folder = tmp_path_factory.mktemp("clones")
+    for name, depth in (("whole", ()), ("cut", ("--depth", "1", "--no-single-branch"))):
+        git(root, "clone", "-q", *depth, f"file://{root}", str(folder / name))
+    whole, cut = Repository(folder / "whole"), Repository(folder / "cut")
+    assert whole.require("origin/main~1", "x") == whole.commit("one")
+    asked: tuple[tuple[Callable[[Repository], str], str], ...] = (
+        (lambda one: one.require("origin/main~1^", "ref:old"), "ref:old is no commit of this clone"),
+        (lambda one: one.fork("nowhere"), "--base nowhere is no commit of this clone"),
+        (lambda one: one.fork("origin/main"), "--base origin/main shares no history with HEAD"),
+    )
+    for ask, said in asked:
+        with pytest.raises(UsageError, match=said):
+            ask(whole)
+        with pytest.raises(ArmUnavailableError, match=f"{said}.*which is shallow") as caught:
+            ask(cut)
+        assert "--unshallow" in str(caught.value.remedy)

@@ -220,6 +220,15 @@ def test_a_holder_that_cannot_be_read_is_another_process(path: Path) -> None:
                 pass
 
 
+def test_a_command_that_is_no_text_is_named_all_the_same(path: Path) -> None:
+    """Names of files may be any bytes."""
+    take = subprocess.run(
+        [sys.executable, "-c", TAKE, str(path), b"caf\xe9"], input="\n", text=True, capture_output=True, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (take.returncode, take.stdout) == (0, "taken\n"), take.stderr
+
+
 def test_the_lock_is_one_place_for_all_users() -> None:
     """TMPDIR is each user's own on macOS."""
     assert Path("/tmp/gemma3n-perf.lock") == LOCK_PATH

@@ -1,4 +1,7 @@
 import io
+import time
+
+import pytest
 
 from gemma3n_perf.hardware.progress import Progress
 
@@ -27,17 +30,38 @@ def test_a_terminal_sees_one_line_rewritten() -> None:
     assert out.getvalue().endswith("\r")
 
 
-def test_a_long_text_is_cut_to_one_line() -> None:
+@pytest.mark.parametrize(("columns", "width"), [("60", 59), ("300", 100)])
+def test_a_long_text_is_cut_to_one_line(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
     """A wrapped line could not be rewritten."""
+    monkeypatch.setenv("COLUMNS", columns)
     out = Terminal()
     Progress(out).note("x" * 500)
-    assert len(out.getvalue().strip()) == 100
+    assert len(out.getvalue().strip()) == width
 
 
-def test_a_file_sees_nothing() -> None:
-    """Logs stay clean."""
+def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of a short command, of a long one about one a launch, whole and without a control character."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     out = io.StringIO()
     progress = Progress(out)
+    for launch in range(5):
+        progress.note(f"launch {launch}, starting {'x' * 200}")
+        now[0] += 3
+        progress.note(f"launch {launch}, measuring")
+        now[0] += 3
+        progress.clear()
+    lines = out.getvalue().splitlines()
+    assert [line.partition(",")[0] for line in lines] == [f"[{6 * n:4.0f} s] launch {n}" for n in range(1, 5)]
+    assert all(line.endswith("x" * 200) for line in lines)
+    assert not set("\r\x1b") & set(out.getvalue())
+
+
+def test_a_stream_that_is_gone_costs_nothing() -> None:
+    """A measurement does not end because nobody reads how it goes."""
+    out = Terminal()
+    progress = Progress(out)
+    out.close()
     progress.note("text")
+    progress.say("text")
     progress.clear()
-    assert out.getvalue() == ""

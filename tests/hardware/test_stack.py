@@ -34,6 +34,14 @@ def commit_of(repo: Path | None) -> tuple[str | None, bool | None]:
     return stack.commit, stack.dirty
 
 
+def test_git_that_cannot_answer_leaves_the_commit_unknown(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decode can be measured without git."""
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert commit_of(checkout) == (None, None)
+
+
 def test_versions_knobs_and_system_of_a_mac() -> None:
     """Only packages that are there are listed, and only MLX's variables are knobs."""
     environ = {"MLX_MAX_OPS_PER_BUFFER": "1000", "PATH": "/bin", "MLX_MAX_MB_PER_BUFFER": "40"}

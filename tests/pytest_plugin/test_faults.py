@@ -1,6 +1,9 @@
 """Faults of the world: damaged records, a full disk, another session, Ctrl-C. Nothing is lost, nothing half-written."""
 
+import errno
+import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +16,7 @@ from pytest_benchmark.table import TableResults
 from gemma3n_perf.hardware.lock import measuring_lock
 from gemma3n_perf.pytest_plugin import storage
 from gemma3n_perf.stats.verdicts import Judgement
+from gemma3n_perf.store.files import Disk
 from gemma3n_perf.store.session_file import save_session
 from tests.fakes import CHIP, STACK, edited
 from tests.pytest_plugin.stage import LONG, LOSS, TEXT, Stage, environment
@@ -115,6 +119,48 @@ def test_full_disk_keeps_the_answer(stage: Stage, monkeypatch: pytest.MonkeyPatc
     assert "warning: no room left to write in" in outcome.text
     assert "free some space" in outcome.text
     assert list((stage.folder / "data" / "sessions").rglob("*.*")) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "no room left to write in"),
+        (errno.EDQUOT, "no room left to write in"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_any_write_may_fail(stage: Stage, monkeypatch: pytest.MonkeyPatch, code: int, said: str, number: int) -> None:
+    """The session's and the duel's: the other is stored, nothing is half-written, and the verdicts are printed."""
+    stage.commit()
+    writes, real = itertools.count(), Disk.write
+
+    def write(disk: Disk, path: Path, data: bytes) -> None:
+        if next(writes) == number:
+            path.write_bytes(data[: len(data) // 2])
+            raise OSError(code, os.strerror(code))
+        real(disk, path, data)
+
+    monkeypatch.setattr(Disk, "write", write)
+    outcome = stage.run(COMPARE)
+    assert outcome.code == 4
+    assert outcome.closing == "3 workloads: 3 no-change"
+    assert said in outcome.text
+    assert "next: " in outcome.text or ": check " in outcome.text or "free some space" in outcome.text
+    (kept,) = (path for path in (stage.folder / "data").rglob("*") if path.is_file())
+    json.loads(kept.read_bytes())
+
+
+def test_a_data_folder_that_cannot_be_is_named(stage: Stage) -> None:
+    """As in a home that is read-only: verdicts are printed, and exit 4 says that no record is left."""
+    stage.commit()
+    (stage.folder / "data").write_text("no folder")
+    outcome = stage.run(COMPARE)
+    assert outcome.code == 4
+    assert outcome.closing == "3 workloads: 3 no-change"
+    assert "cannot write in" in outcome.text
 
 
 def test_full_disk_hides_no_loss(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -66,6 +67,48 @@ def test_the_exit_code_is_the_records(
     assert outcome.code == code
     assert f"{ALTUP} on {BIG}: {verdict}: for a reason" in outcome.text
     assert "Traceback" not in outcome.text
+
+
+@pytest.mark.parametrize(("verdict", "counted"), [("inconclusive", "1 inconclusive"), ("no-change", "1 no-change")])
+def test_the_last_line_names_what_is_no_win(
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]], verdict: str, counted: str
+) -> None:
+    """Neither passed nor failed says what became of it."""
+    recorded(verdict=verdict, reason="for a reason")
+    last = stage.run("--fusion", ALTUP).out.splitlines()[-1]
+    assert counted in last
+    assert "passed" not in last
+
+
+def test_what_to_do_next_and_which_interval_decides_is_said(
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]]
+) -> None:
+    """Once, below all evidence; the spread between sessions is the policy's."""
+    recorded(verdict="inconclusive", reason="for a reason")
+    text = stage.run("--fusion", ALTUP, "--fusion", GEGLU).text
+    assert text.count("next: measure longer: --budget SECONDS; the record is kept") == 2
+    assert text.count("intervals shown are of 95 %, those that decide of 98 % over all looks") == 1
+    assert "taken to lie 0.1 % apart (session_sd of the policy), assumed until A/A duels of three days" in text
+
+
+def test_progress_reaches_a_terminal_past_the_capture(
+    stage: Stage, recorded: Callable[..., list[tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On lines of its own, and what was left is wiped before pytest goes on."""
+    recorded()
+    run = evidence_run.run
+
+    def measured(names: tuple[str, ...], baselines: Path, err: TextIO, **options: object) -> object:
+        err.write("\r    \r")
+        err.write("\rlaunch 1, measuring")
+        return run(names, baselines, err, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evidence_run, "run", measured)
+    outcome = stage.run("--fusion", ALTUP)
+    assert outcome.code == 0
+    # What reads the session takes a carriage return for the end of a line.
+    assert outcome.err.splitlines() == ["", "launch 1, measuring", " " * len("launch 1, measuring")]
+    assert "perf/bench_fusions.py \n" in outcome.out
 
 
 def test_off_passes(stage: Stage, recorded: Callable[..., list[tuple[str, ...]]]) -> None:

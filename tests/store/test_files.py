@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
-from gemma3n_perf.store.files import Disk, data_folder, file_stem, numbered_files, write_next, write_over
+from gemma3n_perf.store.files import (
+    Disk,
+    data_folder,
+    file_stem,
+    numbered_files,
+    require_writable,
+    write_next,
+    write_over,
+)
 from tests.fakes import COMMIT, STACK
 
 
@@ -187,6 +195,21 @@ def test_page_is_replaced_or_left_whole(tmp_path: Path) -> None:
         write_over(page, b"three", FullDisk(0))
     assert page.read_bytes() == b"two"
     assert names(page.parent) == ["page.md"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As root, ``--json /dev/null`` would otherwise put a file in its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        require_writable(pipe)
+        write_over(pipe, b"one")
+        assert os.read(reader, 100) == b"one"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_data_folder_is_the_users_own() -> None:

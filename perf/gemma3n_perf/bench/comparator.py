@@ -127,7 +127,12 @@ def comparators(
     ``now`` is this stack, ``baseline`` that of the class's baseline, ``release`` the version of an installed
     release beside this checkout. A change of ``chip_class``'s lock is compared with the packages before it.
     """
-    found = list(_of_history(repository, now, baseline, chip_class)) if repository and repository.commit() else []
+    found: list[Comparator] = []
+    try:
+        if repository and repository.commit():
+            found += _of_history(repository, now, baseline, chip_class)
+    except ArmUnavailableError as error:  # git cannot be asked at all
+        found.append(Comparator("ref:HEAD", "this checkout's history", _reason(error)))
     if release is not None:
         found.append(Comparator("installed", f"the installed release {release}"))
     return tuple(found)
@@ -200,7 +205,7 @@ def choose(
     raise NoBaselineError(
         "there is nothing to compare with: " + ("; ".join(passed_over) or "no earlier commit and no installed release"),
         expected="a git clone with its history, or an installed release",
-        remedy="git fetch --unshallow --tags, or name an arm: --against ref:COMMIT",
+        remedy=("do what is said there, or " if passed_over else "") + "name an arm: --against ref:COMMIT",
     )
 
 

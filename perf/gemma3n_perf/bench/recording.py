@@ -1,18 +1,40 @@
 """Recording sessions for a baseline: whole ``pytest perf/`` runs, each in a fresh process, one after the other."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.hardware import lifetime
 from gemma3n_perf.store.files import data_folder
+
+GRACE_S = 10.0
+"""Closing a worker takes up to three seconds, and a launch has two or more."""
 
 
 def run_pytest(command: Sequence[str]) -> int:
-    """Run one session in a fresh interpreter, its output on this terminal; returns its exit code."""
-    return subprocess.run([sys.executable, "-m", "pytest", *command], check=False).returncode
+    """Run one session in a fresh interpreter, its output on this terminal; returns its exit code.
+
+    It ends with this process, and is left ``GRACE_S`` seconds to say what it has where that is interrupted.
+    """
+    argv = [sys.executable, "-m", lifetime.__name__, str(os.getpid()), "pytest", *command]
+    with subprocess.Popen(argv) as process:
+        try:
+            return process.wait()
+        except BaseException as ended:
+            # A terminal tells both of Ctrl-C; of another signal to this process nobody told pytest.
+            if not isinstance(ended, KeyboardInterrupt):
+                process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+            raise
+        finally:
+            process.kill()
 
 
 def perf_folder() -> Path:

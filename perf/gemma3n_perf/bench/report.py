@@ -11,6 +11,7 @@ from gemma3n_perf.decode.decoder import NOT_REPRODUCIBLE
 from gemma3n_perf.decode.types import Measurement
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.gate.session import refusal
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.stats.estimates import throughput_interval
@@ -146,11 +147,13 @@ def _of_measurement(one: Measurement) -> Iterator[Caution]:
 
 
 def evidence_lines(record: Evidence, path: Path) -> list[str]:
-    """Sum up the evidence of a fusion: its verdict, each workload's, and where it was written."""
+    """Sum up the evidence of a fusion: its verdict, each workload's, where it was written, and what to do next."""
+    error = refusal(record)
     verdict = record.verdict if record.enabled else "off"
     dirty = " (measured with uncommitted changes: the gate will refuse it)" if record.dirty is not False else ""
     return [
         f"gemma3n-perf: {record.fusion} on {record.chip.chip_class}: {verdict}: {record.reason}",
         *(f"  {one.workload}: {interval(one.judgement)}, {one.judgement.verdict}" for one in record.workloads),
         f"  {path}{dirty}",
+        *([f"  next: {error.remedy}"] if error else []),
     ]

@@ -14,6 +14,7 @@ from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.cli.options import add_alias, add_json, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.lifetime import ended_by_signals
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Carry out one action. Raises the errors of ``Baselines`` and of ``Recorder.record``."""
     if args.action == "save":
         new = args.first is not None and not Baselines(in_checkout("baselines")).has(detect().chip_class)
-        return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
+        with ended_by_signals():
+            return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
     folder = in_checkout("baselines", args.baselines)
     match args.action:
         case "promote":
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def save(sessions: int, options: Sequence[str], out: TextIO, recorder: Recorder) -> int:
-    """Record sessions and print the command that promotes what was stored, after a failure and Ctrl-C too."""
+    """Record sessions and print the command that promotes what was stored, after a failure, Ctrl-C and a signal too."""
     before, numbers = recorder.stored(), recorder.record(sessions, options)
     try:
         for number in numbers:

@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +21,9 @@ from gemma3n_perf.stats.policy import MARGIN
 from gemma3n_perf.stats.spread import noise_limit
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import noise
+
+_LEAST_DUELS = 5
+"""A/A duels of each workload below which their agreement may be chance."""
 
 HELP = "measure the noise floor of this chip class with A/A duels"
 
@@ -55,11 +59,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     )
     limit = relative_change(noise_limit([one.log_ratios for one in record.duels]))
     out.write(f"sessions may still be off by up to {100 * limit:.2f} % (95 % confidence)\n")
-    if limit > MARGIN:
-        out.write(
-            f"caution: {floor.duels} A/A duels exclude no noise floor of the margin, {100 * MARGIN:.0f} %\n"
-            f"  next: gemma3n-perf calibrate --duels {max(8, 2 * floor.duels)}\n"
-        )
+    # A few that agree by chance exclude anything.
+    few = min(Counter(one.workload for one in record.duels).values()) < _LEAST_DUELS
+    if few or limit > MARGIN:
+        said = "may agree by chance" if few else f"exclude no noise floor of the margin, {100 * MARGIN:.0f} %"
+        out.write(f"caution: {floor.duels} A/A duels {said}\n")
+        out.write(f"  next: gemma3n-perf calibrate --duels {max(8, 2 * floor.duels)}\n")
     out.writelines(f"caution: {one}\n" for one in record.cautions)
     out.write(f"{path}: commit it with the baselines of {record.chip.chip_class}; gemma3n-perf fusion page names it\n")
     return 0

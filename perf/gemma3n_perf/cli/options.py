@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.report.dry_run import at_most, dry_run
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.workload.workload import Workload, defaults
 
 STDOUT = Path("-")
-_START_SHARE = 2.0
-"""Launches measure about as long as they take to start."""
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
@@ -58,14 +57,6 @@ def explain(
     Raises UsageError for an id that is none.
     """
     names = [str(Workload.parse(text)) for text in ids] or [str(defaults(detect().vendor)[0])]
-    print(what, *(f"  {name}" for name in names), sep="\n", file=out)
-    if each_s is not None:
-        total_s = len(names) * duels * each_s
-        print(
-            f"at most {total_s:g} s of measuring ({len(names)} x {duels} x {each_s:g} s), less where it shows sooner; "
-            f"with the starts of processes about {(_START_SHARE * total_s + pauses_s) / 60:.1f} min",
-            file=out,
-        )
-    print("once, where missing: checkpoints are forged, commits checked out, packages installed", file=out)
-    print("nothing was measured (--explain)", file=out)
+    how_long = [] if each_s is None else [at_most(len(names), each_s, duels=duels, pauses_s=pauses_s)]
+    print(dry_run(what, names, *how_long), file=out)
     return 0

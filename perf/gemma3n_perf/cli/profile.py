@@ -77,7 +77,7 @@ def profile(args: argparse.Namespace, parts: tuple[str, ...], here: Here, out: T
     with TemporaryDirectory() as folder:
         done = _measured(args, parts, here, Path(folder) / "profile.json" if args.json == STDOUT else args.json)
         if args.json == STDOUT:
-            out.write(done.path.read_text())
+            out.write(done.path.read_text(encoding="utf-8"))
             return done.exit_code
     for one in done.profiles:
         out.write(report.render(one) + "\n")

@@ -104,7 +104,7 @@ class Environments:
         try:
             self._uv(packages, "venv", "--quiet", "--no-project", "--python", self.python, str(partial))
             named = partial / "requirements.txt"
-            named.write_text("\n".join(listed) + "\n")
+            named.write_text("\n".join(listed) + "\n", encoding="utf-8")
             pip = ("pip", "install", "--quiet", "--python", str(partial / "bin" / "python"))
             # mlx-audio pins one mlx; without dependencies nothing argues with what was asked for.
             fresh = [word for one in packages if one.version is None for word in ("--refresh-package", one.name)]
@@ -113,7 +113,7 @@ class Environments:
             if others:
                 # Another mlx-vlm may need what is not here; mlx, and whatever else was named, stay as listed.
                 kept = [text for text in listed if _is_mlx(text)] + others
-                (partial / "overrides.txt").write_text("\n".join(kept) + "\n")
+                (partial / "overrides.txt").write_text("\n".join(kept) + "\n", encoding="utf-8")
                 overriding = ("--override", str(partial / "overrides.txt"))
                 self._uv(packages, *pip, *overriding, *others)
                 names = {one.name for one in packages}
@@ -157,7 +157,7 @@ class Environments:
         with tempfile.TemporaryDirectory() as folder:
             listed = Path(folder) / "listed.in"
             for bound, resolution in (("<", "highest"), (">", "lowest")):
-                listed.write_text(f"{name}{bound}{version}\n")
+                listed.write_text(f"{name}{bound}{version}\n", encoding="utf-8")
                 options = ("--no-deps", "--no-header", "--no-annotate", "--python", self.python)
                 pip = ("pip", "compile", "--quiet", *options, "--resolution", resolution)
                 done = self.run((self.uv or find_uv(), *pip, str(listed)), _NEAREST_S)

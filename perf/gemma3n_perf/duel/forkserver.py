@@ -22,27 +22,35 @@ SHARED = ("msgspec", "numpy", "psutil", "mlx.core", "mlx.nn", "mlx_vlm.utils", "
 
 
 def serve(connection: socket.socket) -> None:
-    """Fork a worker for each request until the connection is closed.
+    """Fork a worker for each request until the connection is closed; workers that are left then are killed.
 
     ``{"argv": ..., "environ": ...}`` in JSON, with three descriptors, is replied to with the new process's id,
     ``{"wait": PID}`` with the exit code that the process ended with.
     """
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-        if not data:
-            return
-        request = json.loads(data)
-        if "wait" in request:
-            status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
-            connection.send(json.dumps(status).encode())
-            continue
-        pid = os.fork()
-        if pid == 0:
-            connection.close()
-            become(request["argv"], request["environ"], descriptors)
-        for one in descriptors:
-            os.close(one)
-        connection.send(json.dumps(pid).encode())
+    left: set[int] = set()
+    try:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+            if not data:
+                return
+            request = json.loads(data)
+            if "wait" in request:
+                status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+                left.discard(request["wait"])
+                connection.send(json.dumps(status).encode())
+                continue
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                become(request["argv"], request["environ"], descriptors)
+            left.add(pid)
+            for one in descriptors:
+                os.close(one)
+            connection.send(json.dumps(pid).encode())
+    finally:
+        # However the duel ended, and whatever commit a worker is of: one in a long request would go on for its length.
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
 
 
 def become(argv: list[str], environ: dict[str, str], descriptors: list[int]) -> NoReturn:
@@ -81,8 +89,8 @@ def main() -> None:
     # Collections would touch, and so copy, what the children share.
     gc.collect()
     gc.freeze()
-    connection.send(b"ready")
     with suppress(ConnectionError):
+        connection.send(b"ready")
         serve(connection)
 
 

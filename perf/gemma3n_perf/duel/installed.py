@@ -216,6 +216,6 @@ def _mapped() -> list[str]:
         names = (dyld._dyld_get_image_name(one) for one in range(dyld._dyld_image_count()))
         return sorted({os.fsdecode(name) for name in names if name})
     with suppress(OSError):
-        fields = (line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines())
+        fields = (line.split(maxsplit=5) for line in os.fsdecode(Path("/proc/self/maps").read_bytes()).splitlines())
         return sorted({one[5] for one in fields if len(one) == 6 and one[5].startswith("/")})
     return []

@@ -179,7 +179,7 @@ def project_name(path: Path) -> str | None:
     """Return the normalized name of the project at ``path``, or None for one that does not say it in the open."""
     name: object = None
     with suppress(OSError, ValueError, AttributeError):
-        name = tomllib.loads((path / "pyproject.toml").read_text()).get("project", {}).get("name")
+        name = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8")).get("project", {}).get("name")
     if name is None and (path / "setup.py").is_file():
         match = re.search(r"\bname\s*=\s*[\"']([\w.-]+)[\"']", (path / "setup.py").read_text(errors="replace"))
         name = match[1] if match else None

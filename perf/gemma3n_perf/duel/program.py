@@ -86,10 +86,8 @@ def folder(root: Path) -> Tree:
 
 
 def revision(repository: Repository, ref: str = "HEAD") -> Tree:
-    """A commit, read from git's objects without checking it out. Raises UsageError."""
-    commit = repository.commit(ref)
-    if commit is None:
-        raise UsageError(f"{ref} is no commit of this clone", expected="a branch, tag or commit", remedy="git fetch")
+    """A commit, read from git's objects without checking it out. Raises UsageError, ArmUnavailableError."""
+    commit = repository.require(ref, ref)
 
     def git(*argv: str) -> str:
         done = repository.git(*argv)

@@ -4,9 +4,12 @@ The names of fields are part of the protocol: workers of older commits read and 
 """
 
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+
+from gemma3n_perf.errors import OutOfMemoryError, named
 
 PROTOCOL, OLDEST = 9, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
@@ -153,10 +156,11 @@ Reply = Hello | Loaded | Prepared | Timed | Whole | Prefilled | Program | Failed
 
 def failed(error: Exception) -> Failed:
     """Put an error into a reply; what has no name is told with its traceback on standard error."""
-    if hasattr(error, "found"):
-        return Failed(type(error).__name__, str(error.found), getattr(error, "expected", None),
-                      getattr(error, "remedy", None))  # fmt: skip
-    traceback.print_exception(error)
+    found = named(error)
+    if found is not None and (found is error or not isinstance(found, OutOfMemoryError)):
+        return Failed(type(found).__name__, found.found, found.expected, found.remedy)
+    with suppress(OSError):  # standard error is a file, and its disk may be full
+        traceback.print_exception(error)
     text = next(iter(str(error).splitlines()), "")
     memory = isinstance(error, MemoryError) or any(word in text.lower() for word in ("alloc", "out of memory"))
     kind = "OutOfMemoryError" if memory else "WorkerFailedError"

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -60,7 +61,7 @@ class ForkServer:
         return _Forked(int(self._reply(arm)), self._ours)
 
     def close(self) -> None:
-        """End it; workers that are left end when their standard input closes."""
+        """End it; it kills the workers that are left."""
         self._ours.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(QUIT_S)
@@ -97,6 +98,8 @@ class _Forked:
             if not select.select([self._watch], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
             os.close(self._watch)
-            self._server.send(msgspec.json.encode({"wait": self.pid}))
-            self._code = int(self._server.recv(65_536))
+            self._code = -signal.SIGKILL  # as its parent, where that does not answer
+            with suppress(OSError, ValueError):
+                self._server.send(msgspec.json.encode({"wait": self.pid}))
+                self._code = int(self._server.recv(65_536))
         return self._code

@@ -57,6 +57,7 @@ class Steps:
         listed = repository.git("rev-list", "--reverse", "--first-parent", f"{first}..{last}", timeout_s=_S)
         found = listed.out.split()
         if listed.code != 0 or not found or not repository.is_ancestor(first, last):
+            repository.require_history(f"{last[:12]} does not come after {first[:12]} in this clone")
             raise UsageError(
                 f"{last[:12]} does not come after {first[:12]}",
                 expected="GOOD before BAD on one line of history",

@@ -233,6 +233,10 @@ def main() -> None:
     """Take the standard descriptors for the conversation, and give libraries standard error instead."""
     import faulthandler
 
+    from gemma3n_perf.hardware.lifetime import end_with
+
+    # A duel that had ended by now would have closed standard input, so what it says here is its id.
+    end_with(os.getppid())
     faulthandler.enable()
     requests, replies = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -22,21 +22,14 @@ class Worktrees:
     run: Run
 
     def commit(self, ref: str) -> str:
-        """Return the full commit id of ``ref``. Raises UsageError where this clone has no such commit."""
+        """Return the full commit id of ``ref``. Raises UsageError, ArmUnavailableError as ``Repository.require``."""
         if self.repo is None:
             raise UsageError(
                 f"ref:{ref} needs the repository, and this suite was installed without it",
                 expected="a git checkout of the suite",
                 remedy="clone the repository and run gemma3n-perf from there",
             )
-        found = Repository(self.repo, self.run).commit(ref)
-        if found is None:
-            raise UsageError(
-                f"ref:{ref} is no commit of this clone",
-                expected="a branch, tag or commit that git rev-parse knows",
-                remedy="git fetch --unshallow --tags, or check the spelling",
-            )
-        return found
+        return Repository(self.repo, self.run).require(ref, f"ref:{ref}")
 
     def checkout(self, commit: str) -> Path:
         """Return a folder that holds exactly ``commit``, made where it is missing. Raises ArmUnavailableError."""

@@ -18,7 +18,7 @@ _PACKAGE = "gemma3n_perf.fusions"
 
 def _modules() -> dict[str, Path]:
     """By name, found without importing any: what a module does when it is imported may be anything."""
-    sources = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if "\nFUSION" in path.read_text()]
+    sources = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if b"\nFUSION" in path.read_bytes()]
     return {path.stem.replace("_", "-"): path for path in sources}
 
 

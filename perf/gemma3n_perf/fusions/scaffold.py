@@ -98,7 +98,7 @@ def write(name: str, root: Path, known: tuple[str, ...]) -> tuple[Path, Path]:
         raise UsageError(f"there is a fusion {name} already{where}", expected="a new name", remedy="edit that one")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(textwrap.dedent(text).lstrip("\n").replace("@NAME@", name))
     first, second = files
     return first, second

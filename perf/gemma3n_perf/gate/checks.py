@@ -2,7 +2,7 @@
 
 A fusion may break in any way, and each is a finding: what it raises is kept in its record. It may also end the process
 that it runs in, or hang it, so each check has a process of its own. Nothing is timed meanwhile, so several run at once
-where the machine has room.
+where the machine has room. They end with whoever asked for them.
 """
 
 import math
@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlx.core as mx
@@ -29,6 +31,7 @@ from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
+from gemma3n_perf.hardware.lifetime import end_with
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
@@ -38,8 +41,9 @@ KNOB = "a knob: operation by operation the unfused graph, and its duel compares 
 CORES_EACH, BYTES_EACH = 3, 16e9
 """What a process is given: comparing outputs holds a model, its twins in float32, and the driver's own."""
 
-_Task = tuple[Chip, str, dict[str, str], CheckSpec]
-"""What one process is to check: chip, folder of checkpoints, checkpoints that are no presets, and the check."""
+_Task = tuple[int, Chip, str, dict[str, str], CheckSpec]
+"""What one process is to check, and for whom: the id of the process that asks, chip, folder of checkpoints, checkpoints
+that are no presets, and the check."""
 _Reply = tuple[Checked | None, Failed | None]
 """What was found of the fusion, or the named error that kept it from being checked."""
 
@@ -59,21 +63,19 @@ class CheckProcesses:
         """Check each fusion on its workload's checkpoint, in the order of ``specs``. Raises what loading one raises."""
         jobs = min(at_once(self.chip, os.cpu_count() or 1), len(specs))
         self.note(f"graph, outputs and memory: {len(specs)} checks, {jobs} at a time")
-        with ThreadPoolExecutor(jobs) as pool:
-            running = [pool.submit(self._checked, one) for one in specs]
+        with ThreadPoolExecutor(jobs) as pool, closing(_Processes()) as processes:
+            running = [pool.submit(self._checked, one, processes) for one in specs]
             for number, done in enumerate(as_completed(running), start=1):
                 one = specs[running.index(done)]
                 self.note(f"{one.fusion} checked on {one.checkpoint}, {number} of {len(specs)}")
         return [done.result() for done in running]
 
-    def _checked(self, spec: CheckSpec) -> Checked:
-        task: _Task = (self.chip, str(self.root), dict(self.sources), spec)
+    def _checked(self, spec: CheckSpec, processes: "_Processes") -> Checked:
+        task: _Task = (os.getpid(), self.chip, str(self.root), dict(self.sources), spec)
         path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
         try:
-            done = subprocess.run(
-                self.argv, input=msgspec.json.encode(task), capture_output=True, timeout=self.limit_s, check=False,
-                env=os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"},
-            )  # fmt: skip
+            environ = os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+            done = processes.run(self.argv, msgspec.json.encode(task), environ, self.limit_s)
         except subprocess.TimeoutExpired:
             return Checked(spec.checkpoint, failure=f"checking it did not end within {self.limit_s:g} s")
         if done.returncode:
@@ -88,6 +90,39 @@ class CheckProcesses:
         if error is not None:  # the checkpoint's fault, and no fusion's
             raise error_class(error.kind)(error.found, expected=error.expected, remedy=error.remedy)
         return found or Checked(spec.checkpoint, failure="checking it found nothing")
+
+
+class _Processes:
+    """Processes that several threads start and wait for, until all are killed together."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._closed = Lock(), set[subprocess.Popen[bytes]](), False
+
+    def run(
+        self, argv: Sequence[str], task: bytes, environ: Mapping[str, str], limit_s: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a process that is given ``task`` on standard input. Raises subprocess.TimeoutExpired, CancelledError."""
+        pipe = subprocess.PIPE
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environ)
+            self._running.add(process)
+        with process:
+            try:
+                out, err = process.communicate(task, limit_s)
+            finally:
+                process.kill()
+                with self._lock:
+                    self._running.remove(process)
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+    def close(self) -> None:
+        """Kill what runs, and start nothing more."""
+        with self._lock:
+            self._closed = True
+            for one in self._running:
+                one.kill()
 
 
 def at_once(chip: Chip, cores: int) -> int:
@@ -194,7 +229,8 @@ def main() -> None:
     """Check what standard input names and reply on standard output; what libraries print goes to standard error."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    chip, root, sources, spec = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
+    parent, chip, root, sources, spec = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
+    end_with(parent)
     reply: _Reply
     try:
         reply = (Checks(chip, Path(root), sources=sources)([spec])[0], None)

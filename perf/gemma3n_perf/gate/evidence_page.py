@@ -10,7 +10,7 @@ from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate.admission import Recorded
 from gemma3n_perf.gate.facts import OFF, Cell, Checked, Ruling
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.gate.report import effect, loud, sessions
+from gemma3n_perf.gate.report import basis, effect, loud, sessions
 from gemma3n_perf.report import describe
 from gemma3n_perf.report.markdown import escape, table
 from gemma3n_perf.stats.estimates import relative_change
@@ -44,7 +44,9 @@ def build(fusions: Sequence[Fusion], found: Recorded) -> dict[PurePosixPath, byt
     overview = _overview(found.ruling, classes) if found.evidence else "No evidence is committed yet.\n"
     rows = [(f"`{one.name}`", one.summary, one.where) for one in fusions]
     header = ("fusion", "does", "on")
-    parts = [_INTRO, overview, f"## What they do\n\n{table(header, rows, left=header)}\n"]
+    spread = found.ruling.session_sd
+    intro = _INTRO if spread is None else f"{_INTRO}- **effect**: {basis(spread)}.\n"
+    parts = [intro, overview, f"## What they do\n\n{table(header, rows, left=header)}\n"]
     parts += [_section(chip_class, found) for chip_class in classes if chip_class in found.admitted]
     return {PAGE: "\n".join(parts).encode()}
 
@@ -78,11 +80,13 @@ def _section(chip_class: str, found: Recorded) -> str:
     cells = [cell for cell in found.ruling.cells if cell.chip_class == chip_class and cell.fusion in records]
     admitted, floor = "+".join(found.admitted[chip_class]), found.noise.get(chip_class)
     latest = max(records.values(), key=lambda one: one.date)
+    again = ", ".join(f"`{one.fusion}` {one.attempts} times" for one in records.values() if one.attempts > 1)
     days = sorted(one.date[:10] for one in records.values())
     facts = [
         f"- chip: {describe.chip(latest.chip)}",
         f"- stack of the latest: {describe.stack(latest.stacks['baseline'])}",
         f"- measured {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else ""),
+        *([f"- measured again, what came before is in `fusions/earlier/`: {again}"] if again else []),
         f"- admitted: {f'`{admitted}`' if admitted else 'nothing'}",
         f"- noise floor: {_noise(floor) if floor else 'not calibrated'}",
     ]

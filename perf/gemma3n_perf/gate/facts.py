@@ -142,10 +142,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the gate decided of each fusion and composition, with every line of its table. Empty: nothing to gate."""
+    """What the gate decided of each fusion and composition, with every line of its table. Empty: nothing to gate.
+
+    ``session_sd`` is how far its policy takes sessions to lie apart, a fraction.
+    """
 
     decisions: tuple[Decision, ...] = ()
     cells: tuple[Cell, ...] = ()
+    session_sd: float | None = None
 
     def cells_of(self, fusion: str) -> list[Cell]:
         """Return the lines of one fusion or composition."""

@@ -17,6 +17,8 @@ REQUIRED, MEASURED, AWAITING = "required", "measured", "awaiting"
 STATES = (REQUIRED, MEASURED, AWAITING)
 SESSION_SD = 0.001
 """How far whole sessions of a class are assumed to lie apart, until A/A duels of three days or more show it."""
+APART_S = 30.0
+"""How long after one session of a command the next one begins."""
 _KINDS: dict[object, tuple[tuple[type, ...], str]] = {
     tuple[str, ...]: ((list,), "a list of texts"),
     float: ((float, int), "a number"),
@@ -85,8 +87,9 @@ class GatePolicy:
     a fraction of throughput; evidence older than ``max_age_days`` counts no more; a win must repeat in ``sessions``
     sessions; ``memory`` bounds the bytes of a fused and an unfused model together, by those of one. ``mlx`` and
     ``mlx_vlm``, where given, are the versions that evidence must be of. ``session_sd`` is the assumed spread of whole
-    sessions, a fraction, which is in every interval. ``regression`` is for changes of anything but fusions. An
-    ``unfinished`` one, still to be edited, may require no class.
+    sessions, a fraction, which is in every interval; ``apart`` seconds lie between two sessions of one command.
+    ``regression`` is for changes of anything but fusions. An ``unfinished`` one, still to be edited, may require no
+    class.
     """
 
     required: tuple[str, ...] = ()
@@ -96,6 +99,7 @@ class GatePolicy:
     sessions: int = LEAST_SESSIONS
     memory: float = 1.1
     session_sd: float = SESSION_SD
+    apart: float = APART_S
     mlx: str | None = None
     mlx_vlm: str | None = None
     regression: RegressionPolicy = field(default_factory=RegressionPolicy)
@@ -115,6 +119,7 @@ class GatePolicy:
             (self.max_age_days >= 1, f"max_age_days = {self.max_age_days}", "1 or more"),
             (1.0 <= self.memory <= 2.0, f"memory = {self.memory}", "a factor from 1 to 2, for instance 1.1"),
             (0 <= self.session_sd < 1, f"session_sd = {self.session_sd}", "a fraction, 0.001 for 0.1 %"),
+            (0 <= self.apart < float("inf"), f"apart = {self.apart}", "seconds, 0 or more, for instance 30"),
             (0 < self.minimum_effect < 1, f"minimum_effect = {self.minimum_effect}", "a fraction, 0.005 for 0.5 %"),
         ):
             if not right:

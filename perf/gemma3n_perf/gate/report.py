@@ -16,12 +16,15 @@ from gemma3n_perf.report import units
 from gemma3n_perf.report.markdown import plain
 from gemma3n_perf.report.terminal import columns, frame, laid_out, speaks_unicode
 from gemma3n_perf.stats.messages import percent
+from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.codec import indented
 
 SCHEMA = 2
 MAX_ROWS = 40
 MAX_STEPS = 8
+_BETWEEN = 3
+"""What a column of a table takes beside its text."""
 _STYLES = {"invalid": "bold red", "loss": "bold red", "no-change": "red", "win": "bold green", "off, proved": "green"}
 _NEXT = {
     Verdict.LOSS: "keep it off where it loses, or make it faster",
@@ -56,15 +59,32 @@ def loud(cell: Cell) -> str:
     return f"**{cell.word}**" if cell.verdict in (Verdict.WIN, Verdict.LOSS, Verdict.INVALID) else cell.word
 
 
+def basis(session_sd: float) -> str:
+    """Say in one line which interval decides, which is reported, and how far sessions are taken to lie apart."""
+    rules = Policy()
+    reported, decides = units.percent(1 - rules.reported), units.percent(1 - rules.alpha)
+    return (
+        f"intervals shown are of {reported}, those that decide of {decides} over all looks, each for all judged "
+        f"together; sessions are taken to lie {100 * session_sd:.3g} % apart (session_sd of the policy), assumed until "
+        "A/A duels of three days are stored"
+    )
+
+
 def write(ruling: Ruling, notes: Sequence[str], out: TextIO) -> None:
-    """Print the verdict, the reasons and the table."""
+    """Print the verdict, the reasons, the table, and what its intervals are."""
     out.write(f"{closing(ruling)}\n")
     for reason in (reason for decision in ruling.decisions for reason in decision.reasons):
         out.write(f"  {reason.verdict}: {reason.found}\n")
         out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
     if ruling.decisions:
         out.write(_tables(ruling, unicode=speaks_unicode(out), coloured=out.isatty()))
+    out.writelines(f"{one}\n" for one in _basis(ruling))
     out.writelines(f"note: {note}\n" for note in notes)
+
+
+def _basis(ruling: Ruling) -> list[str]:
+    judged = any(cell.effect is not None for cell in ruling.cells)
+    return [basis(ruling.session_sd)] if judged and ruling.session_sd is not None else []
 
 
 _COLUMNS: dict[str, Callable[[Cell], str]] = {
@@ -80,7 +100,7 @@ def _tables(ruling: Ruling, *, unicode: bool, coloured: bool) -> str:
     """One table for each fusion, all with the same columns."""
     parts: list[Text | Table] = []
     widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
-    fits = sum(widths) + 2 * len(widths) <= columns()
+    fits = sum(widths) + _BETWEEN * len(widths) + 1 <= columns()
     for decision in ruling.decisions:
         parts.append(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
         table = Table(box=frame(unicode=unicode), pad_edge=False)
@@ -119,7 +139,7 @@ def markdown(
     steps = _steps(ruling, missing)
     if steps:
         found.append("\n".join(["**Next**\n", *steps]))
-    return found + [f"Note: {plain(note)}" for note in notes[:MAX_STEPS]]
+    return [*found, *_basis(ruling), *(f"Note: {plain(note)}" for note in notes[:MAX_STEPS])]
 
 
 def _narrow(cells: Sequence[Cell], facts: Sequence[EvidenceFacts]) -> str:
@@ -178,6 +198,7 @@ def as_json(ruling: Ruling, notes: Sequence[str] = ()) -> bytes:
         "verdicts": ruling.verdicts,
         "decisions": ruling.decisions,
         "cells": ruling.cells,
+        "session_sd": ruling.session_sd,
         "notes": [*notes],
     }
     return indented(tree)

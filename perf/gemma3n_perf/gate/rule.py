@@ -48,7 +48,7 @@ def rule(
     decisions: dict[str, Decision] = {}
     for name in sorted(names, key=lambda one: PLUS in one):
         decisions[name] = _decide(name, [cell for cell in cells if cell.fusion == name], decisions)
-    return Ruling(tuple(decisions[name] for name in names), cells)
+    return Ruling(tuple(decisions[name] for name in names), cells, policy.session_sd)
 
 
 def best(ruling: Ruling, chip_class: str) -> str | None:

@@ -9,13 +9,13 @@ import datetime as dt
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, TextIO
 
 from gemma3n_perf.duel.judgements import estimates
-from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, duel
 from gemma3n_perf.duel.run import machine as open_machine
 from gemma3n_perf.duel.scheduler import ComparisonState
@@ -23,11 +23,12 @@ from gemma3n_perf.fusions.parity import ENV
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import registered
 from gemma3n_perf.gate.checks import CheckProcesses
-from gemma3n_perf.gate.policy import POLICY_FILE, SESSION_SD, GatePolicy, customary_texts, read_policy
+from gemma3n_perf.gate.policy import POLICY_FILE, ClassPolicy, GatePolicy, customary_texts, read_policy
 from gemma3n_perf.gate.record import Evidence, WorkloadEvidence
 from gemma3n_perf.gate.session import Check, Dependencies, Duels, FusionDuel, Keep, Measure, gather
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.stack import recorded
+from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
@@ -36,11 +37,36 @@ from gemma3n_perf.workload import load
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS
 
-_POLICY = Policy(session_sd=SESSION_SD)
+ANY_CLASS = GatePolicy(unfinished=True)
+"""The usual rules, which require no class."""
 _MOST_CANDIDATES = 16
 """Of one duel: each holds the weights and its kernels, and each waits for all the others' blocks."""
 
 Machine = Callable[[Path | None, TextIO], AbstractContextManager[Here]]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSpec:
+    """What evidence is measured by: the gate's ``policy``, workload ids, and seconds of measuring for each of them."""
+
+    policy: GatePolicy
+    workloads: tuple[str, ...]
+    each_s: float
+
+
+def spec_of(
+    baselines: Path, chip: Chip, workloads: tuple[str, ...] = (), budget_s: float | None = None
+) -> EvidenceSpec:
+    """Return what the policy of ``baselines``, or the usual one where there is none, asks of evidence on this chip.
+
+    ``workloads`` () are the policy's; ``budget_s`` is for all of them together. Raises UsageError for the policy.
+    """
+    path, name = recorded(baselines, POLICY_FILE), chip.chip_class
+    found = read_policy(path) if path.exists() else None
+    workloads = workloads or usual(found, chip)
+    policy = found or GatePolicy((name,), {name: ClassPolicy(workloads)})
+    each_s = budget_s / len(workloads) if budget_s else policy.sessions * policy.judging.budget_s
+    return EvidenceSpec(policy, workloads, each_s)
 
 
 def run(
@@ -67,19 +93,16 @@ def run(
     """
     with machine(baselines, err) as here, _comparable_outputs() as restore:
         require_known(here.chip)
-        path = recorded(baselines, POLICY_FILE)
-        policy = read_policy(path) if path.exists() else None
-        workloads = workloads or usual(policy, here)
-        for name in dict.fromkeys(workload.partition("/")[0] for workload in workloads):
+        spec = spec_of(baselines, here.chip, workloads, budget_s)
+        policy = spec.policy
+        for name in dict.fromkeys(workload.partition("/")[0] for workload in spec.workloads):
             if name in PRESETS:
                 ensure_forged(PRESETS[name], here.root, here.tools.note)
-        sessions = policy.sessions if policy else 2
-        each_s = budget_s / len(workloads) if budget_s else sessions * _POLICY.budget_s
         write = partial(_replace, baselines, aside or data_folder() / "evidence", set())
 
         def measure(*args: Any) -> Duels:
             restore()
-            return measuring(here, sources)(*args)
+            return measuring(here, sources, policy)(*args)
 
         dependencies = Dependencies(
             chip=here.chip,
@@ -92,7 +115,9 @@ def run(
             keep=write,
             noise=here.noise,
         )
-        records = gather(names, workloads, dependencies, budget_s=each_s, sessions=sessions, policy=policy)
+        records = gather(
+            names, spec.workloads, dependencies, budget_s=spec.each_s, sessions=policy.sessions, policy=policy
+        )
         return tuple((one, write(one)) for one in records)
 
 
@@ -127,11 +152,11 @@ def _replace(baselines: Path, aside: Path, replaced: set[Path], record: Evidence
     return store.write(baselines, record)
 
 
-def usual(policy: GatePolicy | None, here: Here) -> tuple[str, ...]:
+def usual(policy: GatePolicy | None, chip: Chip) -> tuple[str, ...]:
     """The workloads that the policy requires of this class; elsewhere the chip's customary texts."""
-    if policy is not None and here.chip.chip_class in policy.classes:
-        return policy.workloads(here.chip.chip_class)
-    return customary_texts(here.chip.vendor)
+    if policy is not None and chip.chip_class in policy.classes:
+        return policy.workloads(chip.chip_class)
+    return customary_texts(chip.vendor)
 
 
 def arm(fusion: str) -> str:
@@ -139,12 +164,14 @@ def arm(fusion: str) -> str:
     return "+".join(["here", *(f"fusion:{part.strip()}" for part in fusion.split("+"))])
 
 
-def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldown_s: float = 10.0) -> Measure:
-    """Return what measures fusions here; the caller holds the measuring lock while it does.
+def measuring(machine: Here, sources: Mapping[str, str] | None = None, policy: GatePolicy = ANY_CLASS) -> Measure:
+    """Return what measures fusions here, by a gate's policy; the caller holds the measuring lock while it does.
 
     Raises UsageError, and what reading a checkpoint's config raises; what goes wrong while a fusion is measured is its
     judgement.
     """
+
+    judging = policy.judging
 
     def may_differ(workload: str) -> bool:
         name = workload.partition("/")[0]
@@ -158,7 +185,7 @@ def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldo
         def add(some: Sequence[str], result: DuelResult) -> None:
             for number, name in enumerate(some):
                 for workload, one in result.of(number).items():
-                    found[name, workload] = _duel(workload, one.state, one.judgement, sessions, budget_s)
+                    found[name, workload] = _duel(workload, one.state, one.judgement, sessions, budget_s, judging)
 
         def launched(some: Sequence[str], result: DuelResult) -> None:
             add(some, result)
@@ -170,7 +197,7 @@ def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldo
             alike = tuple(workload for workload in workloads if differing[workload] is lenient)
             spec = DuelSpec(
                 "here", tuple(arm(name) for name in some), alike, budget_s, sessions,
-                outputs_may_differ=lenient, sources=sources or {}, cooldown_s=cooldown_s, policy=_POLICY,
+                outputs_may_differ=lenient, sources=sources or {}, cooldown_s=policy.apart, policy=judging,
             )  # fmt: skip
             add(some, duel(spec, machine, launched=partial(launched, some)))
         return found
@@ -178,15 +205,17 @@ def measuring(machine: Here, sources: Mapping[str, str] | None = None, *, cooldo
     return measure
 
 
-def _duel(workload: str, state: ComparisonState, judged: Judgement, sessions: int, budget_s: float) -> FusionDuel:
-    each = tuple(_of(session, state.launches, budget_s * (session + 1) / sessions) for session in range(sessions))
+def _duel(
+    workload: str, state: ComparisonState, judged: Judgement, sessions: int, budget_s: float, judging: Policy
+) -> FusionDuel:
+    def alone(session: int) -> Judgement:
+        """Judge one session alone; it may use what earlier ones left of the seconds that go to all of them."""
+        own = [launch for launch in state.launches if launch.session == session]
+        before_s = sum(launch.seconds for launch in state.launches if launch.session < session)
+        until_s = budget_s * (session + 1) / sessions
+        return judge(estimates(own), judging, budget_s=until_s - before_s, budget_spent=True)
+
     stacks = {name: side.stack for name, side in (state.sides or {}).items()}
+    each = tuple(map(alone, range(sessions)))
     measured = WorkloadEvidence(workload, judged, each, budget_s, state.launches, state.spent)
     return FusionDuel(measured, stacks, state.cautions)
-
-
-def _of(session: int, launches: Sequence[Launch], until_s: float) -> Judgement:
-    """Judge one session alone; it may use what earlier ones left of the seconds that go to all of them."""
-    own = [launch for launch in launches if launch.session == session]
-    before_s = sum(launch.seconds for launch in launches if launch.session < session)
-    return judge(estimates(own), _POLICY, budget_s=until_s - before_s, budget_spent=True)

@@ -153,7 +153,7 @@ def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies)
     firsts: dict[str, str] = {}
     for workload in workloads:
         firsts.setdefault(workload.partition("/")[0], workload)
-    enabled, broken = _enabled(names, using)
+    enabled, broken = states(names, using.sources, using.chip)
     checks = [CheckSpec(name, enabled[name], one) for name in names if name not in broken for one in firsts.values()]
     found = list(zip(checks, using.check(checks) if checks else (), strict=True))
     return [
@@ -179,12 +179,12 @@ def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies)
     ]
 
 
-def _enabled(names: Sequence[str], using: Dependencies) -> tuple[dict[str, bool], dict[str, str]]:
-    """Ask each fusion whether it is on here; what cannot be imported counts as on, and why is told."""
+def states(names: Sequence[str], sources: Sources, chip: Chip) -> tuple[dict[str, bool], dict[str, str]]:
+    """Ask each fusion whether it is on for a chip; what cannot be imported counts as on, and why is told."""
     enabled, broken = dict.fromkeys(names, True), dict[str, str]()
     for name in names:
         try:
-            enabled[name] = using.sources.enabled(name, using.chip)
+            enabled[name] = sources.enabled(name, chip)
         except InvalidError as error:
             broken[name] = error.found
     return enabled, broken

@@ -85,7 +85,7 @@ def _kept(folder: Path | None) -> str | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            path.write_text(f"{secrets.token_hex(16)}\n")
-        return path.read_text().strip() or None
+            path.write_text(f"{secrets.token_hex(16)}\n", encoding="ascii")
+        return path.read_text(errors="replace").strip() or None
     except OSError:
         return None

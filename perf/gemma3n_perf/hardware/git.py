@@ -1,16 +1,22 @@
 """Git: one repository and what this suite asks of it. The standard library alone: trusted CI steps import this.
 
-A question that git cannot answer is named, and never taken for a no.
+A question that git cannot answer is named, and never taken for a no: git that cannot be run, a checkout that it refuses
+to read, a history that was cut off.
 """
 
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.shell import Done, Run, run_command
+from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.shell import MISSING, Done, Run, run_command
 
 _TIMEOUT_S = 60.0
+_OWNED = re.compile(r"fatal: (?:detected dubious ownership in repository at|unsafe repository) \(?'([^']+)'")
+_NO_TOOLS = ("xcrun: error:", "xcode-select: ")
+"""What macOS says in git's place where its developer tools are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +27,54 @@ class Repository:
     run: Run = run_command
 
     def git(self, *argv: str, timeout_s: float = _TIMEOUT_S, environ: Mapping[str, str] | None = None) -> Done:
-        """Run ``git -C root`` with these arguments. ``Done.checked`` turns a failure into an error."""
+        """Run ``git -C root`` with these arguments. ``Done.checked`` turns a failure into an error.
+
+        Raises ArmUnavailableError where git cannot be run, or refuses to read a checkout of another user's.
+        """
         # Variables go by env(1): git's own do not pass through run_command.
         prefix = ("env", *(f"{name}={value}" for name, value in environ.items())) if environ else ()
-        return self.run((*prefix, "git", "-C", str(self.root), *argv), timeout_s)
+        done = self.run((*prefix, "git", "-C", str(self.root), *argv), timeout_s)
+        if done.code == MISSING or (done.code and done.err.startswith(_NO_TOOLS)):
+            raise ArmUnavailableError(
+                f"git cannot be run: {done.last_output}",
+                expected="git on the PATH, which knows earlier commits and what changed since",
+                remedy="install git (on macOS: xcode-select --install)",
+            )
+        if done.code and (refused := _OWNED.search(done.err)):
+            raise ArmUnavailableError(
+                f"git refuses to read {refused[1]}: it belongs to another user",
+                expected="a checkout of this user's own, or one that git was told to trust",
+                remedy=f"git config --global --add safe.directory {shlex.quote(refused[1])}",
+            )
+        return done
 
     def commit(self, ref: str = "HEAD") -> str | None:
         """Return the full id of the commit that ``ref`` names, or None where there is none."""
         return self._line("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+
+    def require(self, ref: str, named: str) -> str:
+        """Return the full id of the commit that ``ref`` names, which the user wrote as ``named``.
+
+        Raises UsageError where there is none, ArmUnavailableError where it may be in history that this clone lacks.
+        """
+        found = self.commit(ref)
+        if found is None:
+            self.require_history(f"{named} is no commit of this clone")
+            raise UsageError(
+                f"{named} is no commit of this clone",
+                expected="a branch, tag or commit that git rev-parse knows",
+                remedy="git fetch --tags, or check the spelling",
+            )
+        return found
+
+    def require_history(self, found: str) -> None:
+        """Raise ArmUnavailableError, with what was ``found``, where this clone lacks history that could explain it."""
+        if self.is_shallow():
+            raise ArmUnavailableError(
+                f"{found}, which is shallow: its history was cut off",
+                expected="a clone with its history",
+                remedy="git fetch --unshallow --tags (in CI: fetch-depth: 0)",
+            )
 
     def is_dirty(self, *paths: str) -> bool | None:
         """Say whether anything below ``paths`` (everything without them) is uncommitted; None where git fails."""
@@ -70,27 +116,22 @@ class Repository:
     def fork(self, base: str) -> str:
         """Return the commit where HEAD left ``base``.
 
-        Raises UsageError where ``base`` is no commit here, or shares no history with HEAD.
+        Raises UsageError where ``base`` is no commit here, or shares no history with HEAD; ArmUnavailableError where
+        this clone may lack it.
         """
-        if self.commit(base) is None:
-            raise UsageError(
-                f"--base {base}: no such commit in this clone",
-                expected="a branch, tag or commit that the change starts from",
-                remedy="fetch it: a shallow clone has no history (fetch-depth: 0)",
-            )
+        self.require(base, f"--base {base}")
         fork = self.merge_base(base)
         if fork is None:
+            self.require_history(f"--base {base} shares no history with HEAD in this clone")
             raise UsageError(
-                f"--base {base} shares no history with HEAD",
-                expected="a commit that HEAD descends from, in a clone with its history",
-                remedy="git fetch --unshallow",
+                f"--base {base} shares no history with HEAD", expected="a commit that HEAD has a common ancestor with"
             )
         return fork
 
     def changed(self, base: str) -> tuple[str, ...]:
         """Return the paths that differ between where HEAD left ``base`` and the working tree, new files included.
 
-        Raises UsageError as ``fork`` does.
+        Raises as ``fork`` does.
         """
         differs = self._paths("diff", "--name-only", "--no-renames", "-z", self.fork(base), "--")
         new = self._paths("ls-files", "--others", "--exclude-standard", "--full-name", "-z")

@@ -160,6 +160,7 @@ def _this_process() -> Holder:
     process = psutil.Process()
     program, *arguments = process.cmdline() or ["python"]
     command = " ".join(shlex.join([Path(program).name, *arguments]).split())
+    command = command.encode(errors="replace").decode()  # a name that is not UTF-8 fits no JSON
     return Holder(process.pid, process.username(), command[:COMMAND_LENGTH], time.time())
 
 

@@ -70,7 +70,7 @@ def _listed_children(pid: int) -> set[int]:
     found: set[int] = set()
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            found.update(map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split()))
+            found.update(map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split()))
     except OSError:
         pass
     return found

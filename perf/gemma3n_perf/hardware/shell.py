@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gemma3n_perf.errors import PerfError
 
-_TIMED_OUT, _MISSING = 124, 127
+_TIMED_OUT, MISSING = 124, 127
+"""Exit codes of what did not end in time, and of what could not be started; timeout(1) and shells have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +49,5 @@ def run_command(argv: Sequence[str], timeout_s: float) -> Done:
     except subprocess.TimeoutExpired:
         return Done(_TIMED_OUT, "", f"{argv[0]} did not end within {timeout_s:.0f} s")
     except OSError as error:
-        return Done(_MISSING, "", f"{argv[0]}: {error.strerror or error}")
+        return Done(MISSING, "", f"{argv[0]}: {error.strerror or error}")
     return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from gemma3n_perf.errors import ArmUnavailableError
 from gemma3n_perf.hardware import apple, nvidia
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.system import System, this_machine
@@ -37,13 +38,15 @@ def current_stack(
 ) -> Stack:
     """Return the software this process runs with.
 
-    ``repo`` is the checkout whose commit is recorded, see ``suite_checkout``; None, or a folder outside git, leaves
-    commit and dirty unknown. Changes under ``baselines/`` and ``docs/`` do not make a checkout dirty.
+    ``repo`` is the checkout whose commit is recorded, see ``suite_checkout``; None, a folder outside git, or git that
+    cannot answer leaves commit and dirty unknown. Changes under ``baselines/`` and ``docs/`` do not make a checkout
+    dirty.
     """
     system = system or this_machine()
     version = version or installed
     backend = system.accelerator().backend
-    checkout, mac = Repository(repo) if repo else None, system.platform == "darwin"
+    mac = system.platform == "darwin"
+    commit, dirty = _state(Repository(repo)) if repo else (None, None)
     return Stack(
         python=platform.python_version(),
         os=_operating_system(system),
@@ -52,8 +55,8 @@ def current_stack(
         backend=backend,
         knobs={name: value for name, value in sorted(environ.items()) if name.startswith("MLX_")},
         packages={name: found for name in PACKAGES if (found := version(name)) is not None},
-        commit=checkout.commit() if checkout else None,
-        dirty=checkout.is_dirty(":(top)", *(f":(top,exclude){folder}" for folder in RESULTS)) if checkout else None,
+        commit=commit,
+        dirty=dirty,
         driver=nvidia.driver(system) if backend == "cuda" else None,
         power_mode=apple.power_mode(system) if mac else None,
         wheel=next(filter(None, map(wheel or wheel_platform, ("mlx-metal", "mlx"))), None) if mac else None,
@@ -111,6 +114,13 @@ def wheel_platform(package: str) -> str | None:
         return None
     tags = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Tag:")]
     return tags[0].rpartition("-")[2] if tags else None
+
+
+def _state(checkout: Repository) -> tuple[str | None, bool | None]:
+    try:
+        return checkout.commit(), checkout.is_dirty(":(top)", *(f":(top,exclude){folder}" for folder in RESULTS))
+    except ArmUnavailableError:  # decode can be measured without git; what needs history says what is wrong with it
+        return None, None
 
 
 def _operating_system(system: System) -> str:

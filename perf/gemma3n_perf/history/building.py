@@ -173,7 +173,7 @@ def build_site(
         asv=bool(files),
     )
     for name, text in site.pages(page).items():
-        (fresh / name).write_text(text)
+        (fresh / name).write_text(text, encoding="utf-8")
     shutil.rmtree(places.site, ignore_errors=True)
     fresh.rename(places.site)
     return page

@@ -24,7 +24,7 @@ _DEAD = re.compile(r'<a data-file="[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 def page(title: str, body: str, links: Sequence[tuple[str, str]], *, up: str = "") -> str:
     """Return a whole page. ``links`` are (address, text) of its navigation; ``up`` leads to the site's root."""
     items = "".join(f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for address, text in links)
-    return _PAGE.read_text().format(title=escape(title), up=up, links=items, body=body)
+    return _PAGE.read_text(encoding="utf-8").format(title=escape(title), up=up, links=items, body=body)
 
 
 def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
@@ -37,13 +37,14 @@ def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
     made = []
     for source in sources:
         relative = source.relative_to(docs).with_suffix(".html")
-        up, text = "../" * len(relative.parts), source.read_text()
+        up, text = "../" * len(relative.parts), source.read_text(encoding="utf-8")
         heading = _HEADING.search(text)
         title = heading[1].replace("`", "").strip() if heading else source.stem
         body = _LINK.sub(partial(_link, source, files), markdown.render(_HEADING.sub("", text, count=1)))
         out = site / "docs" / relative
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page(title, _DEAD.sub(r"<span>\1</span>", body), [(f"{up}index.html", "All results")], up=up))
+        html = page(title, _DEAD.sub(r"<span>\1</span>", body), [(f"{up}index.html", "All results")], up=up)
+        out.write_text(html, encoding="utf-8")
         made.append((f"docs/{relative.as_posix()}", title))
     for picture in files.difference(sources):
         beside = site / "docs" / picture.relative_to(docs)

@@ -90,7 +90,8 @@ def settle(html: Path, front: str) -> None:
     """Make asv's pages load nothing but what lies beside them; ``front`` is the page that their title leads to."""
     shutil.copytree(_VENDOR, html / "vendor", dirs_exist_ok=True)
     index = html / "index.html"
-    page = _SCRIPT.sub(lambda match: f'<script src="vendor/{_local(match)}"></script>', index.read_text())
+    page = index.read_text(encoding="utf-8")
+    page = _SCRIPT.sub(lambda match: f'<script src="vendor/{_local(match)}"></script>', page)
     page = _STYLE.sub(lambda match: f'<link rel="stylesheet" href="vendor/{_local(match)}">', page)
     page = re.sub(r'<a href="https?://[^"]*"([^>]*)target="_blank">', rf'<a href="{front}"\1>', page)
     page = page.replace('"#" class="navbar-link" target="_blank"', f'"{front}" class="navbar-link"')
@@ -104,18 +105,18 @@ def settle(html: Path, front: str) -> None:
             expected="every script and style beside the page",
             remedy=f"add it to {_VENDOR.parent.name}/{_VENDOR.name} of gemma3n_perf; asv has changed its pages",
         )
-    index.write_text(page)
+    index.write_text(page, encoding="utf-8")
     graphs = html / "graphdisplay.js"
     if graphs.is_file():
-        script = graphs.read_text()
+        script = graphs.read_text(encoding="utf-8")
         if _DRAWN not in script:
             raise NotMeasuredError(
                 f"{graphs.name} of asv has changed", expected=f"the line {_DRAWN.strip()}", remedy="read asv again"
             )
-        graphs.write_text(script.replace(_DRAWN, _IF_MEASURED + _DRAWN, 1))
+        graphs.write_text(script.replace(_DRAWN, _IF_MEASURED + _DRAWN, 1), encoding="utf-8")
     error = html / "error.html"
     if error.is_file():
-        error.write_text(error.read_text().replace("external (JavaScript)", "JavaScript"))
+        error.write_bytes(error.read_bytes().replace(b"external (JavaScript)", b"JavaScript"))
 
 
 def write_regressions(html: Path, listed: Sequence[Series]) -> None:
@@ -141,7 +142,7 @@ def write_regressions(html: Path, listed: Sequence[Series]) -> None:
                 axes = {name: value for name, value in graph.items() if len(index["params"].get(name, ())) > 1}
                 last, best = one.steps[-1].change.after_s, min(step.change.before_s for step in one.steps)
                 rows.append([f"{TIME}({workload})", path, axes, shown.index(workload), last, best, jumps])
-    (html / "regressions.json").write_text(json.dumps({"regressions": rows}))
+    (html / "regressions.json").write_bytes(json.dumps({"regressions": rows}).encode())
 
 
 def _local(match: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ GLUE = frozenset(
 """They move or convert data and compute nothing of the model."""
 
 GROUPS = ("compute", "view", "glue")
-_KNOWN = tomllib.loads(Path(__file__).with_name("reasons.toml").read_text())
+_KNOWN = tomllib.loads(Path(__file__).with_name("reasons.toml").read_text(encoding="utf-8"))
 LAYER: Mapping[str, tuple[int, str]] = _KNOWN["layer"]
 ATTENTION: Mapping[str, int] = _KNOWN["attention"]
 

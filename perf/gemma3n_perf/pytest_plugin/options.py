@@ -39,6 +39,12 @@ class Options:
     measure_anyway: bool = False
     busy: BusyPolicy = field(default_factory=BusyPolicy)
     workload_set: str = SETS[0]
+    explain: bool = False
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the workloads are named, and not the usual ones."""
+        return bool(self.checkpoints or self.modalities or self.shapes)
 
     @classmethod
     def from_pytest(cls, option: Any, rootpath: Path) -> "Options":
@@ -94,6 +100,7 @@ class Options:
                 bool(option.allow_busy),
             ),
             workload_set=option.set,
+            explain=bool(option.explain),
         )
 
 

@@ -6,7 +6,7 @@ fills in what a comparison rests on, prints our table after its own, and sets th
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from gemma3n_perf.bench.outcome import INTERNAL_ERROR, INTERRUPTED, exit_code
 from gemma3n_perf.bench.table import render
 from gemma3n_perf.errors import PerfError, UsageError, named
 from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.pytest_plugin.explained import explained
+from gemma3n_perf.pytest_plugin.progress import uncaptured, wipe
 from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.report.output import shown, tolerant, unsaid
 from gemma3n_perf.report.terminal import speaks_unicode
-from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.stats.verdicts import Caution, Verdict
 from gemma3n_perf.workload.workload import Workload
 
 KEY = pytest.StashKey[SuiteSession]()
@@ -42,22 +44,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("--runs", "N", "timed decodes of each workload (default: by chip)"),
         ("--budget", "SECONDS", "measuring time to stay within, all workloads"),
         ("--plant-slowdown", "N%", "slow every decode by this much: a test button, marked everywhere and never saved"),
+        ("--against", "ARM", "the arm to compare with, for instance ref:v1.0 (default: see docs/measuring.md)"),
+        ("--wait", "SECONDS", "wait so long for a machine that is fit and free"),
     ):
         group.addoption(name, metavar=metavar, help=text)
-    group.addoption(
-        "--against",
-        metavar="ARM",
-        help="the arm to compare with, for instance ref:v1.0 (default: see docs/measuring.md)",
-    )
     group.addoption("--set", default="default", metavar="default|wide", help="which of this chip's workloads")
+    group.addoption("--explain", action="store_true", help="say what would be measured, and how long; do nothing")
     group.addoption("--measure-anyway", action="store_true", help="duel the same program with itself, too")
-    group.addoption("--wait", metavar="SECONDS", help="wait so long for a machine that is fit and free")
     group.addoption("--allow-busy", action="store_true", help="measure on a machine that is not fit, with a caution")
     group.addoption("--time-budget", dest="budget", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # until 0.2
     group.addoption("--no-confirm", action="store_true", help=argparse.SUPPRESS)  # named and refused
-    group.addoption(
-        "--baselines", type=Path, metavar="DIR", help="baselines folder (default: baselines/ of the checkout)"
-    )
+    group.addoption("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -109,20 +106,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let no fault of pytest-benchmark's saving and drawing cost the answer."""
-    config = session.config
-    suite, its = config.stash[KEY], config._benchmarksession  # type: ignore[attr-defined]
-    suite.storage.give_back(its)
-
-    def guarded(method: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            try:
-                method(*arguments)
-            except Exception as error:
-                suite.failed(shown(error))
-
-        return call
-
-    its.finish, its.display = guarded(its.finish), guarded(its.display)
+    suite = session.config.stash[KEY]
+    suite.storage.give_back(session.config._benchmarksession, suite.failed)  # type: ignore[attr-defined]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -162,9 +147,20 @@ def _workload(item: pytest.Item) -> Workload | None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what will be measured, after -k and the like have chosen."""
     suite = session.config.stash[KEY]
-    if not suite.listing:
-        decodes = [item for item in session.items if item.path.name.startswith("bench_decode")]
-        suite.expected = [workload for item in decodes if (workload := _workload(item)) is not None]
+    decodes = [item for item in session.items if item.path.name.startswith("bench_decode") and not suite.listing]
+    suite.expected = [workload for item in decodes if (workload := _workload(item)) is not None]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Say what would be measured in place of measuring it, where that was asked for."""
+    suite = session.config.stash[KEY]
+    if not suite.options.explain or session.testsfailed:
+        return None
+    with _ends_session(session.config):
+        say = getattr(session.config.pluginmanager.get_plugin("terminalreporter"), "write_line", print)
+        say(f"\n{explained(suite, map(_workload, session.items))}")
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -173,11 +169,11 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     suite = request.config.stash[KEY]
     with ExitStack() as stack:
         with _ends_session(request.config):
-            suite.establish(sys.stderr)
+            suite.establish(uncaptured(request.config))
             if suite.will_duel:
                 _duel(request.config)
             if not suite.is_settled:
-                opened = stack.enter_context(suite.open(sys.stderr))
+                opened = stack.enter_context(suite.open(uncaptured(request.config)))
         if suite.is_settled:
             suite.skipped = True
             pytest.skip(f"{suite.comparing.skips}; --runs N takes runs of it")
@@ -190,7 +186,7 @@ def _duel(config: pytest.Config) -> None:
         for workload in suite.expected if not suite.options.planted else ():
             suite.count_exact(workload)
             _say_rises(config, workload)
-        suite.duel(sys.__stderr__ or sys.stderr)
+        suite.duel(uncaptured(config))
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +194,7 @@ def compared(request: pytest.FixtureRequest) -> None:
     """What the session is compared with, found and built; skips what one program makes superfluous."""
     suite = request.config.stash[KEY]
     with _ends_session(request.config):
-        suite.establish(sys.stderr)
+        suite.establish(uncaptured(request.config))
     if suite.is_settled:
         pytest.skip(suite.comparing.skips)
     if suite.options.planted:
@@ -209,7 +205,7 @@ def compared(request: pytest.FixtureRequest) -> None:
 def evidence(request: pytest.FixtureRequest) -> dict[str, Evidence]:
     """Evidence for every requested fusion, measured together, written and kept whatever it says."""
     with _ends_session(request.config):
-        return request.config.stash[KEY].gather(sys.stderr)
+        return request.config.stash[KEY].gather(uncaptured(request.config))
 
 
 @contextmanager
@@ -228,17 +224,23 @@ def suite(request: pytest.FixtureRequest) -> SuiteSession:
     return request.config.stash[KEY]
 
 
+def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
+    """Name evidence that shows neither a win nor a fault: it is more than "passed" and less than "failed"."""
+    verdict = dict(report.user_properties).get("verdict") if report.when == "call" else None
+    named = "bench_fusions" in report.nodeid and verdict in (Verdict.INCONCLUSIVE, Verdict.NO_CHANGE)
+    return (verdict, verdict[0], verdict.upper()) if verdict and named else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
     """Show a named error as its text: a traceback of the harness would only hide it."""
-    error = named(call.excinfo.value) if call.excinfo is not None else None
+    error, suite = named(call.excinfo.value) if call.excinfo is not None else None, item.config.stash[KEY]
+    wipe(item.config)
     if error is not None:
-        suite = item.config.stash[KEY]
         suite.failed_tests += 1
         suite.failed(error, _workload(item))
     _say_rises(item.config, _workload(item))
     if call.when == "teardown" and item.path.name.startswith("bench_decode"):
-        suite = item.config.stash[KEY]
         item.user_properties += properties(suite.compare(str(_workload(item)))) if suite.storage.comparing else []
     report = yield
     if error is not None:
@@ -294,6 +296,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminal.write_line(line)
         return
     terminal.section("gemma3n-perf")
-    stream = getattr(terminal._tw, "_file", sys.stdout)
-    unicode = speaks_unicode(stream)
+    unicode = speaks_unicode(getattr(terminal._tw, "_file", sys.stdout))
     terminal.write(render(report, width=terminal._tw.fullwidth, colour=terminal.hasmarkup, unicode=unicode))

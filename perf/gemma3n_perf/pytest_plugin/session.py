@@ -90,22 +90,22 @@ class SuiteSession:
         names = expand(options.fusions, registered()) if options.fusions else ()
         kept = storage.take_over(option, options, chip)
         accepted = read_accepted(options.baselines) if kept.comparing else ()
-        listing, cautions = bool(option.collectonly), list(kept.named)
+        listing, cautions = bool(option.collectonly or options.explain), list(kept.named)
         return cls(options, chip, stack, found, workloads, names, kept, listing, cautions=cautions, accepted=accepted)
 
     @property
     def request(self) -> CompareRequest:
         """The comparison that was requested, of the workloads whose decode was selected, else of all."""
         options, baseline = self.options, self.storage.baseline
+        names, then = tuple(str(one) for one in self.expected or self.workloads), baseline.stack if baseline else None
         return CompareRequest(
-            tuple(str(one) for one in self.expected or self.workloads),
-            self.sources,
-            options.against,
-            baseline.stack if baseline else None,
-            options.planted,
-            options.measure_anyway,
-            options.time_budget,
+            names, self.sources, options.against, then, options.planted, options.measure_anyway, options.time_budget
         )
+
+    @property
+    def narrowed(self) -> tuple[str, ...]:
+        """The workloads that options name, none where they name none."""
+        return tuple(map(str, self.workloads)) if self.options.narrows else ()
 
     def establish(self, err: TextIO) -> None:
         """Find out, once, what this session is compared with. Raises what building an arm that was named raises."""
@@ -208,23 +208,24 @@ class SuiteSession:
 
     def gather(self, err: TextIO) -> dict[str, Evidence]:
         """Measure and write evidence for every requested fusion. Raises what ``gate.run.run`` raises."""
-        from gemma3n_perf.gate import run  # brings MLX along
+        from gemma3n_perf.gate import report, run  # brings MLX along
 
-        options = self.options
-        narrowed = options.checkpoints or options.modalities or options.shapes
         written = run.run(
             self.fusions,
-            options.baselines,
+            self.options.baselines,
             err,
-            workloads=tuple(str(workload) for workload in self.workloads) if narrowed else (),
-            budget_s=options.time_budget,
+            workloads=self.narrowed,
+            budget_s=self.options.time_budget,
             sources=self.sources,
-            machine=partial(duels.machine, busy=options.busy),
+            machine=partial(duels.machine, busy=self.options.busy),
         )
         for record, path in written:
             self.evidence += evidence_lines(record, path)
             found = (caution for one in record.workloads for caution in one.judgement.cautions)
             self.cautions += {one: None for one in found if one.code == "busy" and one not in self.cautions}
+        if any(one.judgement.effect is not None for record, _ in written for one in record.workloads):
+            policy = run.spec_of(self.options.baselines, self.chip, self.narrowed).policy
+            self.evidence.append(f"gemma3n-perf: {report.basis(policy.session_sd)}")
         return {record.fusion: record for record, _ in written}
 
     def finish(self, config: Any) -> None:
@@ -259,8 +260,7 @@ class SuiteSession:
 
     def unfinished(self) -> list[str]:
         """Workloads that were selected and not measured."""
-        done = {one.workload for one in self.compared}
-        return [str(one) for one in self.expected if str(one) not in done]
+        return [str(one) for one in self.expected if str(one) not in {each.workload for each in self.compared}]
 
     def report(self) -> Report | None:
         """What to print, None where no decode was selected."""

@@ -1,12 +1,14 @@
 """pytest-benchmark in the chip class's folder: where it stores, what it compares with, what is kept of a session."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.pytest_plugin.options import Options, refuse_swallowed_path
+from gemma3n_perf.report.output import shown
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.files import local_folder, require_writable
@@ -32,10 +34,24 @@ class Storage:
     writes: bool = False
     own: str | None = None
 
-    def give_back(self, session: Any) -> None:
-        """Let pytest-benchmark's ``session``, which has loaded what it compares with, save where its manual says."""
+    def give_back(self, session: Any, failed: Callable[[PerfError], None]) -> None:
+        """Let pytest-benchmark's ``session``, which has loaded what it compares with, save where its manual says.
+
+        A fault of its saving and drawing costs no answer: ``failed`` takes it.
+        """
         if self.own is not None:
             session.storage = type(session.storage)(self.own, session.logger, session.machine_id)
+
+        def guarded(method: Callable[..., None]) -> Callable[..., None]:
+            def call(*arguments: Any) -> None:
+                try:
+                    method(*arguments)
+                except Exception as error:
+                    failed(shown(error))
+
+            return call
+
+        session.finish, session.display = guarded(session.finish), guarded(session.display)
 
     @property
     def baseline(self) -> Baseline | None:

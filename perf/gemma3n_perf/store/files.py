@@ -128,7 +128,7 @@ def write_next(folder: Path, stems: Iterable[str], contents: Iterable[bytes], di
 
 def require_writable(path: Path | None) -> None:
     """Refuse what could not be written after a measurement, before it. Raises UsageError; None is no file."""
-    if path is None:
+    if path is None or _is_device(path):
         return
     if path.is_dir():
         raise UsageError(f"{path} is a folder", expected="a file to write")
@@ -144,9 +144,16 @@ def require_folder(baselines: Path | None) -> None:
 
 
 def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
-    """Replace ``path`` by ``data`` at once, or leave it as it was. Raises DiskFullError, NotMeasuredError."""
+    """Replace ``path`` by ``data`` at once, or leave it as it was; a device or pipe is written to.
+
+    Raises DiskFullError, NotMeasuredError.
+    """
     disk, temporary = disk or Disk(), _fresh_name(path.parent)
     try:
+        if _is_device(path):
+            with path.open("ab") as file:
+                file.write(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             disk.write(temporary, data)
@@ -166,6 +173,12 @@ def _publish(disk: Disk, temporary: Path, folder: Path, stem: str, claimed: list
             return disk.publish(temporary, final)
         except FileExistsError:
             claimed.pop()
+
+
+def _is_device(path: Path) -> bool:
+    """Whether ``path`` is a device, a pipe, or the system's link to an open file: root must not put a file there."""
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    return special or (path.is_symlink() and path.parts[:2] == ("/", "dev"))
 
 
 def _fresh_name(folder: Path) -> Path:

@@ -89,7 +89,7 @@ def main() -> None:
     # Collections would touch, and so copy, what the children share.
     gc.collect()
     gc.freeze()
-    with suppress(ConnectionError):
+    with suppress(ConnectionError), connection:
         connection.send(b"ready")
         serve(connection)
 

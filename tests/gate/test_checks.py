@@ -193,6 +193,7 @@ def test_a_knob_is_told_by_its_variables(checks: Checks) -> None:
     assert found.parity == Parity(True, True, KNOB)
 
 
+@pytest.mark.slow
 def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
     """Checks, duels in processes of their own and a record that reads back, in one short session."""
     here = dueling.here(tmp_path, Machine.detect(), Spawner())

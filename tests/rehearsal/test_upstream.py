@@ -58,6 +58,7 @@ def test_two_checkouts_that_load_one_program_are_not_timed(clone: Path, tmp_path
     assert "the same program" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_base_that_belongs_to_no_commit_is_refused(clone: Path, tmp_path: Path) -> None:
     """Nobody could compare with it again."""
     git(clone, "worktree", "add", "--quiet", "--detach", str(tmp_path / "changed"), "main")

@@ -118,6 +118,7 @@ def test_fuse_applies_what_was_admitted(run: Run) -> None:
     assert json.loads(done.stdout.splitlines()[-1])[1:] == [[], False]
 
 
+@pytest.mark.slow
 def test_a_duel_in_an_empty_folder_gives_a_verdict(run: Run, tmp_path: Path) -> None:
     """Of the installed release, with a quarter planted. It leaves nothing where it was typed."""
     options = ("--allow-busy", "--wait", "120", "--budget", "8", "--json", str(tmp_path / "duel.json"))

@@ -88,7 +88,8 @@ def test_a_checkout_that_cannot_be_written_is_measured_all_the_same(tmp_path: Pa
     assert len(list((tmp_path / "data").rglob("*.json"))) == 1
 
 
-@pytest.mark.parametrize("redirection", ["> /dev/full", pytest.param("| head -1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", ["> /dev/full", "| head -1"])
 def test_a_loss_is_stored_before_it_is_printed(tmp_path: Path, redirection: str) -> None:
     """Where standard output has ASCII alone and takes nothing, the record is whole and a loss exits 1."""
     record = tmp_path / "duel.json"

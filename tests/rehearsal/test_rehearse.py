@@ -13,6 +13,7 @@ from tests.rehearsal import rehearse as rehearsal
 from tests.rehearsal.github import Comments
 
 
+@pytest.mark.slow
 def test_every_scenario_comes_out_as_it_should(tmp_path: Path) -> None:
     """Plan, gather, gate and comment by the workflow's own steps, over synthetic evidence of every class."""
     out = io.StringIO()

@@ -96,6 +96,7 @@ def moved(pair: Pair, model: Any) -> float:
     return min(apart(right, found) for right, found in pairs)
 
 
+@pytest.mark.slow
 def test_both_types_decode_the_same_tokens_for_hundreds_of_steps(pair: Pair) -> None:
     """Each token's successor is known by construction; they vary, and the best logit leads by far."""
     assert pair.short_tokens == pair.tokens

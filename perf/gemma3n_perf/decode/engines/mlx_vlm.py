@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten, tree_map
 
 from gemma3n_perf.decode.prompt import Prompt, embed
 from gemma3n_perf.errors import NonFiniteError
@@ -111,11 +112,14 @@ class MlxVlmEngine:
 
     @staticmethod
     def _copied(state: dict[str, Any]) -> dict[str, Any]:
-        return {key: value * 1 if isinstance(value, mx.array) else value for key, value in state.items()}
+        # Arrays may stand in tuples, as those of a quantized cache do.
+        copied: dict[str, Any] = tree_map(lambda value: value * 1 if isinstance(value, mx.array) else value, state)
+        return copied
 
     def kv_bytes(self) -> int:
         """Bytes held by the KV cache now."""
-        return sum(a.nbytes for cache in self.cache for a in vars(cache).values() if isinstance(a, mx.array))
+        found: Any = tree_flatten([vars(cache) for cache in self.cache])
+        return sum(value.nbytes for _, value in found if isinstance(value, mx.array))
 
     def check_finite(self, token: mx.array) -> None:
         """Decode one step and look at every logit. Raises NonFiniteError: a fast NaN is not a result."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
 
 from gemma3n_perf.decode.engines.mlx_vlm import WRONG_ROWS, MlxVlmEngine, rows_are_right
 from gemma3n_perf.decode.prompt import Prompt
@@ -74,24 +73,6 @@ class MlxVlmShaped(MlxVlmEngine):
         """One number that stands for all tokens of a step: their CRC-32."""
         return zlib.crc32(np.asarray(token, dtype=np.int64).tobytes())
 
-    def snapshot(self) -> list[dict[str, Any]]:
-        """As for one sequence; a quantized cache holds its arrays in tuples."""
-        state = [_copied(vars(cache)) for cache in self.cache]
-        mx.eval(state)
-        return state
-
-    def rewind(self, snapshot: list[dict[str, Any]]) -> None:
-        """As for one sequence."""
-        copies = [_copied(state) for state in snapshot]
-        mx.eval(copies)
-        for cache, state in zip(self.cache, copies, strict=True):
-            vars(cache).update(state)
-
-    def kv_bytes(self) -> int:
-        """Bytes held by the KV cache now."""
-        found: Any = tree_flatten([vars(cache) for cache in self.cache])
-        return sum(value.nbytes for _, value in found if isinstance(value, mx.array))
-
 
 class MlxVlmPrefills(MlxVlmShaped):
     """Each step is a prefill of the whole prompt into an empty KV cache; its tokens are the first ones."""
@@ -104,8 +85,3 @@ class MlxVlmPrefills(MlxVlmShaped):
     def logits(self, token: mx.array) -> mx.array:
         """Logits after the prompt, shape (batch, vocabulary); ``token`` is not fed."""
         return self.prompt_logits(self._batch_of(self._prompt))
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    copied: dict[str, Any] = tree_map(lambda value: value * 1 if isinstance(value, mx.array) else value, state)
-    return copied

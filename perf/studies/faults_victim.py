@@ -253,9 +253,12 @@ class Victim:
             self.undo.pop()()
 
     def _end_processes(self) -> None:
-        for one in self._alive():
-            with suppress(psutil.Error):
-                one.kill()
+        deadline = time.monotonic() + ORPHANS_S
+        while (left := self._alive()) and time.monotonic() < deadline:
+            for one in left:
+                with suppress(psutil.Error):
+                    one.kill()
+            self.pause(0.02)  # a killed process is seen as running for a moment
         if self._process is not None:
             self._process.kill()
             self._process.wait()

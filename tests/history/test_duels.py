@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.errors import UsageError
-from gemma3n_perf.history import duels
+from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.history import duels, upstream
 from gemma3n_perf.history.duels import spread
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import machine
@@ -48,3 +48,23 @@ def test_points_are_spread_with_both_ends() -> None:
     assert spread(["a", "b"], 1) == ["b"]
     with pytest.raises(UsageError):
         spread(["a"], 0)
+
+
+def test_a_point_that_was_measured_outlives_a_try_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that cannot build a release today says nothing of the number that it had."""
+    here = machine(Arena(noisy(effect=-0.1)), tmp_path)
+    request = duels.Request("mlx", 60.0, WORKLOAD)
+    (said,) = duels.follow(request, ["0.32.0"], here)
+    assert said.startswith("mlx 0.32.0: loss -")
+    path = upstream.path_of(tmp_path, CHIP.chip_class, "mlx", "0.32.0")
+    kept = path.read_bytes()
+
+    def unavailable(spec: object, here: object) -> None:
+        raise ArmUnavailableError("mlx==0.32.0 cannot be built", expected="its wheels")
+
+    monkeypatch.setattr(duels, "duel", unavailable)
+    said, new = duels.follow(request, ["0.32.0", "0.31.0"], here)
+    assert "the record that is there stays" in said
+    assert path.read_bytes() == kept
+    assert new.endswith("0.31.0.json")
+    assert upstream.read_class(tmp_path, CHIP.chip_class)[0][0].failure == "mlx==0.32.0 cannot be built"

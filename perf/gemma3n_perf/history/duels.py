@@ -16,7 +16,7 @@ from gemma3n_perf.duel.environments import find_uv
 from gemma3n_perf.duel.program import declared, revision
 from gemma3n_perf.duel.record import DUELS, DuelRecord
 from gemma3n_perf.duel.report import interval
-from gemma3n_perf.duel.run import DuelSpec, Here, duel, record_of
+from gemma3n_perf.duel.run import DuelSpec, Here, choose_workloads, duel, record_of
 from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.duel.steps import Steps
 from gemma3n_perf.errors import (
@@ -35,7 +35,6 @@ from gemma3n_perf.history.upstream import OWN, SCHEMA, Blocks, Point
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
 from gemma3n_perf.store.codec import usable
 from gemma3n_perf.store.files import SHORT_COMMIT
-from gemma3n_perf.workload.workload import defaults
 
 FOLDER = Path("history", "steps")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -93,8 +92,9 @@ def confirm(
 
     The caller holds the measuring lock.
     """
-    for (before, after), workloads in pairs.items():
-        result = duel(DuelSpec(f"ref:{before}", (f"ref:{after}",), tuple(workloads), budget_s), here)
+    for (before, after), listed in pairs.items():
+        workloads, sources = choose_workloads(listed, None, here)
+        result = duel(DuelSpec(f"ref:{before}", (f"ref:{after}",), workloads, budget_s, sources=sources), here)
         name = f"{before[:SHORT_COMMIT]}-{after[:SHORT_COMMIT]}.json"
         path = DUELS.write(here.baselines / here.chip.chip_class / FOLDER / name, record_of(result, here.chip))
         yield (before, after), result.judgements, path
@@ -141,7 +141,7 @@ def follow(request: Request, versions: Sequence[str], here: Here) -> Iterator[st
     The caller holds the measuring lock. Raises UsageError, and what stops any measuring.
     """
     begun = time.monotonic()
-    workload = request.workload or str(defaults(here.chip.vendor)[0])
+    (workload,), _ = choose_workloads([request.workload] if request.workload else [], None, here)
     for number, version in enumerate(versions):
         passed = time.monotonic() - begun
         if request.time_s is not None and passed > request.time_s:
@@ -163,9 +163,12 @@ def _measured(request: Request, here: Here, version: str, workload: str) -> str:
             return f"{judged.verdict}: {judged.reason}; no record: try again"
     except (ArmUnavailableError, UsageError) as error:
         judged = not_measured(error.found)
-    path = upstream.write(here.baselines, _point(request, here, version, workload, judged, state))
     unsaid = judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID)
     found = judged.reason if unsaid else interval(judged)
+    path = upstream.path_of(here.baselines, here.chip.chip_class, request.line, version)
+    if judged.verdict is Verdict.NOT_MEASURED and upstream.measured(path):
+        return f"{judged.verdict}: {found}; the record that is there stays"
+    upstream.write(here.baselines, _point(request, here, version, workload, judged, state))
     return f"{judged.verdict} {found}; {path.name}"
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from gemma3n_perf.bench.comparison import same_mlx
-from gemma3n_perf.errors import NotMeasuredError
+from gemma3n_perf.errors import NotMeasuredError, PerfError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.hardware.types import Chip, Stack
@@ -105,6 +105,14 @@ def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:
 def write(baselines: Path, one: Point) -> Path:
     """Keep a point, in place of an older one of the same version; returns its path. Raises DiskFullError."""
     return CODEC.write(path_of(baselines, one.chip.chip_class, one.line, one.version), one)
+
+
+def measured(path: Path) -> bool:
+    """Return whether a point is kept there that has a value."""
+    try:
+        return CODEC.read(path).effect is not None
+    except PerfError:
+        return False
 
 
 def read_class(baselines: Path, chip_class: str) -> tuple[tuple[Point, ...], tuple[str, ...]]:

@@ -31,6 +31,34 @@ NO_BACKUP = """Backup session status:
     Running = 0;
 }
 """
+# In the form that pypi.org/project/darwin-perf shows, read by the command that NVIDIA's nemo-relay runs (docs.rs); a
+# process with two clients among them.
+CLIENTS = """+-o AGXDeviceUserClient  <class AGXDeviceUserClient, id 0x1000010bd, !registered, !matched, active>
+    {{
+      "AppUsage" = ()
+      "IOUserClientCreator" = "pid 443, WindowServer"
+    }}
+
++-o AGXDeviceUserClient  <class AGXDeviceUserClient, id 0x1000010bf, !registered, !matched, active>
+    {{
+      "AppUsage" = ({{"API"="Metal","lastSubmittedTime"=18,"accumulatedGPUTime"={window_server}}},\
+{{"API"="Metal","lastSubmittedTime"=0,"accumulatedGPUTime"=500}})
+      "IOUserClientCreator" = "pid 443, WindowServer"
+      "CommandQueueCount" = 2
+    }}
+
++-o AGXDeviceUserClient  <class AGXDeviceUserClient, id 0x100001226, !registered, !matched, active>
+    {{
+      "AppUsage" = ({{"API"="Metal","lastSubmittedTime"=20,"accumulatedGPUTime"={ours}}})
+      "IOUserClientCreator" = "pid 100, python3.12"
+    }}
+
++-o AGXDeviceUserClient  <class AGXDeviceUserClient, id 0x100001230, !registered, !matched, active>
+    {{
+      "AppUsage" = ({{"API"="Metal","lastSubmittedTime"=20,"accumulatedGPUTime"={ollama}}})
+      "IOUserClientCreator" = "pid 29493, ollama"
+    }}
+"""
 PMSET = """System-wide power settings:
 Currently in use:
  standby              1

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,8 @@ class Machine:
         self.steal_s: float | None = 10.0
         self.processes: dict[int, float] = {ROOT_PID: 1.0}
         self.alive: dict[int, int] = {}
+        self.gpu_states: Callable[[], dict[str, int] | None] = lambda: None
+        self.gpu_work_s: Callable[[], float | None] = lambda: None
 
     @property
     def system(self) -> System:
@@ -86,6 +89,8 @@ class Machine:
             seconds=self.processes.get,
             leader=lambda pid: pid if pid in self.processes else self.alive.get(pid),
             clock=lambda: self.time_s,
+            gpu_states=lambda: self.gpu_states(),
+            gpu_work_s=lambda: self.gpu_work_s(),
         )
 
     def passes(self, seconds: float, own: float = 0.0, foreign: float = 0.0, steal: float = 0.0) -> None:

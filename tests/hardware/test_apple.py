@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from gemma3n_perf.hardware import apple
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.system import System
+from gemma3n_perf.hardware.system import Accelerator, System
+from gemma3n_perf.hardware.types import Fault
 from tests.hardware.replay import Machine, recorded, without
 
 
@@ -49,6 +51,37 @@ def test_neural_accelerator_needs_generation_5_and_macos_26_2(
 ) -> None:
     """The rule is known from M5 and macOS 26.2 on; without the facts it is unknown."""
     assert apple.neural_accelerator(name, macos) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "macos", "wheel", "taken", "fault"),
+    [
+        ("Apple M5 Max", "26.0", "macosx_26_0_arm64", True, True),
+        ("Apple M5", "26.1", "macosx_26_0_arm64", True, True),
+        ("Apple M5", "26.2", "macosx_26_0_arm64", True, False),
+        ("Apple M5", "27.0", "macosx_26_0_arm64", True, False),
+        ("Apple M5", "26.4", "macosx_15_0_arm64", False, False),
+        ("Apple M5", "26.1", "macosx_14_0_arm64", False, False),
+        ("Apple M4", "26.1", "macosx_26_0_arm64", False, False),
+        ("Apple M5", "26.1", None, False, False),
+        ("Apple M5", "26.2", None, True, False),
+        ("Apple M5", None, "macosx_26_0_arm64", True, None),
+        ("Apple A18 Pro", "26.2", "macosx_26_0_arm64", None, None),
+    ],
+)
+def test_kernels_for_the_neural_accelerator_go_by_the_wheel(
+    name: str, macos: str | None, wheel: str | None, taken: bool | None, fault: bool | None
+) -> None:
+    """A wheel for macosx_26_0 is built for 26.2 and installs on 26.0 (github.com/ml-explore/mlx, issue 4525)."""
+    assert apple.neural_accelerator(name, macos, wheel) is taken
+    machine = Machine("m5-max")
+    machine.commands |= {"sysctl -n machdep.cpu.brand_string": name, "sysctl -n kern.osproductversion": macos}
+    found = apple.neural_kernels(machine.system, wheel)
+    if fault is None:
+        assert found is None
+    else:
+        assert isinstance(found, Fault) is fault
+        assert not isinstance(found, Fault) or found.remedy == "update macOS to 26.2 or later"
 
 
 def test_gpu_cores_are_read_from_the_registry_where_system_profiler_fails() -> None:
@@ -183,18 +216,58 @@ def test_power_mode_is_read_from_the_settings(settings: str, mode: str | None) -
         ("Macmini9,1", False),
         ("Mac13,2", False),
         ("Mac15,9", False),
-        ("Mac17,2", None),
+        ("Mac17,2", False),
+        ("Mac17,3", True),
+        ("Mac17,5", True),
+        ("Mac18,1", None),
         ("VirtualMac2,1", None),
         (None, None),
     ],
 )
 def test_a_fanless_mac_is_told_by_its_model(model: str | None, expected: bool | None) -> None:
-    """It is recorded, and the class stays as it was: older records could not tell."""
+    """An Air throttles where a mini with the same chip does not, so its class says so; unknown is never shared."""
     machine = Machine("m1")
     machine.commands["sysctl -n hw.model"] = model
     chip = detect(machine.system)
     assert (chip.model, chip.fanless) == (model, expected)
-    assert chip.chip_class == detect(recorded("m1")).chip_class
+    ends = {True: "-fanless", False: "", None: "-fan-unknown"}
+    assert chip.chip_class == f"apple-m1-7gpu{ends[expected]}"
+    accelerator = Accelerator("cpu", {"architecture": "applegpu_g13g"})
+    on_cpu = detect(replace(machine.system, accelerator=lambda: accelerator)).chip_class
+    ends = {True: "apple-m1-fanless-8c", False: "apple-m1-8c", None: "apple-m1-fan-8c-unknown"}
+    assert on_cpu == f"cpu-{ends[expected]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "cpu", "model", "expected"),
+    [
+        ("Apple M1 Pro", 14, 8, "MacBookPro18,3", "apple-m1-pro-14gpu-8cpu"),
+        ("Apple M1 Pro", 14, 10, "MacBookPro18,3", "apple-m1-pro-14gpu-10cpu"),
+        ("Apple M1 Pro", 14, None, "MacBookPro18,3", "apple-m1-pro-14gpu-cpu-unknown"),
+        ("Apple M1 Pro", 16, 10, "MacBookPro18,3", "apple-m1-pro-16gpu"),
+        ("Apple M4", 8, 8, "Mac16,2", "apple-m4-8gpu-8cpu"),
+        ("Apple M4", 8, 10, "Mac16,12", "apple-m4-8gpu-10cpu-fanless"),
+        ("Apple M4", 10, 10, "Mac16,10", "apple-m4-10gpu"),
+        ("Apple M4 Pro", 20, 14, None, "apple-m4-pro-20gpu"),
+        ("Apple M5", 10, 10, "Mac17,4", "apple-m5-10gpu-fanless"),
+        ("Apple M5 Max", 40, 18, "Mac17,7", "apple-m5-max-40gpu"),
+        ("Apple A18 Pro", 5, 6, "Mac17,5", "apple-a18-pro-5gpu-fanless"),
+        ("Apple M6 Pro", 20, 16, None, "apple-m6-pro-20gpu-16cpu"),
+        ("Apple M6", 10, None, None, "apple-m6-10gpu-fan-unknown"),
+    ],
+)
+def test_cpu_cores_are_part_of_the_class_where_variants_differ(
+    name: str, gpu: int, cpu: int | None, model: str | None, expected: str
+) -> None:
+    """Source: Apple's technical specifications. Of chips that came later nothing is known, so they are counted."""
+    machine = Machine("m4-pro")
+    machine.commands |= {
+        "sysctl -n machdep.cpu.brand_string": f"{name}\n",
+        "sysctl -n hw.physicalcpu": None if cpu is None else f"{cpu}\n",
+        "sysctl -n hw.model": model,
+        "system_profiler SPDisplaysDataType -json": f'{{"SPDisplaysDataType": [{{"sppci_cores": "{gpu}"}}]}}',
+    }
+    assert detect(machine.system).chip_class == expected
 
 
 @pytest.mark.parametrize(

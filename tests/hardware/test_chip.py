@@ -19,7 +19,7 @@ CLASSES = {
     "h100-mig": "nvidia-h100-80gb-hbm3-mig-1g.10gb",
     "h100-pcie": "nvidia-h100-pcie",
     "h200": "nvidia-h200",
-    "m1": "apple-m1-7gpu",
+    "m1": "apple-m1-7gpu-fanless",
     "m1-ultra-48": "apple-m1-ultra-48gpu",
     "m1-ultra-64": "apple-m1-ultra-64gpu",
     "m1-virtual": "apple-m1-virtual-gpu-unknown",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.hardware import apple_gpu
 from gemma3n_perf.hardware.conditions import Limits
 from gemma3n_perf.hardware.fitness import SAMPLE_S, Check, Doctor, Fitness, Needs, State
 from gemma3n_perf.hardware.system import System, this_machine
-from tests.hardware.macs import PS, QUIET, Mac, busy
+from tests.hardware.macs import CLIENTS, PS, QUIET, Mac, busy
 from tests.hardware.replay import ROOT_PID, Machine
 from tests.hardware.test_lock import holder
 
@@ -96,13 +97,17 @@ def test_a_mac_at_rest_is_fit(tmp_path: Path) -> None:
         ("sysctl -n kern.memorystatus_vm_pressure_level", "2\n", "memory-pressure"),
         ("tmutil status", "Backup session status:\n{\n    Running = 1;\n}\n", "backup-running"),
         ("ioreg -r -d 1 -c AGXAccelerator", '"PerformanceStatistics" = {"Device Utilization %"=83}', "gpu-busy"),
+        ("sysctl -n kern.osproductversion", "26.1\n", "neural-accelerator"),
         ("sysctl -n kern.boottime", "{ sec = 1789999940, usec = 0 } Mon\n", "uptime"),
         ("df -Pk /checkpoints", "head\n/dev/disk3s5 971350180 965000000 6350180 100% /\n", "disk"),
         ("vm_stat", "(page size of 16384 bytes)\nPages free:    60000.\n", "memory"),
     ],
 )
-def test_a_mac_in_trouble_is_unfit_with_a_remedy(tmp_path: Path, command: str, output: str, code: str) -> None:
+def test_a_mac_in_trouble_is_unfit_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, output: str, code: str
+) -> None:
     """Each by what macOS tells of it."""
+    monkeypatch.setattr("gemma3n_perf.hardware.fitness.mlx_wheel", lambda: "macosx_26_0_arm64")
     mac = Mac()
     mac.commands[command] = output
     found = doctor(mac, tmp_path).examine()
@@ -130,6 +135,23 @@ def test_what_works_on_a_mac_is_named(tmp_path: Path, name: str, code: str) -> N
     found = doctor(mac, tmp_path).examine()
     assert unfit(found) == [code]
     assert f"{name} (900) 50% of a core" in check(found, code).found
+
+
+def test_the_process_that_uses_a_macs_gpu_is_named(tmp_path: Path) -> None:
+    """By what the GPU worked for each while it was watched; ours and what is older than the watch do not count."""
+    mac, text = Mac(), {"ours": 0, "window_server": 900_000_000, "ollama": 10**10}
+    key = " ".join(apple_gpu.CLIENTS)
+    mac.commands[key] = CLIENTS.format(**text)
+    assert check(doctor(mac, tmp_path).examine(), "gpu-busy").state is State.FIT
+    looking = doctor(mac, tmp_path)
+
+    def sleep(seconds: float) -> None:
+        mac.commands[key] = CLIENTS.format(**text | {"ours": 10**9, "ollama": 10**10 + int(seconds * 4e8)})
+        mac.passes(seconds)
+
+    found = replace(looking, sleep=sleep).examine()
+    assert unfit(found) == ["gpu-busy"]
+    assert check(found, "gpu-busy").found == "process 29493 uses 40% of the GPU"
 
 
 def test_spotlight_that_only_sits_there_is_no_fault(tmp_path: Path) -> None:

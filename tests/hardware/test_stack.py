@@ -59,9 +59,13 @@ def test_a_mac_s_power_mode_and_wheel_are_recorded() -> None:
     metal = {"mlx-metal": "macosx_26_0_arm64", "mlx": "macosx_14_0_arm64"}
     for known, wheel in ((metal, "macosx_26_0_arm64"), ({"mlx": metal["mlx"]}, "macosx_14_0_arm64"), ({}, None)):
         stack = current_stack(None, system=mac.system, environ={}, version=VERSIONS.get, wheel=known.get)
-        assert (stack.power_mode, stack.wheel) == ("high", wheel)
+        assert (stack.power_mode, stack.wheel, stack.neural_accelerator) == ("high", wheel, False)
     linux = current_stack(None, system=recorded("epyc-9b45"), environ={}, wheel=metal.get)
-    assert (linux.power_mode, linux.wheel) == (None, None)
+    assert (linux.power_mode, linux.wheel, linux.neural_accelerator) == (None, None, None)
+    newest = Machine("m5-max")
+    for tag, taken in (("macosx_26_0_arm64", True), ("macosx_15_0_arm64", False)):
+        stack = current_stack(None, system=newest.system, environ={}, wheel={"mlx-metal": tag}.get)
+        assert stack.neural_accelerator is taken
 
 
 def test_a_wheel_s_platform_is_read_from_its_own_file() -> None:

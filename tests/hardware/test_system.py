@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gemma3n_perf.hardware.system import mlx_accelerator, output_of, read_text, this_machine
+from gemma3n_perf.hardware import apple, linux
+from gemma3n_perf.hardware.system import mlx_accelerator, output_of, read_text, this_machine, time_fixed_work
+from tests.decode.fakes import FakeClock
+from tests.hardware.macs import Mac
 
 
 def test_a_command_that_fails_is_missing_or_is_unknown_gives_nothing() -> None:
@@ -51,14 +55,31 @@ def test_mlx_tells_its_device() -> None:
 
 
 def test_a_psutil_that_does_not_know_this_system_costs_the_shares_of_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As 7.2.2 on macOS 27: its counters are unknown, and nothing else asks it for memory."""
+    """As 7.2.2 on macOS 27, in its words (github.com/giampaolo/psutil, issue 2853): nothing asks it for memory, and
+    counters that it could not read would be unknown."""
 
     def raises() -> None:
-        raise RuntimeError("host_statistics64(HOST_VM_INFO64) syscall failed: (os/kern) invalid argument")
+        raise RuntimeError("host_statistics64(HOST_VM_INFO64) syscall failed: (ipc/mig) array not large enough")
 
     monkeypatch.setattr(psutil, "cpu_times", raises)
     monkeypatch.setattr(psutil, "virtual_memory", raises)
+    monkeypatch.setattr(psutil, "swap_memory", raises)
     assert this_machine().cpu_times() is None
+    assert sys.platform != "linux" or linux.memory_bytes(this_machine())
+    assert apple.free_memory_bytes(Mac().system) == 1_460_000 * 16_384
+
+
+def test_a_fixed_computation_is_timed_on_the_default_device() -> None:
+    """The best of three, on MLX itself; the clock is read around each."""
+    clock = FakeClock(tick=0.5)
+    assert time_fixed_work(clock, size=64) == 0.5
+    assert clock.now == 100.0 + 6 * 0.5
+    assert 0 < time_fixed_work(time.perf_counter, size=64) < 5
+
+
+def test_this_machine_tells_no_states_of_a_gpu_that_is_not_apples() -> None:
+    """No program is started for it."""
+    assert sys.platform == "darwin" or this_machine().gpu_states() is None
 
 
 def test_lines_and_numbers_of_files_and_commands(tmp_path: Path) -> None:

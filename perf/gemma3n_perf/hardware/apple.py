@@ -10,37 +10,59 @@ from gemma3n_perf.hardware.types import Chip, Fault, slug
 THERMAL_LEVELS = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 # kern.memorystatus_vm_pressure_level: normal, warning, critical.
 MEMORY_LEVELS = {1: 0.0, 2: 0.5, 4: 1.0}
-# Since M2 all models are called Mac: MacBook Air with M2 (13, 15 inches), M3, M4.
-FANLESS = {"Mac14,2", "Mac14,15", "Mac15,12", "Mac15,13", "Mac16,12", "Mac16,13"}
-LAST_KNOWN_GENERATION = 16
+# Since M2 all models are called Mac: MacBook Air with M2 (13, 15 inches), M3, M4, M5; MacBook Neo.
+FANLESS = {f"Mac{one}" for one in ("14,2", "14,15", "15,12", "15,13", "16,12", "16,13", "17,3", "17,4", "17,5")}
+LAST_KNOWN_MODELS = 17
+# Where one number of GPU cores comes with two numbers of CPU cores. Of later chips nobody has looked here.
+CPU_VARIANTS = {("apple-m1-pro", 14), ("apple-m4", 8)}
+LAST_KNOWN_CHIP = 5
+GPU_REMEDY = "stop it; Activity Monitor's GPU history shows it"
 FIRST_ACCELERATED_GENERATION = 5
-FIRST_ACCELERATED_MACOS = (26, 2)
-# The window server draws now and then; from here on something else computes.
-_GPU_IDLE_PERCENT = 10
+FIRST_ACCELERATED_MACOS, FIRST_ACCELERATED_WHEEL = (26, 2), 26
 _SYSCTL = ("sysctl", "-n")
 
 
 def chip(system: System, accelerator: Accelerator) -> Chip:
     """Return the chip of a Mac. The class holds the name and the GPU cores: an M1 Ultra has 48 or 64 of them.
 
-    Where no command gives the GPU cores (some virtual machines) the class ends in ``-gpu-unknown``.
+    CPU cores are part of it where they differ, and so is a missing fan. Where one of these cannot be read, as the GPU
+    cores of some virtual machines, the class ends in ``-unknown``.
     """
     name = brand(system) or str(accelerator.info.get("device_name", "Apple"))
     cores, model = gpu_cores(system), system.line((*_SYSCTL, "hw.model")) or None
-    version = system.line((*_SYSCTL, "kern.osproductversion")) or None
+    version, cpus = macos(system), physical_cores(system)
+    limit = accelerator.info.get("max_recommended_working_set_size")
     return Chip(
-        chip_class=f"{slug(name)}-{f'{cores}gpu' if cores else 'gpu-unknown'}",
+        chip_class=_class(slug(name), cores, cpus, fanless(model)),
         vendor="apple",
         name=name,
         gpu_cores=cores,
-        cpu_cores=physical_cores(system),
+        cpu_cores=cpus,
         memory_bytes=memory_bytes(system),
         architecture=accelerator.architecture,
         neural_accelerator=neural_accelerator(name, version),
         os_version=version,
         model=model,
         fanless=fanless(model),
+        working_set_bytes=None if limit is None else int(limit),
     )
+
+
+def _class(chip: str, gpu: int | None, cpu: int | None, without_fan: bool | None) -> str:
+    if gpu is None:
+        return f"{chip}-gpu-unknown"
+    label, unknown = f"{chip}-{gpu}gpu", ""
+    generation = re.match(r"apple-m(\d+)\b", chip)
+    if (chip, gpu) in CPU_VARIANTS or (generation and int(generation[1]) > LAST_KNOWN_CHIP):
+        label, unknown = (f"{label}-{cpu}cpu", "") if cpu else (label, "-cpu-unknown")
+    if may_lack_a_fan(chip):
+        label, unknown = f"{label}{'-fanless' * bool(without_fan)}", "-fan-unknown" if without_fan is None else unknown
+    return label + unknown
+
+
+def may_lack_a_fan(chip: str) -> bool:
+    """Say whether a chip, as its class begins, is also built into Macs without a fan: no Pro, Max or Ultra is."""
+    return re.fullmatch(r"apple-(?:m\d+|a\d+-pro)", chip) is not None
 
 
 def fanless(model: str | None) -> bool | None:
@@ -51,7 +73,7 @@ def fanless(model: str | None) -> bool | None:
     named = re.match(r"(MacBookAir|MacBookPro|Macmini|iMac|Mac)(\d+),", model or "")
     if named is None:
         return None
-    if named[1] == "Mac" and int(named[2]) > LAST_KNOWN_GENERATION:
+    if named[1] == "Mac" and int(named[2]) > LAST_KNOWN_MODELS:
         return None
     return named[1] == "MacBookAir" or model in FANLESS
 
@@ -84,18 +106,45 @@ def gpu_cores(system: System) -> int | None:
     return int(match[1]) if match else None
 
 
-def neural_accelerator(name: str, macos: str | None) -> bool | None:
-    """Say whether MLX can use a neural accelerator in the GPU: generation M5 or later, and macOS 26.2 or later.
+def macos(system: System) -> str | None:
+    """Return the version of macOS."""
+    return system.line((*_SYSCTL, "kern.osproductversion")) or None
 
-    None where the chip is no M-series part or the version of macOS cannot be read.
+
+def neural_accelerator(name: str, version: str | None, wheel: str | None = None) -> bool | None:
+    """Say whether MLX takes its kernels for the GPU's neural accelerator on a chip of that name and macOS.
+
+    It does from generation M5 and macOS 26.2 on. Where the platform of its ``wheel`` is known, one for an older macOS
+    has no such kernels, and one for macosx_26_0 takes them on 26.0 and 26.1 too, which do not know them. None where a
+    fact is missing. Source: mlx/backend/metal/device.cpp; github.com/ml-explore/mlx, issue 4525.
     """
     match = re.match(r"Apple M(\d+)\b", name)
     if match is None:
         return None
     if int(match[1]) < FIRST_ACCELERATED_GENERATION:
         return False
-    version = re.match(r"(\d+)(?:\.(\d+))?", macos or "")
-    return (int(version[1]), int(version[2] or 0)) >= FIRST_ACCELERATED_MACOS if version else None
+    built_for = re.match(r"macosx_(\d+)_", wheel or "")
+    if built_for:
+        return int(built_for[1]) >= FIRST_ACCELERATED_WHEEL
+    number = _number(version)
+    return number >= FIRST_ACCELERATED_MACOS if number else None
+
+
+def neural_kernels(system: System, wheel: str | None) -> Fault | str | None:
+    """Return a fault where MLX would run kernels for a neural accelerator that this macOS does not know."""
+    version = macos(system)
+    taken, number = neural_accelerator(brand(system) or "", version, wheel), _number(version)
+    if taken is None or number is None:
+        return None
+    if not taken or number >= FIRST_ACCELERATED_MACOS:
+        return "used" if taken else "not used"
+    found = f"MLX's wheel for {wheel} uses the neural accelerator, and macOS {version} does not support that"
+    return Fault("neural-accelerator", found, "update macOS to 26.2 or later")
+
+
+def _number(version: str | None) -> tuple[int, int] | None:
+    match = re.match(r"(\d+)(?:\.(\d+))?", version or "")
+    return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 def thermal(system: System) -> str | None:
@@ -176,15 +225,10 @@ def backup(system: System) -> Fault | str | None:
     return "not running" if running[1] == "0" else Fault("backup-running", "a backup is being made", remedy)
 
 
-def gpu_use(system: System) -> Fault | str | None:
-    """Return a fault while something computes on the GPU; nothing of ours does meanwhile."""
+def gpu_use(system: System) -> float | None:
+    """Return the share of time in which the GPU worked a moment ago, 0..1."""
     shares = re.findall(r'"Device Utilization %"=(\d+)', _gpu_registry(system))
-    if not shares:
-        return None
-    percent = max(map(int, shares))
-    remedy = "stop it; Activity Monitor's GPU history shows it"
-    busy = Fault("gpu-busy", f"something uses {percent} % of the GPU", remedy)
-    return "idle" if percent < _GPU_IDLE_PERCENT else busy
+    return max(map(int, shares)) / 100 if shares else None
 
 
 def sleep(system: System) -> Fault | str | None:

@@ -4,11 +4,11 @@ Opinion: conditions are read, never guessed, and what the platform does not repo
 to catch one other busy process while letting an ordinary idle machine, with its daemons and a noisy hypervisor, pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from gemma3n_perf.hardware import apple, linux
+from gemma3n_perf.hardware import apple, apple_gpu, linux
 from gemma3n_perf.hardware.nvidia import Gpu
 from gemma3n_perf.hardware.system import CpuTimes, System
 from gemma3n_perf.hardware.types import Conditions, Fault
@@ -17,6 +17,8 @@ from gemma3n_perf.hardware.types import Conditions, Fault
 TICK_S = 0.01
 # The commands of macOS take 10 to 30 ms each, and what they report changes slowly.
 SLOW_EVERY_S = 5.0
+# A Mac's GPU lowers its clock soon after its last work. How soon Apple does not say.
+CLOCKS_DOWN_S = 0.002
 # Under this many core-seconds, ticks say too little to be of use.
 MINIMUM_CORE_S = 0.05
 # Reasons that are no fault of the moment: an idle clock after the run; settings; and the power cap, which is the
@@ -35,12 +37,16 @@ class Limits:
     one compiler takes 0.50; see ``for_cores``.
     ``memory_pressure``: tasks waited for memory for a twentieth of the time (Linux), or the kernel warns (macOS: 0.5).
     ``gpu_processes``: another process on the GPU takes turns with ours.
+    ``foreign_gpu``: a Mac's window server draws now and then; from here on something else computes.
+    ``gpu_speed``: less is throttling, whatever the clock of a Mac does by itself between prefill and decode.
     """
 
     steal: float = 0.15
     foreign_cpu: float = 0.10
     memory_pressure: float = 0.05
     gpu_processes: int = 0
+    foreign_gpu: float = 0.10
+    gpu_speed: float = 0.8
 
     @classmethod
     def for_cores(cls, cores: int) -> "Limits":
@@ -63,6 +69,9 @@ class _Slow(NamedTuple):
     power_source: str | None
     low_power_mode: bool | None
     memory_pressure: float | None
+    gpu_s: Mapping[int, float] | None
+    gpu_use: float | None
+    foreign_gpu: float | None
 
 
 class ConditionProbe:
@@ -70,7 +79,7 @@ class ConditionProbe:
 
     ``root`` is the process whose whole tree counts as ours; in a worker, its parent. The GPU that MLX uses is read as
     well, if NVML knows it. Both calls are outside the timed region: together they take about 1 ms on Linux, plus a few
-    NVML calls, and on macOS some 80 ms every 5 s.
+    NVML calls, and on macOS some 100 ms every 5 s.
     """
 
     def __init__(self, system: System, root: int) -> None:
@@ -78,26 +87,32 @@ class ConditionProbe:
         self._root = root
         accelerator = system.accelerator()
         self._gpu = Gpu.find(system, accelerator.info) if accelerator.backend == "cuda" else None
+        self._mac = apple_gpu.Gpu(system) if accelerator.backend == "metal" else None
         self._started: _Start | None = None
+        self._ended_s = float("-inf")
         self._slow: _Slow | None = None
 
-    def start(self) -> None:
-        """Begin an interval; a second start begins anew."""
+    def start(self) -> bool:
+        """Begin an interval; a second start begins anew. Returns whether a Mac's GPU has had time to clock down."""
         system = self._system
         throttled = self._gpu.throttled_ns() if self._gpu else {}
         if self._slow is None:
             self._slow = self._read_slowly()
         own = _own_seconds(system, system.tree(self._root))
         stall, throttles = linux.memory_stall_s(system), linux.cpu_throttles(system)
+        if self._mac:
+            self._mac.begin()
         self._started = _Start(system.clock(), system.cpu_times(), own, stall, throttles, throttled)
+        return self._mac is not None and self._started.time_s - self._ended_s > CLOCKS_DOWN_S
 
     def stop(self) -> Conditions:
         """End the interval and return how it went. Raises RuntimeError without a start."""
         started, system = self._started, self._system
         if started is None:
             raise RuntimeError("ConditionProbe.stop() without start()")
+        mac = self._mac.end() if self._mac else apple_gpu.Use()  # at once, before the GPU clocks down
         now, cpu = system.clock(), system.cpu_times()
-        self._started = None
+        self._started, self._ended_s = None, now
         tree = system.tree(self._root)
         own_s = _own_seconds(system, tree) - started.own_s
         steal, foreign = _shares(started.cpu, cpu, now - started.time_s, own_s)
@@ -119,6 +134,10 @@ class ConditionProbe:
             foreign_cpu=foreign,
             memory_pressure=pressure,
             cpu_clock_hz=linux.cpu_clock_hz(system),
+            gpu_clock_hz=mac.clock_hz or gpu.gpu_clock_hz,
+            gpu_use=mac.share if mac.share is not None else slow.gpu_use,
+            foreign_gpu=slow.foreign_gpu,
+            gpu_speed=mac.speed,
         )
 
     def others_on_gpu(self) -> frozenset[int]:
@@ -131,7 +150,14 @@ class ConditionProbe:
         now, mac = system.clock(), system.platform == "darwin"
         facts = apple if mac else linux
         thermal, pressure = (apple.thermal(system), apple.memory_pressure(system)) if mac else (None, None)
-        return _Slow(now, thermal, facts.power_source(system), facts.low_power_mode(system), pressure)
+        source, low_power = facts.power_source(system), facts.low_power_mode(system)
+        gpu_s, use, foreign = None, None, None
+        if self._mac:
+            gpu_s, use = apple_gpu.seconds_by_process(system), apple.gpu_use(system)
+            if self._slow:
+                seconds, own = now - self._slow.read_at_s, system.tree(self._root)
+                foreign = apple_gpu.foreign(self._slow.gpu_s, gpu_s, seconds, own)
+        return _Slow(now, thermal, source, low_power, pressure, gpu_s, use, foreign)
 
 
 def faults(conditions: Conditions, limits: Limits) -> tuple[Fault, ...]:
@@ -163,6 +189,12 @@ def _faults(now: Conditions, limits: Limits) -> Iterator[Fault]:
     if now.gpu_processes is not None and now.gpu_processes > limits.gpu_processes:
         found = f"{now.gpu_processes} other process(es) compute on the GPU (limit {limits.gpu_processes})"
         yield Fault("gpu-processes", found, "stop them; nvidia-smi names them")
+    if now.foreign_gpu is not None and now.foreign_gpu > limits.foreign_gpu:
+        found = f"other processes used {now.foreign_gpu:.1%} of the GPU (limit {limits.foreign_gpu:.1%})"
+        yield Fault("gpu-busy", found, apple.GPU_REMEDY)
+    if now.gpu_speed is not None and now.gpu_speed < limits.gpu_speed:
+        found = f"the GPU ran at {now.gpu_speed:.0%} of its speed at first (limit {limits.gpu_speed:.0%})"
+        yield Fault("throttled", found, "let the machine cool, or improve its air flow")
 
 
 def _own_seconds(system: System, tree: frozenset[int]) -> float:

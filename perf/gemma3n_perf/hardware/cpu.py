@@ -65,7 +65,11 @@ def has_model_number(brand: str) -> bool:
 
 def _mac(system: System) -> tuple[str, str, Cores]:
     name, count = apple.brand(system), apple.physical_cores(system)
-    return name or "Apple", slug(name) if name and count else "apple-unknown", Cores(count or 1, count or 1)
+    label = slug(name) if name and count else "apple-unknown"
+    if apple.may_lack_a_fan(label):
+        fanless = apple.fanless(system.line(("sysctl", "-n", "hw.model")))
+        label += "-fan-unknown" if fanless is None else "-fanless" * fanless
+    return name or "Apple", label, Cores(count or 1, count or 1)
 
 
 def _x86(blocks: list[dict[str, str]]) -> tuple[str, str] | None:

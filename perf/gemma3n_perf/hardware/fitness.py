@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 
 from gemma3n_perf.errors import BadConditionsError
-from gemma3n_perf.hardware import apple, linux
+from gemma3n_perf.hardware import apple, apple_gpu, linux
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.conditions import ConditionProbe, Limits, faults
 from gemma3n_perf.hardware.lock import LOCK_PATH, holder_elsewhere
@@ -27,6 +27,7 @@ from gemma3n_perf.hardware.other_processes import (
     other_processes,
     snapshot,
 )
+from gemma3n_perf.hardware.stack import mlx_wheel
 from gemma3n_perf.hardware.system import System, this_machine
 from gemma3n_perf.hardware.types import Conditions, Fault
 
@@ -148,8 +149,14 @@ class Doctor:
         system = self.system
         probe = ConditionProbe(system, self.root)
         before, began = snapshot(system), system.clock()
+        mac = system.platform == "darwin"
+        gpu_s = apple_gpu.seconds_by_process(system) if mac else None
         probe.start()
         self.sleep(seconds)
+        of_gpu: tuple[Check, ...] = ()
+        if mac:
+            kernels = Check.of("neural-accelerator", "neural accelerator", apple.neural_kernels(system, mlx_wheel()))
+            of_gpu = (self._use_of_gpu(gpu_s, system.clock() - began), kernels)
         conditions = probe.stop()
         after, elapsed_s = snapshot(system), system.clock() - began
         busy = None
@@ -161,7 +168,21 @@ class Doctor:
                 f"{after[pid].name} ({pid})" for pid in sorted(probe.others_on_gpu()) if after and pid in after
             ),
         }
-        return conditions, busy, tuple(self._usage(conditions, names))
+        return conditions, busy, (*self._usage(conditions, names), *of_gpu)
+
+    def _use_of_gpu(self, before: Mapping[int, float] | None, seconds: float) -> Check:
+        """Check how much a Mac's GPU worked for others since ``before``, or at all where it is not told for whom."""
+        system = self.system
+        after, own = apple_gpu.seconds_by_process(system), system.tree(self.root)
+        share = apple_gpu.foreign(before, after, seconds, own)
+        use = apple.gpu_use(system) if share is None else share
+        if use is None or use < self.limits.foreign_gpu:
+            return Check.of("gpu-busy", "use of the GPU", None if use is None else "idle")
+        used = {pid: time - (before or {}).get(pid, 0.0) for pid, time in (after or {}).items() if pid not in own}
+        busiest = f"process {max(used, key=lambda pid: used[pid])}" if share is not None else "something"
+        return Check.of(
+            "gpu-busy", "use of the GPU", Fault("gpu-busy", f"{busiest} uses {use:.0%} of the GPU", apple.GPU_REMEDY)
+        )
 
     def _usage(self, now: Conditions, names: Mapping[str, str]) -> Iterator[Check]:
         """Check every condition a run is discarded for, in the order of importance; ``names`` are the culprits'."""
@@ -181,8 +202,6 @@ class Doctor:
         )
         for code, subject, value, fine in shown:
             yield Check.of(code, subject, found.get(code, None if value is None else fine))
-        if self.system.platform == "darwin":
-            yield Check.of("gpu-busy", "use of the GPU", apple.gpu_use(self.system))
 
     def _background(self, busy: Sequence[OtherProcess] | None) -> Iterator[Check]:
         """Check what will disturb in a minute, if it does not already."""

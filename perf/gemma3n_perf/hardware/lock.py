@@ -96,7 +96,7 @@ def _take(folder: int, path: Path, wait_s: float, waiting: Callable[[str, float]
             raise MachineBusyError(
                 found,
                 expected="one measurement at a time: two would slow each other",
-                remedy="wait for it to end (--wait SECONDS does), or stop it",
+                remedy="wait for it to end (--wait 300 does, for so many seconds), or stop it",
             )
         if wait_s > 0:
             waiting(found, left_s)

@@ -131,7 +131,7 @@ def _allowed(machine: Machine, unfit: tuple[Check, ...], busy: BusyPolicy, progr
         remedies = "; ".join(dict.fromkeys(one.remedy or "" for one in unfit))
         raise BadConditionsError(
             f"this machine is not fit to measure: {text}",
-            remedy=f"{remedies}; or --wait SECONDS until it is fit, or --allow-busy to measure with a caution",
+            remedy=f"{remedies}; or --wait 300 until it is fit, or --allow-busy to measure with a caution",
         )
     progress.say(f"measuring on a busy machine (--allow-busy): {text}")
     codes = {one.code for one in unfit}

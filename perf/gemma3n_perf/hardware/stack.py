@@ -47,6 +47,8 @@ def current_stack(
     backend = system.accelerator().backend
     mac = system.platform == "darwin"
     commit, dirty = _state(Repository(repo)) if repo else (None, None)
+    built_for = mlx_wheel(wheel or wheel_platform) if mac else None
+    chip, version_of_macos = (apple.brand(system) or "", apple.macos(system)) if mac else ("", None)
     return Stack(
         python=platform.python_version(),
         os=_operating_system(system),
@@ -59,7 +61,8 @@ def current_stack(
         dirty=dirty,
         driver=nvidia.driver(system) if backend == "cuda" else None,
         power_mode=apple.power_mode(system) if mac else None,
-        wheel=next(filter(None, map(wheel or wheel_platform, ("mlx-metal", "mlx"))), None) if mac else None,
+        wheel=built_for,
+        neural_accelerator=apple.neural_accelerator(chip, version_of_macos, built_for),
     )
 
 
@@ -114,6 +117,11 @@ def wheel_platform(package: str) -> str | None:
         return None
     tags = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Tag:")]
     return tags[0].rpartition("-")[2] if tags else None
+
+
+def mlx_wheel(wheel: Callable[[str], str | None] = wheel_platform) -> str | None:
+    """Return the platform that MLX was built for: that of its Metal library, which holds the kernels, or its own."""
+    return next(filter(None, map(wheel, ("mlx-metal", "mlx"))), None)
 
 
 def _state(checkout: Repository) -> tuple[str | None, bool | None]:

@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from gemma3n_perf.hardware import processes, shell
+from gemma3n_perf.hardware import ioreport, processes, shell
 
 # system_profiler has been seen to take 5 s on a Mac that has just started.
 COMMAND_TIMEOUT_S = 20.0
+WORK_SIZE, _WORK_CHAIN, _WORK_TRIES = 1024, 8, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class System:
     ``platform`` is ``sys.platform``; ``run`` gives a command's output, ``read`` a file's text, ``glob`` sorted paths;
     ``affinity`` the CPUs this process may use; ``tree`` a process and its descendants; ``seconds`` the CPU time of one
     process with the children it has reaped; ``leader`` the process that a process or thread id belongs to;
-    ``nvml`` the initialised ``pynvml`` module.
+    ``nvml`` the initialised ``pynvml`` module. Of a Mac's GPU ``gpu_states`` gives the ticks in each state since it was
+    asked last, ``gpu_work_s`` the seconds of a fixed computation; None elsewhere.
     """
 
     platform: str
@@ -69,6 +72,8 @@ class System:
     seconds: Callable[[int], float | None]
     leader: Callable[[int], int | None]
     clock: Callable[[], float]
+    gpu_states: Callable[[], Mapping[str, int] | None] = lambda: None
+    gpu_work_s: Callable[[], float | None] = lambda: None
 
     def line(self, source: str | Sequence[str]) -> str:
         """Return a short file's text, or a command's output, without the space around it; empty where it is unknown."""
@@ -97,6 +102,8 @@ def this_machine() -> System:
         seconds=processes.cpu_seconds,
         leader=processes.leader,
         clock=time.monotonic,
+        gpu_states=ioreport.states_here(),
+        gpu_work_s=partial(time_fixed_work, time.perf_counter),
     )
 
 
@@ -123,6 +130,21 @@ def mlx_accelerator() -> Accelerator:
     if device.type == mx.DeviceType.gpu:
         backend = "metal" if mx.metal.is_available() else "cuda"
     return Accelerator(backend, dict(mx.device_info(device)))
+
+
+def time_fixed_work(clock: Callable[[], float], size: int = WORK_SIZE) -> float:
+    """Return the seconds of a fixed computation on MLX's default device: the best of a few, each some milliseconds."""
+    import mlx.core as mx
+
+    operand, times = mx.full((size, size), 1 / size, dtype=mx.float16), []
+    mx.eval(operand)
+    for _ in range(_WORK_TRIES):
+        begin, value = clock(), operand
+        for _ in range(_WORK_CHAIN):
+            value = value @ operand
+        mx.eval(value)
+        times.append(clock() - begin)
+    return min(times)
 
 
 def load_nvml() -> Any | None:

@@ -9,7 +9,7 @@ class Chip:
     """The hardware two absolute numbers must share to be comparable.
 
     ``chip_class`` never depends on the operating system, Python, clock of the day or free memory.
-    Sizes are bytes. ``model`` and ``fanless`` are a Mac's, and part of no class: older records do not have them.
+    Sizes are bytes. ``model``, ``fanless`` and ``working_set_bytes``, what Metal keeps resident at most, are a Mac's.
     ``host`` tells machines of one class apart, see ``chip.host_id``; it is compared with nothing.
     """
 
@@ -25,14 +25,16 @@ class Chip:
     host: str | None = None
     model: str | None = None
     fanless: bool | None = None
+    working_set_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     """The software of one arm. ``knobs`` are the MLX_* variables set in the environment.
 
-    Of a Mac alone: ``power_mode`` (low, automatic or high), and ``wheel``, the platform that MLX's wheel was built for:
-    one for macosx_26_0 carries other kernels than one for macosx_14_0 under the same version.
+    Of a Mac alone: ``power_mode`` (low, automatic or high); ``wheel``, the platform that MLX's wheel was built for: one
+    for macosx_26_0 carries other kernels than one for macosx_14_0 under the same version; and ``neural_accelerator``,
+    whether MLX takes its kernels for the GPU's neural accelerators.
     """
 
     python: str
@@ -47,6 +49,7 @@ class Stack:
     driver: str | None = None
     power_mode: str | None = None
     wheel: str | None = None
+    neural_accelerator: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ class Conditions:
     ``memory_pressure``     share of the interval in which tasks waited for memory, or macOS's level as 0, 0.5 or 1
     ``..._hz``, ``..._c``   clocks in hertz, temperatures in Celsius
     ``gpu_processes``       number of other processes that compute on the GPU
+    ``gpu_use``             share of the interval in which the GPU worked, 0..1 (Macs)
+    ``foreign_gpu``         share of time that the GPU worked for other processes lately, 0..1 (Macs)
+    ``gpu_speed``           speed of the GPU against the first interval: of its clock, or of a fixed computation (Macs)
     """
 
     thermal: str | None = None
@@ -75,6 +81,9 @@ class Conditions:
     gpu_clock_hz: float | None = None
     gpu_temperature_c: float | None = None
     gpu_processes: int | None = None
+    gpu_use: float | None = None
+    foreign_gpu: float | None = None
+    gpu_speed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

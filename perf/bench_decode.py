@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gemma3n_perf.bench.bench import Bench, MeasuredClock
+from gemma3n_perf.bench.bench import Bench
+from gemma3n_perf.bench.clock import MeasuredClock
 from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.workload.workload import Workload
 

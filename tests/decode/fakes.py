@@ -73,9 +73,10 @@ class FakeDevice:
     _free: float = 0.0
 
     def dispatch(self, token: FakeToken) -> None:
-        """Queue ``token`` behind what was dispatched before."""
+        """Queue ``token`` behind what was dispatched before, once."""
         self.log.append(("dispatch", token.position))
-        self._start(token)
+        if id(token) not in self._ready:
+            self._start(token)
 
     def wait(self, token: FakeToken) -> None:
         """Let time pass until ``token`` is computed."""
@@ -188,16 +189,54 @@ class FakeEngine:
 
 
 @dataclass
+class RunningAhead(FakeEngine):
+    """An engine whose every token comes with the next one under way, as a generator gives them."""
+
+    ahead: FakeToken | None = None
+
+    def step(self, token: FakeToken) -> FakeToken:
+        """Start the next token, and wait for the one that is under way."""
+        current = self.ahead or self._started()
+        self.ahead = self._started()
+        self.device.wait(current)
+        return current
+
+    def prefill(self, prompt: Prompt) -> FakeToken:
+        """Start over with the prompt."""
+        self.ahead = None
+        return super().prefill(prompt)
+
+    def rewind(self, snapshot: int) -> None:
+        """Go back, with a token under way and computed."""
+        super().rewind(snapshot)
+        self.ahead = self._started()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for the token that is under way."""
+        self.device.synchronize()
+
+    def _started(self) -> FakeToken:
+        self.device.clock.passes(self.host_s)
+        self.position += 1
+        token = self._token(self.step_s)
+        self.device.dispatch(token)
+        return token
+
+
+@dataclass
 class FakeProbe:
-    """Reports one condition after another, and repeats the last one."""
+    """Reports one condition after another, and repeats the last one. ``idle``: a GPU clocked down."""
 
     conditions: list[Conditions] = field(default_factory=lambda: [Conditions()])
     started: int = 0
     stopped: int = 0
+    idle: bool = False
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Count a start."""
         self.started += 1
+        return self.idle
 
     def stop(self) -> Conditions:
         """Return the next conditions."""
@@ -207,12 +246,17 @@ class FakeProbe:
 
 
 def fake_decoder(
-    workload: str = "nano/text/pp40-tg64", *, planted: float = 0.0, tick: float = 0.0, **engine: Any
+    workload: str = "nano/text/pp40-tg64",
+    *,
+    planted: float = 0.0,
+    tick: float = 0.0,
+    kind: type[FakeEngine] = FakeEngine,
+    **engine: Any,
 ) -> tuple[Decoder, FakeEngine]:
     """Return a prepared decoder over a fake engine, its log emptied."""
     parsed = Workload.parse(workload)
     clock = FakeClock(tick=tick)
-    made = FakeEngine(FakeDevice(clock), **engine)
+    made = kind(FakeDevice(clock), **engine)
     prompt = Prompt(np.arange(parsed.shape.prompt, dtype=np.int32))
     decoder = Decoder(made, parsed, prompt, clock=clock, device=made.device, planted=planted)
     decoder.prepare()

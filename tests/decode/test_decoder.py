@@ -1,12 +1,15 @@
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.decode.device import MlxDevice
+from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.errors import InvalidError, NonFiniteError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS
-from tests.decode.fakes import FakeProbe, Log, fake_decoder, several
+from tests.decode.fakes import FakeEngine, FakeProbe, Log, RunningAhead, fake_decoder, several
 
 START = 40 + WARM_TOKENS
 
@@ -25,6 +28,20 @@ def test_n_steps_take_n_intervals() -> None:
     assert sum(run.step_s) == pytest.approx(run.seconds)
     assert run.step_s[1:] == pytest.approx([0.010] * 63)
     assert run.tpot_s == pytest.approx(run.seconds / 64)
+
+
+@pytest.mark.parametrize("kind", [FakeEngine, RunningAhead])
+@pytest.mark.parametrize("steps", [2, 64])
+def test_an_engine_that_runs_ahead_takes_as_many_periods(kind: type[FakeEngine], steps: int) -> None:
+    """Its n steps take n builds and n computations, too: none before the clock starts, none after it stops."""
+    session, _ = fake_decoder(kind=kind, host_s=0.001, step_s=0.010)
+    assert session.run(FakeProbe(), steps=steps)[0].seconds == pytest.approx(0.001 + steps * 0.010, abs=1e-9)
+    for goes_on in (False, True, True):
+        built = session.run(FakeProbe(), steps=steps, built=True, settled=True, continued=goes_on)[0]
+        assert built.seconds == pytest.approx(steps * 0.010, abs=0.002)
+    whole, tokens = session.whole_run(Prompt(np.arange(40, dtype=np.int32)), steps)
+    assert whole == pytest.approx(0.001 + steps * 0.010, abs=1e-9)
+    assert len(set(tokens)) == steps
 
 
 def test_a_given_number_of_steps_is_taken() -> None:
@@ -90,6 +107,23 @@ def test_a_run_cannot_go_on_from_anything_else(between: str) -> None:
         session.run(FakeProbe(), steps=2)
     with pytest.raises(InvalidError, match="go on"):
         session.run(FakeProbe(), steps=2, built=True, continued=True)
+
+
+def test_a_gpu_that_clocked_down_is_woken_before_the_clock_starts() -> None:
+    """By a few steps from the same position, rewound; time and tokens are those of a run without. Built runs, as on a
+    CPU, go on unchanged."""
+    session, engine = fake_decoder(host_s=0.001, step_s=0.010)
+    expected = session.run(FakeProbe(), steps=3)
+    engine.device.log.clear()
+    run, tokens = session.run(FakeProbe(idle=True), steps=3)
+    assert run.seconds == pytest.approx(expected[0].seconds)
+    assert tokens == expected[1]
+    woken = [("rewind", START), *(("step", START + number) for number in range(WAKE_STEPS)), ("rewind", START)]
+    assert engine.device.log[: len(woken)] == woken
+    assert only(engine.device.log, "step") == [*range(START, START + WAKE_STEPS), *range(START, START + 3)]
+    engine.device.log.clear()
+    session.run(FakeProbe(idle=True), steps=3, built=True)
+    assert only(engine.device.log, "rewind") == [START]
 
 
 def test_every_run_starts_from_one_position() -> None:

@@ -24,14 +24,14 @@ def engine_of(nano: Nano, shape: str) -> tuple[MlxVlmEngine, prompt.Prompt]:
     """Return the engine of a shape, and its prompt."""
     workload = Workload.parse(f"nano/text/{shape}")
     made = prompt.make(workload, nano[0])
-    return ENGINES[DEFAULT](nano[1]).shaped(workload.shape, made), made
+    return ENGINES[DEFAULT].make(nano[1]).shaped(workload.shape, made), made
 
 
 def prepared(nano: Nano, shape: str) -> Decoder:
     """Return a prepared decoder of a shape."""
     workload = Workload.parse(f"nano/text/{shape}")
     made = prompt.make(workload, nano[0])
-    decoder = Decoder(ENGINES[DEFAULT](nano[1]), workload, made, clock=time.perf_counter, device=MlxDevice())
+    decoder = Decoder(ENGINES[DEFAULT].make(nano[1]), workload, made, clock=time.perf_counter, device=MlxDevice())
     decoder.prepare()
     return decoder
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gemma3n_perf.errors import DiskFullError, UsageError
+from gemma3n_perf.errors import DiskFullError, NotMeasuredError, UsageError
 from gemma3n_perf.workload import forge, safetensors_header, weights
-from gemma3n_perf.workload.presets import PRESETS
+from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from tests.decode.fakes import INDEX, SHARD
 
 NANO = PRESETS["nano"]
@@ -169,6 +169,15 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot hold checkpoints") as caught:
         forge.forge(NANO, tmp_path / "file" / "below", progress=nothing)
     assert "--into" in str(caught.value.remedy)
+
+
+def test_a_cache_that_is_no_folder_is_a_fault_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody requested it, so that nothing is measured: exit 4."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GEMMA3N_PERF_CACHE", str(tmp_path / "file"))
+    with pytest.raises(NotMeasuredError, match="cannot hold checkpoints") as caught:
+        forge.ensure_forged(NANO, checkpoints_root())
+    assert "GEMMA3N_PERF_CACHE" in str(caught.value.remedy)
 
 
 def test_what_is_in_the_way_is_never_removed(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     """The error lists what a checkpoint may be."""
     with pytest.raises(UsageError, match="there is no checkpoint") as caught:
         load.locate(name, tmp_path)
-    assert "nano, e2b-4bit" in str(caught.value.expected)
+    assert "e2b-4bit, e4b-4bit" in str(caught.value.expected)
     assert "ORG/MODEL@REVISION" in str(caught.value.expected)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 from gemma3n_perf.decode.prompt import Prompt
-from gemma3n_perf.workload import load, skeleton
+from gemma3n_perf.workload import forge, load, skeleton
+from gemma3n_perf.workload.presets import PRESETS
 from tests.decode import fakes
 
 PROMPT = np.array([1_500, 1_017, 1_203, 1_999, 1_043, 1_700, 2_000, 1_111], np.int32)
@@ -105,6 +106,25 @@ def test_both_types_decode_the_same_tokens_for_hundreds_of_steps(pair: Pair) -> 
     assert len(set(pair.tokens)) == 256
     best = [np.sort(np.asarray(each[0]))[-2:] for each in pair.logits]
     assert min(first - second for second, first in best) > 4
+
+
+@pytest.mark.parametrize(("name", "bits"), [("nano-8bit", (8, 8)), ("nano-mixed", (4, 6))])
+def test_other_weights_are_as_tame(tmp_path: Path, name: str, bits: tuple[int, int]) -> None:
+    """8-bit and mixed: what config.json says is what is loaded, both types decode the successors, and a layer shows."""
+    forge.ensure_forged(PRESETS[name], tmp_path)
+    assert forge.is_forged(PRESETS[name], tmp_path)
+    checkpoint = load.inspect(name, tmp_path)
+    exact, short = (load.load(checkpoint, with_towers=False) for _ in range(2))
+    short.language_model.set_dtype(mx.bfloat16)
+    mlp = exact.language_model.model.layers[0].mlp
+    assert (mlp.up_proj.bits, mlp.down_proj.bits) == bits
+    found = Pair(exact, short, *greedy(exact, PROMPT, 40), *greedy(short, PROMPT, 40))
+    assert found.tokens == found.short_tokens
+    assert found.tokens[0] == PROMPT[-1] + 1
+    assert len(set(found.tokens)) == 40
+    layer = exact.language_model.model.layers[2]
+    with left_out(layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+        assert moved(found, exact) > 2 * found.rounding
 
 
 def test_prompts_of_all_lengths_end_in_the_same_token(pair: Pair) -> None:

@@ -98,6 +98,23 @@ def test_parts_of_a_shape_come_in_one_order(text: str) -> None:
         Workload.parse(f"nano/text/{text}")
 
 
+@pytest.mark.parametrize("text", ["nano/text/pp40-tg64@mlx_lm", "a-1/text/pp8-tg4-b2@stream_generate"])
+def test_an_id_may_name_an_engine(text: str) -> None:
+    """It is the last part of the id; the rest names the same work."""
+    workload = Workload.parse(text)
+    assert str(workload) == text
+    assert str(workload.bare) == text.partition("@")[0]
+    assert workload != workload.bare
+
+
+@pytest.mark.parametrize("text", ["nano/text/pp40-tg64@", "nano/text/pp40@mlx_lm-tg64", "nano/text/pp40-tg64@A"])
+def test_an_engine_is_a_name_after_the_shape(text: str) -> None:
+    """The error shows the grammar."""
+    with pytest.raises(UsageError, match="is not understood") as caught:
+        Workload.parse(text)
+    assert "SHAPE@ENGINE" in str(caught.value.expected)
+
+
 def test_an_image_goes_with_a_plain_shape_alone() -> None:
     """Batches and the like are measured with text."""
     with pytest.raises(UsageError, match="measured with text alone"):
@@ -114,6 +131,8 @@ def test_the_wide_set_adds_to_the_default_one(vendor: str) -> None:
     assert {one.shape.batch for one in added} == {1, 2, 4, 8}
     assert {one.shape.verify for one in added} == {1, 2, 4, 8}
     assert max(one.shape.prompt for one in added) == 16_384
+    assert {one.engine for one in added} == {"", "stream_generate", "mlx_lm"}
+    assert ({"nano-8bit", "nano-mixed"} < {one.checkpoint for one in added}) == (vendor == "cpu")
     assert len(defaults("cpu")) == 3
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 from typing import Any, Protocol
 
+from gemma3n_perf.decode.device import Device
 from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.errors import InvalidError
@@ -15,6 +16,9 @@ from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload
 
 CANARY_PROMPT, CANARY_STEPS = 4, 12
+WAKE_STEPS = 4
+"""Not timed, before a run that a GPU may have clocked down for."""
+
 NOT_REPRODUCIBLE = "prefilling one prompt twice gave different first tokens"
 
 Clock = Callable[[], float]
@@ -63,30 +67,11 @@ class Engine(Protocol):
 class Probe(Protocol):
     """Reads conditions around one run."""
 
-    def start(self) -> None:
-        """Begin an interval."""
+    def start(self) -> bool | None:
+        """Begin an interval; true where the GPU may have clocked down meanwhile."""
 
     def stop(self) -> Conditions:
         """End it and tell how it went."""
-
-
-class Device(Protocol):
-    """The few things a session asks of MLX itself, so that tests need no device."""
-
-    def dispatch(self, token: Any) -> None:
-        """Start computing ``token``."""
-
-    def wait(self, token: Any) -> None:
-        """Wait until ``token`` is computed."""
-
-    def synchronize(self) -> None:
-        """Wait for all that was started."""
-
-    def reset_peak_memory(self) -> None:
-        """Start a new peak."""
-
-    def peak_memory(self) -> int:
-        """Bytes at the peak."""
 
 
 class Decoder:
@@ -103,6 +88,8 @@ class Decoder:
         shaped = None if shape.is_plain else engine.shaped(shape, prompt)
         self._engine: Engine = shaped or engine
         self._read: Callable[[Any], int] = shaped.read if shaped else methodcaller("item")
+        # An engine that starts steps by itself says how to wait for them, and all its runs end so.
+        self._settle: Callable[[], None] = getattr(engine, "settle", device.synchronize)
         self._prompt = prompt
         self._clock = clock
         self.device = device
@@ -110,10 +97,9 @@ class Decoder:
         self._first: Any = None
         self._position: Any = None
         self._ahead: Any = None
-        self._begin, self._end = 0, 0
+        self._begin, self._end, self._kv_bytes = 0, 0, 0
         self._tokens: list[int] = []
         self._canary: list[int] = []
-        self._kv_bytes = 0
         self._first_ids: set[int] = set()
         self.workload = workload
 
@@ -171,8 +157,7 @@ class Decoder:
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
         engine, device, clock, read = self._engine, self.device, self._clock, self._read
-        stamps: list[float] = []
-        tokens: list[int] = []
+        stamps, tokens = list[float](), list[int]()
         ahead, self._ahead = self._ahead, None
         if continued and (ahead is None or not built):
             raise InvalidError("a run was to go on where none had been built", expected="a built run before it")
@@ -180,7 +165,10 @@ class Decoder:
         if not continued:
             engine.rewind(self._position)
             ahead = engine.step(self._first) if built else None
-        probe.start()
+            if hasattr(engine, "settle"):
+                engine.settle()
+        if probe.start() and not built:
+            self._wake()
         begin = clock()
         if not built:
             ahead = engine.step(self._first)
@@ -193,9 +181,9 @@ class Decoder:
                 device.dispatch(ahead)
             tokens.append(read(token))
             stamps.append(clock())
-        if settled:
+        if settled or hasattr(engine, "settle"):
             # What a step started by itself is part of the period it was started in.
-            device.synchronize()
+            self._settle()
             stamps[-1] = clock()
         if planted:
             # A pause after each token would be swallowed: the device computes the next one meanwhile.
@@ -221,7 +209,7 @@ class Decoder:
         # The token after a prompt can be a near tie, so the run begins with one that is given.
         token = engine.step(engine.token(int(prompt.ids[0])))
         device.wait(token)
-        device.synchronize()
+        self._settle()
         tokens: list[int] = []
         begin = clock()
         ahead = engine.step(token)
@@ -232,7 +220,7 @@ class Decoder:
                 ahead = engine.step(token)
                 device.dispatch(ahead)
             tokens.append(read(token))
-        device.synchronize()
+        self._settle()
         self._spin(begin, clock() - begin, planted)
         return clock() - begin, tokens
 
@@ -277,6 +265,13 @@ class Decoder:
             token = self._engine.step(token)
             found.append(int(self._read(token)))
         return found
+
+    def _wake(self) -> None:
+        token = self._first
+        for _ in range(WAKE_STEPS):
+            token = self._engine.step(token)
+        self.device.wait(token)
+        self._engine.rewind(self._position)
 
     def bare_start(self) -> tuple[Any, Any]:
         """Rewind, and hand out the position's token and the engine's KV cache, for a loop that is not ours."""

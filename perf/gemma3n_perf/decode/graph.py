@@ -15,8 +15,10 @@ from typing import Any
 from unittest import mock
 
 from gemma3n_perf.decode import host_work
+from gemma3n_perf.decode.engines import counts_graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.workload import skeleton
+from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 _NODE = re.compile(r'\{ \d+ \[label ="([^"]+)", shape=rectangle\]; \}')
 _CALLS = ("quantized_matmul", "dequantize", "matmul", "addmm", "tanh", "concatenate", "stack")
@@ -31,8 +33,7 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
 
     model = skeleton.build(config)
-    towers = (config.get("gemma3n_perf") or {}).get("towers", True)
-    stored = [t for t in skeleton.tensors(model) if skeleton.is_stored(t.name, towers)]
+    stored = [t for t in skeleton.tensors(model) if skeleton.is_stored(t.name, config)]
     language_model = model.language_model
     if mx.default_device().type == mx.DeviceType.cpu:
         skeleton.to_float32(language_model)
@@ -57,6 +58,11 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
         bytes=skeleton.bytes_by_part(stored, config["text_config"]),
         host=host,
     )
+
+
+def of(workload: Workload, config: dict[str, Any]) -> Graph | None:
+    """Count a workload's decode step where its runs start; None where its engine's model is not mlx-vlm's."""
+    return count(config, position=workload.shape.prompt + WARM_TOKENS) if counts_graph(workload) else None
 
 
 def difference(before: Graph, after: Graph) -> dict[str, tuple[int, int]]:

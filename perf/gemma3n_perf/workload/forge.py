@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import filelock
 import msgspec
 
-from gemma3n_perf.errors import CorruptCheckpointError, DiskFullError, MachineBusyError, UsageError
+from gemma3n_perf.errors import CorruptCheckpointError, DiskFullError, MachineBusyError, NotMeasuredError, UsageError
 from gemma3n_perf.workload import processor, safetensors_header, skeleton, weights
-from gemma3n_perf.workload.presets import Preset
+from gemma3n_perf.workload.presets import Preset, checkpoints_root
 
 SHARD_BYTES = 1 << 30
 SPARE_BYTES = 64 << 20
@@ -39,7 +39,8 @@ def size(preset: Preset) -> int:
 
 
 def _stored(preset: Preset, model: Any) -> list[skeleton.Tensor]:
-    return [tensor for tensor in skeleton.tensors(model) if skeleton.is_stored(tensor.name, preset.towers)]
+    config = preset.config()
+    return [tensor for tensor in skeleton.tensors(model) if skeleton.is_stored(tensor.name, config)]
 
 
 def ensure_forged(preset: Preset, root: Path, note: Note = lambda text: None, *, force: bool = False) -> bool:
@@ -91,13 +92,14 @@ def is_forged(preset: Preset, root: Path) -> bool:
 
 
 def make_root(root: Path) -> None:
-    """Create the folder for checkpoints. Raises UsageError where that cannot be."""
+    """Create the folder for checkpoints. Raises UsageError where that cannot be, NotMeasuredError for the cache."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not os.access(root, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
     except OSError as error:
-        raise UsageError(
+        kind = NotMeasuredError if root == checkpoints_root() else UsageError
+        raise kind(
             f"{root} cannot hold checkpoints: {error.strerror}",
             expected="a folder that can be made and written to",
             remedy="set GEMMA3N_PERF_CACHE, or pass --into, to another folder",
@@ -129,10 +131,10 @@ def forge(preset: Preset, root: Path, progress: Progress = lambda written: None,
         weight_map = _write_weights(partial, preset, stored, progress, workers)
         index = {"metadata": {"total_size": needed}, "weight_map": weight_map}
         config = preset.config()
-        entries = {p: q for p, q in skeleton.quantized(model).items() if skeleton.is_stored(p, preset.towers)}
+        entries = {p: q for p, q in skeleton.quantized(model).items() if skeleton.is_stored(p, config)}
         for key in ("quantization", "quantization_config"):
             if key in config:
-                config[key] |= entries
+                config[key] = config[key] | entries | config[key]  # its own entries win, and keep their place
         texts = {"config.json": processor.pretty(config), INDEX: processor.pretty(index)}
         for name, text in (texts | processor.files(config)).items():
             with (partial / name).open("wb") as file:
@@ -161,7 +163,7 @@ def _write_weights(
         if groups[-1] and sum(t.nbytes for t in groups[-1]) + tensor.nbytes > SHARD_BYTES:
             groups.append([])
         groups[-1].append(tensor)
-    fills = weights.fills(stored, preset.text, preset.bits)
+    fills = weights.fills(stored, preset.text)
     shards = {f"model-{i:05d}-of-{len(groups):05d}.safetensors": group for i, group in enumerate(groups, start=1)}
     stop = Event()
 

@@ -15,9 +15,7 @@ from gemma3n_perf.errors import (
     OutOfMemoryError,
     UsageError,
 )
-from gemma3n_perf.hardware import apple, linux
-from gemma3n_perf.hardware.system import this_machine
-from gemma3n_perf.workload import safetensors_header, skeleton
+from gemma3n_perf.workload import memory, safetensors_header, skeleton
 from gemma3n_perf.workload.finite import require_finite
 from gemma3n_perf.workload.presets import PRESETS
 
@@ -128,6 +126,12 @@ def streamed_bytes(name: str, root: Path) -> int:
     return skeleton.bytes_by_part(_stored(path), _read_config(path)["text_config"])["streamed"]
 
 
+def needed_bytes(name: str, root: Path, *, with_towers: bool) -> int:
+    """Bytes of weights that decode keeps in memory, by a checkpoint's headers alone. Raises as ``inspect`` does."""
+    path = locate(name, root)[1]
+    return memory.needed(skeleton.bytes_by_part(_stored(path), _read_config(path)["text_config"]), with_towers)
+
+
 def takes_images(name: str, root: Path) -> bool:
     """Whether a checkpoint has a vision tower, or is forged, which has soft tokens instead. Raises as ``inspect``."""
     if name in PRESETS:
@@ -154,11 +158,12 @@ def config_of(name: str, root: Path) -> dict[str, Any]:
 
 
 def _as_stored(config: dict[str, Any], stored: list[skeleton.Tensor]) -> dict[str, Any]:
-    """``config`` with an entry for each module that its converter left dense without saying so in config.json."""
-    quantization = config.get("quantization")
+    """``config`` with the parts ``stored``, and an entry for each module that was left dense without a word there."""
+    names, quantization = {tensor.name for tensor in stored}, config.get("quantization")
+    if stored:
+        config = config | {"stored": sorted({name.partition(".")[0] for name in names})}
     if not isinstance(quantization, dict):
         return config
-    names = {tensor.name for tensor in stored}
     dense = {name[:-7] for name in names if name.endswith(".weight") and f"{name[:-7]}.scales" not in names}
     return config | {"quantization": dict.fromkeys(sorted(dense), False) | quantization}
 
@@ -220,7 +225,7 @@ def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
     """
     import mlx.core as mx
 
-    _fits(checkpoint, with_towers)
+    memory.require(checkpoint.name, memory.needed(checkpoint.bytes, with_towers))
     try:
         model = _loaded(checkpoint)
         used = model.language_model if not with_towers else model
@@ -267,21 +272,6 @@ def _language_model_alone(checkpoint: Checkpoint) -> Any:
         arrays: Any = mx.load(str(shard))
         model.load_weights([(_canonical_name(name), array) for name, array in arrays.items()], strict=False)
     return model.eval()
-
-
-def _fits(checkpoint: Checkpoint, with_towers: bool) -> None:
-    system = this_machine()
-    facts = apple if system.platform == "darwin" else linux  # psutil raises on some versions of macOS
-    needed = checkpoint.bytes["streamed"] + checkpoint.bytes["per_layer_embedding"]
-    if with_towers:
-        needed = checkpoint.bytes["total"]
-    memory = facts.memory_bytes(system)
-    if memory is not None and needed > memory:
-        raise OutOfMemoryError(
-            f"{checkpoint.name} needs {needed / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB",
-            expected="memory for the weights",
-            remedy="choose a smaller checkpoint: --checkpoint e2b-4bit or nano",
-        )
 
 
 def _explain(error: Exception, checkpoint: Checkpoint) -> Exception:

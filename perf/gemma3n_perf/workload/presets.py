@@ -53,13 +53,15 @@ class Usage:
     """How a checkpoint is measured unless the user says otherwise.
 
     ``shapes`` are modality and shape of its workloads, ``cpu_shapes`` those on a CPU, ``default_on`` the vendors
-    whose chips measure it by default. ``contexts`` are the prompt lengths that a profile compares.
+    whose chips measure it by default. ``contexts`` are the prompt lengths that a profile compares. ``variants`` are
+    presets of the same dimensions and other weights, which ``--set wide`` measures beside it.
     """
 
     shapes: tuple[str, ...] = ("text/pp320-tg64", "image/pp320-tg64")
     cpu_shapes: tuple[str, ...] = ("text/pp4-tg4",)  # a released size takes seconds a token on a CPU
     default_on: tuple[str, ...] = ()
     contexts: tuple[int, ...] = (64, 320, 1088, 2112)
+    variants: tuple[str, ...] = ()
 
     @property
     def fits_cpu(self) -> bool:
@@ -71,6 +73,7 @@ class Usage:
 class Preset:
     """A forged checkpoint: ``text`` holds the dimensions, ``bits`` the quantization (None: dense), ``dtype`` the rest.
 
+    ``others`` are bits of modules of each layer that are quantized otherwise, by name.
     ``towers`` says whether the vision and audio towers are part of it. mlx-vlm's vision tower has a fixed
     size (MobileNetV5, 0.6 GB), so a small preset has none and takes forged soft tokens for an image.
     """
@@ -81,6 +84,7 @@ class Preset:
     dtype: str
     towers: bool
     usage: Usage = Usage()
+    others: tuple[tuple[str, int], ...] = ()
     seed: int = 20260625
 
     @property
@@ -122,7 +126,11 @@ class Preset:
             },
         }
         if self.bits is not None:
-            config["quantization"] = {"group_size": 64, "bits": self.bits}
+            config["quantization"] = {"group_size": 64, "bits": self.bits} | {
+                f"language_model.model.layers.{layer}.{name}": {"group_size": 64, "bits": bits}
+                for layer in range(self.text["num_hidden_layers"])
+                for name, bits in self.others
+            }
             config["quantization_config"] = dict(config["quantization"])
         return config
 
@@ -181,12 +189,17 @@ def _nano() -> dict[str, Any]:
 
 
 _NANO_SHAPES = ("text/pp40-tg64", "text/pp140-tg64", "image/pp296-tg64")
-_NANO_USAGE = Usage(_NANO_SHAPES, _NANO_SHAPES, default_on=("cpu",), contexts=(40, 140, 296, 552))
+_NANO_USAGE = Usage(
+    _NANO_SHAPES, _NANO_SHAPES, default_on=("cpu",), contexts=(40, 140, 296, 552), variants=("nano-8bit", "nano-mixed")
+)
+_NANO_VARIANT = Usage(_NANO_SHAPES[:1], _NANO_SHAPES[:1], contexts=_NANO_USAGE.contexts)
 _ON_GPUS = Usage(default_on=("nvidia", "apple"))
 PRESETS = {
     preset.name: preset
     for preset in (
         Preset("nano", _nano(), bits=4, dtype="float32", towers=False, usage=_NANO_USAGE),
+        Preset("nano-8bit", _nano(), bits=8, dtype="float32", towers=False, usage=_NANO_VARIANT),
+        Preset("nano-mixed", _nano(), 4, "float32", towers=False, usage=_NANO_VARIANT, others=(("mlp.down_proj", 6),)),
         Preset("e2b-4bit", _released(30, 10, 8_192), bits=4, dtype="bfloat16", towers=True, usage=_ON_GPUS),
         Preset("e4b-4bit", _released(35, 15, 16_384), bits=4, dtype="bfloat16", towers=True, usage=_ON_GPUS),
         Preset("e4b-bf16", _released(35, 15, 16_384), bits=None, dtype="bfloat16", towers=True),

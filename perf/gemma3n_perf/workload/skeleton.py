@@ -136,9 +136,11 @@ def tensors(model: Any) -> list[Tensor]:
     )
 
 
-def is_stored(name: str, towers: bool) -> bool:
-    """Whether a tensor or module belongs to a checkpoint, with or without its towers."""
-    return towers or name.startswith("language_model.")
+def is_stored(name: str, config: dict[str, Any]) -> bool:
+    """Whether a tensor or module belongs to a checkpoint: by its files' parts, by how it is forged, else all do."""
+    if "stored" in config:
+        return name.partition(".")[0] in config["stored"]
+    return bool((config.get("gemma3n_perf") or {}).get("towers", True)) or name.startswith("language_model.")
 
 
 def part_of(name: str, text_config: dict[str, Any]) -> str | None:

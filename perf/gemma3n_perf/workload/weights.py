@@ -47,8 +47,16 @@ ROUTER, PREDICTION, CORRECTION = 1.0, 0.03, 0.2
 SHIFTS = (3, 7, 11)
 """By how much each plane after the first is shifted against it; all differ, so that exchanging two of them shows."""
 
-_BYTE_RMS = math.sqrt((256**2 - 1) / 12)
-_NIBBLE_RMS = math.sqrt((16**2 - 1) / 12)
+_LEVELS = 16
+"""Levels of a tensor that is rolled, in however many bits they are packed."""
+
+
+def _rms(levels: int) -> float:
+    """Root mean square of so many levels, 1 apart and symmetric around 0."""
+    return math.sqrt((levels**2 - 1) / 12)
+
+
+_BYTE_RMS, _NIBBLE_RMS = _rms(256), _rms(_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +65,29 @@ class Fill:
 
     With ``rolled``, noise makes one row in as many as a row is wide, and each row in between is the one before it,
     shifted by a place. With ``shifts``, the tensor is a square matrix that adds up its input, moved by each of them.
+    ``bits`` are those of a packed weight, 0 where it is none.
     """
 
+    bits: int = 0
     constant: float | None = None
     rms: float = 0.0
     rolled: bool = False
     shifts: tuple[int, ...] = ()
 
 
-def fills(stored: list[Tensor], text: dict[str, Any], bits: int | None) -> dict[str, Fill]:
-    """How each of ``stored`` is filled, by name; ``text`` is the text_config, ``bits`` of packed weights."""
+def fills(stored: list[Tensor], text: dict[str, Any]) -> dict[str, Fill]:
+    """How each of ``stored`` is filled, by name; ``text`` is the text_config. Groups of packed weights are of 64."""
     by_name = {tensor.name: tensor for tensor in stored}
     found = {}
     for tensor in stored:
         module, _, kind = tensor.name.rpartition(".")
+        scales = by_name.get(f"{module}.scales")
+        bits = by_name[f"{module}.weight"].shape[-1] * 32 // (scales.shape[-1] * 64) if scales else 0
         if kind in ("scales", "biases"):
             weight = _matrix(by_name[f"{module}.weight"], text, bits)
-            step = 1.0 if weight.shifts else _short(weight.rms / _NIBBLE_RMS)
-            lowest = 0.0 if weight.shifts else -7.5 * step
+            levels = _LEVELS if weight.rolled else 2**bits
+            step = 1.0 if weight.shifts else _short(weight.rms / _rms(levels))
+            lowest = 0.0 if weight.shifts else -(levels - 1) / 2 * step
             found[tensor.name] = Fill(constant=step if kind == "scales" else lowest)
         elif len(tensor.shape) > 1:
             found[tensor.name] = _matrix(tensor, text, bits)
@@ -106,15 +119,15 @@ def _vector(name: str, text: dict[str, Any]) -> float:
     return size * BRANCHES[part] * (BRANCH[0] + (BRANCH[1] - BRANCH[0]) * depth)
 
 
-def _matrix(tensor: Tensor, text: dict[str, Any], bits: int | None) -> Fill:
+def _matrix(tensor: Tensor, text: dict[str, Any], bits: int) -> Fill:
     """Noise that keeps its input's size, but for what makes successors and for what has a size of its own."""
     owner, _, index = tensor.name.removesuffix(".weight").rpartition(".")
     if owner.endswith(".altup_projections"):
-        return Fill(shifts=(SHIFTS[int(index)],))
+        return Fill(bits, shifts=(SHIFTS[int(index)],))
     if owner.endswith(".altup_unembed_projections"):
-        return Fill(shifts=(1 - SHIFTS[int(index)], 1))
+        return Fill(bits, shifts=(1 - SHIFTS[int(index)], 1))
     width = math.prod(tensor.shape[1:]) if len(tensor.shape) == 4 else tensor.shape[-1]
-    width *= 32 // bits if bits and tensor.dtype == "uint32" else 1
+    width = width * 32 // bits if bits else width
     gains = {
         "embed_tokens": LEAD / math.sqrt(text["hidden_size"]),
         "embed_tokens_per_layer": math.sqrt(text["num_hidden_layers"]),  # its rows hold one input for each layer
@@ -123,7 +136,7 @@ def _matrix(tensor: Tensor, text: dict[str, Any], bits: int | None) -> Fill:
         "gate_proj": 1.5,
     }
     part = _part(tensor.name, *gains)
-    return Fill(rms=gains.get(part, 1.0) / math.sqrt(width), rolled=part == "embed_tokens")
+    return Fill(bits, rms=gains.get(part, 1.0) / math.sqrt(width), rolled=part == "embed_tokens")
 
 
 def _part(name: str, *parts: str) -> str:
@@ -153,21 +166,24 @@ def chunks(tensor: Tensor, fill: Fill, seed: int) -> Iterator[bytes]:
 
 
 def _rolled(tensor: Tensor, fill: Fill, noise: np.random.SFC64) -> Iterator[bytes]:
-    """Rows of 16 levels, each the one before it shifted by a place; a new one every ``width`` rows."""
-    packed = tensor.dtype == "uint32"
-    rows, width = tensor.shape[0], tensor.shape[1] * (8 if packed else 1)
-    levels = _encode(np.arange(16, dtype=np.float32), tensor.dtype)
+    """Rows of 16 levels, each the one before it shifted by a place; a new one every ``width`` rows.
+
+    Packed ones have 4 or 8 bits.
+    """
+    rows, width = tensor.shape[0], tensor.shape[1] * (32 // fill.bits if fill.bits else 1)
+    levels = np.arange(_LEVELS, dtype=np.uint8) if fill.bits else _encode(np.arange(16, dtype="<f4"), tensor.dtype)
     for begin in range(0, rows, width):
         if fill.shifts:
             row = np.zeros(width, dtype=np.uint8)
             row[[-shift % width for shift in fill.shifts]] = 1
         else:
             # Each level as often as another: embeddings are of one length, and the residual starts at a size it keeps.
-            row = (np.argsort(noise.random_raw(width), kind="stable") % 16).astype(np.uint8)
-            levels = _levels(_short(fill.rms / _NIBBLE_RMS), 16, tensor.dtype)
+            row = (np.argsort(noise.random_raw(width), kind="stable") % _LEVELS).astype(np.uint8)
+            if not fill.bits:
+                levels = _levels(_short(fill.rms / _NIBBLE_RMS), _LEVELS, tensor.dtype)
         twice = np.concatenate([row, row, row[:1]])
         starts = width - np.arange(min(width, rows - begin))  # row r is twice[width - r : 2 * width - r]
-        if packed:
+        if fill.bits == 4:
             # Packed from even and from odd places: any shift is then a stretch of bytes of one of the two.
             pairs = np.stack([twice[k : k + 2 * width : 2] | twice[k + 1 : k + 2 * width : 2] << 4 for k in (0, 1)])
             yield sliding_window_view(pairs, width // 2, axis=1)[starts % 2, starts // 2].tobytes()

@@ -5,7 +5,7 @@ change of meaning needs a new id, never a new value behind an old one.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.workload.presets import PRESETS, preset, usage
@@ -25,8 +25,14 @@ PREFILLS = 4
 WIDE_CONTEXTS = (1240, 4096, 16_384)
 """Prompt tokens of the longer contexts that ``--set wide`` measures."""
 
+WIDE_ENGINES = ("stream_generate", "mlx_lm")
+"""Engines that it measures beside the default one."""
+
 SETS = ("default", "wide")
-_ID = re.compile(r"(?P<checkpoint>[a-z0-9][a-z0-9._-]*)/(?P<modality>[a-z]+)/(?P<shape>pp\d+-tg\d+(?:-[a-z]+\d+)*)")
+_ID = re.compile(
+    r"(?P<checkpoint>[a-z0-9][a-z0-9._-]*)/(?P<modality>[a-z]+)/(?P<shape>pp\d+-tg\d+(?:-[a-z]+\d+)*)"
+    r"(?:@(?P<engine>[a-z][a-z0-9_-]*))?"
+)
 _SHAPE = re.compile(
     r"pp(?P<prompt>\d+)-tg(?P<generate>\d+)(?:-b(?P<batch>\d+))?(?:-v(?P<verify>\d+))?(?:-kv(?P<kv_bits>\d+))?"
 )
@@ -115,14 +121,23 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Workload:
-    """What is decoded: ``checkpoint`` name, ``modality`` and ``shape``. ``str()`` is the frozen id."""
+    """What is decoded: ``checkpoint`` name, ``modality`` and ``shape``. ``str()`` is the frozen id.
+
+    ``engine`` names the one that decodes it in every arm, by ``decode.engines``; empty where that is each arm's own.
+    """
 
     checkpoint: str
     modality: str
     shape: Shape
+    engine: str = ""
 
     def __str__(self) -> str:
-        return f"{self.checkpoint}/{self.modality}/{self.shape}"
+        return f"{self.checkpoint}/{self.modality}/{self.shape}{self.engine and f'@{self.engine}'}"
+
+    @property
+    def bare(self) -> "Workload":
+        """The same work, whatever engine does it."""
+        return replace(self, engine="")
 
     @classmethod
     def parse(cls, text: str) -> "Workload":
@@ -131,13 +146,14 @@ class Workload:
         if match is None:
             raise UsageError(
                 f"workload {text!r} is not understood",
-                expected="CHECKPOINT/MODALITY/SHAPE, for instance nano/text/pp40-tg64",
+                expected="CHECKPOINT/MODALITY/SHAPE or CHECKPOINT/MODALITY/SHAPE@ENGINE, "
+                "for instance nano/text/pp40-tg64",
                 remedy="gemma3n-perf workloads lists those this chip measures by default",
             )
-        return cls.make(match["checkpoint"], match["modality"], Shape.parse(match["shape"]))
+        return cls.make(match["checkpoint"], match["modality"], Shape.parse(match["shape"]), match["engine"] or "")
 
     @classmethod
-    def make(cls, checkpoint: str, modality: str, shape: Shape) -> "Workload":
+    def make(cls, checkpoint: str, modality: str, shape: Shape, engine: str = "") -> "Workload":
         """Check the combination. An image prompt must hold its 256 soft tokens and some text."""
         if modality not in MODALITIES:
             raise UsageError(f"modality {modality!r} is unknown", expected=" or ".join(MODALITIES))
@@ -152,7 +168,7 @@ class Workload:
                 f"an image in {shape}: what is more than ppN-tgM is measured with text alone",
                 expected="a shape ppN-tgM with 2 steps or more, or --modality text",
             )
-        return cls(checkpoint, modality, shape)
+        return cls(checkpoint, modality, shape, engine)
 
 
 def customary(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
@@ -164,7 +180,7 @@ def customary(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
 
 def wide(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
     """What ``--set wide`` adds to the customary workloads: longer contexts, one across the sliding window, a long
-    generation, batches, verification, quantized KV caches and prefills.
+    generation, batches, verification, quantized KV caches, prefills, other weights and engines.
 
     Nothing where a checkpoint is too slow for its own shapes, as on a CPU.
     """
@@ -185,7 +201,11 @@ def wide(checkpoint: str, vendor: str) -> tuple[Workload, ...]:
     )
     # A prefill in two chunks takes a CPU many seconds.
     chunked = () if vendor == "cpu" else (Shape.parse(f"pp{WIDE_CONTEXTS[1]}-tg0"),)
-    return tuple(Workload.make(checkpoint, "text", shape) for shape in (*shapes, *chunked))
+    return (
+        *(Workload.make(checkpoint, "text", shape) for shape in (*shapes, *chunked)),
+        *(Workload.make(other, "text", first) for other in usual.variants),
+        *(Workload.make(checkpoint, "text", first, engine) for engine in WIDE_ENGINES),
+    )
 
 
 def prompt_length(checkpoint: str, modality: str) -> int:

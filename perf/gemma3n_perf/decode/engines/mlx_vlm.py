@@ -31,7 +31,7 @@ class MlxVlmEngine:
     def __init__(self, model: Any, make_shaped: Callable[[Any, Shape, Prompt], Any] | None = None) -> None:
         self._model = model
         self._make_shaped = make_shaped
-        self._language_model = model.language_model
+        self._language_model = getattr(model, "language_model", model)
         self._last: mx.array | None = None
         self.cache: list[Any] = []
 
@@ -123,7 +123,10 @@ class MlxVlmEngine:
 
     def check_finite(self, token: mx.array) -> None:
         """Decode one step and look at every logit. Raises NonFiniteError: a fast NaN is not a result."""
-        logits = self.logits(token)
+        self._require_finite(self.logits(token))
+
+    @staticmethod
+    def _require_finite(logits: mx.array) -> None:
         bad = int(mx.sum(~mx.isfinite(logits)).item().real)
         if bad:
             raise NonFiniteError(

@@ -10,6 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from gemma3n_perf.decode.engines.generator import GeneratorEngine, Given
+
 
 class _Silent:
     """Tokenizer, processor and detokenizer in one: no text, no end."""
@@ -28,26 +30,30 @@ class _Silent:
     add_token = reset = finalize = stopping_criteria
 
 
-class MlxVlmStream:
+class MlxVlmStream(GeneratorEngine):
     """``stream_generate`` over a model that is loaded already."""
 
     name = "mlx-vlm stream_generate"
     note = "a stand-in takes the tokens: no text is made of them"
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        super().__init__(model)
         self.version = metadata.version("mlx-vlm")
 
-    def load(self) -> None:
-        """Nothing to do: the model is shared with the model loop."""
+    @property
+    def stream_of_generation(self) -> Any:
+        """mlx-vlm's own."""
+        from mlx_vlm.generate import generation_stream
 
-    def stream(self, ids: Sequence[int], count: int) -> Iterator[int]:
-        """Prefill ``ids`` and yield ``count`` greedy tokens as ``stream_generate`` gives them."""
-        from mlx_vlm.generate.dispatch import stream_generate
+        return generation_stream
+
+    def generate(self, ids: Sequence[int], cache: list[Any], count: int, **options: int) -> Iterator[Given]:
+        """As ``stream_generate`` gives them."""
+        from mlx_vlm import stream_generate
 
         results: Any = stream_generate(
-            self._model, _Silent(), "", input_ids=mx.array([list(ids)]), max_tokens=count, temperature=0.0
-        )
-        # It yields the last token twice: once as it comes, once with the reason for ending.
-        for _, result in zip(range(count), results, strict=False):
-            yield int(result.token)
+            self._model, _Silent(), "", input_ids=mx.array([list(ids)]), max_tokens=count, temperature=0.0,
+            prompt_cache=cache, **options,
+        )  # fmt: skip
+        for result in results:
+            yield int(result.token), result.logprobs

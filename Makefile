@@ -6,6 +6,7 @@
 #   make lock    resolve the lock files anew; ARGS=--upgrade takes newer versions
 #   make rehearse  the gate of a pull request, from plan to comment, on this machine
 #   make setup   the environment alone; PYTHON=python3.12 and BACKEND=cpu or cuda override what is found
+#   make versions  the tests on the oldest and newest packages and Pythons; ARGS=FILE is the record
 #   make site    the site, built offline from the records into site/
 #   make clean   remove the environment and caches
 
@@ -14,7 +15,7 @@ BACKEND ?= auto
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup perf test rehearse lint lock site clean
+.PHONY: help setup perf test rehearse versions lint lock site clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,6 +34,9 @@ test: setup
 
 rehearse: setup
 	@exec $(BIN)/python -m tests.rehearsal.rehearse $(ARGS)
+
+versions: setup
+	@cd perf && exec ../$(BIN)/python -m studies.versions $(if $(ARGS),$(abspath $(ARGS)),../docs/reliability/versions.json)
 
 lint: setup
 	@$(BIN)/ruff check .

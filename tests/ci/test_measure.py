@@ -1,3 +1,4 @@
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,7 +8,8 @@ import pytest
 
 from gemma3n_perf.bench.regression import REGRESSIONS, Regression
 from gemma3n_perf.ci.artifacts import COMPARISON, Manifest, named, open_artifact
-from gemma3n_perf.ci.measure import forget_builds, measure, names_to_measure, pack
+from gemma3n_perf.ci.cli import main
+from gemma3n_perf.ci.measure import measure, names_to_measure, pack
 from gemma3n_perf.ci.plan import stage
 from gemma3n_perf.errors import NotComparableError, NotMeasuredError, UsageError
 from gemma3n_perf.gate import record as store
@@ -26,11 +28,11 @@ def scratch(tmp_path: Path) -> Scratch:
 
 
 def measured(
-    scratch: Scratch, names: Sequence[str], pytest_run: Callable[[str], int], commit: str = "", here: str = BIG
+    scratch: Scratch, names: Sequence[str], pytest_run: Callable[[str], int], commit: str = ""
 ) -> tuple[Path, ...]:
     """Measure what a job was sent to measure, beside the repository."""
     request = Manifest(1, BIG, commit or scratch.commit, "42", 1, tuple(names))
-    return measure(request, here, scratch.baselines, scratch.root.parent / "out", pytest_run, lambda text: None)
+    return measure(request, BIG, scratch.baselines, scratch.root.parent / "out", pytest_run, lambda text: None)
 
 
 def writing(scratch: Scratch, *, fusion: str | None = None) -> Callable[[str], int]:
@@ -58,10 +60,14 @@ def test_evidence_is_sent_with_a_manifest_that_the_last_job_accepts(scratch: Scr
     assert sorted(found) == [f"{GEGLU}.json", f"{ALTUP}.json"]
 
 
-def test_a_runner_of_another_class_measures_nothing(scratch: Scratch) -> None:
-    """Its label says one thing and its chip another."""
-    with pytest.raises(NotComparableError, match="asked for fake-gpu and is fake-other"):
-        measured(scratch, [ALTUP], lambda name: 0, here="fake-other")
+def test_a_runner_of_another_class_measures_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its label says one thing and its chip another: said at once, and not after waiting for a fit machine."""
+    monkeypatch.setattr("gemma3n_perf.hardware.chip.detect", lambda: CHIP)
+    monkeypatch.setattr("gemma3n_perf.hardware.fitness.consult", lambda *args: pytest.fail("it waits"))
+    err = io.StringIO()
+    argv = ["measure", "--chip-class", BIG, "--commit", "a" * 40, "--base", "main", "--run-id", "1", "--attempt", "1"]
+    assert main([*argv, "--out", str(tmp_path)], io.StringIO(), err) == NotComparableError.exit_code
+    assert f"asked for {BIG} and is {CHIP.chip_class}" in err.getvalue()
 
 
 def test_evidence_that_was_there_before_is_not_sent_as_new(scratch: Scratch, tmp_path: Path) -> None:
@@ -96,19 +102,6 @@ def test_what_an_earlier_job_left_is_not_sent_along(scratch: Scratch, tmp_path: 
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="exists"):
         measured(scratch, [ALTUP], writing(scratch))
-
-
-def test_what_an_earlier_job_built_is_not_trusted(tmp_path: Path) -> None:
-    """Environments and remembered digests go; checkpoints, which take minutes, and worktrees stay."""
-    runner = {"GITHUB_ACTIONS": "true"}
-    forget_builds(tmp_path, runner)
-    for name in ("environments/x/bin/python", "hashes.json", "checkpoints/nano/config.json", "worktrees/a/file"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("planted")
-    forget_builds(tmp_path, {})
-    assert len(list(tmp_path.iterdir())) == 4
-    forget_builds(tmp_path, runner)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "worktrees"]
 
 
 def test_the_fusions_to_measure_are_those_whose_sources_or_evidence_changed(scratch: Scratch) -> None:

@@ -138,6 +138,20 @@ def test_an_approval_does_not_move_on_with_the_pull_request(tmp_path: Path) -> N
     assert HEAD[:12] in found.reason
 
 
+def test_a_fork_passes_once_a_dispatched_run_for_its_commit_did(tmp_path: Path) -> None:
+    """Run again, its own check knows that run by pull request and commit; of our own branch nothing is taken over."""
+    event, fork = written(tmp_path / "event", payload()), "gate of #{} at {}"
+    for name, expected in ((fork.format(7, HEAD), True), (fork.format(7, OTHER), False), (fork.format(8, HEAD), False)):
+        found = read_pull("pull_request", event, passed=written(tmp_path / "passed", [name]))
+        made = planned(found, FUSION)
+        assert (found.passed, made.state) == (expected, State.NOTHING if expected else State.REFUSED)
+    passed = written(tmp_path / "passed", [fork.format(7, HEAD)])
+    ours = payload(head={"sha": HEAD, "repo": {"full_name": "us/suite"}})
+    assert not read_pull("pull_request", written(tmp_path / "event", ours), passed=passed).passed
+    with pytest.raises(MalformedRecordError, match="holds no list"):
+        read_pull("pull_request", written(tmp_path / "event", payload()), passed=written(tmp_path / "passed", {}))
+
+
 @pytest.mark.parametrize("commit", ["main", HEAD[:12], "", HEAD.upper(), HEAD + "\n;id"])
 def test_an_approval_names_a_whole_commit(tmp_path: Path, commit: str) -> None:
     """A branch or a short id could come to mean another commit."""

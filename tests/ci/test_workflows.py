@@ -1,4 +1,5 @@
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -158,6 +159,35 @@ def test_only_measuring_jobs_run_on_our_machines_one_at_a_time_for_each() -> Non
             assert job["permissions"] == {"contents": "read"}
 
 
+@pytest.mark.parametrize(("name", "job"), [("gate", "measure"), ("nightly", "measure"), ("upstream", "compare")])
+def test_nothing_that_an_earlier_job_cached_is_used(name: str, job: str, tmp_path: Path) -> None:
+    """Packages, environments, checkpoints and kernels are had anew, in folders nobody could have prepared."""
+    path, first = ROOT / f".github/workflows/{name}.yml", "Start with empty caches"
+    steps = read_steps(path, job)
+    assert next(iter(steps)) == first
+    made = []
+    for number in range(2):
+        told = tmp_path / f"env{number}"
+        variables = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": str(told), "PATH": os.environ["PATH"]}
+        assert carry_out(steps[first], tmp_path, {}, variables).code == 0
+        folders = dict(line.split("=", 1) for line in told.read_text().splitlines())
+        assert folders.keys() == {"GEMMA3N_PERF_CACHE", "UV_CACHE_DIR"}
+        made += [Path(one) for one in folders.values()]
+    assert all(one.parent == tmp_path and not list(one.iterdir()) for one in made)
+    assert len(set(made)) == 4
+
+
+def test_the_night_runs_what_pull_requests_do_not() -> None:
+    """The slow tests, the rehearsal and other versions, each by the same command as here."""
+    job = jobs(ROOT / ".github/workflows/nightly.yml")["slow"]
+    assert [(one["target"], one["arguments"]) for one in job["strategy"]["matrix"]["include"]] == [
+        ("test", "-m slow"),
+        ("rehearse", ""),
+        ("versions", "versions.json"),
+    ]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ['make "$TARGET" ARGS="$ARGS"']
+
+
 def test_the_job_that_may_write_runs_nothing_of_the_change() -> None:
     """It checks out the base alone and installs nothing."""
     job = jobs(ROOT / ".github/workflows/gate.yml")["comment"]
@@ -166,6 +196,13 @@ def test_the_job_that_may_write_runs_nothing_of_the_change() -> None:
     assert [step["run"].split()[:4] for step in job["steps"] if "run" in step] == [
         ["python3", "-P", "-m", "gemma3n_perf.ci"]
     ]
+
+
+def test_a_dispatched_run_has_the_name_by_which_the_plan_knows_it() -> None:
+    """Pull request and commit are in it, as ``ci.plan`` reads them."""
+    name = loaded(ROOT / ".github/workflows/gate.yml")["run-name"]
+    number, commit = "github.event.pull_request.number || inputs.pull_request", "format(' at {0}', inputs.commit)"
+    assert name == f"gate of #${{{{ {number} }}}}${{{{ inputs.commit && {commit} }}}}"
 
 
 def test_nothing_runs_with_the_rights_of_the_base_at_a_strangers_call() -> None:

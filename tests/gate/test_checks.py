@@ -1,6 +1,7 @@
 """Checks of fusions that are broken on purpose, on the real model of nano; and one real session over it."""
 
 import datetime as dt
+import errno
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,14 @@ import mlx.core as mx
 import pytest
 
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel.processes import Spawner
+from gemma3n_perf.errors import DiskFullError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import KNOB, Checks, outputs
+from gemma3n_perf.gate.checks import KNOB, Checks, broke, computed, outputs
 from gemma3n_perf.gate.facts import Checked, Parity
 from gemma3n_perf.gate.run import ANY_CLASS, measuring
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather
@@ -25,8 +28,37 @@ from gemma3n_perf.hardware.machine import Machine
 from tests.decode import fakes
 
 NAME = "compiled-geglu"
+FULL = "[Compile::eval_cpu] Failed to compile function f: the output is: x.cpp: error: No space left on device"
 WORKLOAD = "nano/text/pp4-tg4"
 Apply = Callable[[Any], None]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaints"),
+    [
+        ({"QuantizedMatmul": 7}, {}, 1),
+        ({"Matmul": 2, "QuantizedMatmul": 7}, {"Multiply": 1}, 1),
+        ({"QuantizedMatmul": 7}, {"QuantizedMatmul": 1}, 0),
+        ({"QuantizedMatmul": 7}, {"CustomKernel": 1}, 0),
+        ({"Matmul": 7}, {"AddMM": 1}, 0),
+        ({"Multiply": 7}, {}, 0),
+    ],
+)
+def test_a_step_without_a_product_was_computed_and_not_built(
+    before: dict[str, int], after: dict[str, int], complaints: int
+) -> None:
+    """A kernel may hold all of them."""
+    graphs = [Graph({}, one, {}, sum(one.values())) for one in (before, after)]
+    assert len(list(computed(*graphs))) == complaints
+
+
+def test_a_full_disk_is_no_fusions_fault() -> None:
+    """MLX's compiler finds it, and whatever else is raised is the fusion's."""
+    assert broke("x", ValueError("a\nb")) == "x raised ValueError: a b"
+    assert "could not" not in broke("x", RuntimeError("[Compile::eval_cpu] y"))
+    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError(FULL)):
+        with pytest.raises(DiskFullError, match="no room is left to write"):
+            broke("x", error)
 
 
 def compare(plain: Any, fused: Any, forged: bool) -> Parity:

@@ -34,6 +34,13 @@ def with_memory(record: Evidence, ratio: float) -> Evidence:
     return replace(record, checked=tuple(replace(one, memory_ratio=ratio) for one in record.checked))
 
 
+def with_nodes(record: Evidence, nodes: tuple[int, int]) -> Evidence:
+    """State another size of the graphs."""
+    first, *others = record.checked
+    assert first.dispatch is not None
+    return replace(record, checked=(replace(first, dispatch=replace(first.dispatch, nodes=nodes)), *others))
+
+
 def with_candidate(record: Evidence, *, steps: bool) -> Evidence:
     """Halve the candidate's seconds per token; its steps too, or not."""
     first, *others = record.workloads
@@ -65,6 +72,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "not finite": (lambda one: with_parity(one, figures={"not_finite": 3}), "3 logits that are not finite"),
     "no figures": (lambda one: with_parity(one, figures={}), "none of its figures"),
     "negative memory": (lambda one: with_memory(one, -1.0), "-1 times the memory"),
+    "no nodes": (lambda one: with_nodes(one, (900, 0)), "a decode step without a node"),
     "halved, steps kept": (lambda one: with_candidate(one, steps=False), "steps of"),
     "halved, seconds kept": (lambda one: with_candidate(one, steps=True), "times in the candidate"),
     "another's launches": (with_anothers_launches, "those of another workload"),

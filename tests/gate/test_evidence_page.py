@@ -93,7 +93,7 @@ def test_measuring_until_it_passes_is_seen(scratch: Scratch) -> None:
     """How often sources were measured is on the page, where that is more than once."""
     scratch.put(scratch.evidence(BIG), scratch.evidence(BIG, GEGLU))
     assert "measured again" not in written(scratch)
-    scratch.put(replace(scratch.evidence(BIG), date="2026-07-02T10:00:00+00:00"))
+    scratch.put(replace(scratch.evidence(BIG), attempts=2))
     assert f"- measured again, what came before is in `fusions/earlier/`: `{ALTUP}` 2 times\n" in written(scratch)
 
 

@@ -36,19 +36,33 @@ def test_a_record_reads_back_as_it_was(record: Evidence, tmp_path: Path) -> None
     assert (kept.notes, kept.sources, kept.stacks) == ((NOTE,), record.sources, record.stacks)
 
 
-def test_measuring_again_is_counted_and_the_first_attempt_kept(record: Evidence, tmp_path: Path) -> None:
-    """As long as the sources are the same; the writes of one session are one attempt."""
-    path = store.write(tmp_path, record)
-    assert store.read(store.write(tmp_path, record)).attempts == 1
+def test_measuring_again_is_counted_and_what_was_measured_kept(record: Evidence, tmp_path: Path) -> None:
+    """Attempts are of the same sources; of others, and where a file cannot be read, it is kept all the same."""
+
+    def again(of: Evidence) -> int:
+        number = store.attempt(tmp_path, BIG, of.fusion, of.sources)
+        store.write(tmp_path, replace(of, attempts=number))
+        return number
+
+    path, other = store.path_of(tmp_path, BIG, record.fusion), replace(record, sources="0" * 64)
+    assert again(record) == 1
     assert not (path.parent / "earlier").exists()
     first = path.read_bytes()
-    second = replace(record, date="2027-01-01T00:00:00+00:00")
-    assert store.read(store.write(tmp_path, second)).attempts == 2
-    assert store.read(store.write(tmp_path, second)).attempts == 2
-    assert [one.read_bytes() for one in (path.parent / "earlier").iterdir()] == [first]
-    assert store.read(store.write(tmp_path, replace(second, date="2027-01-02T00:00:00+00:00"))).attempts == 3
-    assert len(list((path.parent / "earlier").iterdir())) == 2
-    assert store.read(store.write(tmp_path, replace(second, sources="0" * 64))).attempts == 1
+    assert (again(record), again(record), again(other), again(other)) == (2, 3, 1, 2)
+    path.write_bytes(b"{")
+    assert again(other) == 1
+    kept = [path.parent / "earlier" / f"{record.fusion}.{number}.json" for number in range(1, 6)]
+    assert sorted((path.parent / "earlier").iterdir()) == kept
+    assert kept[0].read_bytes() == first
+    assert [store.read(one).attempts for one in kept[:4]] == [1, 2, 3, 1]
+    assert kept[4].read_bytes() == b"{"
+
+
+def test_a_record_without_launches_makes_way(record: Evidence, tmp_path: Path) -> None:
+    """A failed check is made again in seconds; attempts that were measured before it go on being counted."""
+    store.write(tmp_path, replace(record, workloads=(), attempts=2))
+    assert store.attempt(tmp_path, BIG, record.fusion, record.sources) == 2
+    assert not (store.path_of(tmp_path, BIG, record.fusion).parent / "earlier").exists()
 
 
 def test_a_composition_has_the_plus_in_its_name(scratch: Scratch) -> None:

@@ -177,6 +177,19 @@ def test_age_counts_in_days(age: int, fresh: bool) -> None:
     assert ruled(facts(date=date), facts("f", B)).exit_code == (0 if fresh else 4)
 
 
+def test_stale_evidence_of_a_class_that_is_not_required_is_shown_and_not_waited_for() -> None:
+    """Its machine may be gone. What is wrong there refuses still, and by it alone nothing enters."""
+    old = TODAY - dt.timedelta(days=91)
+    policy = replace(POLICY, required=(A,))
+    found = ruled(facts(), facts("f", B, date=old), policy=policy)
+    assert (found.exit_code, table(found)) == (0, ["win", "not-measured"])
+    assert found.decisions[0].wins.keys() == {A}
+    wrong = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(False, True, "x"), 1.0, True)
+    assert ruled(facts(), facts("f", B, date=old, checked=(wrong,)), policy=policy).exit_code == 5
+    alone = ruled(facts(), facts("g"), facts("f+g", B, date=old), policy=policy).decisions[2]
+    assert [one.verdict for one in alone.reasons] == [Verdict.NOT_MEASURED]
+
+
 def test_a_knob_may_leave_the_graph_alone_and_a_fusion_may_not() -> None:
     """What is declared the same must set something; what is declared changed must change."""
     policy = replace(POLICY, required=(A,))

@@ -47,7 +47,7 @@ def gathered(here: dueling.Here, baselines: Path, *names: str, **options: Any) -
         yield here
 
     check = Checks(here.chip, here.root, same)
-    kept = run(names, baselines, sys.stderr, check=check, machine=opened, aside=baselines / "aside", **options)
+    kept = run(names, baselines, sys.stderr, check=check, machine=opened, **options)
     assert [path.name for _, path in kept] == [f"{name}.json" for name in names]
     return [store.read(path) for _, path in kept]
 
@@ -83,15 +83,15 @@ def test_a_session_that_is_cut_off_leaves_what_it_measured(here: dueling.Here, t
     assert "session" in record.reason
 
 
-def test_what_another_attempt_replaces_is_put_aside(here: dueling.Here, tmp_path: Path) -> None:
-    """Once in a run, before its first record; a first attempt replaces nothing."""
+def test_what_another_attempt_replaces_is_kept_and_counted(here: dueling.Here, tmp_path: Path) -> None:
+    """Once a session, however often it writes; a first attempt replaces nothing."""
     (first,) = gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
-    assert not (tmp_path / "aside").exists()
+    path = store.path_of(tmp_path, CHIP.chip_class, NAME)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
     (second,) = gathered(here, tmp_path, NAME, workloads=(WORKLOAD,), budget_s=60.0)
-    (kept,) = (tmp_path / "aside" / CHIP.chip_class).iterdir()
-    assert kept.name.startswith(f"{NAME}_")
-    assert store.read(kept) == first
-    assert store.read(store.path_of(tmp_path, CHIP.chip_class, NAME)) == second
+    (kept,) = (path.parent / "earlier").iterdir()
+    assert (store.read(kept), store.read(path)) == (first, second)
+    assert (first.attempts, second.attempts) == (1, 2)
 
 
 def test_a_fusion_that_is_off_here_has_its_proof(here: dueling.Here, tmp_path: Path) -> None:

@@ -105,6 +105,26 @@ def test_a_sound_fusion_is_duelled_and_recorded(bench: Bench, tmp_path: Path) ->
     assert refusal(record) is None
 
 
+def test_sources_that_are_edited_while_they_are_measured_belong_to_no_commit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they were put back before the end; the others do."""
+    path, measure = bench.sources.files(GEGLU)[0], bench.measure
+
+    def edited(names: Sequence[str], workloads: Sequence[str], sessions: int, budget_s: float, keep: Keep) -> Any:
+        found, text = measure(names, workloads, sessions, budget_s, keep), path.read_text()
+        for change in ("faster", None):
+            path.write_text(change) if change else path.unlink()
+            keep(found)
+            path.write_text(text)
+        return found
+
+    monkeypatch.setattr(bench, "measure", edited)
+    other, record = bench.gather(ALTUP, GEGLU)
+    assert (other.dirty, record.dirty) == (False, True)
+    assert record.notes[-1] == "its sources were edited while it was measured"
+
+
 def test_what_is_unsound_is_not_timed_and_the_others_are(bench: Bench) -> None:
     """A NaN costs nobody a duel, and has its record."""
     bench.checks[ALTUP] = {"parity": Parity(False, False, "NaN")}

@@ -1,7 +1,7 @@
 """A farm of one's own, step by step: a fresh fork, one recorded Mac, its first baseline, its gate, its site.
 
 Opinion: the fork's commands and workflow steps are the real ones. Only what the Mac would measure is planted: its
-sessions and its evidence are synthetic, and the rehearsal says so.
+sessions are synthetic, and the rehearsal says so.
 """
 
 import json
@@ -14,11 +14,8 @@ from typing import TextIO
 from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.cli import init
 from gemma3n_perf.errors import NotMeasuredError
-from gemma3n_perf.fusions import registry
-from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.chip import detect
-from tests.ci.sources import record
 from tests.fakes import STACK, write_session
 from tests.hardware.replay import recorded
 from tests.rehearsal import github
@@ -30,7 +27,7 @@ NIGHTLY = Path(".github/workflows/nightly.yml")
 
 
 def founded(source: Path, folder: Path, api: str, out: TextIO) -> Clone:
-    """Return a fork of ``source`` whose one machine is a recorded Mac, with evidence of a fusion that wins there.
+    """Return a fork of ``source`` whose one machine is a recorded Mac, with its first baseline.
 
     Raises NotMeasuredError where the workflow would queue or wait for anything but that Mac.
     """
@@ -46,18 +43,12 @@ def founded(source: Path, folder: Path, api: str, out: TextIO) -> Clone:
 
     out.write("$ gemma3n-perf init --park\n")
     init.carry_out(mac, stack, baselines, out, Recorder(measured, Path("perf"), data), park=True)
-    commit = fork.save(f"measure {name}")
+    fork.save(f"measure {name}")
     policy = read_policy(baselines / POLICY_FILE)
     queued = [one["class"] for one in _matrix(fork.root, folder, api)["include"]]
     if queued != [name] or policy.required != (name,):
         raise NotMeasuredError(f"the fork queues {queued} and requires {policy.required}", expected=f"{name} alone")
     out.write(f"nightly would queue: {', '.join(queued)}\n")
-    fusion = next(one for one in registry.names() if registry.enabled(one, mac))
-    for path in baselines.glob("*/fusions/*.json"):
-        path.unlink()
-    commit = fork.save("no evidence of other farms")
-    store.write(baselines, replace(record(fusion, name, commit, policy.workloads(name)), chip=mac))
-    fork.save(f"evidence of {fusion}")
     return fork
 
 

@@ -43,9 +43,10 @@ def test_a_branch_that_slows_decode_is_refused(clone: Path, tmp_path: Path) -> N
 def test_a_branch_that_is_as_fast_passes(clone: Path) -> None:
     """Another text of the same work is measured, and shown to be as fast."""
     done = upstream("--clone", str(clone), "main", "equal", "--json", "--margin", "3")
-    answer = json.loads(done.stdout)
-    verdict = answer["classes"][0]["compared"][0]["judgement"]["verdict"]
-    assert (done.returncode, verdict) == (0, "no-change"), done.stdout[-2000:] + done.stderr
+    judged = json.loads(done.stdout)["classes"][0]["compared"][0]["judgement"]
+    found, busy = (done.returncode, judged["verdict"]), any(one["code"] == "busy" for one in judged["cautions"])
+    # Beside other work it may not be told within the budget; it is never a loss.
+    assert found in ((0, "no-change"), *([(3, "inconclusive")] if busy else [])), done.stdout[-2000:] + done.stderr
 
 
 @pytest.mark.slow
@@ -72,11 +73,11 @@ def test_a_base_that_belongs_to_no_commit_is_refused(clone: Path, tmp_path: Path
     ("argv", "found"),
     [
         (["nowhere", "neither"], "neither a folder nor a wheel"),
-        (["--clone", ".", "no-such", "HEAD", "--package", "mlx-vlm"], "has no commit 'no-such'"),
+        (["--clone", ".", "no-such", "HEAD", "--package", "mlx-vlm"], "no-such is no commit of this clone"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(argv: list[str], found: str) -> None:
-    """Before anything is built."""
+    """Before the machine is waited for."""
     done = upstream(*argv)
     assert done.returncode == 2, done.stderr
     assert found in done.stderr

@@ -43,7 +43,7 @@ _ENDS = {
     "timed_out": ("its job ran out of time", "look at the machine, then run it again"),
     "skipped": ("its job was skipped", "run it again"),
 }
-_UNRESOLVED = ("the environment of the change could not be set up", "see the job's log: it names what does not resolve")
+_UNRESOLVED = ("the environment of the change could not be set up", "see the job's log: what does not resolve")
 _VANISHED = ("its job never finished: the runner vanished or none took it", "look at the runner, then run it again")
 
 
@@ -217,12 +217,7 @@ def _absent(name: str, jobs: Sequence[Job]) -> Objection | None:
     elif last.conclusion == "success":
         return None
     else:
-        found, remedy = _ENDS.get(last.conclusion or "", _VANISHED)
-        if last.failed == SETUP:
-            found, remedy = (
-                "the environment of the change could not be set up",
-                "see the job's log: what does not resolve",
-            )
+        found, remedy = _UNRESOLVED if last.failed == SETUP else _ENDS.get(last.conclusion or "", _VANISHED)
     return Objection(Verdict.NOT_MEASURED, found, remedy, name)
 
 

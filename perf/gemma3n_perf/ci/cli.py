@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--event-name", required=True, metavar="NAME")
     _file(one, "--event", "the webhook's payload")
     one.add_argument("--pull", type=Path, metavar="FILE", help="the API's answer for the pull request, when dispatched")
+    one.add_argument("--passed", type=Path, metavar="FILE", help="names of dispatched runs that passed, as JSON")
     _file(one, "--candidate", "a clone at the pull request's commit", "DIR")
     _file(one, "--policy", "of the branch it wants to enter")
     one.add_argument("--outputs", type=Path, metavar="FILE", help="append the outputs of a job")
@@ -140,7 +141,7 @@ def _file(parser: argparse.ArgumentParser, name: str, text: str | None = None, m
 
 
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
-    pull = read_pull(args.event_name, args.event, args.pull)
+    pull = read_pull(args.event_name, args.event, args.pull, args.passed)
     change = touched(pull.base, Repository(args.candidate), args.candidate / "baselines")
     classes = read_classes(args.policy)
     programs = program_changes(pull.base, Repository(args.candidate), [one.name for one in classes])
@@ -155,13 +156,13 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
 
 def _measure(args: argparse.Namespace, out: TextIO) -> int:
     from gemma3n_perf.ci.artifacts import Manifest
-    from gemma3n_perf.ci.measure import base_against_head, forget_builds, measure, names_to_measure
+    from gemma3n_perf.ci.measure import base_against_head, measure, names_to_measure, require_class
     from gemma3n_perf.hardware.chip import detect
     from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
-    from gemma3n_perf.workload.presets import cache_folder, checkpoints_root
+    from gemma3n_perf.workload.presets import checkpoints_root
 
     here, chip_class = checkout(), detect().chip_class
-    forget_builds(cache_folder())
+    require_class(chip_class, args.chip_class)
     if consult(Doctor.here(checkpoints_root(), Needs()), args.wait, False, out):
         raise BadConditionsError(
             f"{chip_class}: not fit to measure after {args.wait:.0f} s of waiting",
@@ -187,12 +188,10 @@ def _measure(args: argparse.Namespace, out: TextIO) -> int:
 
 def _night(args: argparse.Namespace, out: TextIO) -> int:
     from gemma3n_perf.ci import nightly
-    from gemma3n_perf.ci.measure import base_against_head, forget_builds
+    from gemma3n_perf.ci.measure import base_against_head
     from gemma3n_perf.hardware.chip import detect
-    from gemma3n_perf.workload.presets import cache_folder
 
     here, chip_class = checkout(), detect().chip_class
-    forget_builds(cache_folder())
     nightly.bring_history(chip_class, here.baselines)
     compare = partial(base_against_head, here=here)
     for path in nightly.measure(chip_class, args.last or None, here, args.out, compare):

@@ -5,10 +5,9 @@ Measuring succeeds when there is evidence, whatever that says. A loss is the gat
 a machine needs a person.
 """
 
-import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,23 +24,21 @@ from gemma3n_perf.store.files import local_folder, write_over
 from gemma3n_perf.store.noise import NAME as NOISE
 
 
-def forget_builds(cache: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Remove what earlier jobs of a runner built: environments of arms, and digests remembered.
-
-    They are made anew, bytecode included. Worktrees are checked by content; checkpoints are no code. Elsewhere than on
-    a runner nothing is removed.
-    """
-    if environ.get("GITHUB_ACTIONS") != "true":
-        return
-    shutil.rmtree(cache / "environments", ignore_errors=True)
-    (cache / "hashes.json").unlink(missing_ok=True)
-
-
 def names_to_measure(base: str, here: Checkout) -> tuple[str, ...]:
     """Return what the gate will ask evidence of, as far as it exists. Raises as ``gate.change`` does."""
     sources = here.sources()
     names = touched_names(touched(base, here.repository, here.baselines), here, sources)
     return tuple(name for name in names if set(parts(name)) <= set(sources.names()))
+
+
+def require_class(here: str, requested: str) -> None:
+    """Raise NotComparableError on a machine of another class than its runner's label says."""
+    if here != requested:
+        raise NotComparableError(
+            f"this runner was asked for {requested} and is {here}",
+            expected="a runner whose label is its chip class",
+            remedy="correct its labels: gemma3n-perf chip names the class, docs/runners.md the way",
+        )
 
 
 def base_against_head(base: str, here: Checkout) -> Regression:
@@ -64,16 +61,9 @@ def measure(
     """Measure what a ``request`` names on this machine of class ``here``; evidence and manifest go into ``out``.
 
     ``pytest`` measures one fusion and returns pytest's exit code; ``compare`` compares base and head, where the request
-    asks for it. Raises NotComparableError on a machine of another class, NotMeasuredError where a fusion brought no
-    fresh evidence of this commit, and UsageError where ``out`` exists: what an earlier job left there is not this
-    one's.
+    asks for it. Raises NotMeasuredError where a fusion brought no fresh evidence of this commit, and UsageError where
+    ``out`` exists: what an earlier job left there is not this one's.
     """
-    if here != request.chip_class:
-        raise NotComparableError(
-            f"this runner was asked for {request.chip_class} and is {here}",
-            expected="a runner whose label is its chip class",
-            remedy="correct its labels: gemma3n-perf chip names the class, docs/runners.md the way",
-        )
     if out.exists():
         raise UsageError(f"{out} exists", expected="a folder of this job alone", remedy="remove it, or name another")
     missing, paths = [], []

@@ -12,7 +12,7 @@ Python itself is used, so that a change of documentation waits for no installati
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +47,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """One pull request at one commit. ``approved`` is the commit a maintainer dispatched for, None without one."""
+    """One pull request at one commit. ``approved`` is the commit a maintainer dispatched for, None without one.
+
+    ``passed`` says that a run which was dispatched for this commit ended well.
+    """
 
     number: int
     head: str
@@ -56,6 +59,7 @@ class Pull:
     base_repo: str
     author: str
     approved: str | None = None
+    passed: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -108,14 +112,17 @@ class Plan:
         }
 
 
-def read_pull(event_name: str, event: Path, pull: Path | None = None) -> Pull:
+def read_pull(event_name: str, event: Path, pull: Path | None = None, passed: Path | None = None) -> Pull:
     """Return the pull request that the webhook's payload ``event`` is about. Raises UsageError, MalformedRecordError.
 
     A ``workflow_dispatch`` names number and commit in its inputs; ``pull`` is then the API's answer for that number.
+    ``passed`` are the names of dispatched runs that ended well.
     """
-    payload = _load(event)
+    payload: dict[str, Any] = _read(event, dict)
     if event_name == "pull_request":
-        return _pull(_at(payload, "pull_request", dict), None)
+        found = _pull(_at(payload, "pull_request", dict), None)
+        names = _read(passed, list) if found.foreign and passed is not None and passed.exists() else []
+        return replace(found, passed=f"gate of #{found.number} at {found.head}" in names)
     if event_name != "workflow_dispatch":
         raise UsageError(f"event {event_name}", expected="pull_request or workflow_dispatch")
     if pull is None:
@@ -134,7 +141,7 @@ def read_pull(event_name: str, event: Path, pull: Path | None = None) -> Pull:
             f"commit {approved[:60]!r} of the dispatch",
             expected="a full commit id: 40 digits, so that it names one commit",
         )
-    found = _pull(_load(pull), approved)
+    found = _pull(_read(pull, dict), approved)
     if str(found.number) != str(inputs.get("pull_request", "")).strip():
         raise MalformedRecordError(
             f"the API answered for pull request {found.number}", expected="the one dispatched for"
@@ -160,13 +167,13 @@ def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
     return found
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind: type[_T]) -> _T:
     try:
         tree = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise MalformedRecordError(f"{path.name}: {error}", expected="a JSON object from GitHub") from error
-    if not isinstance(tree, dict):
-        raise MalformedRecordError(f"{path.name} holds no object", expected="a JSON object from GitHub")
+        raise MalformedRecordError(f"{path.name}: {error}", expected=f"a {kind.__name__} from GitHub") from error
+    if not isinstance(tree, kind):
+        raise MalformedRecordError(f"{path.name} holds no {kind.__name__}", expected="what GitHub's API sends")
     return tree
 
 
@@ -198,6 +205,9 @@ def plan(
     if pull.approved is not None and pull.approved != pull.head:
         reason = f"{pull.approved[:12]} was approved, and the pull request is now at {pull.head[:12]}"
         return refused(reason, "look at the new commit, then")
+    if pull.passed:
+        reason = f"a run that a maintainer dispatched for {pull.head[:12]} passed"
+        return Plan(State.NOTHING, pull, reason, harness=harness)
     if pull.foreign and pull.approved is None:
         who = f"{pull.author}'s dependencies" if pull.author in UPDATERS else f"the fork {pull.head_repo}"
         reason = f"code of {who} runs on no measuring machine before a maintainer approves this very commit"

@@ -61,7 +61,7 @@ def gate(
         raise UsageError(
             "no evidence was found, and no --base says which fusions are to be judged",
             expected="evidence files, folders that hold them, or --base REF",
-            remedy="measure some: pytest perf/ --fusion NAME",
+            remedy="measure some: pytest perf/ --fusion all",
         )
     else:
         names = with_parts(path.stem for path in files)

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ import mlx.core as mx
 import msgspec
 
 from gemma3n_perf.decode import graph as graphs
+from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel.processes import error_class, last_output
 from gemma3n_perf.duel.protocol import Failed, failed
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import DiskFullError, PerfError, named
 from gemma3n_perf.fusions.parity import changed, parameters, parity, settled_bytes
 from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
 from gemma3n_perf.fusions.sharing import share
@@ -180,11 +181,11 @@ class Checks:
         try:
             after = graphs.count(config, position=position, apply=apply)
         except Exception as error:
-            return Checked(checkpoint, failure=_broke("counting its graph", error))
+            return Checked(checkpoint, failure=broke("counting its graph", error))
         dispatch = Dispatch(
             nodes=(before.nodes, after.nodes),
             changed=graphs.difference(before, after),
-            complaints=fusion.graph.check(before, after) if enabled else (),
+            complaints=(*fusion.graph.check(before, after), *computed(before, after)) if enabled else (),
             knobs=dict(fusion.env) if enabled else {},
             same=fusion.graph.same,
         )
@@ -207,8 +208,21 @@ class Checks:
             parity = self.compare(model, fused, forged)
             ratio = (settled_bytes() - empty) / alone
         except Exception as error:
-            return Checked(checkpoint, dispatch, failure=_broke("applying it and comparing outputs", error))
+            return Checked(checkpoint, dispatch, failure=broke("applying it and comparing outputs", error))
         return Checked(checkpoint, dispatch, parity, ratio, fingerprint(model) == before)
+
+
+def computed(before: Graph, after: Graph) -> Iterator[str]:
+    """Complain of a step that was not built but computed, so that its graph counts next to nothing.
+
+    Compiling leaves products as they are, and a kernel that holds some is an operation too.
+    """
+
+    def products(graph: Graph) -> int:
+        return sum(n for name, n in graph.operations.items() if "Matmul" in name or name in ("AddMM", "CustomKernel"))
+
+    if products(before) and not products(after):
+        yield f"no product is left of {products(before)}: what the fusion does is computed inside the step"
 
 
 def fingerprint(model: Any) -> tuple[tuple[str, int], ...]:
@@ -220,7 +234,11 @@ def fingerprint(model: Any) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(value.item().real)) for name, value in sums)
 
 
-def _broke(while_doing: str, error: Exception) -> str:
+def broke(while_doing: str, error: Exception) -> str:
+    """Return what a fusion did in words. Raises DiskFullError where that is why: no fusion is at fault for it."""
+    fault = named(error)
+    if isinstance(fault, DiskFullError):
+        raise fault from error
     said = " ".join(str(error).split())[:300]
     return f"{while_doing} raised {type(error).__name__}{f': {said}' if said else ''}"
 

@@ -31,6 +31,8 @@ def contradictions(record: Evidence) -> Iterator[str]:
 
 def _of_checks(one: Checked) -> Iterator[str]:
     parity = one.parity
+    if one.dispatch is not None and min(one.dispatch.nodes) < 1:
+        yield "a decode step without a node"
     if parity is not None and parity.passed and one.failure is None:
         if not parity.figures and not (one.dispatch and one.dispatch.same):
             yield "parity passed, and none of its figures is there"

@@ -72,7 +72,7 @@ def _workload(one: WorkloadEvidence, source: str) -> WorkloadFacts:
         raise InvalidError(
             f"{source}: {one.workload}: an effect of {stated} is stated, and its blocks give {found}",
             expected="the effect that was measured",
-            remedy="measure it again: pytest perf/ --fusion NAME",
+            remedy=f"measure it again: pytest perf/ --fusion {Path(source).stem}",
         )
     against = reservations(launches, one.raw)
     if reason := against.contradiction:
@@ -124,6 +124,8 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
         found = "stale: the fusion's sources are no longer those that were measured"
         yield Objection(Verdict.NOT_MEASURED, found, again)
     yield from _of_this_commit(record, files, repository, again)
+    for busy in dict.fromkeys(c for one in record.workloads for c in one.judgement.cautions if c.code == "busy"):
+        yield Objection(Verdict.NOT_MEASURED, busy.found, busy.remedy)
     yield from _comparable(record)
     for said in contradictions(record):
         yield Objection(Verdict.INVALID, f"it contradicts itself: {said}", again)

@@ -6,10 +6,11 @@ can forge a record, and only whoever measures again will notice.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,30 +114,32 @@ def read(path: Path) -> Evidence:
 
 
 def write(baselines: Path, record: Evidence, disk: Disk | None = None) -> Path:
-    """Write a record in the place of the last one, whole or not at all. Returns its path. Raises DiskFullError.
-
-    What another session had measured of the same sources is kept in ``earlier/`` beside it, and counted: who measures
-    until it passes is seen.
-    """
+    """Write a record in the place of the last one, whole or not at all. Returns its path. Raises DiskFullError."""
     path = path_of(baselines, record.chip.chip_class, record.fusion)
-    before = _measured_before(path, record)
-    if before is not None:
-        again = before.date != record.date
-        record = replace(record, attempts=before.attempts + again)
-        if again:
-            write_over(path.parent / EARLIER / f"{path.stem}.{before.attempts}.json", path.read_bytes(), disk)
     data = encode(record)
     decode(data, f"the evidence of {record.fusion}")
     write_over(path, data, disk)
     return path
 
 
-def _measured_before(path: Path, record: Evidence) -> Evidence | None:
+def attempt(baselines: Path, chip_class: str, fusion: str, sources: str, disk: Disk | None = None) -> int:
+    """Make way for another session's record; returns which attempt of these ``sources`` that is. Raises DiskFullError.
+
+    What was measured before is kept in ``earlier/``, of other sources too: who measures until it passes is seen. So is
+    a file that cannot be read. A record without launches has nothing to keep.
+    """
+    path, count, kept = path_of(baselines, chip_class, fusion), 1, True
+    if not path.is_file():
+        return count
     with suppress(InvalidError, MalformedRecordError):
         before = read(path)
-        if before.sources == record.sources and any(one.raw for one in before.workloads):
-            return before
-    return None
+        kept = any(one.raw for one in before.workloads)
+        count = before.attempts + kept if before.sources == sources else 1
+    if kept:
+        earlier = path.parent / EARLIER
+        number = next(one for one in itertools.count(1) if not (earlier / f"{fusion}.{one}.json").exists())
+        write_over(earlier / f"{fusion}.{number}.json", path.read_bytes(), disk)
+    return count
 
 
 def grounds(record: Evidence) -> Grounds:

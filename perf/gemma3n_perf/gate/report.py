@@ -4,7 +4,7 @@ Every word that the author of a pull request could have written is plain text in
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TextIO
 
 from rich.table import Table
@@ -23,6 +23,8 @@ from gemma3n_perf.store.codec import indented
 SCHEMA = 2
 MAX_ROWS = 40
 MAX_STEPS = 8
+_NAME = "\0"
+"""Stands for the fusion's in a reason that several share, which is said once."""
 _BETWEEN = 3
 """What a column of a table takes beside its text."""
 _STYLES = {"invalid": "bold red", "loss": "bold red", "no-change": "red", "win": "bold green", "off, proved": "green"}
@@ -73,9 +75,14 @@ def basis(session_sd: float) -> str:
 def write(ruling: Ruling, notes: Sequence[str], out: TextIO) -> None:
     """Print the verdict, the reasons, the table, and what its intervals are."""
     out.write(f"{closing(ruling)}\n")
-    for reason in (reason for decision in ruling.decisions for reason in decision.reasons):
-        out.write(f"  {reason.verdict}: {reason.found}\n")
-        out.write(f"    next: {reason.remedy}\n" if reason.remedy else "")
+    reasons: dict[tuple[Verdict, str, str], list[str]] = {}
+    for decision in ruling.decisions:
+        for one in decision.reasons:
+            shared = (one.found.replace(decision.fusion, _NAME), one.remedy.replace(decision.fusion, _NAME))
+            reasons.setdefault((one.verdict, *shared), []).append(decision.fusion)
+    for (verdict, found, remedy), names in reasons.items():
+        out.write(f"  {verdict}: {found.replace(_NAME, ', '.join(names))}\n")
+        out.write(f"    next: {remedy.replace(_NAME, ' --fusion '.join(names))}\n" if remedy else "")
     if ruling.decisions:
         out.write(_tables(ruling, unicode=speaks_unicode(out), coloured=out.isatty()))
     out.writelines(f"{one}\n" for one in _basis(ruling))
@@ -87,37 +94,46 @@ def _basis(ruling: Ruling) -> list[str]:
     return [basis(ruling.session_sd)] if judged and ruling.session_sd is not None else []
 
 
-_COLUMNS: dict[str, Callable[[Cell], str]] = {
-    "chip class": lambda cell: cell.chip_class,
-    "workload": lambda cell: cell.workload + ("" if cell.required else " (extra)"),
-    "effect [95 %]": effect,
-    "each session": sessions,
-    "verdict": lambda cell: cell.word,
-}
+_TITLES = ("chip class and workload", "effect [95 %]", "each session", "verdict")
+_LEAST = (0, 1, 3)
+"""The columns that a narrow terminal still has room for."""
 
 
 def _tables(ruling: Ruling, *, unicode: bool, coloured: bool) -> str:
-    """One table for each fusion, all with the same columns."""
+    """One table for each fusion, all with the same columns, below one header."""
     parts: list[Text | Table] = []
-    widths = [max((len(column(cell)) for cell in ruling.cells), default=0) for column in _COLUMNS.values()]
+    listed = [(decision, [*_rows(ruling.cells_of(decision.fusion))]) for decision in ruling.decisions]
+    every = [_TITLES, *(row for _, rows in listed for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     fits = sum(widths) + _BETWEEN * len(widths) + 1 <= columns()
-    for decision in ruling.decisions:
+    chosen = range(len(_TITLES)) if fits else _LEAST
+    folds = sum(widths[one] + _BETWEEN for one in chosen) >= columns()
+    for number, (decision, rows) in enumerate(listed):
         parts.append(Text(f"{decision.fusion}: {'admitted' if decision.admitted else 'refused'}", style="bold"))
-        table = Table(box=frame(unicode=unicode), pad_edge=False)
-        for title, width in zip(_COLUMNS, widths, strict=True):
-            right, whole = title not in ("chip class", "workload", "verdict"), title in ("effect [95 %]", "verdict")
-            least = width if whole or fits else None
-            justify: Literal["left", "right"] = "right" if right else "left"
-            table.add_column(title, justify=justify, min_width=least, overflow="fold", no_wrap=whole)
-        before = None
-        for cell in ruling.cells_of(decision.fusion):
-            shown: list[str | Text] = [column(cell) for column in _COLUMNS.values()]
-            shown[0] = "" if cell.chip_class == before else cell.chip_class
-            shown[-1] = Text(cell.word, style=_STYLES.get(cell.word, "yellow"))
-            table.add_row(*shown)
-            before = cell.chip_class
+        table = Table(box=frame(unicode=unicode), pad_edge=False, show_header=number == 0)
+        for one in chosen:
+            justify: Literal["left", "right"] = "right" if 0 < one < len(_TITLES) - 1 else "left"
+            least = None if folds and one == 0 else widths[one]
+            table.add_column(_TITLES[one], justify=justify, min_width=least, overflow="fold", no_wrap=one > 0)
+        for row in rows:
+            cells: list[str | Text] = [*row[:-1], Text(row[-1], style=_STYLES.get(row[-1], "yellow"))]
+            table.add_row(*(cells[one] for one in chosen))
         parts.append(table)
     return laid_out(*parts, colour=coloured, dense=True)
+
+
+def _rows(cells: Sequence[Cell]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row for each class, and below it one for each workload where they say more than the class does."""
+    for chip_class in dict.fromkeys(cell.chip_class for cell in cells):
+        own = [cell for cell in cells if cell.chip_class == chip_class]
+        shown = {cell.word for cell in own if cell.effect is None}
+        if len(shown) == 1 and all(cell.effect is None for cell in own):
+            yield chip_class, "-", "-", shown.pop()
+            continue
+        yield chip_class, "", "", ""
+        for cell in own:
+            name = f"  {cell.workload}{'' if cell.required else ' (extra)'}"
+            yield name, effect(cell), sessions(cell), cell.word
 
 
 def markdown(

@@ -34,9 +34,9 @@ def rule(
 ) -> Ruling:
     """Judge the evidence of every fusion and composition in ``names`` and say which may enter.
 
-    A fusion answers for every required class, and for any other it brings evidence of. A composition answers for the
-    classes it brings evidence of, and enters only where each of its parts has entered: see docs/gate.md. ``noise`` are
-    calibrated noise floors by class.
+    A fusion answers for every required class, and for any other it brings evidence of that counts. A composition
+    answers for the classes it brings evidence of, and enters only where each of its parts has entered: see
+    docs/gate.md. ``noise`` are calibrated noise floors by class.
     """
     table: list[_Row] = []
     for name in names:
@@ -76,7 +76,9 @@ def _lay_out(
         elif against:
             first = worst(against)
             reason = "; ".join(each.found for each in against)
-            cell = replace(cell, verdict=first.verdict, reason=reason, remedy=first.remedy)
+            # Nothing waits for another class, and what is stale says nothing of it.
+            needed = needed and (chip_class in policy.required or first.verdict is not Verdict.NOT_MEASURED)
+            cell = replace(cell, verdict=first.verdict, reason=reason, remedy=first.remedy, required=needed)
         elif found[0].off:
             reason = "off on this class, and the decode graph is unchanged there"
             cell = replace(cell, verdict=None, reason=reason, remedy="")
@@ -150,7 +152,8 @@ def _decide(name: str, cells: Sequence[Cell], before: Mapping[str, Decision]) ->
     }
     if not reasons and not wins:
         found = f"{name}: off on every class that was looked at, so it wins nowhere"
-        reasons.append(Objection(Verdict.NO_CHANGE, found, "enable it where it wins, or leave it out"))
+        off = Objection(Verdict.NO_CHANGE, found, "enable it where it wins, or leave it out")
+        reasons = _reasons([replace(cell, required=True) for cell in cells]) or [off]
     for part in parts(name) if PLUS in name else ():
         one = before.get(part)
         if one is None or not one.admitted:

@@ -9,8 +9,8 @@ import datetime as dt
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,7 +32,6 @@ from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
-from gemma3n_perf.store.files import data_folder, write_over
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS
@@ -79,14 +78,11 @@ def run(
     sources: Mapping[str, str] | None = None,
     check: Check | None = None,
     machine: Machine = open_machine,
-    aside: Path | None = None,
 ) -> tuple[tuple[Evidence, Path], ...]:
     """Gather evidence for every fusion in ``names`` and write it; returns the records with their paths.
 
     ``workloads`` () are those of the policy; ``budget_s`` is for all of them together; ``sources`` are checkpoints that
-    are no presets. Records are written after every launch, in the place of older ones. Those are put into ``aside``
-    first, by default a folder of the user's own data, by class, name and date: what a worse attempt replaces is not
-    lost.
+    are no presets. Records are written after every launch, in the place of older ones, which ``gate.record`` keeps.
 
     Raises UsageError, MachineBusyError, NotComparableError for a chip class that may hold several variants, and what
     loading and measuring raise.
@@ -98,7 +94,10 @@ def run(
         for name in dict.fromkeys(workload.partition("/")[0] for workload in spec.workloads):
             if name in PRESETS:
                 ensure_forged(PRESETS[name], here.root, here.tools.note)
-        write = partial(_replace, baselines, aside or data_folder() / "evidence", set())
+        attempt = cache(partial(store.attempt, baselines, here.chip.chip_class))
+
+        def write(record: Evidence) -> Path:
+            return store.write(baselines, replace(record, attempts=attempt(record.fusion, record.sources)))
 
         def measure(*args: Any) -> Duels:
             restore()
@@ -139,17 +138,6 @@ def _comparable_outputs() -> Iterator[Callable[[], None]]:
         yield restore
     finally:
         restore()
-
-
-def _replace(baselines: Path, aside: Path, replaced: set[Path], record: Evidence) -> Path:
-    """Write a record; what was there before this run goes aside, once."""
-    path = store.path_of(baselines, record.chip.chip_class, record.fusion)
-    if path not in replaced and path.is_file():
-        changed = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
-        name = f"{path.stem}_{changed:%Y%m%dT%H%M%S}.json"
-        write_over(aside / record.chip.chip_class / name, path.read_bytes())
-    replaced.add(path)
-    return store.write(baselines, record)
 
 
 def usual(policy: GatePolicy | None, chip: Chip) -> tuple[str, ...]:

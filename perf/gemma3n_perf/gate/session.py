@@ -35,6 +35,7 @@ WORST_FIRST = (
     Verdict.WIN,
 )
 """Which workload's verdict is the record's."""
+_EDITED = "its sources were edited while it was measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,14 @@ def gather(
     drafts = _drafts(names, workloads, using)
     fit = [one.fusion for one in drafts if one.enabled and not _against(one, rules)]
 
+    edited: set[str] = set()
+
     def concluded(duels: Duels) -> tuple[Evidence, ...]:
-        return tuple(_concluded(_measured(one, workloads, duels), rules, using) for one in drafts)
+        edited.update(one.fusion for one in drafts if _digest(using.sources, one.fusion) != one.sources)
+        found = [_concluded(_measured(one, workloads, duels), rules, using) for one in drafts]
+        return tuple(
+            replace(one, dirty=True, notes=(*one.notes, _EDITED)) if one.fusion in edited else one for one in found
+        )
 
     def keep(duels: Duels) -> None:
         for record in concluded(duels):
@@ -128,6 +135,13 @@ def gather(
         return concluded({})
     using.note(f"duels of {', '.join(fit)}")
     return concluded(using.measure(fit, workloads, sessions, budget_s, keep))
+
+
+def _digest(sources: Sources, name: str) -> str | None:
+    try:
+        return sources.digest(name)
+    except (UsageError, OSError):  # removed meanwhile
+        return None
 
 
 def refusal(record: Evidence) -> PerfError | None:
@@ -143,7 +157,8 @@ def refusal(record: Evidence) -> PerfError | None:
         case Verdict.NOT_MEASURED if record.enabled:
             return NotMeasuredError(found, remedy="see what it says, then measure again")
         case Verdict.INCONCLUSIVE:
-            return InconclusiveError(found, remedy="measure longer: --budget SECONDS; the record is kept")
+            longer = 2 * sum(one.budget_s for one in record.workloads)
+            return InconclusiveError(found, remedy=f"measure longer: --budget {longer:.0f}; the record is kept")
         case _:
             return None
 

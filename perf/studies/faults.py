@@ -31,7 +31,14 @@ from gemma3n_perf.hardware.stack import current_stack, in_checkout, suite_checko
 from gemma3n_perf.report.markdown import table
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
-from studies import carry_out, faults_of_files, faults_of_processes, faults_of_settings, faults_of_surroundings
+from studies import (
+    carry_out,
+    faults_of_commands,
+    faults_of_files,
+    faults_of_processes,
+    faults_of_settings,
+    faults_of_surroundings,
+)
 from studies.faults_fault import Fault
 from studies.faults_place import Place
 from studies.faults_record import FAULTS, MOMENTS, NAME, SCHEMA, Faults, Outcome, Trial, wrongs
@@ -42,6 +49,7 @@ FAMILIES = {
     "surroundings": faults_of_surroundings.faults,
     "files": faults_of_files.faults,
     "settings": faults_of_settings.faults,
+    "commands": faults_of_commands.faults,
 }
 ATTEMPTS = 3
 """A moment may pass before it is seen."""

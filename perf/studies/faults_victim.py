@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import IO
 
 import psutil
@@ -48,7 +49,7 @@ class Victim:
     """The command, before and while it runs. Change ``argv`` and what follows it only before ``start``.
 
     ``limits`` are soft limits by resource, ``streams`` what standard output (1) and standard error (2) are, None for
-    closed, where they are not a file and a terminal.
+    closed, where they are not a file and a terminal; ``folder`` is where it runs, if not in an empty one.
     """
 
     place: Place
@@ -57,6 +58,7 @@ class Victim:
     limits: dict[int, int] = field(default_factory=dict)
     streams: dict[int, int | None] = field(default_factory=dict)
     umask: int = -1
+    folder: Path | None = None
     helpers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     undo: list[Callable[[], object]] = field(default_factory=list)
 
@@ -110,7 +112,7 @@ class Victim:
         streams = {1: out.fileno(), 2: terminal} | self.streams
         try:
             self._process = subprocess.Popen(
-                self.argv, cwd=self.place.work, env=self.environ, start_new_session=True, stdin=terminal,
+                self.argv, cwd=self.folder or self.place.work, env=self.environ, start_new_session=True, stdin=terminal,
                 stdout=streams[1], stderr=streams[2], preexec_fn=lambda: self._become(terminal),
             )  # fmt: skip
         finally:

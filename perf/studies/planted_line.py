@@ -58,7 +58,8 @@ def main(argv: Sequence[str], out: TextIO) -> int:
         ends = (f"ref:{made['A']}", f"ref:{made['F']}")
         command = ("env", f"PYTHONPATH={clone / 'perf'}", sys.executable, "-m", "gemma3n_perf", "bisect", *ends)
         argv = [*command, "--budget", args.budget]
-        said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False).stdout
+        # Python looks into the working directory first: from perf/ it would run this checkout's suite.
+        said = subprocess.run(argv, cwd=clone, stdout=subprocess.PIPE, text=True, check=False).stdout
     out.write(said)
     found = {commit: float(value) / 100 for commit, value in _CHANGED.findall(said)}
     expected = {made[letter][:SHORT_COMMIT]: effect for letter, effect in PLANTED.items()}

@@ -116,6 +116,8 @@ def _scrubbed(text: str) -> str:
         except ValueError:
             return text
     text = re.sub(r"\(id=\d+\)", "(id=0)", text)
+    text = re.sub(r'"pid \d+, [^"\n]*"', f'"pid 0, {HIDDEN}"', text)
+    text = re.sub(r'(?m)^[ |]*"(?!voltage-states9")[^"\n]*" = <[0-9a-f]{32,}>\n', "", text)  # tables nobody reads
     text = re.sub(r"(?m)(/[^/\n]*?)[0-9a-f]{12,}", rf"\1{HIDDEN}", text)
     return re.sub(r'(?i)("[^"\n]*(?:uuid|serial)[^"\n]*"\s*=\s*).*', rf"\1<{HIDDEN}>", text)
 

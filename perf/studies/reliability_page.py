@@ -1,4 +1,5 @@
-"""The page of reliability: cheats and what the tests demand of each, faults that were tried, hostile inputs.
+"""The page of reliability: cheats and what the tests demand of each; what was recorded of faults and hostile inputs, of
+hours of duels, of other versions, and of mutants.
 
 ``python -m studies.reliability_page``, from perf/ of a checkout.
 """
@@ -7,9 +8,9 @@ import argparse
 import ast
 import importlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 import msgspec
@@ -17,19 +18,15 @@ import msgspec
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import pages
 from gemma3n_perf.report.markdown import escape, table
-from studies import carry_out, faults, fuzz
+from studies import carry_out, endurance, faults, fuzz, mutation_record, versions
+from studies.endurance import ENDURANCE, Endurance
 from studies.faults_record import FAULTS, MOMENTS, NAME, Faults, Trial
 
-PAGE = "reliability.md"
+PAGE = PurePosixPath("reliability.md")
+PLOTS = PurePosixPath("plots")
 FOLDER = "reliability"
 _TEMPLATE = Path(__file__).with_name("reliability_page.md")
 _REMEDY = "python -m studies.reliability_page, from perf/"
-_PLANNED = {
-    "endurance": "an hour of duels back to back: memory, open files and the cache flat, A/A without drift",
-    "versions": "the tests on the oldest and the newest packages that are admitted",
-    "mutation": "how many mutants of the judge and the gate the tests kill",
-}
-"""By a part of the name of their records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ def cheat_rows(root: Path) -> list[tuple[str, str, str]]:
         said = ast.get_docstring(ast.parse((tests.CHEATS / f"zz_{name}.py").read_text(encoding="utf-8"))) or ""
         reason = tests.INVALID.get(f"zz-{name}")
         honest = f"no win; invalid, or an effect whose lower end is below {100 * tests.HONEST:g} %"
-        if name == "placebo":
+        if name in tests.TWINS:
             honest = "never invalid, and never a win"
         rows.append((name, said.partition("\n")[0], f"invalid: {' or '.join(reason.split('|'))}" if reason else honest))
     return rows
@@ -105,27 +102,57 @@ def _fuzz_table(found: dict[str, fuzz.Found]) -> str:
     return table(("reader", "inputs", "refused by name", "slowest", "faults"), rows, left=("reader",))
 
 
-def build(root: Path, records: Iterable[Faults], folder: Path) -> bytes:
-    """Return the page: the cheats of the checkout at ``root``, ``records`` of faults, and what is in ``folder``."""
+def _mutants(record: mutation_record.Mutation | None, argued: Mapping[mutation_record.Key, str]) -> dict[str, Any]:
+    if record is None:
+        return {}
+    found = mutation_record.score(record.mutants, argued)
+    listed = [f"{escape(str(one))}" for one in found.survivors]
+    equivalent = [f"{escape(str(one))}: {escape(argued[one.key])}" for one in found.equivalent]
+    said = f"seed {record.seed}; {', '.join(f'{n} of {group}' for group, n in record.population.items())} in all"
+    return {
+        "said": said,
+        "table": mutation_record.rows(record.mutants, argued),
+        "survivors": listed,
+        "equivalent": equivalent,
+    }
+
+
+def build(
+    root: Path, records: Iterable[Faults], lasting: Iterable[Endurance], folder: Path
+) -> dict[PurePosixPath, bytes]:
+    """Return the page and its plots by path below the docs folder.
+
+    It is made of the cheats of the checkout at ``root``, records of faults and of hours of duels, and what ``folder``
+    holds. Raises MalformedRecordError.
+    """
     found = sorted((of_class(one) for one in records), key=lambda one: one.chip_class)
-    files = sorted(path.name for path in folder.glob("*.json"))
+    hours = sorted(lasting, key=lambda one: one.chip.chip_class)
+    plots = {PLOTS / f"endurance-{one.chip.chip_class}.svg": endurance.plot(one) for one in hours}
     fuzzed = folder / fuzz.RECORD.name
     readers = msgspec.json.decode(fuzzed.read_bytes(), type=dict[str, fuzz.Found]) if fuzzed.is_file() else {}
+    tested = versions.VERSIONS.find(folder / versions.NAME)
     rows = cheat_rows(root)
     catalog = faults.chosen((), ())
     text = pages.template(_TEMPLATE).render(
         cheats=rows,
-        cheat_table=table(("cheat", "what it does", "demanded"), rows, left=("cheat", "what it does", "demanded")),
+        cheat_table=table(("program", "what it does", "demanded"), rows, left=("program", "what it does", "demanded")),
         catalog={"faults": len({fault.name for fault, _ in catalog}), "trials": len(catalog)},
         classes=found,
         readers=readers,
         fuzz_table=_fuzz_table(readers),
         fuzz_file=f"{FOLDER}/{fuzzed.name}",
         limit_s=f"{fuzz.LIMIT_S:g}",
-        absent=[f"{name}: {what}." for name, what in _PLANNED.items() if not any(name in one for one in files)],
-        others=[name for name in files if name != fuzzed.name],
+        hours=[
+            (one, endurance.summary(one), endurance.drift(one), list(endurance.faults(one)), plot)
+            for one, plot in zip(hours, plots, strict=True)
+        ],
+        versions=tested and (versions.rows(tested), list(versions.faults(tested)), tested.tests),
+        mutants=_mutants(
+            mutation_record.MUTATION.find(folder / mutation_record.NAME),
+            mutation_record.equivalents(folder / mutation_record.EQUIVALENTS),
+        ),
     )
-    return f"{text.strip()}\n".encode()
+    return {PAGE: f"{text.strip()}\n".encode(), **plots}
 
 
 def main(argv: Sequence[str], out: TextIO) -> int:
@@ -140,10 +167,12 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     root, docs = in_checkout("baselines").parent, in_checkout("docs", args.docs)
     baselines = in_checkout("baselines", args.baselines)
     records = [FAULTS.read(path) for path in sorted(baselines.glob(f"*/{NAME}"))]
-    files = {docs / PAGE: build(root, records, docs / FOLDER)}
+    lasting = [ENDURANCE.read(path) for path in sorted(baselines.glob(f"*/{endurance.NAME}"))]
+    files = {docs / path: data for path, data in build(root, records, lasting, docs / FOLDER).items()}
+    present = list((docs / PLOTS).glob("endurance-*.svg"))
     if args.check:
-        return pages.check(files, (), out, remedy=_REMEDY)
-    return pages.refresh(files, (), docs / PAGE, out)
+        return pages.check(files, present, out, remedy=_REMEDY)
+    return pages.refresh(files, present, docs / PAGE, out)
 
 
 if __name__ == "__main__":

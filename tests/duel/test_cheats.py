@@ -1,94 +1,266 @@
-"""Fusions that would win without being faster, as real duels of nano."""
+"""Fusions that would win without being faster, as real duels of nano, and by the commands that their author types."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.gate import record as store
+from gemma3n_perf.gate.record import Evidence
+from gemma3n_perf.hardware.chip import detect
 from tests.decode.fakes import nano_root
 
 CHEATS = Path(__file__).parent / "cheats"
-PERF = Path(__file__).parents[2] / "perf"
-_NONE_FASTER = ("memo", "twob", "early", "slowbase", "clock", "session", "detect", "later", "placebo")
+ROOT = Path(__file__).parents[2]
+WORKLOAD = "nano/text/pp40-tg64"
+_NONE_FASTER = ("memo", "twob", "early", "slowbase", "clock", "session", "detect", "later", "eager")
 _WRONG = ("coarse", "headless", "shape")
 """Lower precision, half a head, and fast only where the benchmark decodes: each gives other logits."""
-NAMES = (*_NONE_FASTER, *_WRONG)
+TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
+"""The same code without the cheat, by the cheat; placebo is that of all the others."""
+NAMES = (*_NONE_FASTER, *_WRONG, *TWINS)
 INVALID = {
     "zz-clock": "time.perf_counter was replaced",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
-    **{f"zz-{name}": "logits of the arms|different greedy tokens" for name in ("detect", *_WRONG)},
+    **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
 """Those that are named for what they do."""
+QUICK = ("memo", "clock", "placebo")
 HONEST = 0.02
 """How far an effect that is none may lie from 0."""
+EDITED = "zz-edited"
+FASTER = ("compiled-step", "stacked-altup", "fused-qkv")
+"""Fusions of this suite that are faster, and must not be hurt."""
 
 Found = dict[str, tuple[str, float | None, str]]
 
 
+def git(folder: Path, *argv: str) -> None:
+    """Run git as a committer of the tests' own."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t")
+    subprocess.run(["git", "-C", str(folder), *identity, *argv], check=True, capture_output=True, env=environ)
+
+
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder whose ``perf`` holds this package with the cheats among its fusions."""
-    folder = tmp_path_factory.mktemp("cheats")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clean checkout of this package with the cheats among its fusions, and this machine's class required."""
+    folder = tmp_path_factory.mktemp("cheats") / "checkout"
     fusions = folder / "perf" / "gemma3n_perf" / "fusions"
-    shutil.copytree(PERF / "gemma3n_perf", fusions.parent, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "perf", folder / "perf", ignore=shutil.ignore_patterns("__pycache__"))
     for name in NAMES:
         shutil.copy(CHEATS / f"zz_{name}.py", fusions)
+    text = (CHEATS / "zz_placebo.py").read_text(encoding="utf-8").replace("zz-placebo", EDITED)
+    (fusions / f"{EDITED.replace('-', '_')}.py").write_text(text, encoding="utf-8")
+    for name in ("pyproject.toml", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    policy = f'[gate]\napart = 0\n[classes.{detect().chip_class}]\nstate = "required"\nworkloads = ["{WORKLOAD}"]\n'
+    (folder / "baselines").mkdir()
+    (folder / "baselines" / "policy.toml").write_text(policy, encoding="utf-8")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", "cheats")
     return folder
 
 
-def compare(package: Path, root: Path, budget_s: float, memory: int, names: Sequence[str]) -> Found:
+def run(checkout: Path, argv: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the checkout's package, in the checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GIT_"))}
+    path = os.pathsep.join((str(checkout / "perf"), str(ROOT)))
+    return subprocess.run(
+        [sys.executable, "-P", *argv],
+        cwd=checkout,
+        env=kept | {"PYTHONPATH": path} | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+
+
+def compare(checkout: Path, root: Path, budget_s: float, memory: int, names: Sequence[str]) -> Found:
     """Return verdict, lower end of the interval, and reason of each fusion, from one duel."""
-    options = [str(package / "lock"), str(root), str(budget_s), str(memory)]
-    done = subprocess.run(
-        [sys.executable, "-P", str(CHEATS / "compare.py"), *options, *names],
-        env=os.environ | {"PYTHONPATH": str(package / "perf")}, capture_output=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    options = [str(checkout.parent / "lock"), str(root), str(budget_s), str(memory)]
+    done = run(checkout, [str(CHEATS / "compare.py"), *options, *names])
+    assert done.returncode == 0, done.stderr[-2000:]
     read: Found = json.loads(done.stdout)
     return read
 
 
 @pytest.fixture(scope="module")
-def found(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """Compare all of them at once."""
+def found(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Compare some of them at once; the slow tests type the commands for all."""
     root = nano_root(tmp_path_factory.getbasetemp())
-    return compare(package, root, 9, 0, [f"zz-{name}" for name in NAMES])
+    return compare(checkout, root, 6, 0, [f"zz-{name}" for name in QUICK])
 
 
-@pytest.mark.parametrize("name", [f"zz-{name}" for name in NAMES])
+@pytest.mark.parametrize("name", [f"zz-{name}" for name in QUICK])
 def test_no_cheat_wins(found: Found, name: str) -> None:
-    """It is invalid, or its effect is the honest one, which is none or less."""
+    """It is invalid, by the name of what it does, or its effect is the honest one, which is none or less."""
     verdict, low, reason = found[name]
     assert verdict != "win", reason
     assert verdict == "invalid" or (low is not None and low < HONEST), (verdict, low, reason)
+    assert is_named(name, verdict, reason), reason
+    assert verdict != "invalid" or name != "zz-placebo", reason
 
 
-@pytest.mark.parametrize(("name", "reason"), INVALID.items())
-def test_what_can_be_named_is_named(found: Found, name: str, reason: str) -> None:
-    """With what it replaced, or what it puts out."""
-    assert found[name][0] == "invalid"
-    assert any(part in found[name][2] for part in reason.split("|"))
-
-
-def test_what_does_nothing_is_valid(found: Found) -> None:
-    """An innocent fusion beside cheats is judged as it is."""
-    assert found["zz-placebo"][0] in ("no-change", "inconclusive", "loss")
+def is_named(name: str, verdict: str, reason: str) -> bool:
+    """Whether a cheat that can be named is."""
+    return name not in INVALID or (verdict == "invalid" and re.search(INVALID[name], reason) is not None)
 
 
 @pytest.mark.slow
 def test_a_baseline_slowed_in_a_process_that_it_shares_is_invalid(
-    package: Path, tmp_path_factory: pytest.TempPathFactory
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Where memory forces the arms into one: the cheat is found by a process without fusions, and an honest one is not
     taken for it."""
     root = nano_root(tmp_path_factory.getbasetemp())
-    verdict, _, reason = compare(package, root, 20, 1, ["zz-slowbase"])["zz-slowbase"]
+    verdict, _, reason = compare(checkout, root, 20, 1, ["zz-slowbase"])["zz-slowbase"]
     assert verdict == "invalid", reason
     assert "it is slowed there" in reason
-    verdict, _, reason = compare(package, root, 6, 1, ["stacked-altup"])["stacked-altup"]
+    verdict, _, reason = compare(checkout, root, 6, 1, ["stacked-altup"])["stacked-altup"]
     assert verdict != "invalid", reason
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What ``pytest perf/ --fusion`` printed and wrote, and what ``gemma3n-perf gate`` decided of it, by fusion."""
+
+    code: int
+    said: str
+    records: dict[str, Evidence]
+    gate_code: int
+    refused: dict[str, list[tuple[str, str]]]
+    """Verdict and text of each reason; empty where it is admitted."""
+
+
+def type_both(checkout: Path, root: Path, names: Sequence[str], budget_s: float) -> Typed:
+    """Measure evidence of fusions in one session, then ask the gate, as their author would."""
+    place = checkout.parent / "place"
+    (place / "cache").mkdir(parents=True, exist_ok=True)
+    if not (place / "cache" / "checkpoints").exists():
+        (place / "cache" / "checkpoints").symlink_to(root)
+    environ = {"CALM_FOLDER": str(place), "GEMMA3N_PERF_CACHE": str(place / "cache")}
+    options = [part for name in names for part in ("--fusion", name)]
+    calm = ["-m", "pytest", "-p", "tests.pytest_plugin.calm", "-p", "no:cacheprovider", "perf/"]
+    done = run(checkout, [*calm, *options, "--budget", str(budget_s)], **environ)
+    said = done.stdout + done.stderr
+    folder = checkout / "baselines" / detect().chip_class / "fusions"
+    files = {name: folder / f"{name}.json" for name in names}
+    assert all(path.is_file() for path in files.values()), said[-3000:]
+    gate = run(checkout, ["-m", "gemma3n_perf", "gate", *map(str, files.values()), "--json", "-"], **environ)
+    assert gate.returncode in (0, 1, 3, 4, 5), gate.stderr
+    decisions = json.loads(gate.stdout)["decisions"]
+    return Typed(
+        done.returncode,
+        said,
+        {name: store.read(path) for name, path in files.items()},
+        gate.returncode,
+        {one["fusion"]: [(why["verdict"], why["found"]) for why in one["reasons"]] for one in decisions},
+    )
+
+
+def refuses(typed: Typed, name: str) -> None:
+    """Check that a cheat did not pass: neither the session's own verdict nor the gate's."""
+    record, why = typed.records[name], typed.refused[name]
+    assert record.verdict != "win", record.reason
+    assert why
+    lows = [one.judgement.low for one in record.workloads]
+    assert record.verdict == "invalid" or all(low is not None and low < HONEST for low in lows), record.reason
+    assert record.verdict != "invalid" or "invalid" in {verdict for verdict, _ in why}, why
+    assert is_named(name, record.verdict, record.reason), record.reason
+    # By what it does, and for no reason that any fusion could have.
+    assert not re.search("uncommitted|stale|session only|no evidence", " ".join(text for _, text in why)), why
+    assert re.search(rf"{name} on \S+: {record.verdict}", typed.said)
+
+
+def known_class() -> None:
+    """Skip where no evidence is measured."""
+    if detect().chip_class.endswith("-unknown"):
+        pytest.skip("the class of this machine may hold several variants, so no evidence is measured on it")
+
+
+def test_what_leaves_no_graph_is_refused_before_it_is_timed(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """By both commands, each in a process of its own."""
+    known_class()
+    typed = type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), ["zz-eager"], 6)
+    assert (typed.code, typed.gate_code) == (5, 5), typed.said
+    refuses(typed, "zz-eager")
+    assert typed.records["zz-eager"].workloads == ()
+    assert "no product is left" in typed.records["zz-eager"].reason
+
+
+@contextmanager
+def edited(source: Path, record: Path) -> Iterator[None]:
+    """Change a file as soon as a first launch is recorded, and put it back when the next one is."""
+    over = threading.Event()
+
+    def next_record(old: float) -> float:
+        while not over.wait(0.05):
+            if record.is_file() and (new := record.stat().st_mtime_ns) != old:
+                return new
+        return old
+
+    def edit() -> None:
+        before = source.read_bytes()
+        first = next_record(0.0)
+        source.write_bytes(before + b"\n# Faster.\n")
+        next_record(first)
+        source.write_bytes(before)
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def typed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Typed:
+    """Type both commands for all of them at once: those that are timed share one duel."""
+    known_class()
+    source = checkout / "perf" / "gemma3n_perf" / "fusions" / f"{EDITED.replace('-', '_')}.py"
+    with edited(source, checkout / "baselines" / detect().chip_class / "fusions" / f"{EDITED}.json"):
+        names = (*(f"zz-{name}" for name in NAMES), EDITED, *FASTER)
+        return type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), names, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"zz-{name}" for name in NAMES if name not in TWINS])
+def test_no_cheat_passes_either_command(typed: Typed, name: str) -> None:
+    """Invalid, or at its honest effect, in what ``pytest perf/ --fusion`` writes; and refused by the gate."""
+    assert (typed.code, typed.gate_code) == (5, 5), typed.said
+    refuses(typed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*(f"zz-{name}" for name in TWINS), *FASTER])
+def test_what_is_honest_is_never_invalid_by_either_command(typed: Typed, name: str) -> None:
+    """Beside cheats, it is judged as it is: a twin is no faster, and this suite's own are."""
+    record, why = typed.records[name], typed.refused[name]
+    assert record.verdict in ("no-change", "inconclusive", "win" if name in FASTER else "loss"), record.reason
+    assert "invalid" not in {verdict for verdict, _ in why}, why
+
+
+@pytest.mark.slow
+def test_what_is_edited_while_it_is_measured_is_refused(typed: Typed) -> None:
+    """Also where it is put back before the end: it belongs to no commit."""
+    record = typed.records[EDITED]
+    assert record.dirty
+    assert "its sources were edited while it was measured" in record.notes
+    assert any("uncommitted changes" in text for _, text in typed.refused[EDITED]), typed.refused[EDITED]
+    assert "the gate will refuse it" in " ".join(typed.said.split())

@@ -7,6 +7,7 @@ import pytest
 
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change, throughput_interval
+from gemma3n_perf.stats.steps import estimate, estimate_steps
 
 
 def blocks(rng: np.random.Generator, n: int, faster: float = 0.0) -> tuple[list[float], list[float]]:
@@ -76,6 +77,20 @@ def test_launch_of_impossible_numbers_is_refused(ratio: float, seconds: float) -
     """A launch estimate holds finite numbers only, wherever it came from."""
     with pytest.raises(InvalidError):
         LaunchEstimate(ratio, seconds)
+
+
+def test_a_change_beyond_what_numbers_hold_is_infinite() -> None:
+    """And no error."""
+    assert relative_change(700.0) == relative_change(1e9) == math.inf
+    assert relative_change(math.nextafter(700.0, 0.0)) < math.inf
+    assert (relative_change(0.0), relative_change(-1e9)) == (0.0, -1.0)
+
+
+def test_a_launch_is_of_the_first_session_unless_said() -> None:
+    """And knows nothing that it is not given."""
+    assert LaunchEstimate(0.0, 0.0) == LaunchEstimate(0.0, 0.0, None, 0, None, None, False)
+    assert [make([0.02] * 2, [0.02] * 2, seconds=1).session for make in (estimate_launch, estimate)] == [0, 0]
+    assert estimate_steps([[0.02]] * 2, [[0.02]] * 2, seconds=1).session == 0
 
 
 @pytest.mark.parametrize("n", [4, 5, 9])

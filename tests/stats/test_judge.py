@@ -11,7 +11,7 @@ import pytest
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.detectable import Sensitivity
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch
-from gemma3n_perf.stats.judge import judge, should_stop, win_repeats
+from gemma3n_perf.stats.judge import judge, judge_session, should_stop, win_repeats
 from gemma3n_perf.stats.multiple import Duel, judge_many
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
@@ -271,6 +271,30 @@ def test_sessions_must_agree_on_the_sign(sign: float, verdict: Verdict) -> None:
     for sessions in ([0] * 13, [0] * 6 + [1] * 7):
         agreeing = [replace(one, session=session) for one, session in zip(duel, sessions, strict=True)]
         assert judge(agreeing, POLICY, budget_s=65, budget_spent=True).verdict is verdict
+
+
+def test_what_more_measuring_would_take_is_said_only_where_it_is_known() -> None:
+    """Not where something was shown already, nor where no number of launches would show it."""
+    assert judge(launches(0.02), POLICY, budget_spent=True).needed_s is None
+    near = judge(launches(0.0075), POLICY, budget_spent=True)
+    assert near.verdict is Verdict.INCONCLUSIVE
+    assert near.needed_s is not None
+    assert near.needed_s % 5.0 == 0.0
+    far = judge(launches(0.0075, sd=0.5), POLICY, budget_spent=True)
+    assert (far.verdict, far.needed_s) == (Verdict.INCONCLUSIVE, None)
+
+
+def test_a_session_is_judged_at_one_look_with_the_error_of_a_reported_interval() -> None:
+    """All of it on one side; a single launch has its own effect, and none has none."""
+    own = launches(0.02, 5)
+    one_look = replace(POLICY, min_launches=5, alpha=2 * POLICY.reported, reported=2 * POLICY.reported)
+    assert judge_session(own, POLICY) == judge(own, one_look, budget_spent=True)
+    assert judge_session(own, replace(POLICY, shares=3)) == judge_session(own, POLICY)
+    assert judge_session(own[:2], POLICY).verdict is not Verdict.NOT_MEASURED
+    alone = judge_session(own[:1], POLICY)
+    assert (alone.verdict, alone.launches) == (Verdict.INCONCLUSIVE, 1)
+    assert alone.effect == pytest.approx(math.expm1(own[0].log_ratio))
+    assert (judge_session((), POLICY).effect, judge_session((), POLICY).launches) == (None, 0)
 
 
 def test_a_win_repeats_where_each_session_wins_by_itself() -> None:

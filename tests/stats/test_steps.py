@@ -175,6 +175,8 @@ def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
         assert not found.aligned
         assert found.whole == pytest.approx(math.log(sum(blocks[0]) / sum(blocks[1])))
     assert estimate(blocks[0][1:], blocks[1], seconds=1).whole is None
+    with pytest.raises(InvalidError, match="1 baseline and 1 candidate blocks"):
+        estimate([0.02], [0.02], seconds=1)
 
 
 def test_paired_blocks_are_compared_side_by_side() -> None:

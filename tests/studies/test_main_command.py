@@ -69,5 +69,5 @@ def test_a_complete_record_is_only_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "baselines").glob("*/main-command.json")))
 def test_the_tables_in_the_docs_are_those_of_the_records(path: Path) -> None:
     """Row for row, and every record is shown."""
-    text = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
     assert "\n".join(main_command.table(main_command._read(path))) in text

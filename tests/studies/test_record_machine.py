@@ -45,7 +45,8 @@ def test_what_names_one_machine_is_left_out() -> None:
     machine.files["/proc/self/cgroup"] = "0::/docker/0123456789abcdef0123456789abcdef\n"
     machine.commands |= {
         "pmset -g batt": " -InternalBattery-0 (id=4653155)\t100%; charged\n",
-        "ioreg": '"IOPlatformUUID" = "ABC-DEF"\n"gpu-core-count" = 8\n',
+        "ioreg": '"IOPlatformUUID" = "ABC-DEF"\n"gpu-core-count" = 8\n"IOUserClientCreator" = "pid 4653, Secret App"\n',
+        "pmgr": f'  "voltage-states5" = <{"fe" * 64}>\n  "voltage-states9" = <{"01" * 64}>\n',
         "system_profiler": json.dumps(
             {"SPDisplaysDataType": [{"sppci_cores": "8", "spdisplays_ndrvs": [{"serial-number": "fd626d62"}]}]}
         ),
@@ -55,14 +56,15 @@ def test_what_names_one_machine_is_left_out() -> None:
     probe = ConditionProbe(recorder.system, ROOT_PID)
     probe.start()
     probe.stop()
-    for command in (["pmset", "-g", "batt"], ["ioreg"], ["system_profiler"]):
+    for command in (["pmset", "-g", "batt"], ["ioreg"], ["pmgr"], ["system_profiler"]):
         recorder.system.run(command)
     recorder.system.read("/proc/self/cgroup")
     text = json.dumps(recorder.document("here"))
-    for secret in ("39d52d8d", str(ROOT_PID) + ",", "0123456789abcdef", "4653155", "ABC-DEF", "fd626d62"):
+    ids = ("39d52d8d", str(ROOT_PID) + ",", "0123456789abcdef", "4653155", "ABC-DEF", "fd626d62")
+    for secret in (*ids, "Secret", "fefe"):
         assert secret not in text
-    assert "gpu-core-count" in text
-    assert "sppci_cores" in text
+    for kept in ("gpu-core-count", "sppci_cores", "0101"):
+        assert kept in text
 
 
 def test_a_call_that_is_not_supported_is_recorded_as_such() -> None:

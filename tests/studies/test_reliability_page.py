@@ -1,13 +1,19 @@
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from studies import reliability_page
+from studies.endurance import Endurance
 from studies.faults_record import FAULTS, Faults, Trial
-from tests.duel.test_cheats import INVALID, NAMES
-from tests.fakes import CHIP, STACK
+from studies.mutation_record import KILLED, MUTATION, SURVIVED, Mutation
+from studies.versions import VERSIONS, Tried, Versions
+from tests.duel.test_cheats import INVALID, NAMES, TWINS
+from tests.fakes import CHIP, STACK, WORKLOAD
+from tests.studies.test_endurance import calm
+from tests.studies.test_mutation import mutant
 
 ROOT = Path(__file__).parents[2]
 DATE = "2026-11-27T00:00:00+00:00"
@@ -21,9 +27,9 @@ TRIALS = (
 RECORD = Faults(1, CHIP, STACK, "gemma3n-perf duel here here+plant:+25%", TRIALS)
 
 
-def page(folder: Path, *records: Faults) -> str:
+def page(folder: Path, *records: Faults, lasting: Sequence[Endurance] = ()) -> str:
     """Return the page of records."""
-    return reliability_page.build(ROOT, records, folder).decode()
+    return reliability_page.build(ROOT, records, lasting, folder)[reliability_page.PAGE].decode()
 
 
 def test_the_committed_page_is_current() -> None:
@@ -43,6 +49,7 @@ def test_every_cheat_is_there_with_what_is_demanded_of_it(tmp_path: Path) -> Non
     )
     for name in NAMES:
         reason = INVALID.get(f"zz-{name}")
+        assert "never invalid" in rows[name] or name not in TWINS
         assert (f"invalid: {reason.split('|')[0]}" if reason else "win") in rows[name]
 
 
@@ -51,10 +58,44 @@ def test_what_is_not_recorded_is_said(tmp_path: Path) -> None:
     text = page(tmp_path)
     assert "Not recorded yet on any chip class." in text
     assert "Not recorded yet: `python -m studies.fuzz` writes `docs/reliability/fuzz.json`." in text
-    assert "- endurance: " in text
-    (tmp_path / "endurance.json").write_text("{}")
-    assert "- endurance: " not in page(tmp_path)
-    assert "[endurance.json](reliability/endurance.json)" in page(tmp_path)
+    for study in ("endurance", "versions", "mutation"):
+        assert f"Not recorded yet: `python -m studies.{study}" in text
+
+
+def test_hours_of_duels_have_a_plot_and_what_was_wrong(tmp_path: Path) -> None:
+    """Of each chip class."""
+    files = reliability_page.build(ROOT, (), [calm()], tmp_path)
+    (plot,) = [path for path in files if path != reliability_page.PAGE]
+    assert str(plot) == f"plots/endurance-{CHIP.chip_class}.svg"
+    text = page(tmp_path, lasting=[calm()])
+    assert f"13 duels of this program against itself, on `{WORKLOAD}`, 20 s of measuring each" in text
+    assert "mean effect is +0.015 % [-0.2" in text
+    assert f"]({plot})" in text
+    assert "Nothing grew, nothing drifted" in text
+    assert "- Wrong: part 1: 2 processes were left" in page(tmp_path, lasting=[calm(left=[0] * 12 + [2])])
+
+
+def test_versions_and_mutants_are_on_it(tmp_path: Path) -> None:
+    """With what failed, what is missing, what survived, and why the others may."""
+    tested = Tried("py3.13-newest", "3.13", DATE, None, missing="no Python 3.13: none")
+    VERSIONS.write(tmp_path / "versions.json", Versions(1, ("tests/decode",), (tested,)))
+    made = [mutant(KILLED), mutant(SURVIVED, 2), mutant(SURVIVED, 3)]
+    MUTATION.write(tmp_path / "mutation.json", Mutation(1, 7, {"stats": 9, "gate": 4}, tuple(made)))
+    argument = (
+        'file = "stats/x.py"',
+        'within = "f"',
+        'before = "a < b"',
+        'after = "(a <= b)"',
+        "nth = 3",
+        'why = "so"',
+    )
+    (tmp_path / "equivalent-mutants.toml").write_text("\n".join(("[[mutant]]", *argument)))
+    text = page(tmp_path)
+    assert "- py3.13-newest was not tested: no Python 3.13: none" in text
+    assert "seed 7; 9 of stats, 4 of gate in all" in text
+    assert "| stats | 3 | 1 | 1 | 1 | 50.0 % |" in text
+    assert "- Survived: stats/x.py:2 f: a < b" in text.replace("&lt;", "<").replace("\\<", "<")
+    assert "- Equivalent: stats/x.py:3" in text
 
 
 def test_faults_are_counted_by_name_and_wrong_ones_are_named(tmp_path: Path) -> None:

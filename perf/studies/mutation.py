@@ -1,0 +1,225 @@
+"""How many mutants of the judge and of the gate the tests notice: ``python -m studies.mutation RECORD``, from perf/.
+
+A sample of all mutants (studies/mutation_sites.py), drawn by a seed, is tried one by one in copies of the checkout: the
+tests of the room that was changed either fail, or the mutant survived. Mutants that change nothing a test could see are
+argued one by one in docs/reliability/equivalent-mutants.toml. What RECORD holds is not tried again.
+"""
+
+import argparse
+import datetime as dt
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+from gemma3n_perf.errors import NotMeasuredError, UsageError
+from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.hardware.stack import in_checkout
+from studies import carry_out
+from studies.mutation_record import (
+    EQUIVALENTS,
+    GROUPS,
+    KILLED,
+    MUTATION,
+    NAME,
+    PACKAGE,
+    SCHEMA,
+    SURVIVED,
+    TIMEOUT,
+    Mutant,
+    Mutation,
+    equivalents,
+    rows,
+    score,
+)
+from studies.mutation_sites import Site, drawn, sites
+
+_COPIED = ("perf", "tests", "baselines", "docs", "pyproject.toml", "CHANGELOG.md", "README.md")
+_NO_TESTS, _MEMORY = 5, 12 << 30
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+# The judge.s tests need no conftest, which imports MLX. Checks in processes take long, and are about the model.
+_OPTIONS = {"stats": ("--noconftest",), "gate": ("--ignore=tests/gate/test_check_processes.py",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of the checkout, in which one mutant at a time is tried."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, checkout: Path, root: Path) -> "Copy":
+        """Copy what the tests need; its bytecode is believed by content, for texts change within a second here."""
+        root.mkdir()
+        for name in _COPIED:
+            source = checkout / name
+            if source.is_dir():
+                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.partial"))
+            else:
+                shutil.copy(source, root / name)
+        compiled = (sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "perf", "tests")
+        subprocess.run(compiled, cwd=root, check=True, capture_output=True)
+        return cls(root)
+
+    def test(self, group: str, first: str = "", limit_s: float = 3600.0) -> tuple[int | None, str, float]:
+        """Run the tests of a room, those of ``first`` first; returns exit code (None: it hung), text, seconds."""
+        own = f"tests/{group}/test_{first}.py"
+        paths = [own] if first and (self.root / own).is_file() else []
+        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=no", *_OPTIONS.get(group, ())]
+        argv = [sys.executable, "-m", "pytest", *options, *paths]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GIT_"))}
+        environ = kept | {
+            "PYTHONPATH": str(self.root / "perf"),
+            "OPENBLAS_NUM_THREADS": "1",
+            "TMPDIR": str(self.root.parent),
+        }
+        began = time.monotonic()
+        with subprocess.Popen(
+            [*argv, f"tests/{group}"],
+            cwd=self.root,
+            env=environ,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_bounded,
+        ) as process:
+            code: int | None = None
+            said = ""
+            try:
+                said, _ = process.communicate(timeout=limit_s)
+                code = process.returncode
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return code, said, time.monotonic() - began
+
+    def attempt(self, site: Site, limit_s: float) -> tuple[str, str, float]:
+        """Try a mutant: outcome, the first test that failed, seconds. Raises NotMeasuredError where no test ran."""
+        path = self.root / site.file
+        text = path.read_text(encoding="utf-8")
+        path.write_text(site.apply(text), encoding="utf-8")
+        try:
+            code, said, seconds = self.test(path.parent.name, path.stem, limit_s)
+        finally:
+            path.write_text(text, encoding="utf-8")
+        if code == _NO_TESTS:
+            raise NotMeasuredError(f"no test ran for {site.file}", remedy=said[-500:])
+        noticed = _FAILED.search(said)
+        outcome = TIMEOUT if code is None else SURVIVED if code == 0 else KILLED
+        return outcome, noticed[1] if noticed and outcome == KILLED else "", seconds
+
+
+def _bounded() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def usual_seconds(copy: Copy, rooms: Iterable[str]) -> dict[str, float]:
+    """Return how long the tests of each room take as they are. Raises NotMeasuredError where they fail."""
+    found = {}
+    for group in rooms:
+        code, said, found[group] = copy.test(group)
+        if code != 0:
+            last = said.strip().splitlines()[-1:] or ["nothing"]
+            raise NotMeasuredError(f"the tests of {group} fail as they are: {last[0]}", remedy=f"pytest tests/{group}")
+    return found
+
+
+def attempts(checkout: Path, todo: Sequence[Site], jobs: int, folder: Path) -> Iterator[Mutant]:
+    """Try mutants, ``jobs`` at a time, and yield each as it ends."""
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for number in range(jobs):
+        (folder / str(number)).mkdir()
+        free.put(Copy.of(checkout, folder / str(number) / "checkout"))
+    first = free.get()
+    usual = usual_seconds(first, dict.fromkeys(Path(one.file).parent.name for one in todo))
+    free.put(first)
+    commit = Repository(checkout).commit()
+
+    def attempt(site: Site) -> Mutant:
+        copy, date = free.get(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        try:
+            outcome, by, seconds = copy.attempt(site, 30.0 + 5 * jobs * usual[Path(site.file).parent.name])
+        finally:
+            free.put(copy)
+        return Mutant(
+            site.file,
+            site.line,
+            site.within,
+            site.before,
+            site.after,
+            outcome,
+            round(seconds, 1),
+            date,
+            commit,
+            by,
+            site.nth,
+        )
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(attempt, one) for one in todo]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def main(argv: Sequence[str], out: TextIO) -> int:
+    """Try what is missing of the sample; 1 where too few were noticed, or too many are argued to be equivalent."""
+    parser = argparse.ArgumentParser(prog="python -m studies.mutation", description=(__doc__ or "").replace("``", ""))
+    parser.add_argument("record", type=Path, metavar="RECORD", help=f"usually docs/reliability/{NAME}")
+    parser.add_argument("--mutants", type=int, default=600, metavar="N", help="size of the sample; default: 600")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="which sample; default: 1")
+    parser.add_argument("--group", choices=GROUPS, help="try only those of the sample that are in this room")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time, each in a copy; default: 1")
+    parser.add_argument("--time", type=float, metavar="SECONDS", help="begin none after so many")
+    parser.add_argument("--again", action="store_true", help="try those again that survived")
+    args = parser.parse_args(argv)
+    checkout = in_checkout("docs").parent
+    every = sites(checkout, [f"{PACKAGE}/{group}" for group in GROUPS])
+    if not 0 < args.mutants <= len(every) or args.jobs < 1:
+        raise UsageError(f"--mutants {args.mutants} --jobs {args.jobs}", expected=f"1 to {len(every)}, and 1 or more")
+    sample = drawn(every, args.seed)[: args.mutants]
+    before = MUTATION.find(args.record)
+    if before is not None and before.seed != args.seed:
+        raise UsageError(f"{args.record} is of seed {before.seed}", expected="the same seed, or another record")
+    keys = {one.key for one in sample}
+    kept = {one.key: one for one in (before.mutants if before else ()) if one.key in keys}
+    argued = equivalents(checkout / "docs" / "reliability" / EQUIVALENTS)
+    again = {key for key, one in kept.items() if args.again and one.outcome == SURVIVED and key not in argued}
+    todo = [one for one in sample if one.key not in kept or one.key in again]
+    todo = [one for one in todo if args.group in (None, Path(one.file).parent.name)]
+    population = {group: sum(Path(one.file).parent.name == group for one in every) for group in GROUPS}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as folder:
+        for number, mutant in enumerate(attempts(checkout, todo, args.jobs, Path(folder)) if todo else (), start=1):
+            kept[mutant.key] = mutant
+            ordered = tuple(kept[one.key] for one in sample if one.key in kept)
+            MUTATION.write(args.record, Mutation(SCHEMA, args.seed, population, ordered))
+            print(f"[{number}/{len(todo)}] {mutant.outcome}: {mutant}", file=out, flush=True)
+            if args.time is not None and time.monotonic() - began >= args.time:
+                break
+    found = score(kept.values(), argued)
+    print(rows(list(kept.values()), argued), file=out)
+    for one in found.survivors:
+        print(f"survived: {one}", file=out)
+    return 0 if found.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(main))

@@ -1,14 +1,17 @@
 """The command line: names a command, runs it, turns a named error into its exit code. No logic lives here."""
 
 import argparse
+import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.lifetime import ended_by_signals
 from gemma3n_perf.hardware.limits import require_memory
 from gemma3n_perf.report.output import shown, tolerant, unsaid
 
@@ -41,7 +44,7 @@ RENAMED = {
     ("ci", "rehearse"): "make rehearse, in a checkout",
 }
 """What commands of earlier releases are called now."""
-INTERRUPTED = 130
+INTERRUPTED, SIGNALLED = 130, 128
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -75,6 +78,8 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         if argv and argv[0] in ("--version", "--completion"):
             return _of_itself(argv, out)
         require_memory()
+        if not argv or (argv[0] not in COMMANDS and not argv[0].startswith("-")):
+            raise _no_command(argv)
         args = parser(argv[0] if argv else None).parse_args(argv)
         command = f"gemma3n-perf {args.command}"
         code: int = args.run(args, out)
@@ -86,6 +91,15 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         print(f"{command}: {found}", file=err)
         return found.exit_code
     return code
+
+
+def _no_command(argv: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(argv[0], COMMANDS, 2) if argv else []
+    return UsageError(
+        f"there is no command {argv[0]!r}" if argv else "no command is named",
+        expected=" or ".join(near) or f"one of {', '.join(COMMANDS)}",
+        remedy="gemma3n-perf --help says what each does",
+    )
 
 
 def _of_itself(argv: Sequence[str], out: TextIO) -> int:
@@ -121,9 +135,13 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
     try:
-        code = run(sys.argv[1:], sys.stdout, sys.stderr)
-    except SystemExit as ended:  # argparse, after its help or its complaint
+        with ended_by_signals():
+            code = run(sys.argv[1:], sys.stdout, sys.stderr)
+    except SystemExit as ended:  # argparse, after its help or its complaint, and signals
         code = int(ended.code or 0)
+        if code > SIGNALLED:
+            name = signal.Signals(code - SIGNALLED).name
+            print(f"gemma3n-perf: ended by {name}; nothing half-written was kept", file=sys.stderr)
     fault = unsaid(sys.stdout)
     if fault is not None:
         print(f"gemma3n-perf: {fault}", file=sys.stderr)

@@ -23,6 +23,7 @@ Every error says what was found, what was expected and what to do next.
 """
 
 import errno
+import os
 from functools import partial
 from typing import ClassVar
 
@@ -36,6 +37,10 @@ _MEMORY = ("alloc", "memory", "failed to map segment")
 
 _NO_TMPDIR = "temp_directory_path"
 """What MLX, which compiles there, says of a TMPDIR that is no folder."""
+
+
+_COMPILING = "[Compile::eval_cpu]"
+"""What MLX begins with where the compiler that it runs fails, whose words follow."""
 
 
 class PerfError(Exception):
@@ -153,6 +158,8 @@ def named(error: BaseException) -> PerfError | None:
             expected="room for weights, KV cache and one prefill",
             remedy="close other programs, raise ulimit -v, or choose a smaller checkpoint or shape",
         )
+    if text.startswith(_COMPILING):
+        return _not_compiled(str(error))
     if not isinstance(error, OSError) and _NO_TMPDIR not in text:
         return None
     number = getattr(error, "errno", None)
@@ -169,3 +176,19 @@ def named(error: BaseException) -> PerfError | None:
             remedy="check the permissions and limits of what it names (a temporary folder: TMPDIR)",
         )
     return None
+
+
+def _not_compiled(said: str) -> PerfError:
+    """Say in one line why MLX could not compile a kernel for the CPU: its own words are a command of many lines."""
+    lines = said.rpartition("the output is:")[2].strip().splitlines() or [said]
+    if full := next((line for line in lines if os.strerror(errno.ENOSPC) in line), ""):
+        return DiskFullError(
+            f"no room is left to write: MLX compiles kernels: {full}",
+            expected="free space in TMPDIR",
+            remedy="free some space, or set TMPDIR, and run the same command again",
+        )
+    return NotMeasuredError(
+        f"MLX could not compile a kernel: {lines[0][:200]}",
+        expected="a C++ compiler, and a TMPDIR with room that this user may write to",
+        remedy="install one (g++), or set TMPDIR",
+    )

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gemma3n_perf.bench.regression import SCHEMA, Exact, Regression
+from gemma3n_perf.bench.comparison import Exact
+from gemma3n_perf.bench.regression import SCHEMA, Regression
 from gemma3n_perf.duel import record as duels
 from gemma3n_perf.duel.judgements import judgements
 from gemma3n_perf.duel.launch import Launch

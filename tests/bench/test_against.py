@@ -6,6 +6,7 @@ import pytest
 from gemma3n_perf.bench import against
 from gemma3n_perf.bench.against import BUDGET_S, CompareRequest, compare, establish
 from gemma3n_perf.bench.comparator import Comparator
+from gemma3n_perf.bench.comparison import Exact
 from gemma3n_perf.duel import graphs, programs
 from gemma3n_perf.errors import CheckpointMissingError, InvalidError, NoBaselineError, PerfError, WorkerFailedError
 from gemma3n_perf.stats.verdicts import Verdict
@@ -83,8 +84,8 @@ def test_graphs_of_one_program_are_not_counted(tmp_path: Path, monkeypatch: pyte
     counted: list[Any] = []
     monkeypatch.setattr(graphs, "count", count)
     same = establish(REQUEST, machine(Arena(), tmp_path), None)
-    assert same.exact(None, "nano", 44) == ((), ())  # type: ignore[arg-type]
+    assert same.exact(None, "nano", 44) == Exact()  # type: ignore[arg-type]
     assert counted == []
     arena = Arena(programs={"candidate": {}})
-    assert establish(REQUEST, machine(arena, tmp_path), None).exact(None, "nano", 44) == ((), ())  # type: ignore[arg-type]
+    assert establish(REQUEST, machine(arena, tmp_path), None).exact(None, "nano", 44) == Exact()  # type: ignore[arg-type]
     assert counted == [("nano", 44)]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.bench.regression import REGRESSIONS, Exact, Regression
+from gemma3n_perf.bench.comparison import Exact
+from gemma3n_perf.bench.regression import REGRESSIONS, Regression
 from gemma3n_perf.bench.regression_report import as_json, markdown
 from gemma3n_perf.bench.regression_rule import ClassResult, RegressionRuling, judged, require_of, rule, rule_on
 from gemma3n_perf.ci.post import MAX_COMMENT

@@ -59,6 +59,12 @@ def test_drift_is_said_outside_the_spread_alone() -> None:
     assert slow is not None
     assert (slow.code, "slower than in its stored sessions" in slow.found) == ("drift", True)
     assert slow.found.endswith("what differs from them: os Linux 6.1 -> Linux 6.2")
+    mac = replace(STACK, power_mode="high", wheel="macosx_26_0_arm64", neural_accelerator=True)
+    before = replace(mac, power_mode="low", wheel="macosx_15_0_arm64", neural_accelerator=False)
+    slow = drift(found, measurement(tpot_s=0.0125), replace(baseline(), stack=before), mac)
+    assert slow is not None
+    for name in ("power-mode low -> high", "neural-accelerator False -> True", "wheel macosx_15_0_arm64 -> "):
+        assert name in slow.found
     fast = drift(found, measurement(tpot_s=0.008), baseline(), STACK)
     assert fast is not None
     assert "faster than in its stored sessions" in fast.found

@@ -122,6 +122,7 @@ class Arena:
     ``used_s`` is what the threads of a process have used, ``cores`` where they are pinned.
     ``steps_s`` makes the steps of a block that workers report, all but ``silent`` ones.
     ``spares`` are workloads on which nothing is raised.
+    ``idle`` says that a GPU clocks down while conditions are read.
     ``slowed`` is how much longer a baseline takes that shares its process.
     """
 
@@ -153,6 +154,7 @@ class Arena:
     slept: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     probed: int = 0
+    idle: bool = False
     used_s: Callable[[int], dict[int, float]] = lambda pid: {}
     steps_s: Callable[[float], tuple[float, ...]] = lambda tpot: ()
     silent: frozenset[str] = frozenset()
@@ -168,8 +170,9 @@ class Arena:
         if (len(self.workers) - 1) // 2 >= self.from_launch and (name, when) in self.raises:
             raise self.raises[name, when]
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Begin an interval of the probe."""
+        return self.idle
 
     def stop(self) -> Conditions:
         """Tell whether the block was contended."""

@@ -169,6 +169,36 @@ def test_a_release_that_does_not_exist_names_the_nearest_that_do(tmp_path: Path)
     assert caught.value.remedy == "the nearest that exist: mlx==0.32.4 and mlx==0.33.0"
 
 
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        ("Because there is no version of mlx==0.32.9 and you require it", True),
+        ("error: Failed to fetch: dns error: failed to lookup address", False),
+        ("", False),
+    ],
+)
+def test_a_release_is_looked_up_before_anything_is_built(tmp_path: Path, said: str, raised: bool) -> None:
+    """In uv's cache, then on the index. Where nobody answers, building says so; a package with a place is none."""
+    asked = list[tuple[str, ...]]()
+
+    def run(argv: Sequence[str], timeout_s: float) -> Done:
+        asked.append(tuple(argv))
+        line = Path(argv[-1]).read_text().strip()
+        if line == "mlx==0.32.9":
+            return Done(1, "", said) if said else Done(0, line, "")
+        return Done(0, "mlx==0.32.4\n" if "<" in line else "", "")
+
+    made = Environments(tmp_path, run, HERE, uv="uv")
+    if raised:
+        with pytest.raises(UsageError, match=r"mlx==0\.32\.9 does not exist") as caught:
+            made.require_released(released("mlx", "0.32.9"))
+        assert caught.value.remedy == "the nearest that exist: mlx==0.32.4"
+    else:
+        made.require_released(released("mlx", "0.32.9"))
+    assert ["--offline" in argv for argv in asked][:2] == ([True, False] if said else [True])
+    assert not (tmp_path / "environments").exists()
+
+
 def test_a_package_that_is_not_here_is_refused_with_those_of_like_name(tmp_path: Path) -> None:
     """A typo in a name is a mistake of the request."""
     made = environments(tmp_path, FakeUv())

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from msgspec.structs import replace as replace_block
 
+from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, measure, warm_up
 from gemma3n_perf.duel.startup import Prepared, prepare, started
 from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
 from gemma3n_perf.errors import (
+    ArmUnavailableError,
     BadConditionsError,
     InvalidError,
     NotComparableError,
@@ -217,6 +219,32 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
     assert blocks == ({block, replace_block(block, continued=True)} if protocol == wire.PROTOCOL else {block})
 
 
+@pytest.mark.parametrize(
+    ("shape", "oldest"), [("pp40-tg64", 1), ("pp40-tg64-b4", 9), ("pp200-tg64", 9), ("pp40-tg64@mlx_lm", 10)]
+)
+def test_an_arm_that_is_too_old_for_a_workload_is_not_measured(shape: str, oldest: int) -> None:
+    """Before it is asked to load it; the next protocol's worker is."""
+    job = replace(JOB, workload=f"nano/text/{shape}")
+    arena = Arena(protocols={"baseline": oldest})
+    with ready(ARMS, arena.tools, job) as running:
+        assert set(running.sides) == {"baseline", "candidate"}
+    if oldest == 1:
+        return
+    arena = Arena(protocols={"baseline": oldest - 1})
+    with pytest.raises(ArmUnavailableError, match=f"too old for nano/text/{shape}"), ready(ARMS, arena.tools, job):
+        pass
+    assert not [one for worker in arena.workers for one in worker.asked]
+
+
+@pytest.mark.parametrize("protocol", [9, 10])
+def test_an_arm_that_may_not_know_a_preset_is_given_its_folder(protocol: int) -> None:
+    """Presets that came later, and those whose folder was another at its time."""
+    arena = Arena(protocols={"baseline": protocol})
+    with ready(ARMS, arena.tools, replace(JOB, workload="nano-8bit/text/pp40-tg64", source="nano-8bit")):
+        sources = [one.source for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)]
+    assert sources == ["nano-8bit" if protocol == 10 else "/root/nano-8bit-v2"] * 2
+
+
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_both_arms_of_a_pair_are_at_one_position(candidates: int) -> None:
     """Blocks go on through the workload's tokens, then rewind, the baseline's with each candidate's in step."""
@@ -264,6 +292,19 @@ def test_short_blocks_share_the_conditions_of_their_stretch() -> None:
     assert all({block.arm for block in pair} == {"baseline", "candidate"} for pair in found.pairs)
     launch(long, LaunchPlan(6, 10))
     assert (short.probed, long.probed) == (4, 20)
+
+
+def test_a_gpu_that_clocked_down_is_woken_by_the_arm_that_goes_first() -> None:
+    """Once after each reading of conditions, by a few steps of which nothing is kept."""
+
+    def blocks(arena: Arena) -> list[int]:
+        launch(arena, LaunchPlan(6, 4))
+        return [one.steps for one in arena.workers[0].asked + arena.workers[1].asked if isinstance(one, wire.Block)]
+
+    usual, idle = (Arena(tpot_s=lambda name, launch: 0.005, idle=one) for one in (False, True))
+    assert sorted(blocks(idle)) == sorted([*blocks(usual), *[WAKE_STEPS] * 2])
+    assert (idle.probed, usual.probed) == (2, 2)
+    assert len(launch(Arena(idle=True)).tpot_s("baseline")) == PLAN.pairs
 
 
 def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:

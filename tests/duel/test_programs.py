@@ -64,6 +64,18 @@ def test_an_arm_is_inspected_after_it_has_decoded() -> None:
     assert worker.asked[-1] == wire.Describe({"nano": "forged:1"})
 
 
+def test_each_engine_of_a_workload_is_inspected() -> None:
+    """It imports other files. The worker is sent the same work, and who is to do it."""
+    arena, engine = Arena(), Job("nano/text/pp40-tg64@mlx_lm", "nano", "/root")
+    assert set(inspect(arm("baseline"), DECLARED, [*JOBS, engine], arena.tools).replies) == {
+        "nano/text/pp40-tg64", "nano/image/pp296-tg64", "nano/text/pp40-tg64@mlx_lm",
+    }  # fmt: skip
+    loads = [one for one in arena.workers[0].asked if isinstance(one, wire.Load)]
+    assert sorted((one.workload, one.engine) for one in loads) == [
+        ("nano/image/pp296-tg64", "mlx_vlm"), ("nano/text/pp40-tg64", "mlx_lm"), ("nano/text/pp40-tg64", "mlx_vlm"),
+    ]  # fmt: skip
+
+
 def test_an_old_worker_cannot_say_what_it_is() -> None:
     """It is not asked."""
     found = inspect(arm("baseline"), DECLARED, JOBS, Arena(protocols={"baseline": programs.DESCRIBES - 1}).tools)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gemma3n_perf.duel import run
 from gemma3n_perf.hardware import machine
 from gemma3n_perf.hardware.fitness import Doctor, Fitness
 from gemma3n_perf.hardware.machine import open_machine
@@ -32,5 +33,6 @@ def fit(self: Doctor) -> Fitness:
 
 vars(machine).update(faults=no_faults)
 Doctor.look = fit  # type: ignore[method-assign]
-vars(session).update(open_machine=partial(open_machine, lock=FOLDER / "lock"))
+for module in (session, run):
+    vars(module).update(open_machine=partial(open_machine, lock=FOLDER / "lock"))
 files.data_folder = lambda: FOLDER / "data"

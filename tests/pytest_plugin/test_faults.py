@@ -102,7 +102,7 @@ def test_other_session_is_named(stage: Stage) -> None:
         holder.communicate()
     assert outcome.code == 4
     assert f"this machine is being measured by process {holder.pid} of " in outcome.text
-    assert "wait for it to end (--wait SECONDS does), or stop it" in outcome.text
+    assert "wait for it to end (--wait 300 does, for so many seconds), or stop it" in outcome.text
     assert outcome.closing == "3 workloads: 3 not-measured"
     assert stage.script.opened == 0
     assert stage.local_files == []

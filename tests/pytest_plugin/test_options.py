@@ -130,6 +130,24 @@ def test_workloads_are_narrowed_and_reshaped(stage: Stage) -> None:
     assert stage.script.taken == ["nano/text/pp4-tg4"] * 2
 
 
+def test_wide_set_has_each_workload_once(stage: Stage) -> None:
+    """Other weights that it adds may be named as well."""
+    outcome = stage.run(
+        "--checkpoint", "nano", "--checkpoint", "nano-8bit", "--set", "wide", "--collect-only", "-q", "-k", "decode"
+    )
+    listed = [line.partition("::")[2] for line in outcome.out.splitlines() if "::" in line]
+    assert len(set(listed)) == len(listed)
+    assert {f"test_decode[nano{name}]" for name in ("/text/pp40-tg64@mlx_lm", "-8bit/text/pp40-tg64")} < set(listed)
+
+
+def test_a_shape_may_name_an_engine(stage: Stage) -> None:
+    """It is the last part of the workload's id; what the engine cannot decode is exit 2."""
+    assert "[nano/text/pp4-tg4@mlx_lm]" in stage.run("--shape", "pp4-tg4@mlx_lm", "--collect-only", "-q").out
+    outcome = stage.run("--shape", "pp4-tg4-b2@mlx_lm")
+    assert outcome.code == 2
+    assert "the engine mlx_lm does not decode text/pp4-tg4-b2" in outcome.text
+
+
 def test_preset_need_not_be_forged_to_be_listed_or_counted(stage: Stage) -> None:
     """A preset that is not on disk is forged when it is first measured; its graph needs no weights at all."""
     outcome = stage.run("--checkpoint", "e2b-4bit", "-k", "graph")

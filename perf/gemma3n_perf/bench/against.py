@@ -1,11 +1,12 @@
 """The comparison of one session: with what, whether that is the same program, and the duel where it is not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gemma3n_perf.bench.comparator import Chosen, Comparator, choose, comparators
-from gemma3n_perf.bench.comparison import SAME_PROGRAM, graph_causes, rises
+from gemma3n_perf.bench.comparison import SAME_PROGRAM, Exact, exact
+from gemma3n_perf.decode.engines import counts_graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel import graphs, programs
 from gemma3n_perf.duel.arms import parse
@@ -24,6 +25,7 @@ from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.stack import installed_release
 from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 BUDGET_S = 70.0
 """Seconds of measuring that the duel of one workload may take; it stops as soon as something is shown."""
@@ -32,10 +34,10 @@ RISEN_BUDGET_S = 12.0
 """The same where exact counts rose: that is an alarm already, and only a win, which shows early, can lift it."""
 
 PLANTED_BUDGETS_S = ((0.2, 6.0, 20.0), (0.04, 25.0, 60.0))
-"""Planted slowdowns from so much on are found by so short a duel, on a CPU and on a GPU, whose steps take longer."""
+"""The least planted slowdown, and the seconds of a duel that finds it on a CPU and on a GPU."""
 
 SHARE = 0.7
-"""The share of --budget that is the duel's; runs of workloads that no duel took any of have the others."""
+"""The duel's share of --budget. The rest is for workloads of which the duel took no run."""
 
 SAME = Judgement(Verdict.NO_CHANGE, SAME_PROGRAM, effect=0.0)
 HERE = "here"
@@ -80,10 +82,23 @@ class Against:
     counts: bool = True
     checkpoints: Mapping[str, str] = field(default_factory=dict)
 
-    def exact(self, ours: Graph, source: str, position: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the exact counts that rose, and all that differs in a decode step; nothing where it cannot be told."""
+    def exact(self, ours: Graph, source: str, position: int) -> Exact:
+        """Compare a decode step with this program's; nothing where it cannot be told."""
         theirs = None if self.is_same or not self.counts else graphs.count(self.baseline, source, position)
-        return (rises(theirs, ours), graph_causes(theirs, ours)) if theirs else ((), ())
+        return exact(theirs, ours) if theirs else Exact()
+
+
+def exact_counts(
+    arms: tuple[ReadyArm, ReadyArm], workloads: Iterable[str], sources: Mapping[str, str], machine: Here
+) -> dict[str, Exact]:
+    """Compare the decode steps of two arms, each counted by its own code; by workload, where both can tell."""
+    found: dict[str, Exact] = {}
+    for workload in filter(counts_graph, map(Workload.parse, workloads)):
+        source, position = job(str(workload), sources, machine.root).source, workload.shape.prompt + WARM_TOKENS
+        before, after = (graphs.count(arm, source, position) for arm in arms)
+        if before is not None and after is not None:
+            found[str(workload)] = exact(before, after)
+    return found
 
 
 def establish(request: CompareRequest, machine: Here, repo: Path | None) -> Against:

@@ -13,13 +13,13 @@ from typing import Any
 from gemma3n_perf.bench import duelled
 from gemma3n_perf.decode import prompt as prompts
 from gemma3n_perf.decode.bandwidth import copy_bandwidth
-from gemma3n_perf.decode.decoder import Clock, Decoder, Device, Engine, Probe
-from gemma3n_perf.decode.device import MlxDevice
-from gemma3n_perf.decode.engines import DEFAULT, ENGINES
+from gemma3n_perf.decode.decoder import Clock, Decoder, Engine, Probe
+from gemma3n_perf.decode.device import Device, MlxDevice
+from gemma3n_perf.decode.engines import DEFAULT, ENGINES, kind_of
 from gemma3n_perf.decode.runs import FaultsOf, RunCollector, Sleep
 from gemma3n_perf.decode.types import Graph, Measurement, Run
 from gemma3n_perf.duel.scheduler import ComparisonState
-from gemma3n_perf.errors import OutOfMemoryError, PerfError
+from gemma3n_perf.errors import PerfError, named
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import Workload
 
@@ -67,12 +67,12 @@ class Bench:
     clock: Clock = time.perf_counter
     sleep: Sleep = time.sleep
     device: Device = field(default_factory=MlxDevice)
-    make_engine: MakeEngine = ENGINES[DEFAULT]
+    make_engine: MakeEngine = ENGINES[DEFAULT].make
     note: Note = lambda text: None
     with_towers: frozenset[str] = frozenset()
     source_of: Callable[[str], str] = lambda name: name
     _checkpoints: dict[str, load.Checkpoint] = field(init=False, default_factory=dict)
-    _model: tuple[str, bool, Any] | None = field(init=False, default=None)
+    _model: tuple[object, bool, Any] | None = field(init=False, default=None)
     _prepared: dict[Workload, _Prepared] = field(init=False, default_factory=dict)
     _failed: dict[Workload, PerfError] = field(init=False, default_factory=dict)
     _finished: dict[Workload, Measurement] = field(init=False, default_factory=dict)
@@ -90,7 +90,7 @@ class Bench:
         """Take a workload's numbers from a duel of this program; where no run of it counts, it is measured here."""
         streamed = self.checkpoint(workload.checkpoint).bytes["streamed"]
         found = duelled.measurement(
-            state, DEFAULT, self.planted, streamed, self.copy_bandwidth(), self.count_graph(workload)
+            state, workload.engine or DEFAULT, self.planted, streamed, self.copy_bandwidth(), self.count_graph(workload)
         )
         if found is not None:
             self._finished[workload] = found
@@ -110,24 +110,25 @@ class Bench:
         # A second benchmark of a workload that failed would only wait and fail again.
         try:
             yield
-        except PerfError as error:
-            self._failed[workload] = error
-            raise
-        except RuntimeError as error:  # MLX has no type of its own for a failed allocation
-            if not _of_memory(error):
+        except Exception as error:
+            found = named(error)  # MLX has no type of its own for a failed allocation
+            if found is None:
                 raise
-            self._failed[workload] = _out_of_memory(error, workload)
-            raise self._failed[workload] from error
+            self._failed[workload] = found
+            if found is error:
+                raise
+            raise found from error
 
     def _prepare(self, workload: Workload) -> None:
         checkpoint = self.checkpoint(workload.checkpoint)
         prompt = prompts.make(workload, checkpoint)
         self.note(f"{workload}: loading")
         towers = checkpoint.has_vision and (prompt.pixels is not None or checkpoint.name in self.with_towers)
-        model = self._load(checkpoint, with_towers=towers)
+        model = self._load(checkpoint, workload, with_towers=towers)
         self.device.reset_peak_memory()
+        make_engine = kind_of(workload).make if workload.engine else self.make_engine
         decoder = Decoder(
-            self.make_engine(model), workload, prompt, clock=self.clock, device=self.device, planted=self.planted
+            make_engine(model), workload, prompt, clock=self.clock, device=self.device, planted=self.planted
         )
         self.note(f"{workload}: warming up")
         prefills = 0
@@ -189,7 +190,7 @@ class Bench:
             self.take_first_token(workload)
         finished = self._finished[workload] = Measurement(
             workload=str(workload),
-            engine=DEFAULT,
+            engine=workload.engine or DEFAULT,
             prompt_tokens=workload.shape.prompt,
             generated_tokens=workload.shape.generate,
             runs=tuple(prepared.collector.runs),
@@ -219,44 +220,14 @@ class Bench:
             return self.runs
         return max(min(self.runs, int(self.budget_s / run_s)), min(LEAST_RUNS, self.runs))
 
-    def _load(self, checkpoint: load.Checkpoint, *, with_towers: bool) -> Any:
-        if self._model is not None and self._model[0] == checkpoint.name and self._model[1] >= with_towers:
+    def _load(self, checkpoint: load.Checkpoint, workload: Workload, *, with_towers: bool) -> Any:
+        kind = kind_of(workload)
+        place = checkpoint.name, kind.loader
+        if self._model is not None and self._model[0] == place and self._model[1] >= with_towers:
             return self._model[2]
         # Two large checkpoints at once may not fit, so what was prepared on the last one goes.
         self._model = None
         self._prepared.clear()
-        model = load.load(checkpoint, with_towers=with_towers)
-        self._model = (checkpoint.name, with_towers, model)
+        model = kind.load(checkpoint, with_towers=with_towers)
+        self._model = (place, with_towers, model)
         return model
-
-
-def _of_memory(error: RuntimeError) -> bool:
-    return any(word in str(error).lower() for word in ("alloc", "memory"))
-
-
-def _out_of_memory(error: RuntimeError, workload: Workload) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        f"{workload} ran out of memory: {str(error).splitlines()[0]}",
-        expected="room for weights, KV cache and one prefill",
-        remedy="close other programs, or choose a smaller checkpoint or shape",
-    )
-
-
-class MeasuredClock:
-    """Seconds of measured time; pass it as pytest-benchmark's ``timer``.
-
-    pytest-benchmark reads its timer before and after every round. Between the two, a round takes one run that counts,
-    discards included, and moves this clock on by the run's time per token: its tables then show seconds per token, and
-    its OPS column tok/s.
-    """
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    def __call__(self) -> float:
-        """Seconds counted so far."""
-        return self._seconds
-
-    def advance(self, seconds: float) -> None:
-        """Count one sample."""
-        self._seconds += seconds

@@ -106,7 +106,7 @@ def base_arm(repository: Repository, base: str, chip_class: str, head: Tree) -> 
 
 
 def pins(tree: Tree, chip_class: str) -> dict[str, str]:
-    """Return the versions that a tree's lock names for this platform, of packages that a worker imports; "" is none."""
+    """Return the versions that a tree's lock names for this platform, of packages that a worker imports ("": none)."""
     lock = program.lock_of(chip_class)
     found: dict[str, str] = {}
     for line in tree.read(lock).splitlines() if lock in tree.names else ():
@@ -205,7 +205,7 @@ def choose(
     raise NoBaselineError(
         "there is nothing to compare with: " + ("; ".join(passed_over) or "no earlier commit and no installed release"),
         expected="a git clone with its history, or an installed release",
-        remedy=("do what is said there, or " if passed_over else "") + "name an arm: --against ref:COMMIT",
+        remedy=("do what is said there, or " if passed_over else "") + "name an arm: --against ref:HEAD~1",
     )
 
 

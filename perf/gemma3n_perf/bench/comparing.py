@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gemma3n_perf.bench import stored
 from gemma3n_perf.bench.against import SAME, Against, CompareRequest, compare, establish
-from gemma3n_perf.bench.comparison import Compared
+from gemma3n_perf.bench.comparison import Compared, Exact
 from gemma3n_perf.bench.outcome import in_force
 from gemma3n_perf.decode.types import Graph, Measurement
 from gemma3n_perf.duel.arms import parse
@@ -37,7 +37,7 @@ class Comparing:
     established: bool = False
     against: Against | None = None
     fault: PerfError | None = None
-    exact: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    exact: dict[str, Exact] = field(default_factory=dict)
     result: DuelResult | None = None
     over: bool = False
 
@@ -57,11 +57,6 @@ class Comparing:
         """Why nothing need be measured of the same program."""
         return f"the same program as {self.against.chosen.comparator}" if self.against else ""
 
-    @property
-    def needs_duel(self) -> bool:
-        """Whether there is something to compare with that may differ."""
-        return self.against is not None and not self.against.is_same
-
     def establish(self, request: CompareRequest, machine: Here) -> None:
         """Find out what to compare with. Raises what building an arm that was named raises."""
         self.established = True
@@ -70,9 +65,9 @@ class Comparing:
         except NoBaselineError as error:
             self.fault = error
 
-    def count(self, workload: Workload, ours: Graph, source: str) -> None:
+    def count(self, workload: Workload, ours: Graph | None, source: str) -> None:
         """Hold the exact counts of a decode step against those of what the session is compared with, once."""
-        if self.against is not None and str(workload) not in self.exact:
+        if ours is not None and self.against is not None and str(workload) not in self.exact:
             self.exact[str(workload)] = self.against.exact(ours, source, workload.shape.prompt + WARM_TOKENS)
 
     def duel(self, request: CompareRequest, machine: Here, workloads: Sequence[str]) -> None:
@@ -82,7 +77,7 @@ class Comparing:
         def launched(so_far: DuelResult) -> None:
             self.result = so_far
 
-        risen = any(self.exact[name][0] for name in workloads if name in self.exact)
+        risen = any(self.exact[name].rises for name in workloads if name in self.exact)
         self.result = compare(self.against, request, machine, workloads, launched, risen=risen)
         self.over = True
         if not request.planted:
@@ -107,9 +102,9 @@ class Comparing:
             judged = SAME
         elif judged is None:
             judged = not_measured(self.fault.found if self.fault else "no duel was measured")
-        risen, causes = self.exact.get(workload, ((), ()))
+        exact = self.exact.get(workload, Exact())
         state = self.result.states.get(workload) if self.result else None
-        causes += memory_changes(state.launches)[0] if state else ()
+        memory = memory_changes(state.launches)[0] if state else ()
         cautions: tuple[Caution, ...] = judged.cautions
         checkpoint = self.against.checkpoints.get(workload.split("/")[0]) if self.against else None
         spread = stored.spread(sessions, workload, today, checkpoint) if sessions else None
@@ -122,8 +117,8 @@ class Comparing:
             workload,
             judged,
             today,
-            risen,
-            (*causes, *(self.against.changes if self.against else ())),
+            exact.rises,
+            (*exact.causes, *memory, *(self.against.changes if self.against else ())),
             stored.in_brief(spread, today) if spread else "",
             cautions,
             ttft=self.result.ttfts.get(workload) if self.result else None,

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 from gemma3n_perf.decode import host_work
 from gemma3n_perf.decode.types import Graph, Measurement
-from gemma3n_perf.errors import NotComparableError
-from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict
 from gemma3n_perf.store.accepted import Accepted
-from gemma3n_perf.store.types import Baseline
 
 SAME_PROGRAM = "the same program"
 SHOWN_OPERATIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """What is exact of a decode step: the counts that rose, and all that differs."""
+
+    rises: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Compared:
 
     @property
     def is_slower_to_start(self) -> bool:
-        """Whether the first token takes longer, and no maintainer accepts so much."""
+        """Whether the first token takes longer than any maintainer accepts."""
         return self.ttft is not None and self.ttft.verdict is Verdict.LOSS and not self._accepts(self.ttft)
 
     def _accepts(self, one: Judgement) -> bool:
@@ -81,19 +87,14 @@ def properties(one: Compared) -> list[tuple[str, str]]:
     return [*found, *(("rose", text) for text in one.rises), *(("caution", each.code) for each in one.cautions)]
 
 
-def same_class(chip: Chip, baseline: Baseline) -> None:
-    """Raise NotComparableError where the baseline is another chip class's."""
-    if chip.chip_class != baseline.chip.chip_class:
-        raise NotComparableError(
-            f"this machine is {chip.chip_class}, the baseline is of {baseline.chip.chip_class}",
-            expected="one chip class: absolute numbers of two chips say nothing about a change",
-            remedy="compare on the baseline's chip, or record a baseline here: gemma3n-perf baseline save",
-        )
-
-
 def same_mlx(one: Stack, other: Stack) -> bool:
     """Whether two stacks should give the same tokens and counts: one mlx, mlx-vlm and backend."""
     return (one.mlx, one.mlx_vlm, one.backend) == (other.mlx, other.mlx_vlm, other.backend)
+
+
+def exact(before: Graph, after: Graph) -> Exact:
+    """Compare the decode steps of two programs."""
+    return Exact(rises(before, after), graph_causes(before, after))
 
 
 def rises(before: Graph, after: Graph) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def run_pytest(command: Sequence[str]) -> int:
         try:
             return process.wait()
         except BaseException as ended:
-            # A terminal tells both of Ctrl-C; of another signal to this process nobody told pytest.
+            # A terminal sends Ctrl-C to both processes; any other signal reached this one alone.
             if not isinstance(ended, KeyboardInterrupt):
                 process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
 """Base against head on one machine: the duel of a change of the program, its causes, and the record of both.
 
 Opinion: the base is rebuilt with the packages that its own lock file names, or a slower package would be compared with
-itself. What keeps a class from an answer is recorded like an answer, so that whoever proposed the change reads it.
+itself. Why a class has no answer is recorded as well, for the author of the change to read.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from gemma3n_perf.bench.against import HERE, CompareRequest, establish
+from gemma3n_perf.bench.against import HERE, CompareRequest, establish, exact_counts
 from gemma3n_perf.bench.comparator import base_arm
-from gemma3n_perf.bench.comparison import graph_causes, rises
-from gemma3n_perf.duel import graphs, program
+from gemma3n_perf.bench.comparison import Exact
+from gemma3n_perf.duel import program
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.record import DUELS, DuelRecord, compact, unfolded
-from gemma3n_perf.duel.run import DuelSpec, Here, duel, job, record_of
+from gemma3n_perf.duel.run import DuelSpec, Here, duel, record_of
 from gemma3n_perf.errors import (
     ArmUnavailableError,
     CheckpointMissingError,
@@ -29,19 +29,11 @@ from gemma3n_perf.gate.policy import GatePolicy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store.codec import Codec, Flaw
-from gemma3n_perf.workload.workload import WARM_TOKENS, Workload, defaults
+from gemma3n_perf.workload.workload import defaults
 
 SCHEMA = 1
 _OF_THE_ARMS = (ArmUnavailableError, CheckpointMissingError, NotComparableError, UsageError, WorkerFailedError)
 """What says something of base or head. Anything else is the machine's, and no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """What is exact of a decode step: the counts that rose, and all that differs."""
-
-    rises: tuple[str, ...] = ()
-    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +74,11 @@ def measure(
     record = Regression(SCHEMA, chip_class, base, machine.stack.commit, machine.stack.dirty, f"ref:{base}")
     try:
         record = replace(record, arm=base_arm(repository, base, chip_class, program.revision(repository)))
-        # They declare different programs, or nobody would have asked.
+        # Only commits that declare different programs are sent here.
         request = CompareRequest(tuple(workloads), against=record.arm, measure_anyway=True)
         against = establish(request, machine, repository.root)
-        exact = _exact(record.arm, workloads, machine)
+        arms = machine.builder.build(parse(record.arm), [parse(HERE)], same=None)
+        exact = exact_counts((arms[0], arms[1]), workloads, {}, machine)
         record = replace(record, changes=against.changes, exact=exact)
         spec = DuelSpec(
             record.arm, (HERE,), tuple(workloads), policy.regression.budget, aa=None, policy=policy.comparing
@@ -93,17 +86,6 @@ def measure(
         return replace(record, duel=record_of(duel(spec, machine), machine.chip))
     except _OF_THE_ARMS as error:
         return replace(record, failure=_failure(error))
-
-
-def _exact(arm: str, workloads: Sequence[str], machine: Here) -> dict[str, Exact]:
-    arms = machine.builder.build(parse(arm), [parse(HERE)], same=None)
-    found: dict[str, Exact] = {}
-    for name in workloads:
-        position = Workload.parse(name).shape.prompt + WARM_TOKENS
-        theirs, ours = (graphs.count(one, job(name, {}, machine.root).source, position) for one in arms)
-        if theirs is not None and ours is not None:
-            found[name] = Exact(rises(theirs, ours), graph_causes(theirs, ours))
-    return found
 
 
 def _failure(error: PerfError) -> Objection:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemma3n_perf.bench.comparison import Compared
+from gemma3n_perf.bench.comparison import Compared, Exact
 from gemma3n_perf.bench.outcome import accept
 from gemma3n_perf.bench.regression import Regression
 from gemma3n_perf.duel.first_tokens import judge_first_tokens, memory_changes
@@ -142,13 +142,10 @@ def judged(
     ttfts = judge_first_tokens(launches, policy.comparing)
     rows = []
     for workload, judgement in found.items():
-        exact = record.exact.get(workload)
-        memory = memory_changes(launches.get(workload, ()))[0]
-        causes = (*record.changes, *(exact.causes if exact else ()), *memory)
-        rises = exact.rises if exact else ()
-        rows.append(
-            accept(Compared(workload, judgement, rises=rises, causes=causes, ttft=ttfts.get(workload)), accepted)
-        )
+        exact = record.exact.get(workload, Exact())
+        causes = (*record.changes, *exact.causes, *memory_changes(launches.get(workload, ()))[0])
+        one = Compared(workload, judgement, rises=exact.rises, causes=causes, ttft=ttfts.get(workload))
+        rows.append(accept(one, accepted))
     return ClassResult(name, required, tuple(rows), changes=record.changes)
 
 

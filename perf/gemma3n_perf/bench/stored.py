@@ -102,7 +102,7 @@ def _alike(one: Measurement, today: Measurement) -> bool:
 
 
 def _differences(then: Stack, now: Stack) -> Iterator[str]:
-    for name in ("os", "power_mode", "driver", "python", "mlx", "wheel", "mlx_vlm"):
+    for name in ("os", "power_mode", "neural_accelerator", "driver", "python", "mlx", "wheel", "mlx_vlm"):
         old, new = getattr(then, name), getattr(now, name)
         if old != new:
             yield f"{name.replace('_', '-')} {old} -> {new}"

@@ -6,16 +6,15 @@ Opinion: this suite, and every other package, is the same on both sides, so that
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gemma3n_perf.bench.against import SAME
-from gemma3n_perf.bench.comparison import Compared, graph_causes, rises
+from gemma3n_perf.bench.against import SAME, exact_counts
+from gemma3n_perf.bench.comparison import Compared, Exact
 from gemma3n_perf.bench.regression_rule import ClassResult, RegressionRuling, rule
-from gemma3n_perf.duel import graphs, programs
+from gemma3n_perf.duel import programs
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.builder import ReadyArm, require_commit
 from gemma3n_perf.duel.run import DuelSpec, Here, duel, job
 from gemma3n_perf.gate.policy import GatePolicy, RegressionPolicy
 from gemma3n_perf.stats.verdicts import Caution, Verdict
-from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 _POLICY = GatePolicy(regression=RegressionPolicy(inconclusive="refuses"), unfinished=True)
 _REMEDIES = {
@@ -68,20 +67,10 @@ def _changes(first: ReadyArm, second: ReadyArm, spec: DuelSpec, machine: Here) -
 def _duelled(
     first: ReadyArm, second: ReadyArm, changes: Sequence[str], spec: DuelSpec, machine: Here
 ) -> list[Compared]:
-    exact = {}
-    for name in spec.workloads:
-        position = Workload.parse(name).shape.prompt + WARM_TOKENS
-        counts = [graphs.count(one, job(name, spec.sources, machine.root).source, position) for one in (first, second)]
-        if counts[0] is not None and counts[1] is not None:
-            exact[name] = rises(counts[0], counts[1]), graph_causes(counts[0], counts[1])
-    result = duel(spec, machine)
-    return [
-        Compared(
-            name,
-            judgement,
-            rises=exact[name][0] if name in exact else (),
-            causes=(*changes, *(exact[name][1] if name in exact else ())),
-            ttft=result.ttfts.get(name),
-        )
-        for name, judgement in result.judgements.items()
-    ]
+    counted = exact_counts((first, second), spec.workloads, spec.sources, machine)
+    result, found = duel(spec, machine), []
+    for name, judgement in result.judgements.items():
+        exact = counted.get(name, Exact())
+        causes = (*changes, *exact.causes)
+        found.append(Compared(name, judgement, rises=exact.rises, causes=causes, ttft=result.ttfts.get(name)))
+    return found

@@ -1,4 +1,4 @@
-"""Where memory forces the baseline into the candidates' process: what it takes in one that never imports a fusion.
+"""Where memory forces the baseline into the candidates' process: its time in another, which never imports a fusion.
 
 A fusion could slow the unfused model there, through the classes that both are made of, and then win against it.
 """

@@ -4,7 +4,6 @@ Opinion: a part that is not understood is an error, and so is a part that anothe
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
@@ -142,20 +141,8 @@ def slowdowns(baseline: Arm, candidate: Arm) -> tuple[float, float]:
     Nothing can be made faster, so ``plant:-2%`` (its time falls to 0.98) slows the *other* arm by 1/0.98 - 1 = 2.04 %:
     the ratio of the two is what was asked for.
     """
-    first, second = (
-        round(_factor(own.plant) * _given_by(other.plant) - 1, 12) for own, other in _sides(baseline, candidate)
-    )
-    return first, second
 
+    def slowed(own: Arm, other: Arm) -> float:
+        return round((1 + max(own.plant, 0.0)) / (1 + min(other.plant, 0.0)) - 1, 12)
 
-def _sides(baseline: Arm, candidate: Arm) -> Iterator[tuple[Arm, Arm]]:
-    yield baseline, candidate
-    yield candidate, baseline
-
-
-def _factor(plant: float) -> float:
-    return 1 + max(plant, 0.0)
-
-
-def _given_by(plant: float) -> float:
-    return 1 / (1 + min(plant, 0.0))
+    return slowed(baseline, candidate), slowed(candidate, baseline)

@@ -1,4 +1,4 @@
-"""Which steps of a range changed the speed, and by how much each: a search that knows a step may not be tellable.
+"""Which steps of a range changed the speed, and by how much each: a search in which a step may stay undecided.
 
 Opinion: a step is called changed or unchanged only by a verdict that says so, of a duel with its own neighbour. A range
 has a change where its duel shows one, or where its other half shows none; ranges are halved until each change is one
@@ -8,7 +8,7 @@ inconclusive with twice the budget is skipped, as ``git bisect skip`` does: it w
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.estimates import relative_change
@@ -30,7 +30,7 @@ _PRECISE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A change: of one of ``suspects``, oldest first, which is one arm unless some between could not be told.
+    """A change: of one of ``suspects``, oldest first, which is one arm unless some between stayed undecided.
 
     ``before`` is the newest arm before them; ``judgement`` compares the newest suspect with it, and ``share`` is its
     part of the ends' change, 1 for all of it (of logarithms of throughput, which add up).
@@ -66,48 +66,50 @@ def bisect(
 ) -> Found:
     """Search ``steps``, arms from the good one to the bad one, for all that changed the speed.
 
-    Where the ends do not differ, or that cannot be told, there are none. Raises UsageError for fewer than two steps.
+    There are none where the ends do not differ, or stay undecided. Raises UsageError for fewer than two steps.
     """
     if len(steps) < 2:
         raise UsageError(f"{len(steps)} steps to search", expected="a good and a bad one, different from each other")
     note(f"comparing the ends: {steps[0]} and {steps[-1]}")
-    ends = _judged(compare, steps[0], steps[-1], budget_s, Policy())
+    search = _Search(steps, compare, budget_s, note)
+    ends = search.judged(0, len(steps) - 1)
     if not ends.verdict.is_claim:
-        return Found(ends, (), Policy().margin)
-    policy = _asking(ends, Policy())
-    search = _Search(steps, compare, budget_s, policy, note)
+        return Found(ends, (), search.policy.margin)
+    search.policy = _step_policy(ends, search.policy)
     search.within(0, len(steps) - 1, ends)
     found = tuple(
         Step(tuple(steps[good + 1 : bad + 1]), steps[good], one, _log(one) / _log(ends))
         for good, bad, one in sorted(search.found, key=lambda item: item[0])
     )
-    return Found(ends, found, policy.margin, tuple((steps[good], steps[bad]) for good, bad in search.unclear))
+    return Found(ends, found, search.policy.margin, tuple((steps[good], steps[bad]) for good, bad in search.unclear))
 
 
+@dataclass(slots=True)
 class _Search:
-    """Halves ranges until each change is one step, or cannot be told any nearer."""
+    """Halves ranges until each change is one step, or stays undecided. ``policy`` are the rules of a step."""
 
-    def __init__(
-        self, steps: Sequence[str], compare: Compare, budget_s: float, policy: Policy, note: Callable[[str], None]
-    ) -> None:
-        self._steps, self._compare, self._budget_s, self._policy, self._note = steps, compare, budget_s, policy, note
-        self._skipped: set[int] = set()
-        self.found: list[tuple[int, int, Judgement]] = []
-        self.unclear: list[tuple[int, int]] = []
+    steps: Sequence[str]
+    compare: Compare
+    budget_s: float
+    note: Callable[[str], None]
+    policy: Policy = field(default_factory=Policy)
+    skipped: set[int] = field(default_factory=set)
+    found: list[tuple[int, int, Judgement]] = field(default_factory=list)
+    unclear: list[tuple[int, int]] = field(default_factory=list)
 
     def within(self, good: int, bad: int, own: Judgement | None) -> None:
         """Find all changes from ``good`` to ``bad``; ``own`` is what a duel of these two showed, if there was one."""
         while (middle := self._middle(good, bad)) is not None:
-            self._note(f"{bad - good - 1} steps between: trying {self._steps[middle]}")
-            left = self._judged(good, middle)
+            self.note(f"{bad - good - 1} steps between: trying {self.steps[middle]}")
+            left = self.judged(good, middle)
             if not left.verdict.decided:
-                self._skipped.add(middle)
+                self.skipped.add(middle)
                 continue
             if left.verdict is Verdict.NO_CHANGE:
                 good, own = middle, None
                 continue
             self.within(good, middle, left)
-            right = self._judged(middle, bad)
+            right = self.judged(middle, bad)
             if right.verdict.is_claim:
                 self.within(middle, bad, right)
             elif not right.verdict.decided:
@@ -117,32 +119,29 @@ class _Search:
 
     def _name(self, good: int, bad: int, own: Judgement | None) -> None:
         """Keep a range that is a change by its own duel; where that is wide, by one that is measured to the end."""
-        found = own
         if own is None or not _is_precise(own):
-            again = self._compare(self._steps[good], self._steps[bad], self._budget_s, self._policy, False)
-            found = again if own is None or again.verdict.decided else own
-        if found is not None and found.verdict.is_claim:
-            self.found.append((good, bad, found))
-        elif found is not None and not found.verdict.decided:
+            again = self.compare(self.steps[good], self.steps[bad], self.budget_s, self.policy, False)
+            own = again if own is None or again.verdict.decided else own
+        if own.verdict.is_claim:
+            self.found.append((good, bad, own))
+        elif not own.verdict.decided:
             self.unclear.append((good, bad))
 
-    def _judged(self, good: int, bad: int) -> Judgement:
-        return _judged(self._compare, self._steps[good], self._steps[bad], self._budget_s, self._policy)
+    def judged(self, good: int, bad: int) -> Judgement:
+        """Duel two steps, again where the machine may have had a bad moment, and longer where nothing was shown."""
+        arms = self.steps[good], self.steps[bad]
+        found = self.compare(*arms, self.budget_s, self.policy, True)
+        if found.verdict is Verdict.NOT_MEASURED:  # an arm that cannot be built fails again at once
+            found = self.compare(*arms, self.budget_s, self.policy, True)
+        # A budget is fixed beforehand: twice as much is another duel, not a longer one.
+        is_open = found.verdict is Verdict.INCONCLUSIVE
+        return self.compare(*arms, 2 * self.budget_s, self.policy, True) if is_open else found
 
     def _middle(self, good: int, bad: int) -> int | None:
         """The untried step nearest to the middle, or None."""
         middle = (good + bad) / 2
-        untried = [step for step in range(good + 1, bad) if step not in self._skipped]
+        untried = [step for step in range(good + 1, bad) if step not in self.skipped]
         return min(untried, key=lambda step: abs(step - middle), default=None)
-
-
-def _judged(compare: Compare, baseline: str, candidate: str, budget_s: float, policy: Policy) -> Judgement:
-    found = compare(baseline, candidate, budget_s, policy, True)
-    if found.verdict is Verdict.NOT_MEASURED:
-        # It may have been a bad moment of the machine; an arm that cannot be built fails again at once.
-        found = compare(baseline, candidate, budget_s, policy, True)
-    # A budget is fixed beforehand: twice as much is another duel, not a longer one.
-    return compare(baseline, candidate, 2 * budget_s, policy, True) if found.verdict is Verdict.INCONCLUSIVE else found
 
 
 def _is_precise(one: Judgement) -> bool:
@@ -153,7 +152,7 @@ def _log(one: Judgement) -> float:
     return math.log1p(one.effect or 0.0)
 
 
-def _asking(ends: Judgement, policy: Policy) -> Policy:
-    """The rules for a step: less than a share of the ends' change is none, and only more than that is one."""
+def _step_policy(ends: Judgement, policy: Policy) -> Policy:
+    """The rules for a step: a change counts from a share of the ends' change on, and less than that counts as none."""
     share = min(_LEAST_SHARE * abs(ends.effect or 0.0), _MOST)
     return replace(policy, margin=max(policy.margin, share), minimum_effect=max(policy.minimum_effect, share))

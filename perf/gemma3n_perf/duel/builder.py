@@ -100,6 +100,12 @@ class Builder:
             found.append(replace(self._ready(name, candidate, slowed[1], identity), group=group))
         return tuple(found)
 
+    def require(self, arm: Arm) -> None:
+        """Look up what an arm names. Raises UsageError for a commit or release that does not exist."""
+        self._identity(arm)
+        for one in self._packages(arm):
+            self.environments.require_released(one)
+
     def _identity(self, arm: Arm) -> tuple[object, ...]:
         here, dirty = self.stack.commit, self.stack.dirty is not False
         code = self.worktrees.commit(arm.ref) if arm.ref else f"{here}, changed" if dirty else here

@@ -76,6 +76,18 @@ class Environments:
             self.found[name, origin] = Origins(self.cache, self.run).package(name, origin[1:])
         return self.found[name, origin]
 
+    def require_released(self, package: Package) -> None:
+        """Ask uv's cache and then the index for a release. Raises UsageError naming the nearest where there is none.
+
+        Where the index does not answer, nothing is raised: building the environment will say so.
+        """
+        if package.version is None:
+            return
+        done = self._compiled(package.requirement, "--offline")
+        done = done if done.code == 0 else self._compiled(package.requirement)
+        if done.code != 0 and isinstance(error := self._explained(done, [package]), UsageError):
+            raise error
+
     def is_here(self, package: Package) -> bool:
         """Whether this environment has that very release already."""
         name, _, version = self.here.get(package.name, "").partition("==")
@@ -141,7 +153,7 @@ class Environments:
             missing = missing or [(one.name, one.version) for one in packages if one.version]
             nearest = [text for name, version in dict.fromkeys(missing) if (text := self._nearest(name, version))]
             return UsageError(
-                f"{named} does not exist for this Python and platform: {done.last_output}",
+                f"{named} does not exist for this Python and platform{'' if nearest else f': {done.last_output}'}",
                 expected="a released version that has a wheel for this machine",
                 remedy="; ".join(nearest) or "look the releases up on the package index",
             )
@@ -154,15 +166,19 @@ class Environments:
     def _nearest(self, name: str, version: str) -> str:
         """Say which releases below and above a version there are for this Python and platform; "" if none."""
         found = []
+        for bound, resolution in (("<", "highest"), (">", "lowest")):
+            done = self._compiled(f"{name}{bound}{version}", "--resolution", resolution)
+            found += re.findall(r"^[\w.-]+==[^\s;]+", done.out, re.MULTILINE)
+        return f"the nearest that exist: {' and '.join(found)}" if found else ""
+
+    def _compiled(self, requirement: str, *options: str) -> Done:
+        """Have uv choose a release, by the index alone."""
         with tempfile.TemporaryDirectory() as folder:
             listed = Path(folder) / "listed.in"
-            for bound, resolution in (("<", "highest"), (">", "lowest")):
-                listed.write_text(f"{name}{bound}{version}\n", encoding="utf-8")
-                options = ("--no-deps", "--no-header", "--no-annotate", "--python", self.python)
-                pip = ("pip", "compile", "--quiet", *options, "--resolution", resolution)
-                done = self.run((self.uv or find_uv(), *pip, str(listed)), _NEAREST_S)
-                found += re.findall(r"^[\w.-]+==[^\s;]+", done.out, re.MULTILINE)
-        return f"the nearest that exist: {' and '.join(found)}" if found else ""
+            listed.write_text(f"{requirement}\n", encoding="utf-8")
+            alone = ("--no-deps", "--no-header", "--no-annotate", "--python", self.python)
+            argv = (self.uv or find_uv(), "pip", "compile", "--quiet", *alone, *options, str(listed))
+            return self.run(argv, _NEAREST_S)
 
 
 def _is_mlx(requirement: str) -> bool:

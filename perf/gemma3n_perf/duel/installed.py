@@ -23,28 +23,13 @@ from gemma3n_perf.duel.parts import digest, labelled
 from gemma3n_perf.duel.program import DATA, SUITE, is_data
 
 _LIBRARY = re.compile(r"\.(so|dylib)(\.|$)")
-_PREFIXES = (
-    "CUBLAS",
-    "CUDA_",
-    "CUDNN_",
-    "DYLD_",
-    "GLIBC_TUNABLES",
-    "GOTO_",
-    "LD_",
-    "MALLOC",
-    "METAL_",
-    "MKL_",
-    "MLX_",
-    "MTL_",
-    "NVIDIA_",
-    "OMP_",
-    "OPENBLAS_",
-    "PYTHON",
+_OF_MLX = re.compile(
+    "CUBLAS|CUDA_|CUDNN_|DYLD_|GLIBC_TUNABLES|GOTO_|LD_|MALLOC|METAL_|MKL_|MLX_|MTL_|NVIDIA_|OMP_|OPENBLAS_|PYTHON"
 )
 """Variables of MLX, and of what it stands on: Metal, CUDA, BLAS, the loader, the allocator, Python."""
 
 _NOT_READ = re.compile(r"PYTHONPATH|PYTHONSAFEPATH|.*_(TOKEN|KEY|SECRET|PASSWORD)")
-"""Python's path shows in what is imported; and secrets open doors, they make nothing faster."""
+"""Left out: Python's path, which shows in what is imported, and secrets, which make nothing faster."""
 
 _CUSTOMIZE = ("sitecustomize", "usercustomize")
 
@@ -202,9 +187,7 @@ def _read(environ: Mapping[str, str], files: Iterable[Path], hashes: Hashes) -> 
         elif path.suffix == ".py":
             known.update(re.findall(r"[\"']([A-Z][A-Z0-9_]+)[\"']", path.read_text(errors="replace")))
     return [
-        name
-        for name in sorted(environ)
-        if (name in known or name.startswith(_PREFIXES)) and not _NOT_READ.fullmatch(name)
+        name for name in sorted(environ) if (name in known or _OF_MLX.match(name)) and not _NOT_READ.fullmatch(name)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.launch import Launch
@@ -96,7 +96,7 @@ def whole_runs(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) 
     mean, error = _mean(apart)
     effect, whole = (statistics.fmean(column) for column in zip(*pairs, strict=True))
     says = f"blocks say {100 * math.expm1(effect):+.1f} % and whole runs {100 * math.expm1(whole):+.1f} %"
-    chance = 2 * float(student_t.sf(abs(mean) / error, len(apart) - 1))
+    chance = 2 * float(stdtr(len(apart) - 1, -abs(mean) / error))
     least = min(map(abs, apart)) if len({one > 0 for one in apart}) == 1 else 0.0
     return WholeRuns(f"{says}, over {len(pairs)} launches", mean, least, effect, chance)
 
@@ -116,7 +116,7 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
         f"the baseline takes {shared:.3g} ms a token in the process that it shares with fusions, and {alone:.3g} ms in "
         f"one without, over {len(pairs)} launches: it is slowed there"
     )
-    return text, bool(student_t.sf(mean / error, len(apart) - 1) < SLOWED_ALPHA)
+    return text, bool(stdtr(len(apart) - 1, -mean / error) < SLOWED_ALPHA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
@@ -253,14 +254,17 @@ def _stretch(
         )
         pending.clear()
 
-    tools.probe.start()
+    idle = tools.probe.start()
     while True:
         goes_on = positions.go_on(candidate, steps)
         for arm in tools.rng.sample(ARMS, 2):
+            if idle and not goes_on:
+                ready.time(names[arm], min(WAKE_STEPS, steps), tools.waits.block)
+            idle = False
             pending.append((arm, ready.time(names[arm], steps, tools.waits.block, continued=goes_on)))
             if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
                 close()
-                tools.probe.start()
+                idle = tools.probe.start()
         if blocks or len(pending) >= 2 * most or sum(one.seconds for _, one in pending) >= _STRETCH_S:
             close()
             return list(zip(blocks[::2], blocks[1::2], strict=True))

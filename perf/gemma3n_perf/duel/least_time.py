@@ -1,7 +1,7 @@
 """The least time that a token can take: its weights read once, as fast as this memory could ever deliver them.
 
 Opinion: a bound that could meet an honest program is worse than none, so every part of it errs on the fast side, and a
-GPU whose peak nobody has entered here has none. No program is near it; one that does not read its weights is past it.
+GPU whose peak is not in this table has none. No honest program comes near it; one that skips its weights passes it.
 """
 
 import re
@@ -32,7 +32,7 @@ LEFT_OUT = 1.25
 """Weights that the sparse layers multiply by zero may be skipped: up and down of 10 layers in 30, 15 % of all."""
 
 READS = 2.0
-"""How much faster than a copy, bytes read plus written, a read alone may be."""
+"""A read alone may be this many times as fast as a copy, whose bytes read and written are both counted."""
 
 _COPIED, _COPIES = 1 << 28, 20
 
@@ -44,7 +44,7 @@ def highest_bandwidth(chip: Chip, streamed: int, clock: Clock) -> float | None:
     all cores together are taken to be no slower for sharing memory and caches.
     """
     if chip.vendor != "cpu":
-        peak = PEAKS.get(re.sub(r"-\d+gpu$", "", chip.chip_class))
+        peak = PEAKS.get(re.sub(r"-\d+gpu\b.*", "", chip.chip_class))
         return None if peak is None else peak * LEFT_OUT
     cores = chip.cpu_cores or 1
     source = np.ones(max(min(streamed // cores, _COPIED), 1), dtype=np.uint8)

@@ -1,7 +1,7 @@
 """What an arm has in place of a package of here: a release, a wheel, a folder, or a revision of a clone.
 
 Opinion: what is installed never changes while it is measured. A commit is installed as git has it, and a tree with
-changes, or without git, is copied first, known by its content, and marked as what nobody can measure again.
+changes, or without git, is copied first, known by its content, and marked as not repeatable.
 """
 
 import hashlib

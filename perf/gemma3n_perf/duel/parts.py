@@ -39,7 +39,7 @@ def differences(before: Parts, after: Parts) -> list[str]:
             files.setdefault(("", how), []).append(named)
         elif kind == "file":
             owner, _, path = named.partition(" ")
-            # Where the versions differ, so do the files, and nobody needs to hear it.
+            # Another version of a package has other files, so naming the version is enough.
             if owner not in changed and f"package {owner}" not in changed:
                 files.setdefault((_titled(owner, after), how), []).append(path)
         else:

@@ -1,4 +1,4 @@
-"""A few prefills of each arm in every launch, and the memory that its process took: what a duel tells beside decode."""
+"""A few prefills of each arm in every launch, and the memory of its process: what a duel reports beside decode."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ MOST_PAIRS = 6
 PAIRS_S = 0.4
 """Seconds that the pairs of prefills of a launch may take; where a prefill is longer there is one pair."""
 PREFILL_LAUNCHES, RUN_LAUNCHES = 6, 3
-"""The first launches of a comparison take prefills, and whole runs of the candidate: so many, for they cost time."""
+"""How many launches of a comparison, the first ones, take prefills and whole runs of the candidate: both cost time."""
 MOST_RUNS = 2
 
 

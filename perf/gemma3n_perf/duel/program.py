@@ -65,8 +65,8 @@ PACKAGES = frozenset(
         "urllib3",
     }
 )
-"""What a worker has imported once it decodes (a test compares), most of it by transformers; mlx-lm by mlx-vlm of old.
-Besides those, MLX's backends and NVIDIA's libraries. No other line of a lock file is part of the program."""
+"""What a worker has imported once it decodes, which a test compares: most through transformers, mlx-lm through older
+releases of mlx-vlm. With MLX's backends and NVIDIA's libraries, they are the lines of a lock file that decide."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from gemma3n_perf.duel.parts import Parts, differences
 from gemma3n_perf.duel.tools import Job, Tools
 from gemma3n_perf.errors import NotComparableError, PerfError
 from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.workload.workload import Workload
 
 DESCRIBES = 6
 """The first protocol whose workers say what program they are."""
@@ -23,7 +24,7 @@ _STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class ArmProgram:
-    """What one arm is. ``declared`` and ``installed`` are parts of its program, None where they could not be told;
+    """What one arm is. ``declared`` and ``installed`` are parts of its program, None where unknown;
     ``replies`` what its worker loaded and the greedy tokens it decodes, by workload."""
 
     arm: ReadyArm
@@ -49,7 +50,7 @@ def same_program(before: ArmProgram, after: ArmProgram) -> bool:
 
 
 def changes(before: ArmProgram, after: ArmProgram) -> tuple[str, ...]:
-    """What differs between two programs in short sentences: as installed where both could tell, else as declared."""
+    """What differs between two programs in short sentences: as installed where both are known, else as declared."""
     for one, other in ((before.installed, after.installed), (before.declared, after.declared)):
         if one is not None and other is not None:
             return tuple(differences(one, other))
@@ -70,15 +71,17 @@ def declared(arm: ReadyArm, ref: str | None, repo: Path | None, chip_class: str)
 def inspect(arm: ReadyArm, parts: Parts | None, jobs: Sequence[Job], tools: Tools) -> ArmProgram:
     """Start an arm alone, have it decode, and return what it is. Raises what its worker raises.
 
-    One workload of each checkpoint and modality is enough: shapes import nothing. An old worker cannot say what it is.
+    One workload of each checkpoint, modality and engine is enough: shapes import nothing. An old worker cannot say
+    what it is.
     """
     tools.note(f"{arm.text}: which program is it?")
-    kinds = {job.workload.rpartition("/")[0]: job for job in reversed(jobs)}
+    workloads = [(job, Workload.parse(job.workload)) for job in reversed(jobs)]
+    kinds = {(one.checkpoint, one.modality, one.engine): job for job, one in workloads}
     replies: dict[str, tuple[wire.Loaded, str]] = {}
     with startup.started([arm], tools) as running:
         worker = running.workers[arm.name]
         for job in kinds.values():
-            worker.send(wire.Load(job.workload, job.source, job.root, arm.engine, 0.0, arm.model_id, arm.fusions))
+            worker.send(startup.load(job, arm, running.protocol))
             loaded = startup.expect(worker, wire.Loaded, tools.waits.load)
             worker.send(wire.Prepare(arm.model_id))
             tokens = startup.expect(worker, wire.Prepared, tools.waits.prepare)

@@ -11,11 +11,11 @@ import msgspec
 
 from gemma3n_perf.errors import OutOfMemoryError, named
 
-PROTOCOL, OLDEST = 9, 1
+PROTOCOL, OLDEST = 10, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
 5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block,
-8 knows no batch, no verification, and no run in which the KV cache grows."""
+8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -107,8 +107,8 @@ class Prepared(msgspec.Struct, tag=True, frozen=True):
 
 class Timed(msgspec.Struct, tag=True, frozen=True):
     """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
-    them where they are several; a worker of an older commit does not tell. ``peak_bytes`` is that of memory since the
-    workload was loaded, ``kv_bytes`` the KV cache after the block; 0 where a worker is too old to tell."""
+    them where they are several; an older worker does not report them. ``peak_bytes`` is that of memory since the
+    workload was loaded, ``kv_bytes`` the KV cache after the block; 0 where a worker is too old."""
 
     seconds: float
     tpot_s: float
@@ -155,7 +155,7 @@ Reply = Hello | Loaded | Prepared | Timed | Whole | Prefilled | Program | Failed
 
 
 def failed(error: Exception) -> Failed:
-    """Put an error into a reply; what has no name is told with its traceback on standard error."""
+    """Put an error into a reply; one without a name leaves its traceback on standard error too."""
     found = named(error)
     if found is not None and (found is error or not isinstance(found, OutOfMemoryError)):
         return Failed(type(found).__name__, found.found, found.expected, found.remedy)

@@ -68,7 +68,7 @@ RENAMED: dict[type, dict[str, str]] = {Launch: {"held": "pinned"}}
 
 
 def compact(record: object) -> dict[str, Any]:
-    """Return the JSON of a record, its blocks folded, without what the platform or a worker did not tell."""
+    """Return the JSON of a record, its blocks folded, without what the platform or a worker did not report."""
     tree: dict[str, Any] = msgspec.to_builtins(record)
     for launch in _launches(tree):
         for name in ("prefills", "alone_s"):

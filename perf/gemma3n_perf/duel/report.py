@@ -21,12 +21,6 @@ WORST_FIRST = (
 """Which workload's verdict decides the exit code of a duel over several."""
 
 _COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
-_NOISE = {
-    NoiseStatus.MISSING: "not calibrated",
-    NoiseStatus.STALE: "stale",
-    NoiseStatus.CONTRADICTED: "contradicted",
-    NoiseStatus.USED: "used",
-}
 
 
 def deciding(judgements: Mapping[str, Judgement]) -> str:
@@ -40,15 +34,9 @@ def sentence(workload: str, judgement: Judgement, baseline: str, candidate: str)
     if verdict in (Verdict.NOT_MEASURED, Verdict.INVALID) or effect is None:
         return f"{verdict}: {workload}: {judgement.reason}"
     size = f"{100 * abs(effect):.2f} %"
-    match verdict:
-        case Verdict.WIN:
-            found = f"{candidate} is {size} faster than {baseline}"
-        case Verdict.LOSS:
-            found = f"{candidate} is {size} slower than {baseline}"
-        case Verdict.NO_CHANGE:
-            found = f"{candidate} is as fast as {baseline}"
-        case _:
-            found = f"it cannot be told whether {candidate} is faster or slower than {baseline}"
+    how = {Verdict.WIN: f"{size} faster than", Verdict.LOSS: f"{size} slower than", Verdict.NO_CHANGE: "as fast as"}
+    found = f"it cannot be told whether {candidate} is faster or slower than {baseline}"
+    found = f"{candidate} is {how[verdict]} {baseline}" if verdict in how else found
     return f"{judgement.word}: {found} on {workload}: {judgement.reason}"
 
 
@@ -94,6 +82,7 @@ def _table(judgements: Mapping[str, Judgement]) -> str:
     for name, one in judgements.items():
         floor = f", {100 * one.noise_floor:.2f} %" if one.noise_floor is not None else ""
         measured = f"{one.measured_s:.0f} s"
-        noise = "-" if one.effect is None else _NOISE[one.noise] + floor
+        status = "not calibrated" if one.noise is NoiseStatus.MISSING else one.noise.value
+        noise = "-" if one.effect is None else status + floor
         table.add_row(name, interval(one), str(one.launches), measured, noise, one.word)
     return laid_out(table, dense=True)

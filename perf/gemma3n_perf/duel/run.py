@@ -6,13 +6,15 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.decode.engines import requested
+from gemma3n_perf.duel import memory
 from gemma3n_perf.duel.arms import parse
-from gemma3n_perf.duel.builder import Builder, ReadyArm, in_one_process
+from gemma3n_perf.duel.builder import Builder, ReadyArm
 from gemma3n_perf.duel.environments import Environments, installed_requirements
 from gemma3n_perf.duel.first_tokens import judge_first_tokens, memory_changes
 from gemma3n_perf.duel.judgements import estimates, judgements
@@ -24,7 +26,7 @@ from gemma3n_perf.duel.report import deciding
 from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, States, measure_all
 from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
 from gemma3n_perf.duel.worktrees import Worktrees
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy, Machine, open_machine
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import installed_release, suite_checkout
@@ -37,11 +39,7 @@ from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.load import locate
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
-from gemma3n_perf.workload.workload import Workload, defaults
-
-_LEAST_PROCESSES = 2
-_OVERHEAD = 1.3
-"""Memory of a process, as a multiple of its checkpoint: weights, KV cache, and the driver's own."""
+from gemma3n_perf.workload.workload import defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ def duel(
     """Carry a duel out; the workloads of a candidate are one family. The caller holds the measuring lock.
 
     ``launched`` is given the result so far after every launch. Raises UsageError for what cannot be carried out,
-    ArmUnavailableError, MalformedRecordError; what goes wrong while a workload is measured is its judgement.
+    ArmUnavailableError, OutOfMemoryError, MalformedRecordError; what goes wrong later is the workload's judgement.
     """
     if not spec.workloads or len(set(spec.workloads)) != len(spec.workloads):
         raise UsageError(f"workloads {', '.join(spec.workloads) or 'none'}", expected="each workload once")
@@ -179,9 +177,8 @@ def duel(
     rules = Rules(spec.budget_s, spec.policy.min_launches, spec.sessions, spec.cooldown_s, flexible=spec.flexible)
     arms = machine.builder.build(parse(spec.baseline), [parse(text) for text in spec.candidates], same=spec.aa)
 
-    processes = _processes_that_fit(spec, machine)
+    arms, processes = memory.fit(arms, spec.workloads, spec.sources, machine.root, machine.chip)
     rules = replace(rules, most_candidates=max(processes - 1, 1))
-    arms = in_one_process(arms) if processes < _LEAST_PROCESSES else arms
 
     def compared(states: States) -> dict[ComparisonKey, Comparison]:
         found: dict[ComparisonKey, Comparison] = {}
@@ -223,18 +220,6 @@ def duel(
     return DuelResult(spec, arms, compared(states), date)
 
 
-def _processes_that_fit(spec: DuelSpec, machine: Here) -> int:
-    """How many processes, each with a checkpoint of its own, the chip's memory holds at once."""
-    needed = 0
-    for name in {workload.split("/")[0] for workload in spec.workloads}:
-        with suppress(PerfError, OSError):
-            folder = locate(spec.sources.get(name, name), machine.root)[1]
-            needed = max(needed, sum(file.stat().st_size for file in folder.glob("*.safetensors")))
-    return (
-        int((machine.chip.memory_bytes or 0) / (_OVERHEAD * needed)) if needed and machine.chip.memory_bytes else 1_000
-    )
-
-
 def job(workload: str, sources: Mapping[str, str], root: Path) -> Job:
     """Return the job of a workload; ``sources`` are checkpoints that are no presets."""
     name = workload.split("/")[0]
@@ -246,11 +231,11 @@ def choose_workloads(ids: Sequence[str], checkpoint: str | None, here: Here) -> 
 
     Forges presets that are missing. Raises UsageError for a checkpoint that is neither a preset nor ``checkpoint``.
     """
-    workloads = [Workload.parse(text) for text in ids] or [defaults(here.chip.vendor)[0]]
+    workloads = [requested(text) for text in ids] or [defaults(here.chip.vendor)[0]]
     sources = {locate(checkpoint, here.root)[0]: checkpoint} if checkpoint else {}
     for name in dict.fromkeys(workload.checkpoint for workload in workloads):
         if name in PRESETS:
-            ensure_forged(PRESETS[name], here.root)
+            ensure_forged(PRESETS[name], here.root, here.tools.note)
         elif name not in sources:
             raise UsageError(
                 f"the checkpoint {name} is no preset",

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 from packaging.version import Version
 
+from gemma3n_perf.decode.engines import kind_of
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_tokens, same_work
 from gemma3n_perf.duel.builder import ReadyArm
@@ -27,8 +28,9 @@ _MLX = re.compile(r"(?:^|\+)mlx==([^+]+)")
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
-CONTINUED, SHAPES = 8, 9
-"""The first protocols whose blocks can go on where the one before ended, and whose workers know every shape."""
+CONTINUED, SHAPES, ENGINES = 8, 9, 10
+"""The first protocols whose blocks can go on where the one before ended, and whose workers know every shape, and every
+engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,30 +127,19 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     Raises what a worker raises, NotComparableError and InvalidError where the arms do not decode the same thing. Where
     there are several candidates, only for the baseline or for all of them: the others go on.
     """
-    if running.protocol < SHAPES and not Workload.parse(job.workload).shape.is_known_of_old:
+    workload = Workload.parse(job.workload)
+    needed = ENGINES if workload.engine else 0 if workload.shape.is_known_of_old else SHAPES
+    if running.protocol < needed:
+        came = "engines" if workload.engine else "batches, verification and a KV cache that grows inside a run"
         raise ArmUnavailableError(
             f"an arm is too old for {job.workload}: its worker speaks protocol {running.protocol}",
-            expected=f"protocol {SHAPES}, which batches, verification and a KV cache that grows inside a run came with",
+            expected=f"protocol {needed}, which {came} came with",
             remedy="compare commits that have it, or measure a workload of the default set",
         )
     arms = {arm.name: arm for arm in running.arms if arm.name in (ARMS[0], *candidates)}
-    # A worker of an older commit knows presets by folders of its own time.
-    old = running.protocol < WHOLE_RUNS and job.source in PRESETS
-    source = str(Path(job.root) / PRESETS[job.source].directory) if old else job.source
     requests = _Requests(arms, running.workers)
-    loads = {
-        name: wire.Load(
-            job.workload,
-            source,
-            job.root,
-            arm.engine,
-            arm.planted,
-            arm.model_id,
-            arm.fusions,
-            variant if running.protocol >= WHOLE_RUNS else 0,
-        )
-        for name, arm in arms.items()
-    }
+    variant = variant if running.protocol >= WHOLE_RUNS else 0
+    loads = {name: load(job, arm, running.protocol, arm.planted, variant) for name, arm in arms.items()}
     loaded = requests.send(loads, wire.Loaded, tools.waits.load)
     requests.check(loaded, lambda name: same_work(loaded[ARMS[0]], loaded[name]))
     prepares = {name: wire.Prepare(arm.model_id) for name, arm in arms.items()}
@@ -162,6 +153,17 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     cautions = requests.check(sides, agree)
     fit = {name: sides[name] for name in arms if name in sides and name not in requests.failed}
     return Prepared(running, fit, cautions, requests.failed)
+
+
+def load(job: Job, arm: ReadyArm, protocol: int, planted: float = 0.0, variant: int = 0) -> wire.Load:
+    """Return what an arm is to load: by the workload's engine, where it names one. Raises UsageError for two."""
+    workload = Workload.parse(job.workload)
+    kind_of(workload, arm.engine, arm.fusions)
+    # A worker of an older commit knows other presets, and by folders of its own time.
+    old = protocol < ENGINES and job.source in PRESETS
+    source = str(Path(job.root) / PRESETS[job.source].directory) if old else job.source
+    engine, bare = workload.engine or arm.engine, str(workload.bare)
+    return wire.Load(bare, source, job.root, engine, planted, arm.model_id, arm.fusions, variant)
 
 
 class _Requests:

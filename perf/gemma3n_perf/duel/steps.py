@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from gemma3n_perf.duel.arms import parts
 from gemma3n_perf.duel.packages import HOMES
 from gemma3n_perf.duel.worktrees import Worktrees
@@ -49,7 +51,7 @@ class Steps:
             return self._commits(Repository(self.worktrees.repo or Path(), self.run), *ends)
         if kind == "mlx-vlm@":
             clone = self._clone()
-            ends = self._commit(clone, first), self._commit(clone, last)
+            ends = clone.require(first, f"{kind}{first}"), clone.require(last, f"{kind}{last}")
             return self._commits(clone, *ends)
         return self._releases(kind.removesuffix("=="), first, last)
 
@@ -81,12 +83,6 @@ class Steps:
             )
         return Repository(clone, self.run)
 
-    def _commit(self, clone: Repository, ref: str) -> str:
-        commit = clone.commit(ref)
-        if commit is None:
-            raise UsageError(f"mlx-vlm has no commit {ref!r}", expected="a branch, tag or commit")
-        return commit
-
     def _releases(self, package: str, first: str, last: str) -> list[str]:
         argv = (self.uv, "tool", "run", "--quiet", "pip", "index", "versions", package)
         done = self.run(argv, _S)
@@ -101,7 +97,13 @@ class Steps:
         known = list(reversed(newest_first))
         for version in (first, last):
             if version not in known:
-                raise UsageError(f"{package} has no release {version}", expected=f"one of {', '.join(known[-8:])}, ...")
+                below = [one for one in known if Version(one) < Version(version)][-1:]
+                above = [one for one in known if Version(one) > Version(version)][:1]
+                raise UsageError(
+                    f"{package} has no release {version}",
+                    expected="releases that have a wheel for this machine",
+                    remedy=f"the nearest that exist: {' and '.join(below + above)}",
+                )
         if known.index(first) >= known.index(last):
             raise UsageError(f"{package} {last} does not come after {first}", expected="GOOD before BAD")
         return known[known.index(first) : known.index(last) + 1]

@@ -43,7 +43,7 @@ class PlantedDuel:
     @property
     def slowdown(self) -> float:
         """What the arm that is slowed is slowed by: nothing can be made faster, so the other one is."""
-        return self.planted if self.planted >= 0 else 1 / (1 + self.planted) - 1
+        return self.planted if self.planted >= 0 else self.truth
 
     def named(self, launch: Launch) -> Launch:
         """Return a launch with the arms in their parts: the slowed process is the baseline's where planted below 0."""
@@ -100,10 +100,16 @@ def round_of_duels(
         if isinstance(one.failure, PerfError):
             raise one.failure
     date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    return [
-        _recorded(by_name[key[1]], one, judged(key, one), budget_s, machine, number, date, arm)
-        for key, one in state.items()
-    ]
+    busy, measured = tuple(caution.found for caution in machine.cautions), list[PowerDuel]()
+    for key, one in state.items():
+        planted_duel, found = by_name[key[1]], judged(key, one)
+        launches = tuple(_launch(planted_duel.named(launch)) for launch in one.launches)
+        duel = PowerDuel(
+            date, machine.stack.commit, number, planted_duel.planted, planted_duel.truth, budget_s,
+            found.verdict.value, found.effect, found.low, found.high, launches, arm, busy,
+        )  # fmt: skip
+        measured.append(duel)
+    return measured
 
 
 def adopted(record: DuelRecord, number: int) -> PowerDuel:
@@ -149,23 +155,6 @@ def _planted_duel(record: DuelRecord) -> PlantedDuel:
     return PlantedDuel(slowed[1] if slowed[1] else 1 / (1 + slowed[0]) - 1)
 
 
-def _recorded(
-    planted_duel: PlantedDuel,
-    one: ComparisonState,
-    found: Judgement,
-    budget_s: float,
-    machine: Here,
-    number: int,
-    date: str,
-    arm: str,
-) -> PowerDuel:
-    launches = tuple(_launch(planted_duel.named(launch)) for launch in one.launches)
-    return PowerDuel(
-        date, machine.stack.commit, number, planted_duel.planted, planted_duel.truth, budget_s, found.verdict.value,
-        found.effect, found.low, found.high, launches, arm, tuple(one.found for one in machine.cautions),
-    )  # fmt: skip
-
-
 def _launch(launch: Launch) -> PowerLaunch:
     steps = tuple(tuple(_rounded(block) for block in launch.step_s(arm)) for arm in ARMS)
     return PowerLaunch(
@@ -193,10 +182,9 @@ def head_of(record: DuelRecord) -> PowerHead:
 def calibration(record: PowerRecord) -> noise.NoiseRecord:
     """Make a calibration of a campaign's A/A duels, one a round: those of a round share their processes.
 
-    Where the last tells its steps, so must the others: duels that are read another way have another spread. So have
-    those of fused arms, which are left out.
-    Raises UsageError for fewer than two, and for duels that stopped before their budget: those that stop at what they
-    see show too little noise.
+    Only those count that recorded their steps as the last one did, and whose arms have no fusion: others have another
+    spread. Raises UsageError for fewer than two, and for duels that stopped before their budget: those that stop at
+    what they see show too little noise.
     """
     alike = [one for one in record.duels if not one.planted and one.arm == HERE]
     with_steps = [all(launch.steps_s for launch in one.launches) for one in alike]
@@ -233,13 +221,13 @@ class Tally:
     changed: int
 
 
-def judged_again(record: PowerRecord, policy: Policy | None = None) -> list[Tally]:
+def judged_again(record: PowerRecord) -> list[Tally]:
     """Judge every duel of a record by today's rules, from its launches alone."""
-    policy, found = policy or Policy(), list[Tally]()
+    found = list[Tally]()
     for arm, truth in sorted({(one.arm, one.truth) for one in record.duels}):
         alike = [one for one in record.duels if (one.arm, one.truth) == (arm, truth)]
         said = [
-            judge(launch_estimates(one.launches), policy, budget_s=one.budget_s, budget_spent=True).verdict.value
+            judge(launch_estimates(one.launches), Policy(), budget_s=one.budget_s, budget_spent=True).verdict.value
             for one in alike
         ]
         changed = sum(one.verdict != now for one, now in zip(alike, said, strict=True))

@@ -16,7 +16,7 @@ import msgspec
 from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.store.codec import Codec, Flaw
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.files import write_over
 
 SCHEMA = 1
 _XZ, _MOST_BYTES = b"\xfd7zXZ\x00", 1 << 28
@@ -51,8 +51,8 @@ class PowerLaunch(msgspec.Struct, frozen=True, omit_defaults=True):
 class PowerDuel:
     """One duel. ``planted`` is the time added to the candidate's blocks, as a fraction (negative: to the baseline's).
 
-    ``truth`` is the effect that this is on throughput; the rest is what the judge said at the time. ``round`` tells
-    duels apart that went through the same launches. ``arm`` is what both arms were made of, plants aside.
+    ``truth`` is its effect on throughput; the rest is what the judge said at the time. Duels of one ``round`` went
+    through the same launches. ``arm`` is what both arms were made of, plants aside.
     """
 
     date: str
@@ -99,7 +99,7 @@ def read(path: Path) -> PowerRecord | None:
     )
 
 
-def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel], disk: Disk | None = None) -> PowerRecord:
+def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel]) -> PowerRecord:
     """Add duels to a campaign, whole or not at all, beginning it where there is none; returns all of it.
 
     Raises NotComparableError for a campaign of another chip, workload or software, MalformedRecordError, DiskFullError.
@@ -108,7 +108,7 @@ def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel], disk: Disk |
     record = PowerRecord(known.head if known else head, (*(known.duels if known else ()), *duels))
     lines = [msgspec.json.encode(record.head), *(_line(duel) for duel in record.duels)]
     data = b"".join(line + b"\n" for line in lines)
-    write_over(path, lzma.compress(data) if path.suffix == ".xz" else data, disk)
+    write_over(path, lzma.compress(data) if path.suffix == ".xz" else data)
     return record
 
 

@@ -18,7 +18,8 @@ from gemma3n_perf.errors import PerfError
 from gemma3n_perf.stats.verdicts import Caution
 
 MOST_STEPS, MOST_BESIDE_CONTINUED = 32, 16
-"""Of a whole run, and no more than the workload's: fewer where blocks go on, for no work is outside their clock."""
+"""Steps of a whole run, never more than the workload has. Fewer where blocks continue each other without rewinding,
+because then no work falls outside their clock."""
 
 
 def compare_whole_runs(

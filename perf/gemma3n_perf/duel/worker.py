@@ -74,7 +74,7 @@ class MlxVlmLoader:
     plant share their decoder too."""
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, str, bool], Any] = {}
+        self._models: dict[tuple[object, ...], Any] = {}
         self._decoders: dict[tuple[object, ...], Any] = {}
         self._guard: Any = None
 
@@ -87,25 +87,22 @@ class MlxVlmLoader:
         from gemma3n_perf.decode import prompt
         from gemma3n_perf.decode.decoder import Decoder
         from gemma3n_perf.decode.device import MlxDevice
-        from gemma3n_perf.decode.engines import ENGINES
+        from gemma3n_perf.decode.engines import kind_of
         from gemma3n_perf.duel.guard import Guard
-        from gemma3n_perf.errors import UsageError
         from gemma3n_perf.workload import load
         from gemma3n_perf.workload.workload import Workload
 
-        if request.engine not in ENGINES:
-            raise UsageError(f"this commit has no engine {request.engine!r}", expected=" or ".join(ENGINES))
         workload = Workload.parse(request.workload)
+        kind = kind_of(workload, request.engine, request.fusions)
         checkpoint = load.inspect(request.source, Path(request.root))
         prompt_of = functools.partial(prompt.make, workload, checkpoint)
         made = prompt_of(request.variant)
-        place = (request.source, request.root, made.pixels is not None)
+        place = (request.source, request.root, made.pixels is not None, kind.loader)
         if place not in self._models:
-            self._models[place] = load.load(checkpoint, with_towers=made.pixels is not None)
+            self._models[place] = kind.load(checkpoint, with_towers=made.pixels is not None)
         key = (request.workload, place, request.engine, request.fusions, request.variant)
         if key not in self._decoders:
             model = self._models[place]
-            engine = ENGINES[request.engine]
             self._guard = self._guard or Guard()
             if request.fusions:
                 from gemma3n_perf.fusions import registry, sharing
@@ -113,7 +110,7 @@ class MlxVlmLoader:
                 model = sharing.share(model)
                 registry.compose("+".join(request.fusions)).apply(model)
                 self._guard.check()
-            self._decoders[key] = Decoder(engine(model), workload, made, clock=CLOCK, device=MlxDevice())
+            self._decoders[key] = Decoder(kind.make(model), workload, made, clock=CLOCK, device=MlxDevice())
         digest = hashlib.sha256(made.ids.tobytes())
         for part in (made.pixels, made.soft):
             digest.update(b"" if part is None else part.tobytes())

@@ -4,8 +4,9 @@ The model's own type comes first: greedy tokens after a prompt, and logits that 
 model's. 16-bit rounding drowns everything finer, so logits are then compared in float32, where a tolerance is measured,
 never made up: each step's is the unfused model's own response to a perturbation of a few roundings, so that a wrong
 kernel stands out and rounding does not. The steps cross the caches' 256-step growth and the sliding window's edge,
-where errors hide. Some feed one token at one position after two histories, for whoever remembers results instead of
-computing them. A prompt and a batch of two are compared as well: a fusion of decode must leave them as they were.
+where errors hide. Some feed one token at one position after two histories, which catches a fusion that remembers
+results instead of computing them. A prompt and a batch of two are compared as well: a fusion of decode must leave them
+as they were.
 
 Forged weights are tame: all right programs decode the same tokens. Of a real checkpoint a near tie may fall either way.
 """
@@ -100,7 +101,7 @@ def parity(
 
 
 def perturbation_here() -> float:
-    """A few float32 roundings, or a few of CUDA's 10-bit products where MLX is not told to leave them."""
+    """A few float32 roundings; on CUDA, unless TF32 is off, a few roundings to 10 bits."""
     rounded = backend.cuda() and os.environ.get("MLX_ENABLE_TF32", "1") != "0"
     return TF32_PERTURBATION if rounded else PERTURBATION
 
@@ -133,7 +134,7 @@ def parameters(model: Any) -> dict[str, mx.array]:
 
 
 def settled_bytes() -> int:
-    """Bytes that MLX's arrays take now, after what nobody refers to is gone."""
+    """Bytes that MLX's arrays take now, after garbage collection."""
     gc.collect()
     mx.clear_cache()
     return int(mx.get_active_memory())

@@ -150,14 +150,17 @@ def _width(model: Any) -> int:
     return int(model.language_model.config.hidden_size)
 
 
-def logits(model: Any, token: int, caches: list[Any], relative: Any = None) -> Array:
-    """Logits (vocabulary,) of one step, evaluated with the caches; ``relative`` perturbs the embedding."""
-    one: Array = rows(model, mx.array([[token]]), caches, relative)[0]
+def logits(model: Any, token: int, caches: list[Any]) -> Array:
+    """Logits (vocabulary,) of one step, evaluated with the caches."""
+    one: Array = rows(model, mx.array([[token]]), caches)[0]
     return one
 
 
 def rows(model: Any, ids: mx.array, caches: list[Any], relative: Any = None) -> Array:
-    """Logits (batch, vocabulary) after the last of ``ids``, (batch, tokens), evaluated with the caches."""
+    """Logits (batch, vocabulary) after the last of ``ids``, (batch, tokens), evaluated with the caches.
+
+    ``relative`` perturbs the embedding.
+    """
     language_model = model.language_model
     if relative is None:
         out = language_model(ids, cache=caches).logits

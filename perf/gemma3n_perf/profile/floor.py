@@ -80,11 +80,12 @@ def products(text: dict[str, Any]) -> tuple[Product, ...]:
 
 def bytes_by_part(config: dict[str, Any]) -> dict[str, int]:
     """Bytes that one token reads for its products, by part, as a checkpoint of this config stores them."""
-    bits = (config.get("quantization") or {}).get("bits")
+    quantization = config.get("quantization") or {}
+    others = {path.rpartition(".")[2]: one["bits"] for path, one in quantization.items() if isinstance(one, dict)}
     element = 4 if (config.get("gemma3n_perf") or {}).get("dtype") == "float32" else 2
     found: Counter[str] = Counter()
     for product in products(config["text_config"]):
-        found[product.part] += product.bytes(bits, element)
+        found[product.part] += product.bytes(others.get(product.name, quantization.get("bits")), element)
     return dict(found)
 
 

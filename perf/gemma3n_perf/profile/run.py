@@ -14,7 +14,8 @@ from typing import Any
 from gemma3n_perf.decode import graph as graphs
 from gemma3n_perf.decode import prompt as prompts
 from gemma3n_perf.decode.bandwidth import copy_bandwidth
-from gemma3n_perf.decode.decoder import Clock, Device, Probe
+from gemma3n_perf.decode.decoder import Clock, Probe
+from gemma3n_perf.decode.device import Device
 from gemma3n_perf.decode.engines import side_by_side
 from gemma3n_perf.decode.runs import FaultsOf
 from gemma3n_perf.decode.types import Graph
@@ -41,7 +42,7 @@ Count = Callable[[dict[str, Any], int], tuple[Graph, str]]
 class Tools:
     """What profiling needs of the world.
 
-    ``compete`` duels knobs, texts of arms, for so many seconds each; ``reads`` looks for a variable in MLX's libraries.
+    ``compete`` duels arms that set knobs, given seconds for each; ``reads`` looks for a variable in MLX's libraries.
     ``nvml_busy`` is the driver's busy share in percent, ``thread_times`` the seconds that each thread of this process
     computed; None where there is no such counter.
     """
@@ -67,7 +68,7 @@ class Profiler:
 
     ``source`` is the preset, folder or hub id behind the workload's checkpoint name. ``root`` holds the forged
     checkpoints; ``stack`` is this process's. ``settings`` are the knobs to try; ``compare`` counts other graphs, by
-    what they are called; ``capture`` is where a Metal capture goes. ``invalid`` tells that something must not be used.
+    what they are called; ``capture`` is where a Metal capture goes. ``invalid``: some part must not be used.
     """
 
     workload: Workload

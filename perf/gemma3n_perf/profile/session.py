@@ -74,6 +74,12 @@ def measure(
     Raises UsageError, NotComparableError, MalformedRecordError, and what loading raises.
     """
     ids, sources = choose_workloads(workloads, checkpoint, here)
+    for workload in map(Workload.parse, ids):
+        if workload.engine:
+            raise UsageError(
+                f"{workload} is not profiled: a profile takes mlx-vlm's model apart, step by step",
+                expected=f"{workload.bare}, whose part engines has the others beside it",
+            )
     settings = tuple(sweeps.Setting.parse(text) for text in knobs)
     if path is None:
         require_known(here.chip)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gemma3n_perf.decode.decoder import Clock, Decoder, Device
+from gemma3n_perf.decode.decoder import Clock, Decoder
+from gemma3n_perf.decode.device import Device
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.profile.rounds import Rounds, estimate
 from gemma3n_perf.profile.types import DEVICE_BOUND, HOST_BOUND, MIXED, Estimate, Loop, Split

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gemma3n_perf.decode import prompt as prompts
-from gemma3n_perf.decode.decoder import Clock, Decoder, Device
+from gemma3n_perf.decode.decoder import Clock, Decoder
+from gemma3n_perf.decode.device import Device, begin_generation
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.types import Conditions
@@ -57,6 +58,7 @@ class Subject:
         """Return mlx-vlm's model object. Raises what loading raises."""
         if self._model is None:
             self.note("loading")
+            begin_generation()
             self._model = loading.load(self.checkpoint, with_towers=self.checkpoint.has_vision and self.towers())
         return self._model
 
@@ -85,7 +87,7 @@ class Subject:
         mx.clear_cache()
 
     def _made(self, workload: Workload) -> tuple[Decoder, Any]:
-        engine = ENGINES[DEFAULT](self.model())
+        engine = ENGINES[DEFAULT].make(self.model())
         prompt = prompts.make(workload, self.checkpoint)
         decoder = Decoder(engine, workload, prompt, clock=self.clock, device=self.device)
         decoder.prepare()

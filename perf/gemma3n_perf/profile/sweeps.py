@@ -69,16 +69,15 @@ def measure(
 ) -> Sweep:
     """Put all settings to duels; one that MLX does not read, or that is set already, is not-measured with the reason.
 
-    ``reads`` tells whether this MLX knows a variable (None: cannot be told); ``present`` are those of this process.
+    ``reads`` says whether this MLX knows a variable (None: unknown); ``present`` are those of this process.
     """
     refused = {one: not_measured(why) for one in settings if (why := _refusal(one, reads, present))}
     found = refused | _judged([one for one in settings if one not in refused], compete)
-    knobs = tuple(_knob(one.text, found[one]) for one in settings)
+    judged = ((one.text, found[one]) for one in settings)
+    knobs = tuple(
+        Knob(text, of.verdict.value, of.reason, of.effect, of.low, of.high, of.launches) for text, of in judged
+    )
     return Sweep(knobs, suggestion(knobs))
-
-
-def _knob(setting: str, of: Judgement) -> Knob:
-    return Knob(setting, of.verdict.value, of.reason, of.effect, of.low, of.high, of.launches)
 
 
 def suggestion(knobs: Sequence[Knob]) -> str | None:

@@ -35,10 +35,10 @@ def in_package(code: str) -> str:
     return f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r}); {code}"
 
 
-def by_cupti(request: TraceRequest, run: Run, python: str = sys.executable) -> Trace:
+def by_cupti(request: TraceRequest, run: Run) -> Trace:
     """Decode in a process of its own under CUPTI. Raises NotMeasuredError with its message."""
     code = in_package("from gemma3n_perf.profile.cupti import main; main()")
-    done = run((python, "-P", "-c", code, msgspec.json.encode(request).decode()), TIMEOUT_S)
+    done = run((sys.executable, "-P", "-c", code, msgspec.json.encode(request).decode()), TIMEOUT_S)
     lines = [line for line in done.out.splitlines() if line.startswith("{")]
     if done.code != 0 or not lines:
         raise NotMeasuredError(f"the process that decodes under CUPTI ended with {done.code}: {done.last_output}")
@@ -58,7 +58,7 @@ def by_cupti(request: TraceRequest, run: Run, python: str = sys.executable) -> T
 
 
 def by_nvml(decode: Decode, busy_percent: Callable[[], float], clock: Clock, why: str) -> Trace:
-    """Read the driver's busy share between decodes of at least the time it averages over. ``why`` CUPTI is not it."""
+    """Read the driver's busy share between decodes, each as long as it averages over. ``why`` is CUPTI's failure."""
     values = []
     decode()
     for _ in range(LEAST_ROUNDS):

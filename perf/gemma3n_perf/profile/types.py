@@ -42,8 +42,8 @@ class Loop:
 class Split:
     """The pipeline of a token. ``hidden_s`` = synchronous less pipelined time per token: what overlaps.
 
-    ``exposed`` is the experiment that tells who is waited for: the share of a host delay of ``planted_s`` per token
-    that the time per token shows. 1: the host is the critical path; 0: the device is, and hides the host.
+    ``exposed`` shows who is waited for: it is the share of a host delay of ``planted_s`` per token by which the time
+    per token grows. 1: the host is the critical path; 0: the device is, and hides the host.
     """
 
     tokens: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.duel.arms import parse
+from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.store.files import require_folder
@@ -74,7 +74,9 @@ class Options:
                 expected="--benchmark-compare beside them",
             )
         if option.against is not None:
-            parse(option.against)
+            from gemma3n_perf.duel.lookup import require_arms  # brings all of a duel along
+
+            require_arms(option.against)
         if option.benchmark_compare:
             require_folder(option.baselines)
         if option.fusion and (option.benchmark_compare or option.plant_slowdown is not None):
@@ -165,15 +167,17 @@ def selected(options: Options, named: dict[str, str], vendor: str) -> list[Workl
     names = tuple(named)
     found = [w for name in names for w in customary(name, vendor)] if names else list(defaults(vendor))
     if options.workload_set == "wide":
-        found += [w for name in dict.fromkeys(w.checkpoint for w in found) for w in wide(name, vendor)]
+        added = [w for name in dict.fromkeys(w.checkpoint for w in found) for w in wide(name, vendor)]
+        found = list(dict.fromkeys((*found, *added)))
     if not options.modalities:
         blind = {name for name, source in named.items() if not load.takes_images(source, options.root)}
         found = [w for w in found if w.modality != "image" or w.checkpoint not in blind]
     if options.shapes:
-        shapes = [Shape.parse(text) for text in options.shapes]
+        for text in options.shapes:
+            Shape.parse(text.partition("@")[0])
         modalities = options.modalities or ("text",)
         checkpoints = dict.fromkeys(w.checkpoint for w in found)
-        made = [Workload.make(name, m, shape) for name in checkpoints for m in modalities for shape in shapes]
+        made = [requested(f"{name}/{m}/{text}") for name in checkpoints for m in modalities for text in options.shapes]
         return list(dict.fromkeys(made))
     chosen = [w for w in found if not options.modalities or w.modality in options.modalities]
     if not chosen:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from gemma3n_perf.bench.against import SHARE, CompareRequest
 from gemma3n_perf.bench.bench import LEAST_RUNS, Bench, usual_runs
 from gemma3n_perf.bench.comparing import Comparing
-from gemma3n_perf.bench.comparison import Compared, same_class
+from gemma3n_perf.bench.comparison import Compared
 from gemma3n_perf.bench.outcome import Outcome, accept
 from gemma3n_perf.bench.report import build, evidence_lines
 from gemma3n_perf.bench.table import Report, planted_percent
@@ -36,7 +36,7 @@ from gemma3n_perf.store.session_file import header_json, measurement_json
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.forge import ensure_forged
 from gemma3n_perf.workload.presets import PRESETS
-from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
+from gemma3n_perf.workload.workload import Workload
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class SuiteSession:
     listing: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     expected: list[Workload] = field(default_factory=list)
-    graphs: dict[Workload, Graph] = field(default_factory=dict)
+    graphs: dict[Workload, Graph | None] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
     comparing: Comparing = field(default_factory=Comparing)
     skipped: bool = False
@@ -117,7 +117,7 @@ class SuiteSession:
     @property
     def will_duel(self) -> bool:
         """Whether there is something to compare with that may differ, and decode to compare."""
-        return self.comparing.needs_duel and bool(self.expected)
+        return self.comparing.against is not None and not self.comparing.is_same and bool(self.expected)
 
     def duel(self, err: TextIO) -> None:
         """Duel this program with what it is compared with, before all else that is timed: today's numbers come of it.
@@ -133,7 +133,7 @@ class SuiteSession:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing need be measured: the program is the same, and nobody asked for numbers."""
+        """Whether nothing need be measured: the program is the same, and no numbers were requested."""
         return self.comparing.is_same and not (self.options.runs or self.storage.writes)
 
     def _forge(self, note: Callable[[str], None]) -> None:
@@ -173,11 +173,11 @@ class SuiteSession:
         """Return the folder or hub id of a checkpoint; a preset is its own."""
         return self.sources.get(short, short)
 
-    def graph(self, workload: Workload) -> Graph:
-        """Count a workload's decode step where its runs start, once; needs no weights."""
+    def graph(self, workload: Workload) -> Graph | None:
+        """Count a workload's decode step where its runs start, once; needs no weights. None where it tells nothing."""
         if workload not in self.graphs:
             config = load.config_of(self.source(workload.checkpoint), self.options.root)
-            self.graphs[workload] = graphs.count(config, position=workload.shape.prompt + WARM_TOKENS)
+            self.graphs[workload] = graphs.of(workload, config)
         return self.graphs[workload]
 
     def measured(self, measurement: Measurement) -> dict[str, Any]:
@@ -188,11 +188,6 @@ class SuiteSession:
     def machine_info(self) -> dict[str, Any]:
         """What pytest-benchmark stores of this machine beside its own facts."""
         return {"gemma3n_perf": header_json(self.chip, self.stack, self.id, self.options.planted, self.busy)}
-
-    def require_same_class(self) -> None:
-        """Raise NotComparableError where pytest-benchmark would compare with another chip class."""
-        if self.storage.stored is not None:
-            same_class(self.chip, self.storage.stored)
 
     def count_exact(self, workload: Workload) -> None:
         """Count a decode step, here and by the program that this session is compared with."""
@@ -255,7 +250,7 @@ class SuiteSession:
         comparing = self.storage.comparing
         accepted = {one.workload for one in self.accepted}
         exact = {} if self.expected else self.comparing.exact
-        alarms = [line for name, (risen, _) in exact.items() if name not in accepted for line in risen]
+        alarms = [line for name, one in exact.items() if name not in accepted for line in one.rises]
         return Outcome(self.errors, self.failed_tests, self.unfinished(), self.compared if comparing else (), alarms)
 
     def unfinished(self) -> list[str]:
@@ -287,8 +282,8 @@ class SuiteSession:
     def lines(self) -> list[str]:
         """What to print where there is no table: -k or the like selected no decode benchmark."""
         lines = [f"gemma3n-perf: warning: {caution.found}" for caution in self.cautions] + self.evidence
-        for name, (risen, differs) in self.comparing.exact.items():
-            lines += [f"gemma3n-perf: {name}: {line}" for line in (*risen, *differs)]
+        for name, exact in self.comparing.exact.items():
+            lines += [f"gemma3n-perf: {name}: {line}" for line in (*exact.rises, *exact.causes)]
         if self.options.planted:
             lines.append(f"gemma3n-perf: PLANTED SLOWDOWN of {planted_percent(self.options.planted)}")
         if self.storage.comparing and not self.listing:

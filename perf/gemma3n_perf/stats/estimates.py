@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.stats.spread import Floats, student
@@ -127,4 +126,11 @@ def _rank_correlation(x: Floats, y: Floats) -> float:
     """Spearman's; 0 where either is constant."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
-    return float(np.clip(spearmanr(x, y).statistic, -1.0, 1.0))
+    return float(np.clip(np.corrcoef(_ranks(x), _ranks(y))[0, 1], -1.0, 1.0))
+
+
+def _ranks(x: Floats) -> Floats:
+    """Ranks from 1, equal values sharing their mean rank. scipy.stats has it, and takes a second to import."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks

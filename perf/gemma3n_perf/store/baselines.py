@@ -61,7 +61,7 @@ class Baselines:
         return found is not None and len(found.sessions) >= MIN_SESSIONS
 
     def require(self, chip_class: str) -> Baseline:
-        """Like ``load``, but raises NoBaselineError, naming the classes there are, where there is none."""
+        """Like ``load``, but raises NoBaselineError, which names the classes that have one."""
         found = self.load(chip_class)
         if found is None:
             raise NoBaselineError(

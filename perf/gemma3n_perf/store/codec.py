@@ -1,7 +1,6 @@
 """How every record is read and written: JSON that is either wholly understood or refused, with the place of the fault.
 
-A field that a record has and its type does not is refused by name: whoever wrote it meant something, and a reader that
-passes over it would answer as if it were not there.
+An unknown field is refused by name: a reader that passed over it would answer as if it had not been written.
 """
 
 import json

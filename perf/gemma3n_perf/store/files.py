@@ -1,6 +1,6 @@
 """Putting a file in a folder so that it is there whole or not at all, and nothing else is touched.
 
-A name that exists is taken, whatever the file holds: only someone who has looked at it may remove it.
+A name that exists is never used again, whatever the file holds: a person decides whether to remove it.
 """
 
 import errno

@@ -27,6 +27,7 @@ KEY = "gemma3n_perf"
 HEADER = f"$.machine_info.{KEY}"
 """The JSON path of a session's header."""
 
+_UNSTORED = "this session"
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -90,7 +91,7 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
     return built
 
 
-def encode(document: Mapping[str, Any], *, source: str = "this session") -> bytes:
+def encode(document: Mapping[str, Any]) -> bytes:
     """Turn pytest-benchmark's output, our payloads in place, into the bytes of a session file.
 
     The host name, which is a person's machine's, is dropped. Raises MalformedRecordError where ``decode`` would.
@@ -99,11 +100,11 @@ def encode(document: Mapping[str, Any], *, source: str = "this session") -> byte
     machine = parts.get("machine_info") or {}
     parts["machine_info"] = {name: value for name, value in machine.items() if name != "node"}
     for flaw in not_finite(parts):
-        raise SESSIONS.malformed(source, flaw)
+        raise SESSIONS.malformed(_UNSTORED, flaw)
     benchmarks = ",\n".join(_dumps(one) for one in parts.pop("benchmarks", None) or ())
     lines = [f"{_dumps(name)}: {_dumps(value)}" for name, value in parts.items()]
     data = ("{\n" + ",\n".join([*lines, f'"benchmarks": [\n{benchmarks}\n]']) + "\n}\n").encode()
-    decode(data, source=source)
+    decode(data, source=_UNSTORED)
     return data
 
 
@@ -132,7 +133,7 @@ def save_session(document: Mapping[str, Any], data: Path | None = None, disk: Di
     planted, DiskFullError with nothing written.
     """
     content = encode(document)
-    session = decode(content, source="this session")
+    session = decode(content, source=_UNSTORED)
     if session.planted:
         raise UsageError(
             f"a slowdown of {session.planted:.0%} was planted in this session, so it is not saved",

@@ -48,17 +48,21 @@ def test_json_has_the_documented_fields() -> None:
                 "host",
                 "model",
                 "fanless",
+                "working_set_bytes",
             ]
         ),
-        "stack": dict.fromkeys(
-            ["python", "os", "mlx", "mlx_vlm", "backend", "commit", "dirty", "driver", "power_mode", "wheel"]
-        ),
+        "stack": {
+            **dict.fromkeys(["python", "os", "mlx", "mlx_vlm", "backend", "commit", "dirty", "driver"]),
+            **dict.fromkeys(["power_mode", "wheel", "neural_accelerator"]),
+        },
         "conditions": {
             **dict.fromkeys(["thermal", "power_source", "low_power_mode", "load1", "steal", "foreign_cpu"]),
             **dict.fromkeys(["memory_pressure", "cpu_clock_hz", "gpu_clock_hz", "gpu_temperature_c", "gpu_processes"]),
-            "throttle_reasons": None,
+            **dict.fromkeys(["throttle_reasons", "gpu_use", "foreign_gpu", "gpu_speed"]),
         },
-        "limits": dict.fromkeys(["steal", "foreign_cpu", "memory_pressure", "gpu_processes"]),
+        "limits": dict.fromkeys(
+            ["steal", "foreign_cpu", "memory_pressure", "gpu_processes", "foreign_gpu", "gpu_speed"]
+        ),
         "faults": [dict.fromkeys(["code", "found", "remedy"])],
     }
 
@@ -84,6 +88,8 @@ def test_text_of_a_mac_in_order() -> None:
         "power source        ac",
         "low-power mode      no",
         "throttling          unknown",
+        "GPU clock           unknown",
+        "GPU use             0%",
         "Nothing here would discard a run.",
     ):
         assert line in text.splitlines()

@@ -38,7 +38,7 @@ def test_the_exit_code_is_the_verdicts(tmp_path: Path, candidate: str, code: int
 def test_the_default_workload_is_the_chips_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its checkpoint is forged where it is missing."""
     here, forged = machine(Arena(), tmp_path), list[str]()
-    monkeypatch.setattr(dueling, "ensure_forged", lambda preset, root: forged.append(preset.name))
+    monkeypatch.setattr(dueling, "ensure_forged", lambda preset, root, note: forged.append(preset.name))
     assert dueling.choose_workloads([], None, here) == ((WORKLOAD,), {})
     assert forged == ["nano"]
 

@@ -12,7 +12,7 @@ from gemma3n_perf.cli import gate
 from gemma3n_perf.gate.change import FUSIONS
 from gemma3n_perf.gate.facts import Dispatch, Parity
 from gemma3n_perf.gate.record import Evidence, path_of, read
-from gemma3n_perf.stats.verdicts import invalid
+from gemma3n_perf.stats.verdicts import Caution, invalid
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import (
     ALTUP,
@@ -85,6 +85,14 @@ def elsewhere(record: Evidence) -> Evidence:
     """Return the record as measured at a commit of another history."""
     far = {arm: replace(stack, commit="1" * 40) for arm, stack in record.stacks.items()}
     return replace(record, commit="1" * 40, stacks=far)
+
+
+def busy(record: Evidence) -> Evidence:
+    """Return the record as measured with ``--allow-busy``."""
+    said = Caution("busy", "measured on a busy machine: load 7.0", "run it again without --allow-busy")
+    first, *others = record.workloads
+    first = replace(first, judgement=replace(first.judgement, cautions=(said,)))
+    return replace(record, workloads=(first, *others))
 
 
 def test_a_true_win_is_admitted(scratch: Scratch, run: Gate) -> None:
@@ -256,6 +264,7 @@ def test_sessions_that_contradict_each_other_are_inconclusive(scratch: Scratch, 
         (elsewhere, 4, "measured at 111111111111, which is not part of this history"),
         (lambda record: replace(elsewhere(record), commit=None), 4, "measured at no known commit"),
         (change(dirty=True), 4, "measured with uncommitted changes"),
+        (busy, 4, "measured on a busy machine: load 7.0 next: run it again without --allow-busy"),
         (change(enabled=False), 5, "the fusion is off here, and yet the decode graph changes"),
         (change(date="2027-01-01T00:00:00+00:00"), 5, "dated 2027-01-01, which is still to come"),
         (change(date="yesterday"), 5, "has no date"),
@@ -513,9 +522,24 @@ def test_a_verdict_is_never_cut(scratch: Scratch, run: Gate, monkeypatch: pytest
     """However wide the terminal is."""
     monkeypatch.setenv("COLUMNS", str(columns))
     scratch.put(scratch.evidence(BIG))
-    words = run().out.split()
+    said = run().out
+    words = said.split()
     assert words.count("not-measured") == 2  # in the first line, and in the table
     assert words.count("win") == 2
+    for name in (BIG, ONE, TWO, " % [+"):
+        assert name in said
+    assert ("each session" in said) == (columns >= 90)
+    table = said[said.index("chip class") : said.index("intervals shown")]
+    assert max(map(len, table.splitlines())) <= columns
+
+
+def test_a_reason_that_fusions_share_is_said_once(scratch: Scratch, run: Gate) -> None:
+    """With one command for all of them."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(BIG, GEGLU))
+    said = run().out
+    assert said.count("there is no evidence of this class") == 1
+    assert f"not-measured: {GEGLU}, {ALTUP} on {SMALL}: " in said
+    assert f"next: pytest perf/ --fusion {GEGLU} --fusion {ALTUP}, on a machine of class {SMALL}" in said
 
 
 def test_admission_is_written_only_when_asked_for(scratch: Scratch, run: Gate) -> None:

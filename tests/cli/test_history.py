@@ -124,10 +124,10 @@ def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) ->
     assert "2 results of releases" in out.getvalue()
     assert len(asv_files.result_files(tmp_path / "upstream" / "results")) == 2
     again = follow(tmp_path, places, Arena(), "--versions", "0.31.0,0.31.2")
-    assert "2 points, 2 have a record" in again
+    assert "2 points, 2 with a record" in again
     assert "no-change" not in follow(tmp_path, places, Arena(), "--versions", "0.31.0,0.31.2", "--again", 1)
     again = follow(tmp_path, places, Arena(noisy()), "--versions", "0.31.0,0.31.2", "--again")
-    assert "2 points, 0 have a record" in again
+    assert "2 points, 0 with a record" in again
     assert "mlx 0.31.0: " in again
 
 
@@ -199,7 +199,7 @@ def test_commits_that_changed_decode_meet_the_anchor(tmp_path: Path, places: lis
     assert f"gemma3n-perf {hashes[3][:12]}: loss" in said
     said = carried()
     assert f"the anchor is {hashes[0][:12]}" in said
-    assert "2 points, 1 have a record" in said
+    assert "2 points, 1 with a record" in said
     found, notes = upstream.read_anchored(tmp_path / "baselines", [CHIP.chip_class])
     points = found[CHIP.chip_class, WORKLOAD]
     assert set(points) == {hashes[3], hashes[1]}

@@ -16,6 +16,7 @@ from gemma3n_perf.cli import workloads
 from tests import interrupts
 
 ROOT = Path(__file__).parents[2]
+COMPILING = "[Compile::eval_cpu] Failed to compile function f: Failed to execute command: g++ x.cpp, the output is:"
 
 
 def subclasses(kind: type[errors.PerfError]) -> list[type[errors.PerfError]]:
@@ -39,6 +40,20 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
         return program.run(["workloads"], out, err), out.getvalue(), err.getvalue()
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("dule",), "there is no command 'dule'\n  expected: duel"),
+        ((), "no command is named\n  expected: one of chip, "),
+    ],
+)
+def test_a_command_that_is_none_is_told_the_nearest(argv: tuple[str, ...], said: str) -> None:
+    """Exit 2, without all of the help."""
+    err = io.StringIO()
+    assert program.run(argv, io.StringIO(), err) == 2
+    assert said in err.getvalue()
 
 
 EXIT_CODES = (
@@ -96,6 +111,8 @@ def test_a_bug_keeps_its_traceback_and_is_no_loss(run: Callable[..., tuple[int, 
         (OSError(errno.EFBIG, "File too large", "/tmp/x"), "no room is left to write"),
         (RuntimeError("filesystem error: temp_directory_path: No such file or directory"), "TMPDIR"),
         (OSError("262144 requested and 4064 written"), "no room is left to write"),
+        (RuntimeError(f"{COMPILING}: /t/x.s: No space left on device\nterminated."), "no room is left to write: MLX"),
+        (RuntimeError(f"{COMPILING} sh: 1: g++: not found"), "MLX could not compile a kernel: sh: 1: g++: not found"),
         (PermissionError(errno.EACCES, "Permission denied", "/kept/x"), "'/kept/x'"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), "the system refused"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/t']"), "TMPDIR"),
@@ -126,7 +143,7 @@ def test_too_small_a_memory_limit_is_said_before_a_library_ends_the_process(comm
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["forge"], ["graph", "nano", "--position", "x"]])
+@pytest.mark.parametrize("arguments", [["forge"], ["graph", "nano", "--position", "x"]])
 def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse says what is wrong."""
     with pytest.raises(SystemExit) as caught:

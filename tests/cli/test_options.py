@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gemma3n_perf import __main__ as program
+from gemma3n_perf.duel import run as duel_run
 from gemma3n_perf.pytest_plugin.plugin import pytest_addoption
 
 SHARED = {
@@ -32,8 +33,8 @@ ALIASES = {"--root", "--output", "--time-budget", "--again", "--no-confirm"}
 """Names of earlier releases, which no help shows."""
 CI = {
     "--api", "--artifacts", "--attempt", "--candidate", "--chip-class", "--comment", "--commit", "--event",
-    "--event-name", "--issue", "--jobs", "--last", "--link", "--lost", "--number", "--outputs", "--plan", "--pull",
-    "--records", "--repo", "--run-id", "--summary",
+    "--event-name", "--issue", "--jobs", "--last", "--link", "--lost", "--number", "--outputs", "--passed", "--plan",
+    "--pull", "--records", "--repo", "--run-id", "--summary",
 }  # fmt: skip
 """What only the workflows type."""
 
@@ -175,9 +176,24 @@ def test_explain_says_what_would_be_measured(argv: tuple[str, ...], said: str) -
     assert text.endswith("nothing was measured (--explain)\n")
 
 
-@pytest.mark.parametrize("argv", [("duel", "here", "mlx==0..3"), ("duel", "hree", "here"), ("duel", "here", "mlx==x")])
-def test_a_typo_is_said_before_the_machine_is_held(argv: tuple[str, ...]) -> None:
-    """Exit 2, naming the arm."""
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("duel", "here", "mlx==0..3"), "arm 'mlx==0..3'"),
+        (("duel", "hree", "here"), "arm 'hree'"),
+        (("duel", "here", "mlx==x"), "arm 'mlx==x'"),
+        (("duel", "ref:no-such-commit", "here"), "ref:no-such-commit is no commit"),
+        (("duel", "here", "nunpy==1.0"), "nunpy is no package of this environment"),
+        (("duel", "here", "here", "--workload", "nano/text/pp40"), "workload 'nano/text/pp40'"),
+        (("calibrate", "--workload", "nano"), "workload 'nano'"),
+        (("bisect", "ref:no-such-commit", "here"), "do not differ in one part"),
+    ],
+)
+def test_a_typo_is_said_before_the_machine_is_watched(
+    argv: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 2, naming what is wrong."""
+    monkeypatch.setattr(duel_run, "open_machine", lambda *_: pytest.fail("the machine was opened"))
     code, _, err = run(*argv)
     assert code == 2
-    assert "arm '" in err
+    assert said in err

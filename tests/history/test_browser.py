@@ -164,6 +164,12 @@ def test_the_first_page_is_short_and_nothing_overflows(
     page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollHeight") <= 3 * height
     assert page.evaluate(OVERFLOWING) == []
+    if width > 1000:  # the three answers side by side, each with its header and first rows on the first screen
+        tops = page.evaluate(
+            "[...document.querySelectorAll('.answers table')].map((one) => one.getBoundingClientRect().top)"
+        )
+        assert len(tops) == 3
+        assert max(tops) < height / 3
     for question in ("speed", "changes", "fusions"):
         assert page.locator(f"#{question}").is_visible()
     cells = page.locator("table.fit td").all_text_contents()

@@ -37,6 +37,8 @@ def a_history(folder: Path) -> Places:
     shutil.copytree(ROOT / "published", baselines / "published")
     (baselines / CPU / "fusions").mkdir()
     evidence_of(baselines).source.write_text("{}")
+    table = '[classes.{}]\nstate = "{}"\nworkloads = ["nano/text/pp40-tg64"]\n'
+    (baselines / "policy.toml").write_text(table.format(CPU, "required") + table.format("apple-m9", "awaiting"))
     launch = Blocks(4.0, 7, (0.020, 0.021, 0.019), (0.025, 0.026, 0.024))
     point = Point(
         1, "2026-07-01T10:00:00+00:00", chip(CPU), "mlx", "0.31.0", WORKLOADS[CPU], STACK, replace(STACK, mlx="0.31.0"),
@@ -93,6 +95,11 @@ def test_the_pages_lead_everywhere(built: tuple[Places, Site]) -> None:
         for address in re.findall(r'(?:href|src)="([^"#]*)[^"]*"', page.read_text()):
             if address and not address.startswith("data:"):
                 assert (page.parent / address).exists(), f"{page.name}: {address}"
+
+
+def test_classes_that_await_a_machine_are_named(built: tuple[Places, Site]) -> None:
+    """On the first page, beside those that have numbers."""
+    assert "Awaiting a machine: apple-m9." in (built[0].site / "index.html").read_text()
 
 
 class Balance(HTMLParser):

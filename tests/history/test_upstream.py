@@ -6,6 +6,7 @@ import pytest
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
+from gemma3n_perf.history.changes import without_places
 from gemma3n_perf.history.upstream import Blocks, Point, build, day
 from tests.fakes import CHIP, STACK, WORKLOAD
 
@@ -122,4 +123,4 @@ def test_days_that_run_backwards_do_not_turn_the_order(tmp_path: Path) -> None:
 def test_words_of_a_failure_name_no_place_of_one_machine() -> None:
     """Neither folders nor addresses; workloads, which have slashes too, stay."""
     said = "nano/text/pp40-tg64: cannot load /home/me/.cache/nano-v1: see https://index.example/simple/mlx (x)"
-    assert upstream.without_places(said) == "nano/text/pp40-tg64: cannot load nano-v1: see (an address) (x)"
+    assert without_places(said) == "nano/text/pp40-tg64: cannot load nano-v1: see (an address) (x)"

@@ -14,7 +14,6 @@ from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.cli.options import add_alias, add_json, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
-from gemma3n_perf.hardware.lifetime import ended_by_signals
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     listing = actions.add_parser("list", help="list the chip classes that have a baseline")
     showing = actions.add_parser("show", help="show the baseline of one chip class")
-    showing.add_argument("chip_class", metavar="CLASS")
+    showing.add_argument("chip_class", nargs="?", metavar="CLASS", help="default: this machine's")
     page = actions.add_parser("page", help="write the page of all baselines")
     page.add_argument("--check", action="store_true", help="write nothing; exit 5 if the page is not current")
     page.add_argument("--docs", type=Path, metavar="DIR", help="default: docs/ of the checkout")
@@ -55,8 +54,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Carry out one action. Raises the errors of ``Baselines`` and of ``Recorder.record``."""
     if args.action == "save":
         new = args.first is not None and not Baselines(in_checkout("baselines")).has(detect().chip_class)
-        with ended_by_signals():
-            return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
+        return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
     folder = in_checkout("baselines", args.baselines)
     match args.action:
         case "promote":
@@ -64,7 +62,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         case "list":
             return _list(Baselines(folder), args.json, out)
         case "show":
-            return _show(Baselines(folder).require(args.chip_class), args.json, out)
+            return _show(Baselines(folder).require(args.chip_class or detect().chip_class), args.json, out)
         case _:
             return _page(folder, in_checkout("docs", args.docs), args.check, out)
 

@@ -45,16 +45,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if len(args.workload) > 1:
         raise UsageError("bisect takes one workload", expected="the workload that changed most")
     # What is misspelt is said before the machine is held.
-    cache = checkpoints_root().parent
-    steps = Steps(Worktrees(suite_checkout(), cache, run_command), cache, run_command, find_uv()).between(
-        args.good, args.bad
-    )
+    cache, progress = checkpoints_root().parent, Progress(sys.stderr)
+    progress.note(f"what lies between {args.good} and {args.bad}?")
+    try:
+        steps = Steps(Worktrees(suite_checkout(), cache, run_command), cache, run_command, find_uv()).between(
+            args.good, args.bad
+        )
+    finally:
+        progress.clear()
     if args.explain:
         what = f"{len(steps) - 1} steps from {args.good} to {args.bad}: a duel of the ends, then of halves, on"
         return explain(out, what, args.workload, args.budget, duels=2 * len(steps).bit_length() + 1)
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)
-        progress = Progress(sys.stderr)
 
         def compare(baseline: str, candidate: str, budget_s: float, policy: Policy, settle: bool) -> Judgement:
             spec = DuelSpec(

@@ -87,7 +87,7 @@ def _facts(report: Report) -> dict[str, str | None]:
         "CPU cores": _text(chip.cpu_cores),
         "memory": _text(chip.memory_bytes, "{:.1f} GiB", 2**30),
         "architecture": chip.architecture,
-        "neural accelerator": _text(chip.neural_accelerator),
+        "neural accelerator": _text(stack.neural_accelerator),
         "system": stack.os,
         "Python": stack.python,
         "MLX": f"{stack.mlx} ({stack.backend})",
@@ -107,6 +107,7 @@ def _facts(report: Report) -> dict[str, str | None]:
         "memory pressure": _text(now.memory_pressure, "{:.0%}"),
         "CPU clock": _text(now.cpu_clock_hz, "{:.2f} GHz", 1e9),
         "GPU clock": _text(now.gpu_clock_hz, "{:.2f} GHz", 1e9),
+        "GPU use": _text(now.gpu_use, "{:.0%}"),
         "GPU temperature": _text(now.gpu_temperature_c, "{:.0f} C"),
         "others on the GPU": _text(now.gpu_processes),
     }
@@ -115,7 +116,9 @@ def _facts(report: Report) -> dict[str, str | None]:
         "neural accelerator": chip.vendor != "apple",
         **dict.fromkeys(("model", "wheel", "power mode"), not stack.os.startswith("macOS")),
         "driver": stack.backend != "cuda",
-        **dict.fromkeys(("GPU clock", "GPU temperature", "others on the GPU"), chip.vendor != "nvidia"),
+        "GPU clock": chip.vendor == "cpu",
+        "GPU use": chip.vendor != "apple",
+        **dict.fromkeys(("GPU temperature", "others on the GPU"), chip.vendor != "nvidia"),
     }
     return {label: text for label, text in facts.items() if not absent.get(label)}
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.options import add_explain, add_json, explain, file_of, write_json
+from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
-from gemma3n_perf.duel.arms import GRAMMAR, parse
+from gemma3n_perf.duel.arms import GRAMMAR
+from gemma3n_perf.duel.lookup import require_arms
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy
@@ -72,6 +74,7 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workload",
         action="append",
+        type=_workload_id,
         default=[],
         metavar="ID",
         help="workload id; may be repeated (default: the chip's first)",
@@ -80,6 +83,12 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", metavar="CHECKPOINT", help="where the workloads' checkpoint is, if it is not a preset"
     )
     add_machine_arguments(parser)
+
+
+def _workload_id(text: str) -> str:
+    """Return an id as it was given. Raises UsageError for one that is none, before anything is opened."""
+    requested(text)
+    return text
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,9 +112,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Duel and print the verdict; returns its exit code. Raises UsageError, MachineBusyError, ArmUnavailableError."""
     require_writable(file_of(args.json))
     require_folder(args.baselines)
-    arms = parse(args.baseline), parse(args.candidate)
+    require_arms(args.baseline, args.candidate)
     if args.explain:
-        what = f"a duel of {arms[0].text} (baseline) and {arms[1].text} (candidate), side by side and in turns, on"
+        what = f"a duel of {args.baseline} (baseline) and {args.candidate} (candidate), side by side and in turns, on"
         return explain(out, what, args.workload, args.budget, pauses_s=30.0 * (args.sessions - 1))
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)

@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TextIO
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from gemma3n_perf.errors import NotMeasuredError, UsageError
@@ -13,6 +11,7 @@ from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import in_checkout, suite_checkout
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
 
 HELP = "list the fusions, show one, start a new one, or write the page of what was measured"
 
@@ -77,15 +76,14 @@ def _chip() -> Chip | None:
 
 
 def _list(found: list[Fusion], chip: Chip | None, admitted: str, out: TextIO) -> None:
-    table = Table("fusion", "here", "what it does", box=box.SIMPLE)
+    table = Table("fusion", "here", "what it does", box=frame(unicode=speaks_unicode(out)), pad_edge=False)
     for fusion in found:
         state = "?" if chip is None else "on" if fusion.enabled(chip) else "off"
         table.add_row(fusion.name, "admitted" if fusion.name in admitted.split("+") else state, fusion.summary)
-    console = Console(file=out, highlight=False)
-    console.print(table)
+    out.write(laid_out(table, dense=True))
     if "+" in admitted:
-        console.print(f"admitted here: {admitted}")
-    console.print("Several are joined by +, applied in that order: gemma3n-perf fusion show a+b")
+        out.write(f"admitted here: {admitted}\n")
+    out.write("Several are joined by +, applied in that order: gemma3n-perf fusion show a+b\n")
 
 
 def _show(fusion: Fusion, digest: str, files: tuple[Path, ...], out: TextIO) -> None:

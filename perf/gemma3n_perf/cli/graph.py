@@ -4,14 +4,13 @@ import argparse
 from typing import TextIO
 
 import msgspec
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from gemma3n_perf.cli.options import add_json, write_json
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import WARM_TOKENS, prompt_length
@@ -42,17 +41,16 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _show(found: Graph, name: str, position: int, out: TextIO) -> None:
-    console = Console(file=out, highlight=False)
-    console.print(f"{name}: one decode token at position {position}, {found.nodes} graph nodes")
+    out.write(f"{name}: one decode token at position {position}, {found.nodes} graph nodes\n")
     if found.host is not None:
         host = found.host
-        console.print(f"host: {host.python_calls} Python calls, {host.mlx_calls} MLX calls (Python {host.python})")
+        out.write(f"host: {host.python_calls} Python calls, {host.mlx_calls} MLX calls (Python {host.python})\n")
     counts = {"calls": found.calls, "operations": found.operations, "dtypes": found.dtypes}
     rows = {(title, "count"): {key: str(number) for key, number in each.items()} for title, each in counts.items()}
     rows["bytes", "GB"] = {part.replace("_", " "): f"{size / 1e9:.4f}" for part, size in found.bytes.items()}
     for (title, unit), cells in rows.items():
-        table = Table(title, unit, box=box.SIMPLE)
+        table = Table(title, unit, box=frame(unicode=speaks_unicode(out)), pad_edge=False)
         table.columns[1].justify = "right"
         for row in cells.items():
             table.add_row(*row)
-        console.print(table)
+        out.write(laid_out(table, dense=True))

@@ -9,14 +9,13 @@ from typing import TextIO
 
 from gemma3n_perf.cli.options import add_explain
 from gemma3n_perf.cli.site import add_places, places
-from gemma3n_perf.duel.processes import Spawner
+from gemma3n_perf.duel.lookup import require_arms, unheld
 from gemma3n_perf.duel.report import interval
 from gemma3n_perf.duel.run import Here
-from gemma3n_perf.duel.run import here as here_on
 from gemma3n_perf.duel.run import machine as this_machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
-from gemma3n_perf.hardware.machine import Machine
+from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import building
 from gemma3n_perf.history.asv_adapter import save_machine
@@ -88,11 +87,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def _unheld(baselines: Path | None, err: TextIO) -> Iterator[Here]:
     """Yield this machine as it is: to explain, nobody need be kept from measuring."""
-    yield here_on(baselines, Machine.detect(), Spawner(forking=False))
+    progress = Progress(err)
+    yield unheld(baselines, progress.note)
+    progress.clear()
 
 
 def run(args: argparse.Namespace, out: TextIO, opened: Opened | None = None) -> int:
     """Carry out one action; ``opened`` holds the machine. Raises UsageError, NotMeasuredError, DiskFullError."""
+    if opened is None and args.action == "upstream" and args.clone is None:
+        require_arms(*(f"{args.line}=={version}" for version in _versions(args)))
     opened = opened or (_unheld if getattr(args, "explain", False) else this_machine)
     match args.action:
         case "import":
@@ -168,16 +171,20 @@ def _follow(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
             request = Request(
                 args.line, args.budget, args.workload, clone=args.clone, again=args.again, time_s=args.time
             )
-            named = args.versions and args.versions.replace(" ", "").strip(",").split(",")
-            versions = named or released(args.line, args.first, here)
+            versions = _versions(args) or released(args.line, args.first, here)
         chosen = (versions if args.points is None else spread(versions, args.points))[::-1]
         todo = pending(request, chosen, here)
         minutes = expected_s(len(todo), args.budget) / 60
-        out.write(f"{len(chosen)} points, {len(chosen) - len(todo)} have a record; at most about {minutes:.0f} min\n")
+        points = "1 point" if len(chosen) == 1 else f"{len(chosen)} points"
+        out.write(f"{points}, {len(chosen) - len(todo)} with a record; at most about {minutes:.0f} min\n")
         for text in todo if args.explain else follow(request, todo, here):
             out.write(f"{text}\n")
             out.flush()
     return 0
+
+
+def _versions(args: argparse.Namespace) -> list[str]:
+    return [name for one in (args.versions or "").split(",") if (name := one.strip())]
 
 
 def _findings(args: argparse.Namespace, out: TextIO) -> int:

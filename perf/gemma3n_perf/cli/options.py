@@ -8,7 +8,7 @@ from typing import TextIO
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.report.dry_run import at_most, dry_run
 from gemma3n_perf.store.files import write_over
-from gemma3n_perf.workload.workload import Workload, defaults
+from gemma3n_perf.workload.workload import defaults
 
 STDOUT = Path("-")
 
@@ -56,7 +56,9 @@ def explain(
 
     Raises UsageError for an id that is none.
     """
-    names = [str(Workload.parse(text)) for text in ids] or [str(defaults(detect().vendor)[0])]
+    from gemma3n_perf.decode.engines import requested  # not for a gate of pages alone: it brings NumPy
+
+    names = [str(requested(text)) for text in ids] or [str(defaults(detect().vendor)[0])]
     how_long = [] if each_s is None else [at_most(len(names), each_s, duels=duels, pauses_s=pauses_s)]
     print(dry_run(what, names, *how_long), file=out)
     return 0

@@ -17,6 +17,7 @@ from gemma3n_perf.duel.packages import project_name
 from gemma3n_perf.duel.run import DuelSpec, choose_workloads, machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
+from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.report.markdown import plain
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable, write_over
@@ -74,7 +75,8 @@ def _side(text: str, args: argparse.Namespace) -> tuple[str, str]:
         name = args.package or project_name(path)
         if name is None:
             raise UsageError(f"{path} does not say which package it is", expected="a checkout", remedy="--package NAME")
-        return name, str(path) if args.clone is None else f"{path}#{text}"
+        # Before the machine is waited for.
+        return name, str(path) if args.clone is None else f"{path}#{Repository(path).require(text, text)}"
     if args.clone is None and path.is_file() and path.suffix == ".whl":
         try:
             return parse_wheel_filename(path.name)[0], str(path)

@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history import asv_files, duels, publishing, site, upstream
+from gemma3n_perf.history.changes import without_places
 from gemma3n_perf.history.collecting import Collected, Commits, collect, commits, gather
 from gemma3n_perf.history.evidence import Evidence
 from gemma3n_perf.history.pages import STYLE, write_documents
@@ -159,6 +161,8 @@ def build_site(
         shutil.copyfile(one.source, fresh / one.address)
     baselines = [found for name in places.classes if (found := _baseline(places.baselines, name, notes)) is not None]
     anchored, other_anchors = anchored_in_order(places, known)
+    rules = places.baselines / POLICY_FILE
+    policy = usable(partial(read_policy, rules), notes) if rules.is_file() else None
     notes += other_anchors
     page = site.Site(
         baselines=baselines,
@@ -168,9 +172,10 @@ def build_site(
         publications=usable(partial(read_published, places.baselines / PUBLISHED), notes) or (),
         documents=write_documents(places.docs, fresh),
         evidence=evidence,
-        notes=tuple(dict.fromkeys(upstream.without_places(note) for note in notes)),
+        notes=tuple(dict.fromkeys(without_places(note) for note in notes)),
         subjects=known.subjects,
         asv=bool(files),
+        awaiting=policy.awaiting if policy else (),
     )
     for name, text in site.pages(page).items():
         (fresh / name).write_text(text, encoding="utf-8")

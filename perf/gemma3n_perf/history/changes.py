@@ -8,6 +8,7 @@ from gemma3n_perf.history.upstream import Anchored, Lines, Point
 from gemma3n_perf.report import units
 
 _LACKS = re.compile(r"'([\w.]+)'.* has no attribute '(\w+)'")
+_ADDRESS, _FOLDER = re.compile(r"https?://[^\s)\]`,]+"), re.compile(r"(?<![\w.:/])(?:/[\w.+~-]+){2,}")
 _UNLOADABLE = re.compile(r"mlx-vlm cannot load ([\w.-]+): Missing \d+ parameters")
 
 
@@ -48,6 +49,11 @@ def _upstream_change(line: str, points: Sequence[Point]) -> tuple[str, str, str]
     listed = [f"{one.version} was {units.percent(abs(one.effect or 0.0), 1)} {phrases[one.verdict]}" for one in latest]
     kind = "loss" if decided[-1].verdict == "win" else "win"
     return f"{line} {today}", f"{len(decided)} of {len(older)} older releases differ: {', '.join(listed)}", kind
+
+
+def without_places(text: str) -> str:
+    """Return an error's text without what is only true of one machine: folders, and addresses of an index."""
+    return _FOLDER.sub(lambda match: match[0].rsplit("/", 1)[1], _ADDRESS.sub("(an address)", text))
 
 
 def failure_text(point: Point) -> str:

@@ -30,6 +30,7 @@ from gemma3n_perf.errors import (
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import upstream
+from gemma3n_perf.history.changes import without_places
 from gemma3n_perf.history.series import Key, Series
 from gemma3n_perf.history.upstream import OWN, SCHEMA, Blocks, Point
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
@@ -203,7 +204,7 @@ def _point(
         finite(judged.low) if measured else None,
         finite(judged.high) if measured else None,
         launches,
-        None if measured else upstream.without_places(judged.reason),
+        None if measured else without_places(judged.reason),
         released,
     )
 
@@ -238,8 +239,9 @@ def programs(here: Here, first: str | None = None) -> list[str]:
     listed = repository.git("log", "--first-parent", "--reverse", "--format=%H", *span).checked(
         UsageError, "the commits cannot be listed", expected="a clone with its history", remedy="git fetch --unshallow"
     )
-    found, last = list[str](), dict[str, str]()
-    for commit in listed.split():
+    found, last, commits = list[str](), dict[str, str](), listed.split()
+    for number, commit in enumerate(commits, start=1):
+        here.tools.note(f"commit {number} of {len(commits)}: does it change decode?")
         try:
             program = declared(revision(repository, commit), here.chip.chip_class)
         except MalformedRecordError:

@@ -17,6 +17,19 @@ PAGE = PurePosixPath("findings.md")
 FOLDER = Path("findings")
 PRODUCTS = "two-rows.json"
 """Written by ``studies.two_rows``: what MLX's 4-bit products give, by release."""
+ROTATIONS = "shared-rope.json"
+"""Written by ``studies.shared_rope``: how far logits of several tokens in one forward are, by release of mlx-vlm."""
+_COLUMNS = {
+    PRODUCTS: {"mlx": "mlx", "rows": "rows", "K": "k", "largest error": "error", "the same twice": "same"},
+    ROTATIONS: {
+        "mlx-vlm": "mlx_vlm",
+        "tokens in a forward": "tokens",
+        "logits off by": "off",
+        "with right positions": "mended",
+        "the same greedy tokens": "greedy",
+    },
+}
+"""Of the studies' records: the columns that are shown, each with the key of its values."""
 
 
 def build(baselines: Path, classes: tuple[str, ...]) -> tuple[dict[PurePosixPath, bytes], list[str]]:
@@ -31,9 +44,8 @@ def build(baselines: Path, classes: tuple[str, ...]) -> tuple[dict[PurePosixPath
             ("chip class", "workload", "release", "effect against today's [95 %]", "today's", "date"),
             [row for name in classes for row in _points(baselines, name)],
         ),
-        "products": _table(
-            ("chip class", "mlx", "rows", "K", "largest error", "the same twice"), list(_products(baselines, faults))
-        ),
+        "products": _recorded(baselines, PRODUCTS, faults),
+        "rotations": _recorded(baselines, ROTATIONS, faults),
     }
     text = template(Path(__file__).with_name("findings.md")).render(**shown)
     return {PAGE: text.encode() + b"\n"}, faults
@@ -63,15 +75,17 @@ def _points(baselines: Path, chip_class: str) -> Iterator[tuple[str, ...]]:
             yield chip_class, one.workload, f"{one.line} {one.version}", effect, f"{one.line} {today}", one.date[:10]
 
 
-def _products(baselines: Path, faults: list[str]) -> Iterator[tuple[str, ...]]:
-    for path in sorted(baselines.glob(f"*/{PRODUCTS}")):
+def _recorded(baselines: Path, name: str, faults: list[str]) -> str:
+    """Return a table of what a study kept, one list of values a class."""
+    rows, columns = list[tuple[str, ...]](), _COLUMNS[name]
+    for path in sorted(baselines.glob(f"*/{name}")):
         try:
             found: list[dict[str, Any]] = json.loads(path.read_bytes())
-            rows = [
-                (path.parent.name, one["mlx"], str(one["rows"]), str(one["k"]), one["error"], str(one["same"]).lower())
-                for one in found
-            ]
+            rows += [(path.parent.name, *(_text(one[key]) for key in columns.values())) for one in found]
         except (ValueError, KeyError, TypeError) as error:
-            faults.append(f"{path}: not what studies.two_rows writes: {error}")
-        else:
-            yield from rows
+            faults.append(f"{path}: not what a study writes: {error}")
+    return _table(("chip class", *columns), rows)
+
+
+def _text(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

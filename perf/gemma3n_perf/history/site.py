@@ -35,6 +35,7 @@ class Site:
     anchored   commits of this repository duelled against an anchor, in commit order
     documents  (address, title) of each
     notes      what was left out, and why
+    awaiting   chip classes of the policy that have no machine yet
     subjects   first lines of commits' messages, by hash
     asv        whether asv's pages of this repository are there
     """
@@ -49,6 +50,7 @@ class Site:
     notes: tuple[str, ...]
     subjects: Mapping[str, str]
     asv: bool
+    awaiting: tuple[str, ...] = ()
 
 
 PAGES = {

@@ -1,10 +1,8 @@
 """What releases and commits do to decode: each duelled against one anchor, never timed alone.
 
-Releases of mlx and mlx-vlm meet what is installed here, commits of this repository meet one commit of it.
-
-On a machine that drifts by a tenth within minutes a release measured in June and one measured in July have
-nothing to say to each other. So every point is a ratio to one anchor, taken in interleaved blocks, and the series is
-made of ratios. A release that cannot be built or loaded is a point too: without a value, with its reason.
+Releases of mlx and mlx-vlm meet what is installed here, commits of this repository meet one commit of it. On a machine
+that drifts by a tenth within minutes times of two days do not compare. So every point is a ratio to one anchor, taken
+in interleaved blocks. A release that cannot be built or loaded is a point too: without a value, with its reason.
 Kept in ``baselines/<class>/history/<line>/<version>.json``, one file a point, with the blocks it was computed from.
 
 asv knows only commits, so releases get a git repository: one branch a line, one empty commit a release, everything in
@@ -14,7 +12,6 @@ it fixed by the release itself. So the hashes are the same on every machine, and
 import datetime as dt
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +37,6 @@ FOLDER = "history"
 _DAYS = Path(__file__).with_name("release_days.json")
 _EPOCH = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 _WHO = ("-c", "user.name=upstream", "-c", "user.email=upstream@localhost")
-_ADDRESS, _FOLDER = re.compile(r"https?://[^\s)\]`,]+"), re.compile(r"(?<![\w.:/])(?:/[\w.+~-]+){2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +80,6 @@ Lines = Mapping[str, Placed]
 
 Anchored = Mapping[tuple[str, str], Mapping[str, tuple[Point, Value]]]
 """Commits of this repository that were duelled against an anchor commit, by chip class and workload."""
-
-
-def without_places(text: str) -> str:
-    """Return an error's text without what is only true of one machine: folders, and addresses of an index."""
-    return _FOLDER.sub(lambda match: match[0].rsplit("/", 1)[1], _ADDRESS.sub("(an address)", text))
 
 
 def day(line: str, version: str) -> str | None:

@@ -125,7 +125,9 @@ def test_a_field_that_nobody_knows_is_refused_by_its_place(tmp_path: Path, kind:
     files, read, place = READERS[kind]
     if not inside:
         place = place if kind in ("session", "measurement") else ""
-    path = next(path for path in sorted(COMMITTED.glob(files)))
+    # Most points of a history have launches; one that was not measured has none.
+    paths = sorted(COMMITTED.glob(files))
+    path = max(paths, key=lambda one: one.stat().st_size) if kind == "history" else paths[0]
     copy = tmp_path / path.relative_to(COMMITTED)
     copy.parent.mkdir(parents=True)
     data = path.read_bytes()

@@ -24,7 +24,7 @@ from gemma3n_perf.bench.against import Against, CompareRequest
 from gemma3n_perf.bench.comparator import Chosen, Comparator
 from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph, Measurement, Run
-from gemma3n_perf.duel import graphs, lookup
+from gemma3n_perf.duel import arms, graphs, lookup
 from gemma3n_perf.duel import run as duels
 from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.hardware import machine
@@ -220,7 +220,7 @@ def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     patch.setattr(session, "ensure_forged", lambda *arguments: False)
     patch.setattr(graph, "count", lambda config, *, position: stage.script.graph)
     patch.setattr(duels, "machine", partial(_machine, stage))
-    patch.setattr(lookup, "require_arms", lambda *arms: None)
+    patch.setattr(lookup, "require_arms", lambda *named: [arms.parse(one) for one in named])
     patch.setattr(comparing, "establish", partial(_establish, stage.script))
     patch.setattr(comparing, "compare", partial(_compare, stage.script))
     patch.setattr(graphs, "count", lambda arm, source, position: stage.script.theirs)

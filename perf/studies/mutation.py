@@ -49,7 +49,7 @@ from studies.mutation_sites import Site, drawn, sites
 _COPIED = ("perf", "tests", "baselines", "docs", "pyproject.toml", "CHANGELOG.md", "README.md")
 _NO_TESTS, _MEMORY = 5, 12 << 30
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
-# The judge.s tests need no conftest, which imports MLX. Checks in processes take long, and are about the model.
+# The judge's tests need no conftest, which imports MLX. Checks in processes take long, and are about the model.
 _OPTIONS = {"stats": ("--noconftest",), "gate": ("--ignore=tests/gate/test_check_processes.py",)}
 
 

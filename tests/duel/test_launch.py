@@ -242,7 +242,7 @@ def test_an_arm_that_may_not_know_a_preset_is_given_its_folder(protocol: int) ->
     arena = Arena(protocols={"baseline": protocol})
     with ready(ARMS, arena.tools, replace(JOB, workload="nano-8bit/text/pp40-tg64", source="nano-8bit")):
         sources = [one.source for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)]
-    assert sources == ["nano-8bit" if protocol == 10 else "/root/nano-8bit-v2"] * 2
+    assert sources == ["nano-8bit" if protocol == 10 else f"{JOB.root}/nano-8bit-v2"] * 2
 
 
 @pytest.mark.parametrize("candidates", [1, 2])

@@ -16,7 +16,16 @@ import numpy as np
 
 from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
 from gemma3n_perf.stats.sequential import tail_probabilities
-from gemma3n_perf.stats.spread import Floats, NoiseFloor, half_widths, halves_differ, serial_inflation, unexcluded
+from gemma3n_perf.stats.spread import (
+    DEPENDENT,
+    PERHAPS_DEPENDENT,
+    Floats,
+    NoiseFloor,
+    half_widths,
+    halves_differ,
+    serial_inflation,
+    unexcluded,
+)
 from studies import carry_out
 
 NOISES = ("gaussian", "t3", "contaminated", "skewed", "ar0.3", "drift", "walk")
@@ -146,30 +155,29 @@ def replay(
     fractions = [min(scenario.launch_s * n / scenario.budget_s, 1.0) for n in range(first, count)]
     looks, spent = range(first, count + 1), [*fractions, 1.0]
     tails = tail_probabilities(looks, spent, policy.alpha / policy.shares, policy.rho)
-    tails_alone = tail_probabilities(looks, spent, policy.alpha, policy.rho)
+    tails_alone = tail_probabilities(looks, spent, min(policy.alpha, policy.alpha_same), policy.rho)
     threshold = max(policy.minimum_effect, scenario.floor if prior else 0.0)
     going = np.arange(duels)
     for n, tail, alone in zip(looks, tails, tails_alone, strict=True):
         seen = values[going, :n]
         mean = seen.mean(axis=1)
-        inflation, _ = serial_inflation(seen)
         widths, of_one = (
             half_widths(
                 seen.var(axis=1, ddof=1),
                 n,
                 tail=each,
                 reported=policy.reported / shares,
-                inflation=inflation,
+                inflation=serial_inflation(seen, errors)[0],
                 within=np.median(blocks[going, :n], axis=1),
                 prior=prior,
                 prior_weight=policy.prior_weight,
                 sessions=policy.session_sd**2,
             )
-            for each, shares in ((tail, policy.shares), (alone, 1))
+            for each, shares, errors in ((tail, policy.shares, DEPENDENT), (alone, 1, PERHAPS_DEPENDENT))
         )
         call = _calls(mean, widths.repeated, threshold, policy.margin)
-        same = np.isnan(call) & (_calls(mean, of_one.repeated, threshold, policy.margin) == 0)
-        call = np.where(same, 0.0, call)
+        same = _calls(mean, of_one.repeated, threshold, policy.margin) == 0
+        call = np.where(np.abs(call) == 1, call, np.where(same, 0.0, np.nan))
         if wholes is not None:
             effect = unexcluded(wholes[going, :n], alpha=policy.reported, margin=policy.margin, most=RARE)
             call = np.where((call == 0) & ~np.isnan(effect), np.nan, call)

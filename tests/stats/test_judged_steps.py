@@ -33,7 +33,7 @@ def duel(rng: np.random.Generator, faster: float, *, stalls: float = 0.05, slow:
     [
         (0.02, 0.05, Verdict.WIN, 380),
         (-0.02, 0.05, Verdict.LOSS, 380),
-        (0.0, 0.0, Verdict.NO_CHANGE, 360),
+        (0.0, 0.0, Verdict.NO_CHANGE, 340),
         (0.0, 0.05, Verdict.NO_CHANGE, 100),
     ],
 )

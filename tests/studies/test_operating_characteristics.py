@@ -40,10 +40,10 @@ def test_a_random_walk_is_rarely_called_a_change() -> None:
 
 
 def test_three_unchanged_workloads_settle_nearly_as_soon_as_one() -> None:
-    """No-change is asked of each at the full error; the last of three needs some launches more."""
+    """No-change of each has an error of its own; the last of three needs some launches more."""
     one, three = (study.unchanged(0.007, 20, workloads, DUELS, 5) for workloads in (1, 3))
     assert one[0] > 0.95
-    assert three[0] > 0.9
+    assert three[0] > 0.85
     assert three[1] < 1.5 * one[1]
 
 

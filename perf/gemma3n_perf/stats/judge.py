@@ -22,6 +22,8 @@ from gemma3n_perf.stats.estimates import LaunchEstimate, by_session, relative_ch
 from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
 from gemma3n_perf.stats.sequential import tail_probabilities
 from gemma3n_perf.stats.spread import (
+    DEPENDENT,
+    PERHAPS_DEPENDENT,
     NoiseFloor,
     half_widths,
     halves_differ,
@@ -39,20 +41,23 @@ class _Rules:
     ``threshold``: the larger of minimum effect and noise floor, a fraction.
     ``margin``: what bounds no-change, a fraction; 0 where the noise floor is larger, so that no interval lies within.
     ``prior``: the calibrated spread that steadies the launches' own, where there is one to be relied on.
+    ``dependence``: how easily launches are taken for dependent ones.
     """
 
     policy: Policy
     threshold: float
     margin: float
     prior: NoiseFloor | None
+    dependence: tuple[float, float] = DEPENDENT
 
     def decide(self, low: float, high: float) -> Verdict:
         return decide(low, high, threshold=self.threshold, margin=self.margin)
 
     @property
-    def alone(self) -> "_Rules":
-        """The rules of no-change, which shares its error with no other workload."""
-        return replace(self, policy=replace(self.policy, shares=1))
+    def same(self) -> "_Rules":
+        """The rules of no-change, which shares its error with no other workload, and has less of it."""
+        policy = replace(self.policy, shares=1, alpha=min(self.policy.alpha, self.policy.alpha_same))
+        return replace(self, policy=policy, dependence=PERHAPS_DEPENDENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +207,11 @@ def _look(launches: Sequence[LaunchEstimate], spent: Sequence[float], rules: _Ru
     """Look at launches: for a change at this comparison's share of the error, for none of it at the whole."""
     intervals = _intervals(launches, spent, rules)
     shown = rules.decide(intervals.low, intervals.high)
-    if not shown.is_claim and rules.policy.shares > 1:
-        alone = _intervals(launches, spent, rules.alone)
-        if rules.decide(alone.low, alone.high) is Verdict.NO_CHANGE:
-            intervals, shown = alone, Verdict.NO_CHANGE
+    if not shown.is_claim:
+        same = _intervals(launches, spent, rules.same)
+        shown = Verdict.INCONCLUSIVE
+        if rules.decide(same.low, same.high) is Verdict.NO_CHANGE:
+            intervals, shown = replace(same, correlation=intervals.correlation), Verdict.NO_CHANGE
     return _said(shown, launches, intervals, rules)
 
 
@@ -226,7 +232,7 @@ def _intervals(launches: Sequence[LaunchEstimate], spent: Sequence[float], rules
     tails = tail_probabilities(range(first, n + 1), spent[first - 1 :], policy.alpha / policy.shares, policy.rho)
     values = [launch.log_ratio for launch in launches]
     mean, own = math.fsum(values) / n, float(np.var(values, ddof=1))
-    inflation, correlation = serial_inflation(values)
+    inflation, correlation = serial_inflation(values, rules.dependence)
     ses = [launch.se for launch in launches if launch.se is not None]
     widths = half_widths(
         own,

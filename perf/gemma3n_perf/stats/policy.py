@@ -7,6 +7,10 @@ from gemma3n_perf.errors import UsageError
 MARGIN = 0.01
 """An effect within this of zero counts as none, unless the policy has a wider margin."""
 
+ALPHA_SAME = 0.008
+"""Error of a no-change. At a true 1 % it then errs in at most 2 of 100 duels whatever the shape of the noise
+(``python -m studies.operating_characteristics``)."""
+
 RARE = 0.05
 """No-change of typical tokens is withheld where the interval of whole times reaches beyond this and the margin."""
 
@@ -16,6 +20,8 @@ class Policy:
     """The rules of a verdict. Effects are fractions of throughput (0.005 is 0.5 %), times seconds.
 
     ``alpha``: two-sided error of what decides: of one comparison, or of all claims of change among ``shares`` of them.
+    ``alpha_same``: the same for no-change, less, because launches that are skewed or depend on each other make it err
+    more often than independent Gaussian ones do.
     ``reported``: two-sided error of the interval that is reported, 0.05 for 95 %.
     ``shares``: how many comparisons share the error of a claim of change. No-change needs no share: see ``multiple``.
     ``power``: chance with which a detectable effect is shown.
@@ -30,6 +36,7 @@ class Policy:
     minimum_effect: float = 0.005
     margin: float = MARGIN
     alpha: float = 0.02
+    alpha_same: float = ALPHA_SAME
     reported: float = 0.05
     shares: int = 1
     power: float = 0.8

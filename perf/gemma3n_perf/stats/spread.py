@@ -21,10 +21,13 @@ Floats = NDArray[np.float64]
 _CONFLICT = 0.01
 _QUIET_DF = 7
 _TINY_VARIANCE = 1e-14
-_RESEMBLANCE, _WALK = 0.05, 0.01
 _LEAST_SERIES = 4
 _LEAST_HALF, _DRIFT = 3, 0.01
 _DIFFERENT = 0.02
+
+DEPENDENT, PERHAPS_DEPENDENT = (0.05, 0.01), (0.2, 0.05)
+"""Chances of independent launches to be taken for dependent ones, and for a walk: where a change is claimed, and where
+none is, which takes less for dependence, because it errs most often there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +142,16 @@ def steady_variance(
     return np.where(conflict, base, np.maximum(base, pooled)), np.where(conflict, df, df + lent)
 
 
-def serial_inflation(values: Sequence[float] | Floats) -> tuple[Floats, Floats]:
+def serial_inflation(
+    values: Sequence[float] | Floats, errors: tuple[float, float] = DEPENDENT
+) -> tuple[Floats, Floats]:
     """How much dependence between successive launches inflates the variance of their mean.
 
     ``values`` has launches on its last axis. Returns ``(inflation, serial correlation)`` without that axis. The
     correlation is 1 less half of von Neumann's ratio (1941), which tells a random walk from independent launches best.
-    Where it is above its 95 % point for independent ones, the inflation is ``(1 + r) / (1 - r)`` of a first-order
-    autoregression; above the 99 % point it is 2n, that of a walk; else 1. Fewer than 4 launches cannot show dependence:
-    (1, 0).
+    Where independent ones reach it with less than the first chance of ``errors``, the inflation is
+    ``(1 + r) / (1 - r)`` of a first-order autoregression; with less than the second, it is 2n, that of a walk; else 1.
+    Fewer than 4 launches cannot show dependence: (1, 0).
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.shape[-1]
@@ -155,7 +160,7 @@ def serial_inflation(values: Sequence[float] | Floats) -> tuple[Floats, Floats]:
     total = ((x - x.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
     steps = (np.diff(x, axis=-1) ** 2).sum(axis=-1)
     r = np.where(total > n * _TINY_VARIANCE, 1.0 - steps / (2.0 * np.maximum(total, _TINY_VARIANCE)), 0.0)
-    some, walk = (float(ndtri(1.0 - error)) * math.sqrt((n - 2) / (n * n - 1.0)) for error in (_RESEMBLANCE, _WALK))
+    some, walk = (float(ndtri(1.0 - error)) * math.sqrt((n - 2) / (n * n - 1.0)) for error in errors)
     likely = np.where(r > some, (1.0 + r) / (1.0 - np.minimum(r, 0.9)), 1.0)
     return np.where(r > walk, 2.0 * n, likely), np.asarray(r)
 

@@ -18,7 +18,7 @@ from gemma3n_perf.duel.validation import launch_estimates
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.gate import record as evidence
 from gemma3n_perf.gate.admission import recorded
-from gemma3n_perf.history import upstream
+from gemma3n_perf.history import point_record
 from gemma3n_perf.profile.record import PROFILES
 from gemma3n_perf.stats.judge import judge
 from gemma3n_perf.stats.policy import Policy
@@ -52,8 +52,8 @@ def judged_again(kind: str) -> Iterator[tuple[str, Any]]:
                     found = judge(launch_estimates(duel.launches), POLICY, budget_s=duel.budget_s, budget_spent=True)
                     yield f"{path.parent.name}/line {number}", _entry(found.verdict, found.effect)
         case _:
-            for folder in sorted(path.parent for path in COMMITTED.glob(f"*/{upstream.FOLDER}")):
-                points, faults = upstream.read_class(COMMITTED, folder.name)
+            for folder in sorted(path.parent for path in COMMITTED.glob(f"*/{point_record.FOLDER}")):
+                points, faults = point_record.read_class(COMMITTED, folder.name)
                 assert not faults
                 for point in points:
                     launches = by_shape(
@@ -100,7 +100,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "admitted": ("*/fusions/admitted.json", lambda path: admitted.read(path.parents[2], path.parents[1].name), ""),
     "evidence": ("*/fusions/*e*p.json", evidence.read, "workloads.0.raw.1"),
     "profile": ("*/profile.json", PROFILES.read, "workloads.0.split"),
-    "history": ("*/history/*/*.json", upstream.CODEC.read, "launches.0"),
+    "history": ("*/history/*/*.json*", point_record.read, "launches.0"),
     "published": ("published/*.json", lambda path: read_published(path.parent), "figures.1"),
     "campaign": ("*/power.jsonl.xz", campaigns.read, "stack"),
     "campaign's duel": ("*/power.jsonl.xz", campaigns.read, "launches.0"),
@@ -143,6 +143,11 @@ def test_a_field_that_nobody_knows_is_refused_by_its_place(tmp_path: Path, kind:
     assert str(copy) in caught.value.found
     assert caught.value.expected
     assert caught.value.remedy
+
+
+def test_they_take_no_more_than_five_megabytes() -> None:
+    """Every clone brings them along."""
+    assert sum(path.stat().st_size for path in COMMITTED.rglob("*") if path.is_file()) < 5e6
 
 
 def dump(tree: dict[str, dict[str, Any]]) -> str:

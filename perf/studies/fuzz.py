@@ -1,68 +1,41 @@
 """Hostile inputs for every reader of files: ``python -m studies.fuzz --inputs N``, from perf/.
 
 Each input follows from its number alone: a seed, the text of a committed record, is damaged in its bytes or in its
-JSON. A reader returns or raises a named error, within seconds; whatever else it does is kept. Evidence gets the digest
-of its damaged content, so that what stands behind a right digest is read. It goes on where it was ended.
+JSON. A reader returns or raises a named error, within seconds and some memory; whatever else it does is kept. Evidence
+gets the digest of its damaged content, so that what stands behind a right digest is read. It goes on where it was
+ended. With ``--guided`` inputs follow what they reach of the readers' code instead (studies/fuzz_guided.py).
 """
 
 import argparse
 import contextlib
 import copy
 import json
-import lzma
 import random
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
-from gemma3n_perf.ci.plan import Pull, read_classes, read_plan, read_pull
-from gemma3n_perf.ci.post import read_comment
-from gemma3n_perf.decode.engines.mlxcel import parse
-from gemma3n_perf.duel import validation_record
-from gemma3n_perf.duel.record import DUELS
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.gate import record as evidence
-from gemma3n_perf.gate.policy import parse_policy
-from gemma3n_perf.hardware.lock import read_holder
 from gemma3n_perf.hardware.stack import in_checkout
-from gemma3n_perf.history import upstream
-from gemma3n_perf.profile.record import PROFILES
-from gemma3n_perf.store import admitted, noise, published, session_file
 from gemma3n_perf.store.files import write_over
 from studies import carry_out
+from studies.fuzz_readers import Reader, readers
 
-_HEX = "a" * 40
-_EVENT = json.dumps(
-    {
-        "pull_request": {
-            "number": 1,
-            "head": {"sha": _HEX, "repo": {"full_name": "a/b"}},
-            "base": {"sha": _HEX, "repo": {"full_name": "a/b"}},
-            "user": {"login": "x"},
-        }
-    }
-).encode()
-_PLAN = json.dumps(
-    {
-        "state": "measure",
-        "reason": "",
-        "remedy": "",
-        "classes": [{"name": "a", "runner": ["b"], "required": True}],
-        "harness": [],
-        "pull": asdict(Pull(1, _HEX, _HEX, "a/b", "a/b", "x", None)),
-    }
-).encode()
-RECORD = Path("docs/reliability/fuzz.json")
+RECORD, GUIDED = Path("docs/reliability/fuzz.json"), Path("docs/reliability/fuzz-guided.json")
 LIMIT_S = 5.0
-_BATCH = 1000
-_LONGEST = 20_000
-"""Bytes of a seed: longer records are cut to the first of each list."""
+LIMIT_MIB = 512
+_BATCH = 500
 _VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1, 2**63, -(2**63) - 1, 10**400, 1e200, 1e-320, -0.0, 1e308, "", "\x00", "²", "9" * 4300,
     "x" * 300, "../../etc/passwd", "1.0.0", "nan", [], {}, [[]], {"": None}, "\ud800", "$.a", 0.1,
@@ -83,68 +56,42 @@ _BYTES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A reader of bytes in a file, and a seed: bytes that it takes."""
-
-    name: str
-    read: Callable[[Path], object]
-    seed: bytes
-
-
 @dataclass(slots=True)
 class Found:
-    """What is kept: ``inputs`` tried, how many of them were ``refused`` by a named error, and ``faults`` as lines."""
+    """What is kept: ``inputs`` tried, how many of them were ``refused`` by a named error, the ``slowest_s``, the
+    ``largest_mib`` that a process grew by, ``faults`` as lines, and edges of the code reached by the seed and in all,
+    where inputs were guided by them."""
 
-    inputs: int
-    refused: int
-    slowest_s: float
-    faults: list[str]
+    inputs: int = 0
+    refused: int = 0
+    slowest_s: float = 0.0
+    faults: list[str] = field(default_factory=list)
+    largest_mib: int = 0
+    edges: tuple[int, int] | None = None
 
+    def add(self, refused: bool, took: float, fault: str) -> None:
+        """Count one input, by what ``attempt`` returned."""
+        self.inputs += 1
+        self.refused += refused
+        self.slowest_s = round(max(self.slowest_s, took), 3)
+        self.faults += [fault][: bool(fault)]
 
-def shortened(tree: Any, keep: int = 2) -> Any:
-    """Return JSON with the first of each list and object of lists only."""
-    if isinstance(tree, dict):
-        return {name: shortened(value, keep) for name, value in tree.items()}
-    return [shortened(one, keep) for one in tree[:keep]] if isinstance(tree, list) else tree
+    def merge(self, other: "Found") -> None:
+        """Count what another process found."""
+        self.inputs, self.refused = self.inputs + other.inputs, self.refused + other.refused
+        self.slowest_s = max(self.slowest_s, other.slowest_s)
+        self.largest_mib = max(self.largest_mib, other.largest_mib)
+        self.faults = sorted({*self.faults, *other.faults})
+        self.edges = max(self.edges or other.edges, other.edges or self.edges, key=lambda one: one or (0, 0))
 
-
-def readers(root: Path) -> Iterator[Reader]:
-    """Yield every reader with a seed out of the committed records below ``root``, the checkout."""
-    baselines = root / "baselines"
-
-    def first(pattern: str) -> bytes:
-        data = min(baselines.glob(pattern), key=lambda path: path.stat().st_size).read_bytes()
-        return data if len(data) < _LONGEST else msgspec.json.encode(shortened(json.loads(data)))
-
-    session = "*/[0-9][0-9][0-9][0-9]_*.json"
-    yield Reader("session", lambda path: session_file.decode(path.read_bytes(), source="it"), first(session))
-    yield Reader("noise", noise._CODEC.read, first("*/noise.json"))
-    yield Reader("published", published._CODEC.read, first("published/*.json"))
-    yield Reader("profile", PROFILES.read, first("*/profile.json"))
-    yield Reader("admitted", admitted._CODEC.read, first("*/fusions/admitted.json"))
-    yield Reader("evidence", evidence.read, first("*/fusions/[!a]*.json"))
-    yield Reader("upstream point", upstream.CODEC.read, first("*/history/mlx/*.json"))
-    duel = {"duels": shortened(json.loads(first("*/fusions/[!a]*.json")))["workloads"]}
-    yield Reader("duel", DUELS.read, msgspec.json.encode({"schema": 1, **duel}))
-    power = min(baselines.glob("*/power.jsonl.xz"), key=lambda path: path.stat().st_size)
-    lines = lzma.decompress(power.read_bytes()).splitlines(keepends=True)[:3]
-    yield Reader("campaign", validation_record.read, lzma.compress(b"".join(lines), check=lzma.CHECK_CRC32))
-    policy = (baselines / "policy.toml").read_bytes()
-    yield Reader("policy", lambda path: parse_policy(path.read_text(errors="replace")), policy)
-    yield Reader("classes", read_classes, policy)
-    yield Reader("plan", lambda path: read_plan(path.read_text(errors="replace")), _PLAN)
-    yield Reader("event", lambda path: read_pull("pull_request", path), _EVENT)
-    yield Reader("comment", read_comment, b"<!-- gemma3n-perf -->\n")
-    holder = b'{"pid": 1, "user": "u", "command": "c", "since": 1.5, "started": 1.0}'
-    yield Reader("holder of the lock", read_holder, holder)
-    report = b"Prompt tokens: 40\nGenerated tokens: 100\nDecode: 1203.20 ms (83.11 tok/s)\n"
-    yield Reader("report of an engine", lambda path: parse(path.read_text(errors="replace")), report)
+    def __str__(self) -> str:
+        most = f"{self.slowest_s:.2f} s and {self.largest_mib} MiB at most"
+        return f"{self.inputs} inputs, {self.refused} refused, {most}, {len(self.faults)} faults"
 
 
 def damaged(seed: bytes, chance: random.Random) -> bytes:
     """Return a seed with one to four damages, in its JSON where it is JSON, or in its bytes."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if chance.random() < 0.6:
             tree = json.loads(seed)
             for _ in range(chance.randint(1, 4)):
@@ -188,61 +135,119 @@ def _change(tree: Any, chance: random.Random) -> None:
         here[name] = chance.choice(_VALUES)
 
 
-def attempt(reader: Reader, number: int, folder: Path) -> tuple[bool, float, str]:
-    """Give a reader its damaged input of that number: whether refused, seconds, and the fault, "" for none."""
-    path = folder / "input.json"
-    path.write_bytes(damaged(reader.seed, random.Random(f"{reader.name}/{number}")))
+def read(reader: Reader, data: bytes, name: object, path: Path) -> tuple[bool, float, str]:
+    """Give a reader one input: whether it was refused, seconds, and the fault, "" for none."""
+    path.write_bytes(data)
     began, refused, fault = time.perf_counter(), False, ""
     try:
-        reader.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a warning would stand on the user's terminal, too
+            reader.read(path)
     except PerfError:
         refused = True
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        fault = f"{number}: {type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        fault = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:150]}"
     took = time.perf_counter() - began
-    return refused, took, fault or (f"{number}: took {took:.1f} s" if took > LIMIT_S else "")
+    return refused, took, fault or (f"{name}: took {took:.1f} s" if took > LIMIT_S else "")
+
+
+def attempt(reader: Reader, number: int, folder: Path) -> tuple[bool, float, str]:
+    """Give a reader its damaged input of that number, as ``read`` does."""
+    return read(reader, damaged(reader.seed, random.Random(f"{reader.name}/{number}")), number, folder / "input.json")
+
+
+def peak_mib(anew: bool = False) -> int:
+    """Return the most memory that this process has had, since it was begun ``anew``; 0 where there is no Linux."""
+    with contextlib.suppress(OSError):
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        if found := re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()):
+            return int(found[1]) // 1024
+    return 0
+
+
+_readers = cache(lambda root: {one.name: one for one in readers(root)})
+
+
+def batch(root: Path, name: str, numbers: range) -> tuple[str, Found]:
+    """Give a reader its inputs of some numbers."""
+    found, before = Found(), peak_mib(anew=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in numbers:
+            found.add(*attempt(_readers(root)[name], number, Path(folder)))
+    found.largest_mib = peak_mib() - before
+    if found.largest_mib > LIMIT_MIB:
+        found.faults.append(f"{numbers[0]} to {numbers[-1]}: took {found.largest_mib} MiB")
+    return name, found
+
+
+def kept(path: Path) -> dict[str, Found]:
+    """Return what a record holds, by reader; nothing where there is none."""
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Found]) if path.is_file() else {}
+
+
+def keep(path: Path, found: dict[str, Found]) -> None:
+    """Write a record."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_over(path, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+
+
+def _in_turn(root: Path, todo: Sequence[tuple[str, range]], jobs: int, deadline: float) -> Iterator[tuple[str, Found]]:
+    """Yield what came of each batch, in their order, so that a record has no gaps; none is begun after ``deadline``."""
+    with ProcessPoolExecutor(jobs) as pool:
+        running = [pool.submit(batch, root, *one) for one in todo]
+        try:
+            for one in running:
+                if not one.cancelled():
+                    yield one.result()
+                if time.monotonic() >= deadline:
+                    for later in running:
+                        later.cancel()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def main(argv: Sequence[str], out: TextIO) -> int:
     """Try inputs until every reader has had its share of ``--inputs``; 1 where a reader did what it may not."""
-    parser = argparse.ArgumentParser(prog="python -m studies.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m studies.fuzz", description=(__doc__ or "").replace("``", ""))
     parser.add_argument("--inputs", type=int, default=1_000_000, metavar="N", help="in all; default: 1,000,000")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time; default: 1")
+    parser.add_argument("--time", type=float, default=float("inf"), metavar="SECONDS", help="begin none after so many")
+    parser.add_argument("--guided", type=float, metavar="SECONDS", help="guide inputs of each reader for so long")
     parser.add_argument("--reader", metavar="NAME", help="only this one, and keep nothing")
     parser.add_argument("--number", type=int, metavar="N", help="with --reader: show what this input does")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="default: docs/reliability/fuzz.json")
+    parser.add_argument("--record", type=Path, metavar="FILE", help=f"default: {RECORD}, or -guided.json beside it")
     args = parser.parse_args(argv)
     root = in_checkout("baselines", None).parent
-    path = args.record or root / RECORD
-    all_readers = [one for one in readers(root) if args.reader in (None, one.name)]
-    with tempfile.TemporaryDirectory() as folder:
-        if args.number is not None:
-            out.write(f"{attempt(all_readers[0], args.number, Path(folder))}\n")
-            all_readers[0].read(Path(folder) / "input.json")
-            return 0
-        kept = (
-            msgspec.json.decode(path.read_bytes(), type=dict[str, Found]) if path.exists() and not args.reader else {}
-        )
-        share = -(-args.inputs // len(all_readers))
-        for reader in all_readers:
-            found = kept.setdefault(reader.name, Found(0, 0, 0.0, []))
-            while found.inputs < share:
-                for number in range(found.inputs, min(share, found.inputs + _BATCH)):
-                    refused, took, fault = attempt(reader, number, Path(folder))
-                    found.refused += refused
-                    found.slowest_s = round(max(found.slowest_s, took), 3)
-                    found.faults += [fault][: bool(fault)]
-                found.inputs = number + 1
-                if not args.reader:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_over(path, msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
-            said = f"{found.refused} refused, {found.slowest_s:.2f} s at most, {len(found.faults)} faults"
-            out.write(f"{reader.name}: {found.inputs} inputs, {said}\n")
-            for fault in found.faults[:5]:
-                out.write(f"  {fault}\n")
-            out.flush()
-    return int(any(one.faults for one in kept.values()))
+    names = [name for name in _readers(root) if args.reader in (None, name)]
+    if args.number is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            out.write(f"{attempt(_readers(root)[names[0]], args.number, Path(folder))}\n")
+            _readers(root)[names[0]].read(Path(folder) / "input.json")
+        return 0
+    path = args.record or root / (RECORD if args.guided is None else GUIDED)
+    found = {} if args.reader else kept(path)
+    before = {name: found.setdefault(name, Found()).inputs for name in names}
+    share = -(-args.inputs // len(names))
+    if args.guided is not None:
+        from studies import fuzz_guided
+
+        results = fuzz_guided.results(names, args.guided, args.jobs, path.with_suffix(""))
+    else:
+        starts = sorted((start, name) for name in names for start in range(before[name], share, _BATCH))
+        todo = [(name, range(start, min(share, start + _BATCH))) for start, name in starts]
+        results = _in_turn(root, todo, args.jobs, time.monotonic() + args.time)
+    for name, more in results:
+        found[name].merge(more)
+        if not args.reader:
+            keep(path, found)
+    for name in names:
+        out.write(f"{name}: {found[name]}\n")
+        for fault in found[name].faults[:5]:
+            out.write(f"  {fault}\n")
+    return int(any(one.faults for one in found.values()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ argued one by one in docs/reliability/equivalent-mutants.toml. What RECORD holds
 
 import argparse
 import datetime as dt
+import math
 import os
 import re
 import resource
@@ -62,7 +63,7 @@ class Copy:
     @classmethod
     def of(cls, checkout: Path, root: Path) -> "Copy":
         """Copy what the tests need; its bytecode is believed by content, for texts change within a second here."""
-        root.mkdir()
+        cls._folder(root).mkdir()
         for name in _COPIED:
             source = checkout / name
             if source.is_dir():
@@ -72,6 +73,20 @@ class Copy:
         compiled = (sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "perf", "tests")
         subprocess.run(compiled, cwd=root, check=True, capture_output=True)
         return cls(root)
+
+    def twin(self, root: Path) -> "Copy":
+        """Copy this copy, bytecode and all, which costs no compiling."""
+        shutil.copytree(self.root, self._folder(root))
+        return Copy(root)
+
+    @staticmethod
+    def _folder(root: Path) -> Path:
+        """Make the folder around a copy, for temporary files; kernels that MLX compiled are there for all of them."""
+        kernels = Path(tempfile.gettempdir()) / "mlx"
+        for folder in (kernels, root.parent):
+            folder.mkdir(exist_ok=True)
+        (root.parent / "mlx").symlink_to(kernels)
+        return root
 
     def test(self, group: str, first: str = "", limit_s: float = 3600.0) -> tuple[int | None, str, float]:
         """Run the tests of a room, those of ``first`` first; returns exit code (None: it hung), text, seconds."""
@@ -83,7 +98,8 @@ class Copy:
         environ = kept | {
             "PYTHONPATH": str(self.root / "perf"),
             "OPENBLAS_NUM_THREADS": "1",
-            "TMPDIR": str(self.root.parent),
+            "MALLOC_ARENA_MAX": "2",  # else many threads take more addresses than they may have
+            **dict.fromkeys(("TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"), str(self.root.parent)),
         }
         began = time.monotonic()
         with subprocess.Popen(
@@ -94,8 +110,9 @@ class Copy:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=_bounded,
         ) as process:
+            if sys.platform == "linux":
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
             code: int | None = None
             said = ""
             try:
@@ -124,10 +141,6 @@ class Copy:
         return outcome, noticed[1] if noticed and outcome == KILLED else "", seconds
 
 
-def _bounded() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-
-
 def usual_seconds(copy: Copy, rooms: Iterable[str]) -> dict[str, float]:
     """Return how long the tests of each room take as they are. Raises NotMeasuredError where they fail."""
     found = {}
@@ -139,23 +152,27 @@ def usual_seconds(copy: Copy, rooms: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def attempts(checkout: Path, todo: Sequence[Site], jobs: int, folder: Path) -> Iterator[Mutant]:
-    """Try mutants, ``jobs`` at a time, and yield each as it ends."""
-    free: SimpleQueue[Copy] = SimpleQueue()
-    for number in range(jobs):
-        (folder / str(number)).mkdir()
-        free.put(Copy.of(checkout, folder / str(number) / "checkout"))
-    first = free.get()
+def attempts(
+    checkout: Path, todo: Sequence[Site], jobs: int, folder: Path, commit: str | None, time_s: float = math.inf
+) -> Iterator[Mutant]:
+    """Try mutants, ``jobs`` at a time, and yield each as it ends, for ``time_s``; what is tried then is not kept."""
+    deadline, free = time.monotonic() + time_s, SimpleQueue[Copy]()
+    first = Copy.of(checkout, folder / "0" / "checkout")
     usual = usual_seconds(first, dict.fromkeys(Path(one.file).parent.name for one in todo))
     free.put(first)
-    commit = Repository(checkout).commit()
+    crowded = max(1.0, jobs / (os.cpu_count() or 1))
 
-    def attempt(site: Site) -> Mutant:
+    def attempt(site: Site) -> Mutant | None:
         copy, date = free.get(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        left, limit = deadline - time.monotonic(), 30.0 + 5 * crowded * usual[Path(site.file).parent.name]
         try:
-            outcome, by, seconds = copy.attempt(site, 30.0 + 5 * jobs * usual[Path(site.file).parent.name])
+            if left <= 0:
+                return None
+            outcome, by, seconds = copy.attempt(site, min(left, limit))
         finally:
             free.put(copy)
+        if outcome == TIMEOUT and left < limit:
+            return None
         return Mutant(
             site.file,
             site.line,
@@ -171,10 +188,11 @@ def attempts(checkout: Path, todo: Sequence[Site], jobs: int, folder: Path) -> I
         )
 
     with ThreadPoolExecutor(jobs) as pool:
+        for twin in pool.map(first.twin, [folder / str(number) / "checkout" for number in range(1, jobs)]):
+            free.put(twin)
         running = [pool.submit(attempt, one) for one in todo]
         try:
-            for done in as_completed(running):
-                yield done.result()
+            yield from (found for done in as_completed(running) if (found := done.result()))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -187,8 +205,9 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="which sample; default: 1")
     parser.add_argument("--group", choices=GROUPS, help="try only those of the sample that are in this room")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time, each in a copy; default: 1")
-    parser.add_argument("--time", type=float, metavar="SECONDS", help="begin none after so many")
+    parser.add_argument("--time", type=float, metavar="SECONDS", default=math.inf, help="end after so many")
     parser.add_argument("--again", action="store_true", help="try those again that survived")
+    parser.add_argument("--commit", metavar="ID", help="what the checkout is, where git cannot say; default: HEAD")
     args = parser.parse_args(argv)
     checkout = in_checkout("docs").parent
     every = sites(checkout, [f"{PACKAGE}/{group}" for group in GROUPS])
@@ -205,15 +224,14 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     todo = [one for one in sample if one.key not in kept or one.key in again]
     todo = [one for one in todo if args.group in (None, Path(one.file).parent.name)]
     population = {group: sum(Path(one.file).parent.name == group for one in every) for group in GROUPS}
-    began = time.monotonic()
+    commit = args.commit or Repository(checkout).commit()
     with tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as folder:
-        for number, mutant in enumerate(attempts(checkout, todo, args.jobs, Path(folder)) if todo else (), start=1):
+        tried = attempts(checkout, todo, args.jobs, Path(folder), commit, args.time) if todo else ()
+        for number, mutant in enumerate(tried, start=1):
             kept[mutant.key] = mutant
             ordered = tuple(kept[one.key] for one in sample if one.key in kept)
             MUTATION.write(args.record, Mutation(SCHEMA, args.seed, population, ordered))
             print(f"[{number}/{len(todo)}] {mutant.outcome}: {mutant}", file=out, flush=True)
-            if args.time is not None and time.monotonic() - began >= args.time:
-                break
     found = score(kept.values(), argued)
     print(rows(list(kept.values()), argued), file=out)
     for one in found.survivors:

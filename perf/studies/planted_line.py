@@ -24,7 +24,7 @@ PLANTED = {"C": -0.08, "E": -0.03}
 
 WORKER, REQUESTED = "perf/gemma3n_perf/duel/worker.py", "self._guard.check, request.planted,"
 _NEAR = 0.015
-_CHANGED = re.compile(r"^ref:([0-9a-f]+) changed it: ([+-][\d.]+) %", re.MULTILINE)
+_CHANGED = re.compile(r"^ref:([0-9a-f]+) (?:probably )?changed it: ([+-][\d.]+) %", re.MULTILINE)
 
 
 def line(clone: Path) -> dict[str, str]:

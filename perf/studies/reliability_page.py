@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
-import msgspec
-
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import pages
 from gemma3n_perf.report.markdown import escape, table
@@ -91,15 +89,17 @@ def _place(trial: Trial) -> str:
 
 
 def _fuzz_table(found: dict[str, fuzz.Found]) -> str:
-    rows = [
-        (name, f"{one.inputs:,}", f"{one.refused:,}", f"{one.slowest_s:.2f} s", str(len(one.faults)))
-        for name, one in found.items()
-    ]
-    every = found.values()
-    slowest = max((one.slowest_s for one in every), default=0.0)
-    total = (f"{sum(one.inputs for one in every):,}", f"{sum(one.refused for one in every):,}", f"{slowest:.2f} s")
-    rows.append(("**all**", *total, str(sum(len(one.faults) for one in every))))
-    return table(("reader", "inputs", "refused by name", "slowest", "faults"), rows, left=("reader",))
+    every = fuzz.Found()
+    for one in found.values():
+        every.merge(one)
+    guided = any(one.edges for one in found.values())
+    rows = []
+    for name, one in {**found, "**all**": every}.items():
+        edges = (f"{one.edges[0]:,} to {one.edges[1]:,}" if one.edges and one is not every else "-",)
+        most = f"{one.slowest_s:.2f} s", f"{one.largest_mib} MiB"
+        rows.append((name, f"{one.inputs:,}", f"{one.refused:,}", *most, *edges[: int(guided)], str(len(one.faults))))
+    header = ("reader", "inputs", "refused by name", "slowest", "memory", *("edges reached",)[: int(guided)], "faults")
+    return table(header, rows, left=("reader",))
 
 
 def _mutants(record: mutation_record.Mutation | None, argued: Mapping[mutation_record.Key, str]) -> dict[str, Any]:
@@ -128,8 +128,7 @@ def build(
     found = sorted((of_class(one) for one in records), key=lambda one: one.chip_class)
     hours = sorted(lasting, key=lambda one: one.chip.chip_class)
     plots = {PLOTS / f"endurance-{one.chip.chip_class}.svg": endurance.plot(one) for one in hours}
-    fuzzed = folder / fuzz.RECORD.name
-    readers = msgspec.json.decode(fuzzed.read_bytes(), type=dict[str, fuzz.Found]) if fuzzed.is_file() else {}
+    blind, guided = (fuzz.kept(folder / path.name) for path in (fuzz.RECORD, fuzz.GUIDED))
     tested = versions.VERSIONS.find(folder / versions.NAME)
     rows = cheat_rows(root)
     catalog = faults.chosen((), ())
@@ -138,10 +137,11 @@ def build(
         cheat_table=table(("program", "what it does", "demanded"), rows, left=("program", "what it does", "demanded")),
         catalog={"faults": len({fault.name for fault, _ in catalog}), "trials": len(catalog)},
         classes=found,
-        readers=readers,
-        fuzz_table=_fuzz_table(readers),
-        fuzz_file=f"{FOLDER}/{fuzzed.name}",
-        limit_s=f"{fuzz.LIMIT_S:g}",
+        blind=blind and _fuzz_table(blind),
+        guided=guided and _fuzz_table(guided),
+        hostile=f"{sum(one.inputs for found in (blind, guided) for one in found.values()):,}",
+        faults=[f"{name}, {escape(one)}" for found in (blind, guided) for name in found for one in found[name].faults],
+        limits=f"{fuzz.LIMIT_S:g} s and {fuzz.LIMIT_MIB} MiB",
         hours=[
             (one, endurance.summary(one), endurance.drift(one), list(endurance.faults(one)), plot)
             for one, plot in zip(hours, plots, strict=True)
@@ -170,9 +170,7 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     lasting = [ENDURANCE.read(path) for path in sorted(baselines.glob(f"*/{endurance.NAME}"))]
     files = {docs / path: data for path, data in build(root, records, lasting, docs / FOLDER).items()}
     present = list((docs / PLOTS).glob("endurance-*.svg"))
-    if args.check:
-        return pages.check(files, present, out, remedy=_REMEDY)
-    return pages.refresh(files, present, docs / PAGE, out)
+    return pages.write(files, present, docs / PAGE, out, check=args.check, remedy=_REMEDY)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from gemma3n_perf.bench.bench import TTFT_SAMPLES, Bench
 from gemma3n_perf.bench.clock import MeasuredClock
+from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.decode.types import Graph, Run
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.launch import CandidateRun, Launch, Prefills
@@ -38,6 +39,7 @@ class Bed:
     slept: list[float] = field(default_factory=list)
     fail: Exception | None = None
     fault: str = ""
+    prefill_s: float = 0.5
 
     def bench(self, **options: Any) -> Bench:
         """Return the bench."""
@@ -61,7 +63,7 @@ class Bed:
     def engine(self, model: Any) -> FakeEngine:
         """Return a fake engine, remembering the model without holding it."""
         self.models.append(weakref.ref(model))
-        self.made = FakeEngine(self.device, fault=self.fault)
+        self.made = FakeEngine(self.device, fault=self.fault, prefill_s=self.prefill_s)
         if self.fail:
             raise self.fail
         return self.made
@@ -102,6 +104,24 @@ def test_a_measurement_holds_everything(bed: Bed) -> None:
     assert found.copy_bandwidth is not None
     assert found.copy_bandwidth > 0
     assert bench.measurement(TEXT) is found
+
+
+@pytest.mark.parametrize(("prefill_s", "taken", "timed"), [(0.5, 5, TTFT_SAMPLES), (30.0, 3, 1), (90.0, 2, 1)])
+def test_a_long_prefill_is_timed_once(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, prefill_s: float, taken: int, timed: int
+) -> None:
+    """One warms up, one begins the runs; of minutes, the one that warms up is the one that counts."""
+    bed.prefill_s = prefill_s
+    prefill, prefills = FakeEngine.prefill, list[Prompt]()
+
+    def counted(engine: FakeEngine, made: Prompt) -> fakes.FakeToken:
+        prefills.append(made)
+        return prefill(engine, made)
+
+    monkeypatch.setattr(FakeEngine, "prefill", counted)
+    bench = bed.bench(runs=2)
+    assert bench.measurement(TEXT).ttft_s == pytest.approx((prefill_s,) * timed, rel=1e-4)
+    assert len(prefills) == taken
 
 
 def test_a_planted_slowdown_is_recorded_with_the_measurement(bed: Bed) -> None:

@@ -66,14 +66,14 @@ def test_uncompared_session_states_no_change() -> None:
     ("judgement", "remedy"),
     [
         (LOSS, "bisect"),
-        (Judgement(Verdict.INCONCLUSIVE, "differ too much"), "duel"),
+        (Judgement(Verdict.INCONCLUSIVE, "differ too much"), "gemma3n-perf duel ref:v1.0 here"),
         (not_measured("no commit"), "--against ARM"),
         (invalid("tokens differ"), "measure again"),
     ],
 )
 def test_every_verdict_but_no_change_is_warned_of(judgement: Judgement, remedy: str) -> None:
     """Workload, verdict and reason, with what to do next."""
-    said = found(report(compared(judgement)))
+    said = found(report(compared(judgement), arm="ref:v1.0"))
     assert f"{WORKLOAD}: {judgement.verdict.value}: {judgement.reason}" in said
     assert remedy in said
     assert found(report(compared())) == ""

@@ -121,6 +121,7 @@ def test_the_history_goes_on_from_night_to_night(tmp_path: Path) -> None:
     nightly.keep_history(SMALL, baselines, out, data)
     (there / "a.json").write_text("committed anew")
     (data / "history" / SMALL / "own" / "b.json").write_text("last night")
+    (data / "history" / SMALL / "own" / "a.json.xz").write_text("another form of what is committed")
     nightly.bring_history(SMALL, baselines, data)
     assert {path.name: path.read_text() for path in there.iterdir()} == {
         "a.json": "committed anew",

@@ -11,7 +11,7 @@ from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, BadConditionsError, PerfError, UsageError, WorkerFailedError
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.types import Chip
-from gemma3n_perf.history import asv_files, upstream
+from gemma3n_perf.history import asv_files, point_record, upstream
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import machine, opened
 from tests.fakes import CHIP, STACK, WORKLOAD, measurement
@@ -111,7 +111,7 @@ def test_releases_are_measured_and_kept(tmp_path: Path, places: list[object]) ->
     """A file a version, newest first, and none measured twice."""
     said = follow(tmp_path, places, Arena(noisy(effect=-0.2)), "--versions", "0.31.0,0.31.2")
     assert said.index("0.31.2") < said.index("0.31.0")
-    found, faults = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    found, faults = point_record.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert faults == ()
     assert {(one.version, one.verdict, one.released) for one in found} == {
         ("0.31.0", "loss", "2026-02-27"),
@@ -136,7 +136,7 @@ def test_a_release_that_cannot_be_built_is_a_recorded_result(tmp_path: Path, pla
     raises = ArmUnavailableError("no wheel of mlx==0.30.0")
     said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", raises=raises)
     assert said.count("not-measured") == 2
-    found, _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    found, _ = point_record.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert [one.failure for one in found] == ["no wheel of mlx==0.30.0"] * 2
 
 
@@ -144,7 +144,7 @@ def test_a_release_that_cannot_be_loaded_is_a_recorded_result(tmp_path: Path, pl
     """With the worker's words."""
     arena = Arena(raises={("candidate", "load"): WorkerFailedError("cannot import mlx_vlm")})
     follow(tmp_path, places, arena, "--versions", "0.30.0")
-    (found,), _ = upstream.read_class(tmp_path / "baselines", CHIP.chip_class)
+    (found,), _ = point_record.read_class(tmp_path / "baselines", CHIP.chip_class)
     assert "cannot import mlx_vlm" in (found.failure or "")
 
 
@@ -153,7 +153,7 @@ def test_a_bad_moment_is_not_the_releases_fault(tmp_path: Path, places: list[obj
     arena = Arena(raises={("candidate", "block"): BadConditionsError("a compiler ran beside it")})
     said = follow(tmp_path, places, arena, "--versions", "0.30.0")
     assert "no record: try again" in said
-    assert upstream.read_class(tmp_path / "baselines", CHIP.chip_class) == ((), ())
+    assert point_record.read_class(tmp_path / "baselines", CHIP.chip_class) == ((), ())
 
 
 def test_the_time_is_kept(tmp_path: Path, places: list[object]) -> None:

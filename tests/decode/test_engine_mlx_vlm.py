@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from gemma3n_perf.decode import prompt
@@ -159,6 +160,28 @@ def test_an_image_changes_what_is_decoded(nano: Nano) -> None:
         engine = MlxVlmEngine(model)
         logits.append(engine.logits(engine.prefill(asked)))
     assert bool(mx.any(mx.abs(logits[0] - logits[1]) > 0.1).item())
+
+
+def test_an_image_is_not_embedded_again_where_nothing_is_timed(nano: Nano, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefill that is timed embeds it anew, and so does one of another prompt; the token is the same."""
+    checkpoint, model = nano
+    embedded: list[prompt.Prompt] = []
+
+    def counting(model: Any, made: prompt.Prompt) -> Any:
+        embedded.append(made)
+        return prompt.embed(model, dataclasses.replace(made, pixels=None))  # nano's image has no tower
+
+    monkeypatch.setattr(mlx_vlm, "embed", counting)
+    made = dataclasses.replace(
+        prompt.make(Workload.parse("nano/image/pp296-tg64"), checkpoint), pixels=np.zeros(1, np.float32)
+    )
+    engine = MlxVlmEngine(model)
+    first = number(engine.prefill(made))
+    assert number(engine.refill(made)) == first
+    assert len(embedded) == 1
+    assert number(engine.prefill(made)) == first
+    engine.refill(dataclasses.replace(made))
+    assert len(embedded) == 3
 
 
 def test_kv_bytes_are_the_caches(nano: Nano) -> None:

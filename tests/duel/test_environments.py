@@ -87,7 +87,7 @@ def test_a_package_from_git_or_a_folder_is_listed_with_its_origin(tmp_path: Path
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (folder / "direct_url.json").write_text(origin)
-    found = installed_requirements(metadata.distributions(path=[str(tmp_path)]))
+    found = installed_requirements(str(tmp_path))
     assert found == {"one": "one @ git+https://x/one@abc", "two": "two @ file:///two"}
 
 

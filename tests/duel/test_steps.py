@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.duel.bisect import bisect
+from gemma3n_perf.duel.packages import HOMES
 from gemma3n_perf.duel.steps import Steps
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
@@ -48,6 +49,20 @@ def test_commits_between_two_refs_come_in_order(repo: Path, tmp_path: Path) -> N
 def test_releases_between_two_versions_come_in_order(repo: Path, tmp_path: Path) -> None:
     """Oldest first, as the index knows them."""
     assert steps(repo, tmp_path).between("mlx==0.32.2", "mlx==0.32.4") == ["mlx==0.32.2", "mlx==0.32.3", "mlx==0.32.4"]
+
+
+def test_commits_of_mlx_vlm_come_from_a_clone_that_is_kept(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cloned once, then brought up to date; one that cannot be had is named."""
+    monkeypatch.setitem(HOMES, "mlx-vlm", str(tmp_path / "nowhere"))
+    first, last = (git(repo, "rev-parse", f"v{number}") for number in (1, 3))
+    with pytest.raises(ArmUnavailableError, match="cannot be cloned"):
+        steps(repo, tmp_path).between(f"mlx-vlm@{first}", f"mlx-vlm@{last}")
+    monkeypatch.setitem(HOMES, "mlx-vlm", str(repo))
+    for _ in range(2):
+        found = steps(repo, tmp_path).between(f"mlx-vlm@{first}", f"mlx-vlm@{last}")
+        assert found == [f"mlx-vlm@{git(repo, 'rev-parse', f'v{number}')}" for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_a_fusion_is_checked_in_a_process_of_its_own(tmp_path_factory: pytest.Te
             "ended its process with exit code 1; its last output: no such kernel",
         ),
         ("print('[{]')", "answered what is no record"),
+        (r"import sys; sys.stdout.buffer.write(b'[{\"checkpoint\": \"\xff\"')", "answered what is no record"),
         ("import time; time.sleep(60)", "did not end within 0.5 s"),
     ],
 )

@@ -10,12 +10,12 @@ import pytest
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.gate.facts import Cell
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import publishing, upstream
+from gemma3n_perf.history import point_record, publishing
 from gemma3n_perf.history.building import Places, build_site
 from gemma3n_perf.history.changes import failure_text
 from gemma3n_perf.history.evidence import Evidence
+from gemma3n_perf.history.point_record import Blocks, Point
 from gemma3n_perf.history.site import PAGES, Site
-from gemma3n_perf.history.upstream import Blocks, Point
 from gemma3n_perf.stats.verdicts import Verdict
 from tests.fakes import STACK, measurement
 from tests.history.replay import CPU, ROOT, WORKLOADS, chip, repository, write, write_history
@@ -44,16 +44,16 @@ def a_history(folder: Path) -> Places:
         1, "2026-07-01T10:00:00+00:00", chip(CPU), "mlx", "0.31.0", WORKLOADS[CPU], STACK, replace(STACK, mlx="0.31.0"),
         12.0, "loss", -0.2, -0.22, -0.18, (launch,),
     )  # fmt: skip
-    upstream.write(baselines, point)
+    point_record.write(baselines, point)
     failure = replace(
         point, version="0.30.0", stack=None, verdict="not-measured", effect=None, low=None, high=None, launches=(),
         failure="no <wheel> for this Python",
     )  # fmt: skip
-    upstream.write(baselines, failure)
+    point_record.write(baselines, failure)
     for place in (2, 9, 11):
         one = replace(
             point,
-            line=upstream.OWN,
+            line=point_record.OWN,
             version=hashes[place],
             anchor=replace(STACK, commit=hashes[2]),
             effect=-0.05 if place == 11 else 0.001,
@@ -61,7 +61,7 @@ def a_history(folder: Path) -> Places:
             high=0.008,
             verdict="loss" if place == 11 else "no-change",
         )
-        upstream.write(baselines, one)
+        point_record.write(baselines, one)
     docs = folder / "docs"
     (docs / "profiles").mkdir(parents=True)
     (docs / "profiles" / "x.md").write_text("# Profile of x\n\nSee [trust](../trust.md) and [code](../../perf/x.py).\n")
@@ -190,9 +190,9 @@ def test_releases_are_shown_with_their_failures(built: tuple[Places, Site]) -> N
 def test_releases_of_one_package_are_not_labelled_with_anothers(tmp_path: Path) -> None:
     """Each line is a site of its own: asv labels a graph with every tag of its repository."""
     places = a_history(tmp_path)
-    release = upstream.read_class(places.baselines, CPU)[0]
+    release = point_record.read_class(places.baselines, CPU)[0]
     (one,) = [point for point in release if point.version == "0.31.0"]
-    upstream.write(places.baselines, replace(one, line="mlx-vlm", version="0.7.0"))
+    point_record.write(places.baselines, replace(one, line="mlx-vlm", version="0.7.0"))
     build_site(places, run_command)
     for line, tags in (("mlx", {"mlx-0.30.0", "mlx-0.31.0"}), ("mlx-vlm", {"mlx-vlm-0.7.0"})):
         index = json.loads((places.site / "upstream" / line / "index.json").read_bytes())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gemma3n_perf.duel.record import DUELS
 from gemma3n_perf.duel.run import duel, record_of
-from gemma3n_perf.history import findings, upstream
+from gemma3n_perf.history import findings, point_record
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import asked, machine
 from tests.fakes import CHIP
@@ -32,8 +32,8 @@ def test_what_records_say_is_listed(tmp_path: Path) -> None:
     result = duel(asked("mlx==0.32.0", "mlx==0.32.1"), here)
     path = tmp_path / CHIP.chip_class / findings.FOLDER / "mlx-0.32.0-0.32.1.json"
     DUELS.write(path, record_of(result, CHIP))
-    upstream.write(tmp_path, POINT)
-    upstream.write(tmp_path, replace(POINT, version="0.31.1", verdict="no-change"))
+    point_record.write(tmp_path, POINT)
+    point_record.write(tmp_path, replace(POINT, version="0.31.1", verdict="no-change"))
     row = {"mlx": "0.32.4", "rows": 2, "k": 64, "error": "not finite", "same": False}
     (tmp_path / CHIP.chip_class / findings.PRODUCTS).write_text(json.dumps([row]))
     row = {"mlx_vlm": "0.7.10", "tokens": 4, "off": "6.5 %", "mended": "1e-06", "greedy": True}

@@ -1,3 +1,4 @@
+import lzma
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,9 +6,10 @@ import pytest
 
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import upstream
+from gemma3n_perf.history import point_record, upstream
 from gemma3n_perf.history.changes import without_places
-from gemma3n_perf.history.upstream import Blocks, Point, build, day
+from gemma3n_perf.history.point_record import Blocks, Point, day
+from gemma3n_perf.history.upstream import build
 from tests.fakes import CHIP, STACK, WORKLOAD
 
 OLD = replace(STACK, mlx="0.31.0")
@@ -24,11 +26,26 @@ FAILED = replace(
 def test_round_trip(tmp_path: Path) -> None:
     """Points and failures are read back from where they belong, and nothing else is."""
     for one in (POINT, FAILED):
-        path = upstream.write(tmp_path, one)
-        assert path == tmp_path / CHIP.chip_class / "history" / "mlx" / f"{one.version}.json"
-    found, faults = upstream.read_class(tmp_path, CHIP.chip_class)
+        path = point_record.write(tmp_path, one)
+        assert path == tmp_path / CHIP.chip_class / "history" / "mlx" / f"{one.version}.json.xz"
+    found, faults = point_record.read_class(tmp_path, CHIP.chip_class)
     assert sorted(found, key=lambda one: one.version) == [FAILED, POINT]
     assert faults == ()
+
+
+def test_a_plain_point_of_an_older_release_is_read_once_and_replaced(tmp_path: Path) -> None:
+    """Of both forms of a version the compressed one counts, and writing takes the plain one away."""
+    path = point_record.write(tmp_path, POINT)
+    plain = path.with_suffix("")
+    plain.write_bytes(lzma.decompress(path.read_bytes()))
+    assert point_record.read(plain) == POINT
+    assert point_record.read_class(tmp_path, CHIP.chip_class) == ((POINT,), ())
+    path.unlink()
+    assert point_record.measured(path)
+    assert point_record.read_class(tmp_path, CHIP.chip_class) == ((POINT,), ())
+    point_record.write(tmp_path, POINT)
+    assert path.is_file()
+    assert not plain.exists()
 
 
 def test_times_are_anchored_to_todays() -> None:
@@ -72,16 +89,16 @@ def test_a_point_that_nothing_links_is_left_out() -> None:
 def test_a_point_that_is_wrong_is_refused(tmp_path: Path, one: Point) -> None:
     """Before it is written."""
     with pytest.raises(MalformedRecordError):
-        upstream.write(tmp_path, one)
-    assert list(tmp_path.rglob("*.json")) == []
+        point_record.write(tmp_path, one)
+    assert list(tmp_path.rglob("*.json*")) == []
 
 
 def test_files_that_are_no_points_are_named_and_the_rest_read(tmp_path: Path) -> None:
     """Half a file, and one under another name."""
-    path = upstream.write(tmp_path, POINT)
-    path.with_name("0.32.0.json").write_bytes(path.read_bytes())
-    path.with_name("0.33.0.json").write_bytes(path.read_bytes()[:50])
-    found, faults = upstream.read_class(tmp_path, CHIP.chip_class)
+    path = point_record.write(tmp_path, POINT)
+    path.with_name("0.32.0.json.xz").write_bytes(path.read_bytes())
+    path.with_name("0.33.0.json.xz").write_bytes(path.read_bytes()[:50])
+    found, faults = point_record.read_class(tmp_path, CHIP.chip_class)
     assert found == (POINT,)
     assert len(faults) == 2
 

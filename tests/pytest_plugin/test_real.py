@@ -18,12 +18,12 @@ CALM = (sys.executable, "-m", "pytest", "-p", "tests.pytest_plugin.calm", "-p", 
 STARTS_WITHIN_S = 120
 
 
-def session(folder: Path, *arguments: str) -> Outcome:
+def session(folder: Path, *arguments: str, limit_s: float = 300) -> Outcome:
     """Run ``pytest perf/`` in the checkout, as a user would, with its files below ``folder``."""
     (folder / "baselines").mkdir(exist_ok=True)
     command = [*CALM, "--baselines", str(folder / "baselines"), *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=CHECKOUT, env=environment(folder), timeout=300, check=False
+        command, capture_output=True, text=True, cwd=CHECKOUT, env=environment(folder), timeout=limit_s, check=False
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

@@ -14,7 +14,7 @@ from gemma3n_perf.errors import DiskFullError, MalformedRecordError, UsageError
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.files import local_folder
-from gemma3n_perf.store.session_file import decode, encode, save_session
+from gemma3n_perf.store.session_file import decode, encode, measurement_json, save_session
 from tests.fakes import CHIP, COMMIT, STACK, WORKLOAD, document, edited, measurement, write_session
 from tests.store.test_files import FullDisk
 
@@ -32,6 +32,20 @@ def test_round_trip_keeps_everything() -> None:
     assert (session.id, session.chip, session.stack, session.planted) == ("s9", CHIP, stack, 0.0)
     assert session.measurement(WORKLOAD) == measured
     assert session.measurement("nano/text/pp140-tg64") is None
+
+
+def test_what_is_not_known_takes_no_space_and_intervals_are_whole_nanoseconds() -> None:
+    """Both read back as they were; older files, which have every field, are read too."""
+    run = replace(measurement().runs[0], conditions=Conditions(load1=0.5))
+    run = replace(run, step_s=(0.0123456789876, *run.step_s[1:]))
+    payload = measurement_json(measurement(runs=(run,)))["runs"][0]
+    assert payload["conditions"] == {"load1": 0.5}
+    assert payload["step_s"][0] == 0.012345679
+    assert payload["seconds"] == run.seconds
+    older = document("s1", measurement(runs=(run,)))
+    new = decode(encode(older), source="it")
+    first = "benchmarks.0.extra_info.gemma3n_perf.runs.0.step_s.0"
+    assert decode(edited(encode(older), first, 0.0123456789876), source="it") == new
 
 
 def test_host_work_is_optional() -> None:

@@ -168,6 +168,20 @@ def test_real_tests_notice_a_mutant_or_do_not(copy: Copy, before: str, after: st
     assert path.read_text() == text
 
 
+def test_copies_are_of_one_commit_and_what_the_time_ends_is_not_kept(
+    copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mutant that was being tried is neither killed nor a survivor; twins are tried at a time."""
+    monkeypatch.setattr(mutation, "_COPIED", ("perf", "tests"))
+    todo = [change(copy, "3", "(4)"), change(copy, "return 2", "while True: pass"), change(copy, "a > 3", "(a < 3)")]
+    found = list(mutation.attempts(copy.root, todo, 2, tmp_path, "a" * 40, 8.0))
+    assert {(one.before, one.outcome, one.commit) for one in found} == {
+        ("3", SURVIVED, "a" * 40),
+        ("a > 3", KILLED, "a" * 40),
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
 def test_where_no_test_runs_nothing_is_measured(copy: Copy, tmp_path: Path) -> None:
     """Nor where they fail as they are."""
     with pytest.raises(NotMeasuredError, match="fail as they are"):
@@ -183,7 +197,7 @@ def test_what_the_record_holds_is_not_tried_again(tmp_path: Path, monkeypatch: p
     """Survivors are, where that is requested, and the record follows the sample."""
     given: list[list[Site]] = []
 
-    def attempts(checkout: Path, todo: list[Site], jobs: int, folder: Path) -> list[Mutant]:
+    def attempts(checkout: Path, todo: list[Site], *_: object) -> list[Mutant]:
         given.append(todo)
         outcome = SURVIVED if len(given) == 1 else KILLED
         return [

@@ -114,9 +114,13 @@ def test_inputs_are_added_up(tmp_path: Path) -> None:
     """Of every reader."""
     one = {"inputs": 1500, "refused": 1200, "slowest_s": 0.25, "faults": []}
     (tmp_path / "fuzz.json").write_text(json.dumps({"session": one, "noise": one | {"faults": ["7: boom"]}}))
+    (tmp_path / "fuzz-guided.json").write_text(json.dumps({"session": one | {"edges": [10, 1200], "largest_mib": 3}}))
     text = page(tmp_path)
-    assert "| session | 1,500 | 1,200 | 0.25 s | 0 |" in text
-    assert "| **all** | 3,000 | 2,400 | 0.25 s | 1 |" in text
+    assert "4,500 damaged inputs" in text
+    assert "| session | 1,500 | 1,200 | 0.25 s | 0 MiB | 0 |" in text
+    assert "| **all** | 3,000 | 2,400 | 0.25 s | 0 MiB | 1 |" in text
+    assert "| session | 1,500 | 1,200 | 0.25 s | 3 MiB | 10 to 1,200 | 0 |" in text
+    assert "- Fault: noise, 7: boom" in text
 
 
 @pytest.mark.parametrize("records", [(), (RECORD,)])

@@ -19,12 +19,8 @@ from tests.workload import converted
 QUICK = ("mixed-bits", "mxfp4")
 """Those that ``pytest perf/`` is tried on in every run of the tests; the others are slow."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with towers, 0.6 GB; shared, so never write to it."""
-    return converted.write(tmp_path_factory.mktemp("towers") / "whole", converted.TOWERS)
+TOWER_S = 1800
+"""What a session may take whose prompt is an image: six minutes of one core, and others compute beside it."""
 
 
 @pytest.mark.parametrize("style", converted.STYLES)
@@ -75,23 +71,21 @@ def test_pixels_are_floating_where_embedders_are_quantized(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_an_image_runs_through_quantized_embedders(towers: Path) -> None:
-    """Pixels take the type of the tower's weights, never that of packed ones."""
-    found = load.inspect(str(towers), towers.parent)
+def test_the_suite_passes_on_a_checkpoint_with_towers(tmp_path: Path) -> None:
+    """An image prompt, through the tower and its quantized embedder; every logit after it is finite.
+
+    mlx's wheel for CPUs multiplies by the reference BLAS: the tower takes minutes, and runs once.
+    """
+    towers = converted.write(tmp_path / "whole", converted.TOWERS)
+    found = load.inspect(str(towers), tmp_path)
     assert found.has_vision
-    assert load.takes_images(str(towers), towers.parent)
-    model = load.load(found, with_towers=True)
-    assert model.embed_vision.embedding_projection.weight.dtype == mx.uint32
-    _, embeddings, _ = embed(model, make(Workload.parse("whole/image/pp260-tg4"), found))
-    assert embeddings.shape[1] == 260
-    assert bool(mx.isfinite(embeddings).all().item())
-
-
-@pytest.mark.slow
-def test_the_suite_passes_on_a_checkpoint_with_towers(tmp_path: Path, towers: Path) -> None:
-    """An image prompt, the tower included."""
+    assert load.takes_images(str(towers), tmp_path)
+    packed = load.load(found, with_towers=True).embed_vision.embedding_projection.weight
+    assert packed.dtype == mx.uint32
     shape = ("--modality", "image", "--shape", "pp260-tg4")
-    done = session(tmp_path, "--checkpoint", str(towers), *shape, "--runs", "2", "-k", "decode or graph")
+    done = session(
+        tmp_path, "--checkpoint", str(towers), *shape, "--runs", "2", "-k", "decode or graph", limit_s=TOWER_S
+    )
     assert done.code == 0, done.out + done.err
     assert "whole/image/pp260-tg4" in done.out
 

@@ -210,8 +210,8 @@ def change_the_config(folder: Path) -> None:
 
 
 def break_the_config(folder: Path) -> None:
-    """Write half a config."""
-    (folder / "config.json").write_text("{")
+    """Write a config that is no text."""
+    (folder / "config.json").write_bytes(b'{"a": "\xff')
 
 
 def empty_the_folder(folder: Path) -> None:

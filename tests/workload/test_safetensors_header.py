@@ -49,15 +49,19 @@ def test_mlx_reads_the_same(nano_root: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 20, -1])
-def test_a_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("nano-v2", "gemma3n-perf forge nano --force"), ("mine", "fetch the checkpoint again")]
+)
+def test_a_truncated_file_is_named(tmp_path: Path, kept: int, name: str, remedy: str) -> None:
     """Wherever it is cut, the error names file and folder, and says how to get it again."""
-    path = written(tmp_path / "m.safetensors", GOOD)
+    (tmp_path / name).mkdir()
+    path = written(tmp_path / name / "m.safetensors", GOOD)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CorruptCheckpointError) as caught:
         read(path)
-    assert caught.value.found.startswith(f"m.safetensors in {tmp_path}: ")
+    assert caught.value.found.startswith(f"m.safetensors in {tmp_path / name}: ")
     assert caught.value.expected
-    assert "gemma3n-perf forge" in str(caught.value.remedy)
+    assert caught.value.remedy == remedy
 
 
 def test_a_byte_too_many_is_named(tmp_path: Path) -> None:

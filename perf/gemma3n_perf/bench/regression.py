@@ -104,11 +104,8 @@ def _lay_out(record: Regression) -> bytes:
     return msgspec.json.encode(tree | {"duel": compact(record.duel) if record.duel else None})
 
 
-def _unfold(tree: object) -> None:
-    unfolded(tree.get("duel") if isinstance(tree, dict) else None)
-
-
 REGRESSIONS = Codec(
     Regression, SCHEMA, "what gemma3n-perf ci measure writes", "measure again: run the job again", flaws=_flaws,
-    lay_out=_lay_out, renamed=DUELS.renamed, unfold=_unfold,
+    lay_out=_lay_out, renamed=DUELS.renamed,
+    unfold=lambda tree: unfolded(tree.get("duel") if isinstance(tree, dict) else None),
 )  # fmt: skip

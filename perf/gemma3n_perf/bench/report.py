@@ -21,15 +21,15 @@ from gemma3n_perf.store.published import Publication, references_for
 from gemma3n_perf.workload.workload import Workload
 
 _REMEDY = {
-    Verdict.LOSS: "find the change that did it: gemma3n-perf bisect GOOD BAD",
-    Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel BASELINE here --budget 120",
+    Verdict.LOSS: "look at what differs; of many commits or releases, gemma3n-perf bisect finds those that did it",
+    Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel {arm} here --budget 120",
     Verdict.NOT_MEASURED: "put right what it names, or compare with another arm: --against ARM",
     Verdict.INVALID: "make both sides decode the same tokens of the same checkpoint, then measure again",
 }
 
 _TTFT_REMEDY = {
     Verdict.LOSS: "look at what a prefill does since; gemma3n-perf profile shows where it spends its time",
-    Verdict.INCONCLUSIVE: "decode stands; more launches tell more: gemma3n-perf duel BASELINE here --budget 120",
+    Verdict.INCONCLUSIVE: "decode stands; more launches tell more: gemma3n-perf duel {arm} here --budget 120",
     Verdict.NOT_MEASURED: "decode stands; compare with a newer commit, on a quiet machine",
     Verdict.INVALID: "decode stands; use an MLX whose prefill is right to measure TTFT",
 }
@@ -46,13 +46,14 @@ def build(
     cautions: Sequence[Caution] = (),
     planted: float = 0.0,
     against: str = "",
+    arm: str = "",
 ) -> Report:
-    """Lay out one session. ``requested`` says whether a comparison was, ``against`` with what; ``missing`` has the
-    reason of each workload that was not measured.
+    """Lay out one session. ``requested`` says whether a comparison was, ``against`` with what, and ``arm`` its arm;
+    ``missing`` has the reason of each workload that was not measured.
     """
     rows = [row(one, requested=requested) for one in compared]
     rows += [Row(name, verdict=Verdict.NOT_MEASURED, note=reason) for name, reason in (missing or {}).items()]
-    found = [*cautions, *(caution for one in compared for caution in _cautions(one, requested=requested))]
+    found = [*cautions, *(caution for one in compared for caution in _cautions(one, arm, requested=requested))]
     references = []
     for one in compared:
         workload = Workload.parse(one.workload)
@@ -103,19 +104,21 @@ def row(compared: Compared, *, requested: bool) -> Row:
     )
 
 
-def _cautions(compared: Compared, *, requested: bool) -> list[Caution]:
+def _cautions(compared: Compared, arm: str, *, requested: bool) -> list[Caution]:
     judgement = compared.judgement
     found = list(_of_measurement(compared.measurement)) if compared.measurement else []
     accepted = compared.accepted
     named = f"baselines/{FOLDER}/{accepted.name}.toml accepts it: {accepted.why}" if accepted else ""
     if requested and judgement.verdict in _REMEDY:
-        remedy = named if compared.is_accepted else _REMEDY[judgement.verdict]
+        remedy = named if compared.is_accepted else _REMEDY[judgement.verdict].format(arm=arm)
         if accepted and not compared.is_accepted and judgement.verdict is Verdict.LOSS:
             remedy += f" (baselines/{FOLDER}/{accepted.name}.toml accepts {units.percent(accepted.effect, 1)})"
         found.append(Caution(judgement.verdict, f"{judgement.verdict}: {judgement.reason}", remedy))
     if requested and compared.ttft is not None and compared.ttft.verdict in _TTFT_REMEDY:
         ttft = compared.ttft
-        found.append(Caution("ttft", f"TTFT: {ttft.verdict}: {ttft.reason}", _TTFT_REMEDY[ttft.verdict]))
+        found.append(
+            Caution("ttft", f"TTFT: {ttft.verdict}: {ttft.reason}", _TTFT_REMEDY[ttft.verdict].format(arm=arm))
+        )
     if requested and compared.rises:
         remedy = named or "show that it wins, have it accepted (docs/measuring.md), or undo the change that did it"
         found.append(Caution("counts-changed", f"exact counts rose: {'; '.join(compared.rises)}", remedy))

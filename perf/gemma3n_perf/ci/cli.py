@@ -102,14 +102,13 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             return _night(args, out)
         case "report":
             return _report(args, out)
-        case "issue":
+        case "issue" | "post":
             ask = partial(ask_github, args.api, os.environ.get("GITHUB_TOKEN", ""))
-            text = read_comment(args.issue, ISSUE)
-            out.write(post_issue(text, args.repo, ask, lost=args.lost == "true") + "\n")
-            return 0
-        case "post":
-            ask = partial(ask_github, args.api, os.environ.get("GITHUB_TOKEN", ""))
-            out.write(post(read_comment(args.comment), args.repo, args.number, ask) + "\n")
+            if args.step == "post":
+                done = post(read_comment(args.comment), args.repo, args.number, ask)
+            else:
+                done = post_issue(read_comment(args.issue, ISSUE), args.repo, ask, lost=args.lost == "true")
+            out.write(f"{done}\n")
             return 0
         case _:
             from gemma3n_perf.ci import nightly

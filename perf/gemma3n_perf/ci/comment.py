@@ -25,19 +25,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptedFiles:
-    """What maintainers accept: of this change, and ``every`` file there is."""
-
-    in_force: tuple["Accepted", ...]
-    every: tuple["Accepted", ...]
-
-    @property
-    def earlier(self) -> tuple["Accepted", ...]:
-        """What was accepted of changes before this one."""
-        return tuple(one for one in self.every if one not in self.in_force)
-
-
-@dataclass(frozen=True, slots=True)
 class Comment:
     """The comment's text, and the exit code of the job that must pass."""
 
@@ -104,18 +91,20 @@ def judged(
     # Of a change without fusions, base against head says what its classes lack.
     spoilt = [one for one in problems if one.verdict is Verdict.INVALID and (change.files or one.chip_class is None)]
     missing = [one for one in problems if one.chip_class in required or one in spoilt]
-    compared, files = compare(plan, rules, here, evidence, problems)
+    compared, accepted, earlier = compare(plan, rules, here, evidence, problems)
     write_over(out / "regression.json", regression_report.as_json(compared))
     codes = {result.ruling.exit_code, compared.exit_code, *(one.verdict.exit_code for one in missing)}
-    return Comment(rendered(result, plan, missing, links, compared, files), min(codes, key=CODES.index))
+    text = rendered(result, plan, missing, links, compared, accepted, earlier)
+    return Comment(text, min(codes, key=CODES.index))
 
 
 def compare(
     plan: Plan, policy: "GatePolicy", here: Checkout, evidence: Path, problems: Sequence["Objection"]
-) -> tuple["RegressionRuling", "AcceptedFiles"]:
-    """Judge base against head on the classes where the program changes; returns what is accepted, too.
+) -> tuple["RegressionRuling", Sequence["Accepted"], Sequence["Accepted"]]:
+    """Judge base against head on the classes where the program changes.
 
-    ``problems`` are of classes that brought nothing. Raises MalformedRecordError for a file of what is accepted.
+    Returns with the ruling what is accepted of this change, and of changes before it. ``problems`` are of classes that
+    brought nothing. Raises MalformedRecordError for a file of what is accepted.
     """
     from gemma3n_perf.bench.outcome import in_force
     from gemma3n_perf.bench.regression import REGRESSIONS, Regression
@@ -124,14 +113,14 @@ def compare(
     from gemma3n_perf.store.accepted import read_accepted
 
     base, every = here.repository.fork(plan.pull.base), read_accepted(here.baselines)
-    files = AcceptedFiles(in_force(every, here.repository, base), every)
+    accepted = in_force(every, here.repository, base)
 
     def find(name: str) -> "Regression | Objection":
         lost = next((one for one in problems if one.chip_class == name), None)
         return lost or REGRESSIONS.read(evidence / name / COMPARISON)
 
-    commits = base, plan.pull.head
-    return rule_on(plan.programs, find, commits, policy, here.baselines, files.in_force, here.today), files
+    ruling = rule_on(plan.programs, find, (base, plan.pull.head), policy, here.baselines, accepted, here.today)
+    return ruling, accepted, tuple(one for one in every if one not in accepted)
 
 
 def rendered(
@@ -140,11 +129,13 @@ def rendered(
     missing: Sequence["Objection"] = (),
     links: Mapping[str, str] | None = None,
     compared: "RegressionRuling | None" = None,
-    files: "AcceptedFiles | None" = None,
+    accepted: Sequence["Accepted"] = (),
+    earlier: Sequence["Accepted"] = (),
 ) -> str:
     """Return the comment for the gate's result and what base against head says.
 
-    ``missing`` are objections to classes that brought no evidence.
+    ``missing`` are objections to classes that brought no evidence; maintainers ``accepted`` some of this change, and
+    ``earlier`` some of others.
     """
     from gemma3n_perf.bench import regression_report
     from gemma3n_perf.gate import report
@@ -152,7 +143,7 @@ def rendered(
     heads, parts = [], list[str]()
     if compared is not None and compared.classes:
         heads.append(compared.closing)
-        parts += regression_report.markdown(compared, *((files.in_force, files.earlier) if files else ()))
+        parts += regression_report.markdown(compared, accepted, earlier)
     if result.ruling.decisions or missing or not heads:
         heads.append(report.closing(result.ruling, missing))
         parts += report.markdown(result.ruling, result.notes, facts=result.facts, missing=missing)

@@ -67,9 +67,10 @@ def measure(
 def bring_history(chip_class: str, baselines: Path, data: Path | None = None) -> None:
     """Lay what earlier nights kept of a class's history beside what is committed, which stays."""
     kept, there = (data or data_folder()) / HISTORY / chip_class, baselines / chip_class / HISTORY
-    for path in sorted(kept.rglob("*.json")):
+    for path in sorted(kept.rglob("*.json*")):
         target = there / path.relative_to(kept)
-        if not target.exists():
+        # A point of an older release has no .xz; whichever is committed stays.
+        if not any(one.exists() for one in (target, target.with_name(f"{target.name}.xz"), target.with_suffix(""))):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 

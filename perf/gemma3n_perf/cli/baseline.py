@@ -150,9 +150,8 @@ def _page(folder: Path, docs: Path, check: bool, out: TextIO) -> int:
     files = baselines_page.build(found, read_published(folder / PUBLISHED))
     pages_and_plots = {docs / path: data for path, data in files.items()}
     plots = (docs / baselines_page.PLOTS).glob("baselines-*.svg")
-    if check:
-        return pages.check(pages_and_plots, plots, out, remedy="gemma3n-perf baseline page, then commit what it wrote")
-    return pages.refresh(pages_and_plots, plots, docs / baselines_page.PAGE, out)
+    remedy = "gemma3n-perf baseline page, then commit what it wrote"
+    return pages.write(pages_and_plots, plots, docs / baselines_page.PAGE, out, check=check, remedy=remedy)
 
 
 def _facts(one: Baseline) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             said = interval(found) if found.effect is not None else found.reason
             line = f"{short(candidate)} against {short(baseline)}: {found.verdict} {said}, {found.measured_s:.0f} s\n"
             out.write(line)
+            if found.effect is not None and not found.verdict.decided:
+                out.write(f"  {found.reason}\n")
             out.flush()
             return found
 
@@ -104,11 +106,17 @@ def as_text(found: Found, good: str, bad: str) -> str:
     for step in found.steps:
         names, share = [short(one) for one in step.suspects], units.percent(step.share)
         which = names[0] if len(names) == 1 else f"one of {len(names)}, {', '.join(names)}:"
-        effect = interval(step.judgement)
-        lines.append(f"{which} changed it: {effect} against {short(step.before)}, {share} of the whole")
+        sure, effect = step.judgement.verdict.is_claim, interval(step.judgement)
+        changed = "changed it" if sure else "probably changed it"
+        lines.append(f"{which} {changed}: {effect} against {short(step.before)}, {share} of the whole")
+        if not sure:
+            lines.append(f"  twice the whole interval says so, and the verdict is withheld: {step.judgement.reason}")
     if not lines:
         lines.append("no single step was shown to change it: the change seems to have come in several small ones")
-    lines += [f"{short(newest)} against {short(before)} could not be told" for before, newest in found.unclear]
+    lines += [
+        f"{short(newest)} against {short(before)} could not be told: {one.reason}"
+        for before, newest, one in found.unclear
+    ]
     least, unexplained = units.percent(found.least, 1), units.percent(found.unexplained, 1, sign=True)
     lines.append(
         f"the whole: {bad} against {good}: {interval(ends)}, {ends.verdict}; not in these steps: {unexplained} "

@@ -63,9 +63,8 @@ def _page(args: argparse.Namespace, fusions: list[Fusion], out: TextIO) -> int:
 
     docs, found = in_checkout("docs", args.docs), recorded(in_checkout("baselines", args.baselines))
     files = {docs / path: data for path, data in evidence_page.build(fusions, found).items()}
-    if args.check:
-        return pages.check(files, [], out, remedy="gemma3n-perf fusion page, then commit what it wrote")
-    return pages.refresh(files, [], docs / evidence_page.PAGE, out)
+    remedy = "gemma3n-perf fusion page, then commit what it wrote"
+    return pages.write(files, [], docs / evidence_page.PAGE, out, check=args.check, remedy=remedy)
 
 
 def _chip() -> Chip | None:

@@ -19,10 +19,10 @@ from gemma3n_perf.hardware.progress import Progress
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import building
 from gemma3n_perf.history.asv_adapter import save_machine
+from gemma3n_perf.history.confirming import confirm
 from gemma3n_perf.history.duels import (
     Request,
     anchor_of,
-    confirm,
     expected_s,
     follow,
     pending,
@@ -31,8 +31,8 @@ from gemma3n_perf.history.duels import (
     spread,
 )
 from gemma3n_perf.history.findings import build as build_findings
+from gemma3n_perf.history.point_record import OWN, RELEASES
 from gemma3n_perf.history.series import LEAST_POINTS
-from gemma3n_perf.history.upstream import OWN, RELEASES
 from gemma3n_perf.report import pages, units
 from gemma3n_perf.store.files import SHORT_COMMIT
 
@@ -194,9 +194,8 @@ def _findings(args: argparse.Namespace, out: TextIO) -> int:
     written = {docs / path: data for path, data in files.items()}
     for fault in faults:
         out.write(f"left out: {fault}\n")
-    if args.check:
-        return pages.check(written, (), out, remedy="gemma3n-perf history findings, then commit what it wrote")
-    return pages.refresh(written, (), docs / "findings.md", out)
+    remedy = "gemma3n-perf history findings, then commit what it wrote"
+    return pages.write(written, (), docs / "findings.md", out, check=args.check, remedy=remedy)
 
 
 def _machine(args: argparse.Namespace, out: TextIO) -> int:

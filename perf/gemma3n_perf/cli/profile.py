@@ -98,4 +98,4 @@ def page(baselines: Path, docs: Path, check: bool, out: TextIO) -> int:
     files = {docs / path: data for path, data in report.of_stored(baselines).items()}
     folder = docs / report.FOLDER
     present = [*folder.glob("*.md"), *folder.glob("*.svg")]
-    return pages.check(files, present, out) if check else pages.refresh(files, present, folder, out)
+    return pages.write(files, present, folder, out, check=check)

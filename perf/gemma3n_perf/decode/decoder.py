@@ -121,7 +121,8 @@ class Decoder:
         Raises NonFiniteError where a logit is NaN or infinite.
         """
         self._canary = self._decode_alone()
-        token = self._engine.prefill(self._prompt)
+        # An engine that embeds an image says how not to do so twice.
+        token = getattr(self._engine, "refill", self._engine.prefill)(self._prompt)
         self._first_ids.add(self._read(token))
         for _ in range(WARM_TOKENS - 1 + offset):
             token = self._engine.step(token)

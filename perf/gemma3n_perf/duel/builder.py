@@ -100,12 +100,6 @@ class Builder:
             found.append(replace(self._ready(name, candidate, slowed[1], identity), group=group))
         return tuple(found)
 
-    def require(self, arm: Arm) -> None:
-        """Look up what an arm names. Raises UsageError for a commit or release that does not exist."""
-        self._identity(arm)
-        for one in self._packages(arm):
-            self.environments.require_released(one)
-
     def _identity(self, arm: Arm) -> tuple[object, ...]:
         here, dirty = self.stack.commit, self.stack.dirty is not False
         code = self.worktrees.commit(arm.ref) if arm.ref else f"{here}, changed" if dirty else here
@@ -113,9 +107,7 @@ class Builder:
         return (code, arm.engine, arm.env, arm.fusions, *self._keys(arm))
 
     def _packages(self, arm: Arm) -> list[Package]:
-        """Return the packages that it has in place of others of this environment."""
-        found = [self.environments.package(*one) for one in arm.packages]
-        return [one for one in found if not self.environments.is_here(one)]
+        return self.environments.others(arm.packages)
 
     def _keys(self, arm: Arm) -> tuple[object, ...]:
         return tuple((one.name, one.key) for one in self._packages(arm))

@@ -5,6 +5,7 @@ the version that is here. Built beside its final name and moved there whole; kep
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -34,14 +35,16 @@ _NETWORK = ("dns error", "error sending request", "failed to fetch", "connect", 
 _ABSENT = ("no version of", "was not found in the package registry", "no wheels with a matching", "has no usable")
 
 
-def installed_requirements(distributions: Iterable[metadata.Distribution] | None = None) -> dict[str, str]:
-    """Return the packages of this environment, each as a requirement that installs the same again."""
+@functools.cache
+def installed_requirements(*path: str) -> Mapping[str, str]:
+    """Return the packages of this environment, or along ``path``, each as what installs the same again."""
     found: dict[str, str] = {}
-    for one in metadata.distributions() if distributions is None else distributions:
-        name = re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()
+    for one in metadata.distributions(path=list(path)) if path else metadata.distributions():
+        about = one.metadata  # parsed anew every time
+        name = re.sub(r"[-_.]+", "-", about["Name"]).lower()
         if name in found or name in _NOT_NEEDED:
             continue
-        found[name] = f"{name}=={one.version}"
+        found[name] = f"{name}=={about['Version']}"
         origin = json.loads(one.read_text("direct_url.json") or "{}")
         if "vcs_info" in origin:
             found[name] = f"{name} @ git+{origin['url']}@{origin['vcs_info']['commit_id']}"
@@ -88,8 +91,12 @@ class Environments:
         if done.code != 0 and isinstance(error := self._explained(done, [package]), UsageError):
             raise error
 
-    def is_here(self, package: Package) -> bool:
-        """Whether this environment has that very release already."""
+    def others(self, places: Iterable[tuple[str, str]]) -> list[Package]:
+        """Return the packages that names and places stand for, without releases that this environment has already."""
+        found = [self.package(*one) for one in places]
+        return [one for one in found if not self._is_here(one)]
+
+    def _is_here(self, package: Package) -> bool:
         name, _, version = self.here.get(package.name, "").partition("==")
         return bool(name and version) and package.key == canonicalize_version(version)
 

@@ -22,5 +22,5 @@ def count(arm: ReadyArm, source: str, position: int) -> Graph | None:
     try:
         done = subprocess.run(argv, env=os.environ | arm.environ, capture_output=True, timeout=_TIMEOUT_S, check=True)
         return msgspec.json.decode(done.stdout, type=Graph)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError):
+    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

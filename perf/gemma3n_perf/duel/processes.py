@@ -81,7 +81,7 @@ class ProcessWorker:
         line, _, self._read = self._read.partition(b"\n")
         try:
             reply: Reply = self._decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise WorkerFailedError(
                 f"the worker of {self._arm.text} answered {line[:120]!r}: {error}",
                 expected="an answer of this suite's protocol",

@@ -5,7 +5,6 @@ kept whole or not at all: an interrupted one has only the duels that ended early
 every rule.
 """
 
-import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,9 +16,9 @@ from gemma3n_perf.errors import NotComparableError
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.packed import pack, unpack
 
 SCHEMA = 1
-_XZ, _MOST_BYTES = b"\xfd7zXZ\x00", 1 << 28
 NAME = "power.jsonl.xz"
 HERE = "here"
 """The arm of a duel that says nothing else: this tree in this environment."""
@@ -92,7 +91,7 @@ def read(path: Path) -> PowerRecord | None:
     """Return the campaign in a file, None where there is no file. Raises MalformedRecordError naming the line."""
     if not path.exists():
         return None
-    head, *duels = _content(path).splitlines() or [b""]
+    head, *duels = unpack(_HEAD, path).splitlines() or [b""]
     return PowerRecord(
         _HEAD.decode(head, f"{path}: line 1"),
         tuple(_DUEL.decode(line, f"{path}: line {number}") for number, line in enumerate(duels, start=2)),
@@ -108,23 +107,8 @@ def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel]) -> PowerReco
     record = PowerRecord(known.head if known else head, (*(known.duels if known else ()), *duels))
     lines = [msgspec.json.encode(record.head), *(_line(duel) for duel in record.duels)]
     data = b"".join(line + b"\n" for line in lines)
-    write_over(path, lzma.compress(data) if path.suffix == ".xz" else data)
+    write_over(path, pack(path, data))
     return record
-
-
-def _content(path: Path) -> bytes:
-    """Return the lines of a file, which older releases did not compress. Raises MalformedRecordError."""
-    data = _HEAD.bytes_of(path)
-    if not data.startswith(_XZ):
-        return data
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_BYTES)
-    try:
-        found = unpacker.decompress(data, max_length=_MOST_BYTES)
-    except lzma.LZMAError as error:
-        raise _HEAD.malformed(str(path), Flaw(f"not xz: {error}")) from error
-    if not unpacker.eof or unpacker.unused_data:
-        raise _HEAD.malformed(str(path), Flaw("cut off, larger than a campaign gets, or more than one file of xz"))
-    return found
 
 
 def _line(duel: PowerDuel) -> bytes:

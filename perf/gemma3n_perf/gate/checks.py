@@ -86,7 +86,7 @@ class CheckProcesses:
             return Checked(spec.checkpoint, failure=f"checking it ended its process with {how}{last_output(output)}")
         try:
             found, error = msgspec.json.decode(done.stdout, type=_Reply)
-        except msgspec.MsgspecError as fault:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
             return Checked(spec.checkpoint, failure=f"checking it answered what is no record: {fault}")
         if error is not None:  # the checkpoint's fault, and no fusion's
             raise error_class(error.kind)(error.found, expected=error.expected, remedy=error.remedy)

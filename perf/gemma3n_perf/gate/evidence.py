@@ -120,10 +120,10 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
     except UsageError as error:
         yield Objection(Verdict.INVALID, f"{path}: {error.found}", "remove evidence of fusions that are gone")
         return
-    if record.sources != digest:
+    if edited := record.sources != digest:
         found = "stale: the fusion's sources are no longer those that were measured"
         yield Objection(Verdict.NOT_MEASURED, found, again)
-    yield from _of_this_commit(record, files, repository, again)
+    yield from _of_this_commit(record, files, repository, again, stale="" if edited else "stale: ")
     for busy in dict.fromkeys(c for one in record.workloads for c in one.judgement.cautions if c.code == "busy"):
         yield Objection(Verdict.NOT_MEASURED, busy.found, busy.remedy)
     yield from _comparable(record)
@@ -132,7 +132,7 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
 
 
 def _of_this_commit(
-    record: Evidence, files: tuple[Path, ...], repository: Repository, again: str
+    record: Evidence, files: tuple[Path, ...], repository: Repository, again: str, *, stale: str
 ) -> Iterator[Objection]:
     commit = record.commit
     if commit is None:
@@ -147,7 +147,7 @@ def _of_this_commit(
         return
     changed = repository.changed_since(commit, files)
     if changed:
-        found = f"stale: {changed_files_text(changed)} changed since {commit[:12]}, at which it was measured"
+        found = f"{stale}{changed_files_text(changed)} changed since {commit[:12]}, at which it was measured"
         yield Objection(Verdict.NOT_MEASURED, found, again)
 
 

@@ -105,7 +105,7 @@ def _take(folder: int, path: Path, wait_s: float, waiting: Callable[[str, float]
 
 def read_holder(path: Path = LOCK_PATH) -> Holder | None:
     """Return who last took the lock, if the file says so; whatever else lies there says nothing."""
-    with suppress(OSError, msgspec.MsgspecError, RecursionError):
+    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -61,7 +61,7 @@ def read_result(path: Path) -> ResultFile:
         rows = {name: dict(zip(file.result_columns, row, strict=False)) for name, row in file.results.items()}
         time, rate = rows.pop(TIME, {}), rows.pop(RATE, {})
         times = {name: value.inverse() for name, value in _values(rate).items()} | _values(time)
-    except (msgspec.ValidationError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (msgspec.ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise malformed(path, f"{type(error).__name__}: {error}", "a result file of asv") from error
     if params.get("machine") != path.parent.name:
         raise malformed(path, f"results of machine {params.get('machine')}", "those of the machine of its folder")

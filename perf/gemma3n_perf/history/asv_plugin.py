@@ -71,5 +71,8 @@ def setup() -> None:
         with open_machine(sys.stderr, BusyPolicy()):
             pass
     except PerfError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        remedy = error.remedy or ""
+        if not remedy or "--" in remedy:  # asv has none of our options
+            remedy = "gemma3n-perf doctor --wait 600 waits for a fit machine; then run asv again"
+        sys.stderr.write(" ".join(f"{error.found}; next: {remedy}".split()) + "\n")
         raise SystemExit(error.exit_code) from None

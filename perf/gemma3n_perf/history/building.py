@@ -10,7 +10,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
-from gemma3n_perf.history import asv_files, duels, publishing, site, upstream
+from gemma3n_perf.history import asv_files, confirming, publishing, site, upstream
 from gemma3n_perf.history.changes import without_places
 from gemma3n_perf.history.collecting import Collected, Commits, collect, commits, gather
 from gemma3n_perf.history.evidence import Evidence
@@ -73,7 +73,7 @@ def import_all(places: Places, run: Run) -> tuple[Collected, int]:
 
 def all_series(places: Places, collected: Collected, known: Commits) -> tuple[tuple[Series, ...], list[str]]:
     """Return the series of this repository, with steps and duels, and what was wrong with records."""
-    confirmed, faults = duels.read_all(places.baselines)
+    confirmed, faults = confirming.read_all(places.baselines)
     anchored = anchored_in_order(places, known)[0]
     records = {name: usable(partial(noise_store.read, places.baselines, name), faults) for name in collected.machines}
     noise = {name: record.floor for name, record in records.items() if record}
@@ -100,8 +100,8 @@ def pairs_to_confirm(
     """
     collected, known = collect_all(places, run)
     if not named:
-        return duels.open_steps(all_series(places, collected, known)[0], chip_class, workload)
-    before, after = duels.named_commits(Repository(places.repo, run), named)
+        return confirming.open_steps(all_series(places, collected, known)[0], chip_class, workload)
+    before, after = confirming.named_commits(Repository(places.repo, run), named)
     measured = [one for one in collected.results if (one.machine, one.commit) == (chip_class, after)]
     workloads = [workload] if workload else sorted({name for one in measured for name in one.times})
     if not workloads:

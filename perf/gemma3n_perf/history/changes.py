@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from gemma3n_perf.history.point_record import Point
 from gemma3n_perf.history.series import Series
-from gemma3n_perf.history.upstream import Anchored, Lines, Point
+from gemma3n_perf.history.upstream import Anchored, Lines
 from gemma3n_perf.report import units
 
 _LACKS = re.compile(r"'([\w.]+)'.* has no attribute '(\w+)'")

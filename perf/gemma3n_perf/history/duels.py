@@ -1,22 +1,20 @@
-"""Duels over a history, each kept as a record: the commits on both sides of a step, releases, and commits.
+"""Duels of releases and of commits, each kept as a point of the history.
 
-A step's duel is ``baselines/<class>/history/steps/<before>-<after>.json``. A release of mlx or mlx-vlm meets what is
-installed here, a commit of this repository the anchor, one commit for the whole history.
+A release of mlx or mlx-vlm meets what is installed here, a commit of this repository the anchor, one commit for the
+whole history.
 """
 
 import datetime as dt
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from gemma3n_perf.duel.environments import find_uv
 from gemma3n_perf.duel.program import declared, revision
-from gemma3n_perf.duel.record import DUELS, DuelRecord
 from gemma3n_perf.duel.report import interval
-from gemma3n_perf.duel.run import DuelSpec, Here, choose_workloads, duel, record_of
+from gemma3n_perf.duel.run import DuelSpec, Here, choose_workloads, duel
 from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.duel.steps import Steps
 from gemma3n_perf.errors import (
@@ -29,76 +27,15 @@ from gemma3n_perf.errors import (
 )
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import run_command
-from gemma3n_perf.history import upstream
+from gemma3n_perf.history import point_record
 from gemma3n_perf.history.changes import without_places
-from gemma3n_perf.history.series import Key, Series
-from gemma3n_perf.history.upstream import OWN, SCHEMA, Blocks, Point
+from gemma3n_perf.history.point_record import OWN, SCHEMA, Blocks, Point
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, finite, not_measured
-from gemma3n_perf.store.codec import usable
 from gemma3n_perf.store.files import SHORT_COMMIT
 
-FOLDER = Path("history", "steps")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PASSING = (BadConditionsError, MachineBusyError, DiskFullError)
 """What says something of the machine, and nothing of the release: never recorded as the release's failure."""
-
-Pair = tuple[str, str]
-"""The commits before and after a step."""
-
-
-def read_all(baselines: Path) -> tuple[dict[Key, tuple[Judgement, str]], list[str]]:
-    """Return what duels of steps said, and when, and what was wrong with the other files."""
-    found: dict[Key, tuple[Judgement, str]] = {}
-    faults: list[str] = []
-    for path in sorted(baselines.glob(f"*/{FOLDER.as_posix()}/*.json")):
-        record = usable(partial(DUELS.read, path), faults)
-        if record is None:
-            continue
-        before, after = (_commit(record, arm) for arm in ("baseline", "candidate"))
-        for one in record.duels:
-            found[record.chip.chip_class, one.workload, before, after] = one.judgement, record.date
-    return found, faults
-
-
-def _commit(record: DuelRecord, arm: str) -> str:
-    # A worker does not know the commit of the tree it was started from; the arm's own words do.
-    if record.arms[arm].startswith("ref:"):
-        return record.arms[arm].removeprefix("ref:")
-    return record.stacks[arm].commit or "" if arm in record.stacks else ""
-
-
-def open_steps(listed: Sequence[Series], chip_class: str, workload: str | None) -> dict[Pair, list[str]]:
-    """Return the workloads of each pair of commits with a step between them that no duel has decided."""
-    pairs: dict[Pair, list[str]] = {}
-    for one in listed:
-        for step in one.steps if one.chip_class == chip_class and workload in (None, one.workload) else ():
-            if step.standing in ("suspected", "open"):
-                pairs.setdefault((step.before, step.after), []).append(one.workload)
-    return pairs
-
-
-def named_commits(repository: Repository, named: Sequence[str]) -> Pair:
-    """Return two commits in full. Raises UsageError for what is no commit of ``repository``."""
-    before, after = (repository.commit(one) for one in named)
-    if before is None or after is None:
-        missing = named[0] if before is None else named[1]
-        raise UsageError(f"there is no commit {missing!r} here", expected="a commit of this repository")
-    return before, after
-
-
-def confirm(
-    pairs: Mapping[Pair, Sequence[str]], here: Here, budget_s: float
-) -> Iterator[tuple[Pair, Mapping[str, Judgement], Path]]:
-    """Duel the commits of each pair on its workloads and keep the record: the pair, its judgements, and where it is.
-
-    The caller holds the measuring lock.
-    """
-    for (before, after), listed in pairs.items():
-        workloads, sources = choose_workloads(listed, None, here)
-        result = duel(DuelSpec(f"ref:{before}", (f"ref:{after}",), workloads, budget_s, sources=sources), here)
-        name = f"{before[:SHORT_COMMIT]}-{after[:SHORT_COMMIT]}.json"
-        path = DUELS.write(here.baselines / here.chip.chip_class / FOLDER / name, record_of(result, here.chip))
-        yield (before, after), result.judgements, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +59,7 @@ class Request:
 def pending(request: Request, versions: Sequence[str], here: Here, now: dt.datetime | None = None) -> list[str]:
     """Return those of ``versions`` that are to be measured: without a record, or with one that is old enough."""
     now = now or dt.datetime.now(dt.UTC)
-    listed = upstream.read_class(here.baselines, here.chip.chip_class)[0]
+    listed = point_record.read_class(here.baselines, here.chip.chip_class)[0]
     made = {one.version: dt.datetime.fromisoformat(one.date) for one in listed if one.line == request.line}
 
     def stale(version: str) -> bool:
@@ -166,10 +103,10 @@ def _measured(request: Request, here: Here, version: str, workload: str) -> str:
         judged = not_measured(error.found)
     unsaid = judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID)
     found = judged.reason if unsaid else interval(judged)
-    path = upstream.path_of(here.baselines, here.chip.chip_class, request.line, version)
-    if judged.verdict is Verdict.NOT_MEASURED and upstream.measured(path):
+    path = point_record.path_of(here.baselines, here.chip.chip_class, request.line, version)
+    if judged.verdict is Verdict.NOT_MEASURED and point_record.measured(path):
         return f"{judged.verdict}: {found}; the record that is there stays"
-    upstream.write(here.baselines, _point(request, here, version, workload, judged, state))
+    point_record.write(here.baselines, _point(request, here, version, workload, judged, state))
     return f"{judged.verdict} {found}; {path.name}"
 
 
@@ -183,7 +120,7 @@ def _point(
     )
     measured = bool(launches) and judged.effect is not None
     anchor, stack = here.stack, state.sides["candidate"].stack if state and state.sides else None
-    released = upstream.day(request.line, version)
+    released = point_record.day(request.line, version)
     if request.anchor is not None:
         # A worker does not know the commit of the tree it was started from.
         anchor = replace(anchor, commit=request.anchor, dirty=False)
@@ -222,7 +159,7 @@ def anchor_of(here: Here, named: str | None) -> str:
     Raises UsageError for what is no commit here.
     """
     if named is None:
-        listed = upstream.read_class(here.baselines, here.chip.chip_class)[0]
+        listed = point_record.read_class(here.baselines, here.chip.chip_class)[0]
         dated = [(one.date, one.anchor.commit) for one in listed if one.line == OWN and one.anchor.commit]
         named = max(dated)[1] if dated else repository_of(here).last_tag() or "HEAD"
     return here.builder.worktrees.commit(named)

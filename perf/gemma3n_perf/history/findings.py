@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gemma3n_perf.duel.record import DUELS
-from gemma3n_perf.history import upstream
+from gemma3n_perf.history import point_record, upstream
 from gemma3n_perf.report import units
 from gemma3n_perf.report.markdown import table
 from gemma3n_perf.report.pages import template
@@ -67,7 +67,7 @@ def _duels(baselines: Path, faults: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _points(baselines: Path, chip_class: str) -> Iterator[tuple[str, ...]]:
-    listed = [one for one in upstream.read_class(baselines, chip_class)[0] if one.line != upstream.OWN]
+    listed = [one for one in point_record.read_class(baselines, chip_class)[0] if one.line != point_record.OWN]
     for one in sorted(listed, key=lambda one: (one.line, upstream.version_key(one.version))):
         if one.verdict in ("win", "loss"):
             today = one.anchor.mlx if one.line == "mlx" else one.anchor.mlx_vlm or "-"

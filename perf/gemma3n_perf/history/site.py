@@ -19,8 +19,9 @@ from gemma3n_perf.history.changes import changes, failure_text
 from gemma3n_perf.history.evidence import Evidence, matrix
 from gemma3n_perf.history.pages import page
 from gemma3n_perf.history.plots import Dot, Spread, line, ranges
+from gemma3n_perf.history.point_record import Point
 from gemma3n_perf.history.series import LEAST_POINTS, Series
-from gemma3n_perf.history.upstream import Anchored, Lines, Point
+from gemma3n_perf.history.upstream import Anchored, Lines
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.report.pages import template
 from gemma3n_perf.store.files import SHORT_COMMIT

@@ -3,73 +3,28 @@
 Releases of mlx and mlx-vlm meet what is installed here, commits of this repository meet one commit of it. On a machine
 that drifts by a tenth within minutes times of two days do not compare. So every point is a ratio to one anchor, taken
 in interleaved blocks. A release that cannot be built or loaded is a point too: without a value, with its reason.
-Kept in ``baselines/<class>/history/<line>/<version>.json``, one file a point, with the blocks it was computed from.
 
 asv knows only commits, so releases get a git repository: one branch a line, one empty commit a release, everything in
 it fixed by the release itself. So the hashes are the same on every machine, and the site needs no clone.
 """
 
 import datetime as dt
-import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from gemma3n_perf.bench.comparison import same_mlx
-from gemma3n_perf.errors import NotMeasuredError, PerfError
+from gemma3n_perf.errors import NotMeasuredError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
-from gemma3n_perf.hardware.types import Chip, Stack
+from gemma3n_perf.hardware.types import Stack
 from gemma3n_perf.history.asv_files import machine_axes
+from gemma3n_perf.history.point_record import OWN, Point, read_class
 from gemma3n_perf.history.results import ResultFile, Value
-from gemma3n_perf.stats.verdicts import Verdict
-from gemma3n_perf.store.codec import Codec, Flaw, indented, usable
 
-SCHEMA = 1
-RELEASES, OWN = ("mlx", "mlx-vlm"), "gemma3n-perf"
-LINES = (*RELEASES, OWN)
-FOLDER = "history"
-_DAYS = Path(__file__).with_name("release_days.json")
 _EPOCH = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 _WHO = ("-c", "user.name=upstream", "-c", "user.email=upstream@localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """One launch: seconds per token of every block that counts, in pairs, by the anchor and by the point."""
-
-    seconds: float
-    steps: int
-    anchor_s: tuple[float, ...]
-    point_s: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One release or commit against the anchor. ``effect`` is its throughput over the anchor's, less 1, with a 95 %
-    interval; all None where ``failure`` says why there is none. ``version`` is a release or a commit of ``line``."""
-
-    schema: int
-    date: str
-    chip: Chip
-    line: str
-    version: str
-    workload: str
-    anchor: Stack
-    stack: Stack | None
-    budget_s: float
-    verdict: str
-    effect: float | None
-    low: float | None
-    high: float | None
-    launches: tuple[Blocks, ...] = ()
-    failure: str | None = None
-    released: str | None = None
 
 
 Placed = dict[tuple[str, str], tuple[tuple[Point, Value], ...]]
@@ -80,45 +35,6 @@ Lines = Mapping[str, Placed]
 
 Anchored = Mapping[tuple[str, str], Mapping[str, tuple[Point, Value]]]
 """Commits of this repository that were duelled against an anchor commit, by chip class and workload."""
-
-
-def day(line: str, version: str) -> str | None:
-    """Return the day of a release's tag in the project's own repository, ISO 8601; None where it is not known here."""
-    days: dict[str, dict[str, str]] = json.loads(_DAYS.read_bytes())
-    return days.get(line, {}).get(version)
-
-
-def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:
-    """Return where a point is kept."""
-    return baselines / chip_class / FOLDER / line / f"{version}.json"
-
-
-def write(baselines: Path, one: Point) -> Path:
-    """Keep a point, in place of an older one of the same version; returns its path. Raises DiskFullError."""
-    return CODEC.write(path_of(baselines, one.chip.chip_class, one.line, one.version), one)
-
-
-def measured(path: Path) -> bool:
-    """Return whether a point is kept there that has a value."""
-    try:
-        return CODEC.read(path).effect is not None
-    except PerfError:
-        return False
-
-
-def read_class(baselines: Path, chip_class: str) -> tuple[tuple[Point, ...], tuple[str, ...]]:
-    """Return all points of a class, and what is wrong with the files that are none."""
-    faults: list[str] = []
-    paths = (path for line in LINES for path in sorted(path_of(baselines, chip_class, line, "").parent.glob("*.json")))
-    found = [usable(partial(_read, baselines, path), faults) for path in paths]
-    return tuple(one for one in found if one is not None), tuple(faults)
-
-
-def _read(baselines: Path, path: Path) -> Point:
-    one = CODEC.read(path)
-    if path != path_of(baselines, one.chip.chip_class, one.line, one.version):
-        raise CODEC.malformed(str(path), Flaw(f"is {one.line} {one.version} on {one.chip.chip_class}"))
-    return one
 
 
 def read_lines(baselines: Path, classes: Sequence[str]) -> tuple[Lines, list[str]]:
@@ -262,38 +178,3 @@ def _chain(one: Point, newest: Stack, points: Sequence[Point]) -> float | None:
     links = (link for link in points if link.workload == one.workload and same_mlx(link.anchor, newest))
     linked = (link.effect for link in links if link.stack is not None and same_mlx(link.stack, one.anchor))
     return next((1 + effect for effect in linked if effect is not None), None)
-
-
-def _flaws(one: Point) -> Iterator[Flaw]:
-    if one.line not in LINES:
-        yield Flaw(f"line {one.line}, where {' and '.join(LINES)} are known")
-    if (one.effect is None) != (one.failure is not None):
-        yield Flaw("neither a value nor a failure, or both")
-    if one.effect is not None and not (one.effect > -1 and one.launches):
-        yield Flaw(f"effect {one.effect} of {len(one.launches)} launches")
-    if one.verdict not in {verdict.value for verdict in Verdict}:
-        yield Flaw(f"verdict {one.verdict}")
-    for launch in one.launches:
-        values = (*launch.anchor_s, *launch.point_s)
-        if len(launch.anchor_s) != len(launch.point_s) or not values:
-            yield Flaw("a launch without pairs of blocks")
-        if min(values, default=1.0) <= 0:
-            yield Flaw("a block that took no time")
-
-
-def _lay_out(one: Point) -> bytes:
-    built = msgspec.to_builtins(one)
-    for launch in built["launches"]:
-        for side in ("anchor_s", "point_s"):
-            launch[side] = [float(f"{value:.6g}") for value in launch[side]]
-    return indented(built, 0)
-
-
-CODEC = Codec(
-    Point,
-    schema=SCHEMA,
-    expected="what gemma3n-perf history upstream writes",
-    remedy="restore it from version control, or measure that version again",
-    flaws=_flaws,
-    lay_out=_lay_out,
-)

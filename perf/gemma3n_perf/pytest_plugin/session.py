@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from gemma3n_perf.bench.against import SHARE, CompareRequest
 from gemma3n_perf.bench.bench import LEAST_RUNS, Bench, usual_runs
+from gemma3n_perf.bench.comparator import short
 from gemma3n_perf.bench.comparing import Comparing
 from gemma3n_perf.bench.comparison import Compared
 from gemma3n_perf.bench.outcome import Outcome, accept
@@ -263,6 +264,7 @@ class SuiteSession:
         if not self.compared and not missing:
             return None
         published: tuple[Publication, ...] = ()
+        against = self.comparing.against
         try:
             published = read_published(self.options.baselines / "published")
         except PerfError as error:
@@ -277,6 +279,7 @@ class SuiteSession:
             cautions=self.cautions,
             planted=self.options.planted,
             against=str(self.comparing),
+            arm=short(against.chosen.comparator.arm) if against else "",
         )
 
     def lines(self) -> list[str]:

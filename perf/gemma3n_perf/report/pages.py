@@ -28,27 +28,31 @@ def template(path: Path, **filters: Callable[..., str]) -> "Template":
     return environment.get_template(path.name)
 
 
-def refresh(files: Mapping[Path, bytes], present: Iterable[Path], title: Path, out: TextIO) -> int:
-    """Write what differs and remove those of ``present`` that nobody wants; says so under ``title``. Returns 0."""
-    stale, stray = _differing(files, present)
+def write(
+    files: Mapping[Path, bytes],
+    present: Iterable[Path],
+    title: Path,
+    out: TextIO,
+    *,
+    check: bool = False,
+    remedy: str | None = None,
+) -> int:
+    """Write what differs and remove those of ``present`` that nobody wants; says so under ``title``. Returns 0.
+
+    With ``check`` nothing is written: every page that is not what the records give is named, with the ``remedy``, and
+    5, invalid, is returned where there is one.
+    """
+    stale = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
+    stray = sorted(set(present) - files.keys())
+    if check:
+        for path in sorted([*stale, *stray]):
+            out.write(f"{PurePosixPath(path)} is not what the records give\n")
+        if remedy and (stale or stray):
+            out.write(f"next: {remedy}\n")
+        return InvalidError.exit_code if stale or stray else 0
     for path in stale:
         write_over(path, files[path])
     for path in stray:
         path.unlink()
     out.write(f"{title}: {len(stale)} of {len(files)} files written\n")
     return 0
-
-
-def check(files: Mapping[Path, bytes], present: Iterable[Path], out: TextIO, *, remedy: str | None = None) -> int:
-    """Name every page that is not what the records give; returns 5, invalid, where there is one, else 0."""
-    stale, stray = _differing(files, present)
-    for path in sorted([*stale, *stray]):
-        out.write(f"{PurePosixPath(path)} is not what the records give\n")
-    if remedy and (stale or stray):
-        out.write(f"next: {remedy}\n")
-    return InvalidError.exit_code if stale or stray else 0
-
-
-def _differing(files: Mapping[Path, bytes], present: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    stale = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
-    return stale, sorted(set(present) - files.keys())

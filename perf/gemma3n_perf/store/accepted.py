@@ -37,7 +37,7 @@ def read_accepted(baselines: Path) -> tuple[Accepted, ...]:
 def _read(path: Path) -> Accepted:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _malformed(path, str(error)) from error
     names = {one.name for one in fields(Accepted)} - {"name"}
     if found.keys() != names:

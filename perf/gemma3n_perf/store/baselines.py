@@ -107,7 +107,7 @@ class Baselines:
     ) -> tuple[Path, ...]:
         """Copy local session files into the baseline of their class, all or none, and return the new paths.
 
-        Sessions already there, byte for byte, are left out, so a promotion cut short is finished by repeating it.
+        Sessions that are there already are left out, so a promotion cut short is finished by repeating it.
         Raises MalformedRecordError for an unreadable file, NotComparableError for sessions that do not belong
         together or must not be committed, UsageError for too few.
         """
@@ -119,7 +119,7 @@ class Baselines:
         present = {one.session.id: one for one in stored}
         for one in new:
             twin = present.get(one.session.id, one)
-            if twin.data != one.data:
+            if twin.session != one.session:
                 found = f"{one.path} and {twin.path} are session {one.session.id} twice, and differ"
                 raise _refused(found, "every session once")
         fresh = [one for one in new if one.session.id not in present]

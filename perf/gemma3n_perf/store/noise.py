@@ -13,6 +13,7 @@ from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.store.files import Disk
 
 SCHEMA = 1
+_MOST_LOG_RATIO = 10.0  # of one program with itself; squares of larger ones overflow
 NAME = "noise.json"
 
 
@@ -75,12 +76,16 @@ def read(baselines: Path, chip_class: str) -> NoiseRecord | None:
 
 
 def _flaws(record: NoiseRecord) -> Iterator[Flaw]:
+    if most := [one for duel in record.duels for one in duel.log_ratios if not abs(one) < _MOST_LOG_RATIO]:
+        yield Flaw(f"an effect of {most[0]:g} of one program", f"a log ratio below {_MOST_LOG_RATIO:g}")
+        return
     try:
         again = _floor(record.duels, record.floor.measured_on)
     except UsageError as error:
         yield Flaw(error.found)
         return
-    if abs(again.launch_sd - record.floor.launch_sd) > 1e-6 or abs(again.largest - record.floor.largest) > 1e-6:
+    apart = max(abs(again.launch_sd - record.floor.launch_sd), abs(again.largest - record.floor.largest))
+    if not apart <= 1e-6:
         yield Flaw("its floor is not what its duels give")
 
 

@@ -27,7 +27,7 @@ KEY = "gemma3n_perf"
 HEADER = f"$.machine_info.{KEY}"
 """The JSON path of a session's header."""
 
-_UNSTORED = "this session"
+_UNSTORED, _NS = "this session", 9
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -84,8 +84,13 @@ def header_json(
 
 
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
-    """Return what belongs under a benchmark's ``extra_info["gemma3n_perf"]``."""
-    built: dict[str, Any] = msgspec.to_builtins(measurement)
+    """Return what belongs under a benchmark's ``extra_info["gemma3n_perf"]``.
+
+    Intervals between reads are whole nanoseconds; what the platform did not report is left out.
+    """
+    built: dict[str, Any] = msgspec.to_builtins(_in_nanoseconds(measurement))
+    for run in (*built["runs"], *built["discarded"]):
+        run["conditions"] = {name: value for name, value in run["conditions"].items() if value is not None}
     if built["graph"] and built["graph"]["host"] is None:
         del built["graph"]["host"]  # as records without it are written: earlier releases read them
     return built
@@ -122,8 +127,17 @@ def decode(data: bytes, *, source: str) -> Session:
         planted=header.planted,
         busy=header.busy,
         recorded=document.datetime,
-        measurements=tuple(by_workload.values()),
+        measurements=tuple(map(_in_nanoseconds, by_workload.values())),
     )
+
+
+def _in_nanoseconds(one: Measurement) -> Measurement:
+    """Round intervals as they are written today: a session in a file of an older release is equal to itself."""
+    runs, discarded = (
+        tuple(replace(run, step_s=tuple(round(step, _NS) for step in run.step_s)) for run in kept)
+        for kept in (one.runs, one.discarded)
+    )
+    return replace(one, runs=runs, discarded=discarded)
 
 
 def save_session(document: Mapping[str, Any], data: Path | None = None, disk: Disk | None = None) -> Path:

@@ -6,9 +6,10 @@ import numpy as np
 
 from gemma3n_perf.errors import NonFiniteError
 from gemma3n_perf.workload import skeleton
+from gemma3n_perf.workload.presets import made_again
 
 
-def require_finite(module: Any) -> None:
+def require_finite(module: Any, checkpoint: str) -> None:
     """Raise NonFiniteError naming the first parameter of ``module`` that holds NaN or infinity."""
     import mlx.core as mx
 
@@ -23,7 +24,7 @@ def require_finite(module: Any) -> None:
         raise NonFiniteError(
             f"{len(bad)} tensors hold NaN or infinity, first {bad[0]}",
             expected="finite weights",
-            remedy="fetch or forge the checkpoint again: gemma3n-perf forge PRESET --force",
+            remedy=made_again(checkpoint),
         )
 
 

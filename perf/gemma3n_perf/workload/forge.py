@@ -87,7 +87,7 @@ def is_forged(preset: Preset, root: Path) -> bool:
         stored = sum(tensor.nbytes for tensor in safetensors_header.read_all(target))
         # What is written beside the total forge itself adds: an entry for each quantized module.
         return bool({**config, **quantization} == expected and stored == index["metadata"]["total_size"])
-    except (OSError, msgspec.MsgspecError, TypeError, KeyError, CorruptCheckpointError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, CorruptCheckpointError):
         return False
 
 

@@ -230,7 +230,7 @@ def load(checkpoint: Checkpoint, *, with_towers: bool) -> Any:
         model = _loaded(checkpoint)
         used = model.language_model if not with_towers else model
         mx.eval(used.parameters())
-        require_finite(used)
+        require_finite(used, checkpoint.name)
         if mx.default_device().type == mx.DeviceType.cpu:
             skeleton.to_float32(model.language_model)
             for part in (model.vision_tower, model.embed_vision, model.embed_audio) if with_towers else ():

@@ -222,3 +222,8 @@ def preset(name: str) -> Preset:
 def usage(checkpoint: str) -> Usage:
     """How a checkpoint is measured, by its short name; one that is not forged is taken for a released size."""
     return PRESETS[checkpoint].usage if checkpoint in PRESETS else Usage()
+
+
+def made_again(checkpoint: str) -> str:
+    """Say how to replace a damaged checkpoint, by its short name."""
+    return f"gemma3n-perf forge {checkpoint} --force" if checkpoint in PRESETS else "fetch the checkpoint again"

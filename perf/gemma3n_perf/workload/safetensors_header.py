@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from gemma3n_perf.errors import CorruptCheckpointError
+from gemma3n_perf.workload.presets import made_again
 from gemma3n_perf.workload.skeleton import Tensor
 
 ITEM_BYTES = {"U32": 4, "F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I32": 4, "I64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -33,7 +34,7 @@ def _corrupt(path: Path, found: str, expected: str) -> CorruptCheckpointError:
     return CorruptCheckpointError(
         f"{path.name} in {path.parent}: {found}",
         expected=expected,
-        remedy="fetch or forge the checkpoint again; a forged one: gemma3n-perf forge PRESET --force",
+        remedy=made_again(path.parent.name.rpartition("-v")[0]),
     )
 
 

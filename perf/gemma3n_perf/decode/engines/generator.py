@@ -5,6 +5,7 @@ for its prompt; its first tokens are no part of any run. Of a step, all that the
 probabilities, bookkeeping. Text is made of nothing, and no token ends it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ Given = tuple[int, mx.array]
 """A token, and log probabilities of the shape (vocabulary,)."""
 
 
-class GeneratorEngine(MlxVlmEngine):
+class GeneratorEngine(MlxVlmEngine, ABC):
     """One sequence of text, greedy. A token that was decoded is a numpy integer, one that is given a plain one.
 
     Given tokens follow a prompt or other given ones, and start a generator over all of them.
@@ -40,13 +41,13 @@ class GeneratorEngine(MlxVlmEngine):
         self._results: Iterator[Given] = iter(())
 
     @property
+    @abstractmethod
     def stream_of_generation(self) -> Any:
         """MLX's stream that the generator computes on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generate(self, ids: Sequence[int], cache: list[Any], count: int, **options: int) -> Iterator[Given]:
         """Feed ``ids`` to ``cache`` and yield ``count`` tokens. ``options`` are for the generator's own function."""
-        raise NotImplementedError
 
     def load(self) -> None:
         """Nothing to do where the model is loaded already."""

@@ -28,7 +28,7 @@ def options(*arguments: str) -> argparse.Namespace:
 @pytest.mark.parametrize(("candidate", "code"), [("here+plant:+5%", 1), ("here+plant:-5%", 0), ("ref:x", 0)])
 def test_the_exit_code_is_the_verdicts(tmp_path: Path, candidate: str, code: int) -> None:
     """And the report begins with the verdict."""
-    here = machine(Arena(noisy()), tmp_path)
+    here = machine(Arena(noisy(launch_sd=0.002)), tmp_path)
     answer = dueling.duel(asked(candidate=candidate), here, NOW)
     out = io.StringIO()
     assert duel.report_on(answer, here, tmp_path / "d.json", out) == code

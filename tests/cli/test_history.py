@@ -83,7 +83,7 @@ def test_a_step_is_confirmed_by_a_duel_of_its_commits(tmp_path: Path, places: li
 def test_a_step_that_a_duel_does_not_find_is_refuted(tmp_path: Path, places: list[object]) -> None:
     """Named by hand, with two commits."""
     hashes = stepped(tmp_path)
-    assert carried_out(tmp_path, Arena(noisy()), "confirm", hashes[7], hashes[8][:10], *places)[0] == 0
+    assert carried_out(tmp_path, Arena(noisy(launch_sd=0.002)), "confirm", hashes[7], hashes[8][:10], *places)[0] == 0
     out = io.StringIO()
     history.run(parsed("steps", *places), out)
     assert "refuted" in out.getvalue()

@@ -38,7 +38,7 @@ def duel(arena: Arena, tmp_path: Path, **changes: object) -> dueling.DuelResult:
 )
 def test_what_was_planted_is_found(tmp_path: Path, candidate: str, verdict: Verdict, effect: float) -> None:
     """Over 60 s of noisy blocks, with its size inside the interval."""
-    found = duel(Arena(noisy()), tmp_path, candidate=candidate).judgements[WORKLOAD]
+    found = duel(Arena(noisy(launch_sd=0.002)), tmp_path, candidate=candidate).judgements[WORKLOAD]
     assert found.verdict is verdict
     assert found.low is not None
     assert found.high is not None
@@ -281,7 +281,7 @@ def test_a_whole_run_that_says_something_else_is_invalid(tmp_path: Path, changes
 
 def test_beside_an_older_worker_there_is_no_whole_run(tmp_path: Path) -> None:
     """Use the oldest worker's feature set for all arms."""
-    arena = Arena(noisy(), protocols={"baseline": 4})
+    arena = Arena(noisy(launch_sd=0.002), protocols={"baseline": 4})
     assert duel(arena, tmp_path).judgements[WORKLOAD].verdict is Verdict.NO_CHANGE
     assert arena.whole_runs == []
     assert {one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)} == {0}
@@ -295,7 +295,7 @@ def test_a_worker_that_is_too_old_for_a_workload_leaves_it_not_measured(tmp_path
     assert found.verdict is Verdict.NOT_MEASURED
     assert f"too old for {workload}" in found.reason
     (tmp_path / "today").mkdir()
-    found = duel(Arena(noisy()), tmp_path / "today", workloads=(workload,)).judgements[workload]
+    found = duel(Arena(noisy(launch_sd=0.002)), tmp_path / "today", workloads=(workload,)).judgements[workload]
     assert found.verdict is Verdict.NO_CHANGE
 
 

@@ -52,7 +52,7 @@ SOURCES = {
 
 
 def launches(
-    effects: Sequence[float], *, per_session: int = 4, pairs: int = 8, seed: int = 3, sd: float = 0.003
+    effects: Sequence[float], *, per_session: int = 4, pairs: int = 8, seed: int = 3, sd: float = 0.002
 ) -> tuple[Launch, ...]:
     """Return launches of sessions whose candidates are so much faster, at 20 ms a token, ``sd`` between launches."""
     rng, made = random.Random(seed), list[Launch]()

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,7 @@ class FakeBuilder:
         self.raises = raises
         self.asked: list[tuple[str, str, bool | None]] = []
 
-    def build(
-        self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False, group: str = ""
-    ) -> tuple[ReadyArm, ...]:
+    def build(self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False) -> tuple[ReadyArm, ...]:
         """Return the baseline and its candidates, with what is planted in them."""
         self.asked += [(baseline.text, one.text, same) for one in candidates]
         if self.raises is not None:
@@ -38,7 +35,7 @@ class FakeBuilder:
             arm("candidate" if alone else f"{number}:{one.text}", one.text, planted=slowdowns(baseline, one)[1])
             for number, one in enumerate(candidates)
         ]
-        return (first, *(replace(one, group=group) for one in others))
+        return (first, *others)
 
 
 def machine(arena: Arena, baselines: Path, *, stack: Stack = STACK, raises: PerfError | None = None) -> dueling.Here:

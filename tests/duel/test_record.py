@@ -103,6 +103,7 @@ def test_pairs_of_older_records_are_read(record: store.DuelRecord) -> None:
         (lambda tree: tree.update(schema=2), "schema 2"),
         (lambda tree: tree.pop("verdict"), "verdict"),
         (lambda tree: tree.update(duels=[]), "no workload"),
+        (lambda tree: tree["duels"][0].update(raw=5), "raw"),
         (lambda tree: tree["arms"].pop("baseline"), "arms is of candidate"),
         (lambda tree: tree["duels"][0]["raw"][0].update(pairs=[]), "no pair of blocks"),
         (lambda tree: tree["duels"][0]["raw"][1]["pairs"][0]["tpot_ns"].__setitem__(0, 0), "launch 2: a block of 0"),

@@ -201,13 +201,17 @@ def installed(checkout: Path) -> None:
     command.chmod(0o755)
 
 
+_KEPT = ("HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""With those of pip and uv: they say how a package index is reached from here."""
+
+
 def variables(folder: Path, api: str) -> dict[str, str]:
     """Return a runner's environment for a step: little more than PATH, with this interpreter as ``python3``."""
     tools = folder / "bin"
     if not tools.is_dir():
         tools.mkdir(parents=True)
         (tools / "python3").symlink_to(sys.executable)
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(("UV_", "PIP_"))}
     return kept | {
         "PATH": f"{tools}:{os.environ.get('PATH', '/usr/bin:/bin')}",
         "GITHUB_REPOSITORY": REPO,

@@ -73,13 +73,11 @@ class Builder:
     search: str = ""
     release: Path | None = None
 
-    def build(
-        self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False, group: str = ""
-    ) -> tuple[ReadyArm, ...]:
+    def build(self, baseline: Arm, candidates: Sequence[Arm], *, same: bool | None = False) -> tuple[ReadyArm, ...]:
         """Return a baseline and its candidates: one is called ``candidate``, several by number and text.
 
         ``same`` says that all are meant to be one arm (an A/A duel, plants aside); None takes them as they are. Each
-        has a process of its own; ``group`` puts the candidates into one, beside the baseline's.
+        has a process of its own.
 
         Raises UsageError for a candidate that is the baseline where that was not asked for, or is not where it was, or
         for a plant below zero where several candidates share a baseline; and what building raises.
@@ -97,7 +95,7 @@ class Builder:
             if not found:
                 found.append(self._ready("baseline", baseline, slowed[0], first))
             name = "candidate" if alone else f"{number}:{candidate.text}"
-            found.append(replace(self._ready(name, candidate, slowed[1], identity), group=group))
+            found.append(self._ready(name, candidate, slowed[1], identity))
         return tuple(found)
 
     def _identity(self, arm: Arm) -> tuple[object, ...]:

@@ -89,7 +89,7 @@ def _launches(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
     workloads = tree.get("duels") or tree.get("workloads") or ()
     for workload in workloads if isinstance(workloads, list | tuple) else ():
         raw = workload.get("raw") if isinstance(workload, dict) else ()
-        yield from (one for one in raw or () if isinstance(one, dict))
+        yield from (one for one in (raw if isinstance(raw, list | tuple) else ()) if isinstance(one, dict))
 
 
 def lines(tree: dict[str, Any]) -> bytes:

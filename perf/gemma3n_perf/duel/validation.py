@@ -1,6 +1,6 @@
 """Duels of known truth, many at once: the adapter behind ``gemma3n-perf validate``.
 
-Every duel of a round has blocks, looks and a budget of its own; they share the pair of processes of each launch.
+Every duel of a round has blocks, looks and a budget of its own; they share the launches, and the baseline's process.
 """
 
 import datetime as dt
@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gemma3n_perf.duel import memory
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.arms import parse, parts
+from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.duel.launch_plan import launch_pairs
@@ -25,7 +27,6 @@ from gemma3n_perf.stats.steps import by_shape, estimate
 from gemma3n_perf.stats.verdicts import Judgement, Verdict
 from gemma3n_perf.store import noise
 
-_CANDIDATES = "candidates"
 _OF_HERE = ("fusion:", "env:", "engine:")
 
 
@@ -75,8 +76,8 @@ def round_of_duels(
         raise UsageError("no effects to plant", expected="for instance --effects 0 2 -2")
     policy = policy or Policy()
     both = parse(arm)
-    first, *others = machine.builder.build(both, [both for _ in planted_duels], same=None, group=_CANDIDATES)
-    arms = (
+    first, *others = machine.builder.build(both, [both for _ in planted_duels], same=None)
+    arms: tuple[ReadyArm, ...] = (
         first,
         *(
             replace(arm, name=f"{i}:{planted_duel.planted:+.4g}", planted=planted_duel.slowdown)
@@ -93,7 +94,8 @@ def round_of_duels(
     def settled(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
         return frozenset(key for key, one in state.items() if should_stop(judged(key, one)))
 
-    rules = Rules(budget_s, policy.min_launches)
+    arms, processes = memory.fit(arms, (workload,), {}, machine.root, machine.chip)
+    rules = Rules(budget_s, policy.min_launches, most_candidates=max(processes - 1, 1))
     jobs = [job(workload, {}, machine.root)]
     state = measure_all(jobs, arms, machine.tools, rules, settled=settled, pairs=launch_pairs(policy, rules))
     for one in state.values():

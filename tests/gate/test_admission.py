@@ -1,17 +1,23 @@
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.admission import AdmissionResult, admit, gate
 from gemma3n_perf.gate.change import FUSIONS, sort_files, touched
+from gemma3n_perf.gate.facts import Dispatch
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
+from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.hardware.git import Repository, changed_files_text
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.store import admitted
-from tests.gate.evidence_files import ALTUP, BIG, GEGLU, SMALL, Scratch, edited
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, SMALL, TWO, Scratch, edited
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -190,6 +196,82 @@ def test_nothing_is_written_where_nothing_was_admitted(scratch: Scratch) -> None
     result = ruled(scratch)
     assert admit(result, scratch.baselines) == ()
     assert not (path.parent / "admitted.json").exists()
+
+
+def test_what_is_in_use_where_it_does_not_win_is_moved_to_where_it_does(scratch: Scratch) -> None:
+    """It is off on one class, and in use there: that refuses it, until the gate has written what was shown."""
+    scratch.put(scratch.evidence(BIG), scratch.off(SMALL))
+    admitted.write(scratch.baselines, SMALL, (ALTUP,))
+    result = ruled(scratch)
+    assert result.ruling.exit_code == 4
+    said = f"{ALTUP} is in use on {SMALL}, by its admitted.json, and was not shown to win there"
+    assert [one.found for one in result.ruling.decisions[0].reasons] == [said]
+    admit(result, scratch.baselines)
+    assert admitted.read_all(scratch.baselines) == {BIG: ALTUP}
+    assert ruled(scratch).ruling.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("used", "effects", "kept"),
+    [
+        (GEGLU, (0.05, 0.05), {BIG: GEGLU, SMALL: ALTUP}),
+        (ALTUP, (-0.05, -0.05), {}),
+        (ALTUP, (0.05,), {BIG: ALTUP}),
+    ],
+)
+def test_what_is_in_use_is_replaced_and_withdrawn_by_evidence_alone(
+    scratch: Scratch, used: str, effects: tuple[float, ...], kept: dict[str, str]
+) -> None:
+    """What was not judged stays beside what wins; what loses goes; what is merely unsure of its win stays."""
+    scratch.put(scratch.evidence(BIG, ALTUP, {ONE: effects, TWO: effects}), scratch.evidence(SMALL))
+    admitted.write(scratch.baselines, BIG, (used,))
+    admit(ruled(scratch), scratch.baselines)
+    assert admitted.read_all(scratch.baselines) == kept
+
+
+OTHER = "1" * 40
+ELSEWHERE = {arm: {"commit": OTHER} for arm in ARMS}
+
+
+@pytest.mark.parametrize(
+    ("commit", "arms", "code", "said"),
+    [
+        (None, {"candidate": {"mlx": "0.33.0"}}, 5, "its arms differ in mlx: 0.32.4, 0.33.0"),
+        (
+            None,
+            {"candidate": {"knobs": {"MLX_X": "1"}}},
+            5,
+            "knobs that it does not declare: baseline none; candidate {'MLX_X': '1'}",
+        ),
+        (None, ELSEWHERE, 5, "its arms ran at 111111111111, and it states "),
+        (OTHER, ELSEWHERE, 4, "measured at 111111111111, which is not part of this"),
+    ],
+)
+def test_evidence_of_another_program_does_not_count(
+    scratch: Scratch, commit: str | None, arms: Mapping[str, dict[str, Any]], code: int, said: str
+) -> None:
+    """Arms differ in the fusion alone, and both are of the commit that it states, in this history."""
+
+    def change(record: Evidence) -> Evidence:
+        stacks = {name: replace(one, **arms.get(name, {})) for name, one in record.stacks.items()}
+        return replace(record, commit=commit or record.commit, stacks=stacks)
+
+    scratch.put(scratch.evidence(BIG, change=change), scratch.evidence(SMALL))
+    found = ruled(scratch).ruling
+    assert found.exit_code == code
+    assert said in found.decisions[0].reasons[0].found
+
+
+def test_arms_may_differ_in_the_knobs_that_a_fusion_declares(scratch: Scratch) -> None:
+    """It is made of them."""
+    knobs = {"MLX_MAX_OPS_PER_BUFFER": "9"}
+
+    def change(record: Evidence) -> Evidence:
+        return replace(record, stacks=record.stacks | {"candidate": replace(record.stacks["candidate"], knobs=knobs)})
+
+    same = Dispatch((9, 9), knobs=knobs, same=True)
+    scratch.put(scratch.evidence(BIG, change=change, dispatch=same), scratch.evidence(SMALL))
+    assert ruled(scratch).ruling.exit_code == 0
 
 
 def test_docs_alone_load_neither_mlx_nor_statistics(scratch: Scratch) -> None:

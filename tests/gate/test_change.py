@@ -7,8 +7,9 @@ import pytest
 
 from gemma3n_perf.ci.measure import names_to_measure
 from gemma3n_perf.ci.plan import ChipClass, Pull, State, plan
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.admission import gate
-from gemma3n_perf.gate.change import FUSIONS, program_changes, touched
+from gemma3n_perf.gate.change import FUSIONS, checkout, program_changes, touched
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.store import admitted
@@ -179,3 +180,15 @@ def test_a_file_that_does_not_parse_is_a_change(scratch: Scratch, name: str, tex
     scratch.save("broken")
     (found,) = program_changes(base, Repository(scratch.root), ["cpu-x"])["cpu-x"]
     assert f"{Path(name).name} does not parse" in found
+
+
+def test_the_gate_asks_the_checkout_that_it_is_run_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own baselines or others; what was installed has no history to ask."""
+    found = "gemma3n_perf.hardware.stack.suite_checkout"
+    monkeypatch.setattr(found, lambda: tmp_path)
+    for given, baselines in ((None, tmp_path / "baselines"), (tmp_path / "other", tmp_path / "other")):
+        here = checkout(given)
+        assert (here.repository.root, here.baselines) == (tmp_path, baselines)
+    monkeypatch.setattr(found, lambda: None)
+    with pytest.raises(UsageError, match="not run from a git checkout"):
+        checkout(tmp_path)

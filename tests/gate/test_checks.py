@@ -3,12 +3,15 @@
 import datetime as dt
 import errno
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 
 from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
@@ -19,13 +22,14 @@ from gemma3n_perf.errors import DiskFullError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import KNOB, Checks, broke, computed, outputs
+from gemma3n_perf.gate.checks import KNOB, CheckProcesses, Checks, broke, computed, fingerprint, outputs
 from gemma3n_perf.gate.facts import Checked, Parity
 from gemma3n_perf.gate.run import ANY_CLASS, measuring
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.machine import Machine
 from tests.decode import fakes
+from tests.fakes import CHIP
 
 NAME = "compiled-geglu"
 FULL = "[Compile::eval_cpu] Failed to compile function f: the output is: x.cpp: error: No space left on device"
@@ -59,6 +63,57 @@ def test_a_full_disk_is_no_fusions_fault() -> None:
     for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError(FULL)):
         with pytest.raises(DiskFullError, match="no room is left to write"):
             broke("x", error)
+
+
+def test_as_many_processes_as_the_cores_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three for each, which is told before they start."""
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    notes: list[str] = []
+    checks = CheckProcesses(replace(CHIP, memory_bytes=10**12), Path(), note=notes.append, argv=("cat",))
+    checks([CheckSpec(name, True, WORKLOAD) for name in "abc"])
+    assert notes[0] == "graph, outputs and memory: 3 checks, 2 at a time"
+
+
+def test_checks_that_wait_are_never_started_once_they_are_given_up(tmp_path: Path) -> None:
+    """Whoever asks breaks off after the first of three: the second is killed, and no third begins."""
+    started = tmp_path / "started"
+    script = 'echo x >> "$0"; test $(wc -l < "$0") -eq 1 || exec sleep 5'
+
+    def note(text: str) -> None:
+        if text.endswith("1 of 3"):
+            raise ValueError("given up")
+
+    checks = CheckProcesses(CHIP, Path(), note=note, argv=("sh", "-c", script, str(started)))
+    with pytest.raises(ValueError, match="given up"):
+        checks([CheckSpec(name, True, WORKLOAD) for name in "abc"])
+    assert len(started.read_text().split()) in (1, 2)
+
+
+def test_what_a_fusion_prints_is_no_part_of_the_answer() -> None:
+    """Nor what a library does: it goes where faults go."""
+    script = """
+from gemma3n_perf.gate import checks
+from gemma3n_perf.gate.facts import Checked
+def told(self, specs):
+    print("compiling", flush=True)
+    return [Checked("nano")]
+checks.Checks.__call__ = told
+checks.main()
+"""
+    processes = CheckProcesses(CHIP, Path(), argv=(sys.executable, "-c", script))
+    assert processes([CheckSpec(NAME, True, WORKLOAD)]) == [Checked("nano")]
+
+
+@pytest.mark.parametrize("kind", [mx.uint8, mx.bfloat16, mx.float32, mx.int64], ids=str)
+def test_a_weight_that_changes_is_seen_whatever_its_size(kind: mx.Dtype) -> None:
+    """One among a thousand, of one byte or eight."""
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight = mx.zeros(1000, kind)
+    model = SimpleNamespace(language_model=layer)
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    layer.weight[7] = 1
+    assert fingerprint(model) != before
 
 
 def compare(plain: Any, fused: Any, forged: bool) -> Parity:

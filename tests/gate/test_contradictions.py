@@ -62,6 +62,16 @@ def with_candidate(record: Evidence, *, steps: bool) -> Evidence:
     return replace(record, workloads=(replace(first, raw=(launch, *first.raw[1:])), *others))
 
 
+def with_short_blocks(record: Evidence) -> Evidence:
+    """Let blocks without steps end before their first token."""
+    first, *others = record.workloads
+    changed: Any = tuple(
+        tuple(replace(block, seconds=block.tpot_s / 2, step_s=()) for block in pair) for pair in first.raw[0].pairs
+    )
+    launch = replace(first.raw[0], pairs=changed)
+    return replace(record, workloads=(replace(first, raw=(launch, *first.raw[1:])), *others))
+
+
 def with_anothers_launches(record: Evidence) -> Evidence:
     """Give a second workload the first one's launches."""
     first = record.workloads[0]
@@ -75,6 +85,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "no nodes": (lambda one: with_nodes(one, (900, 0)), "a decode step without a node"),
     "halved, steps kept": (lambda one: with_candidate(one, steps=False), "steps of"),
     "halved, seconds kept": (lambda one: with_candidate(one, steps=True), "times in the candidate"),
+    "shorter than a token": (with_short_blocks, "s for tokens of"),
     "another's launches": (with_anothers_launches, "those of another workload"),
 }
 

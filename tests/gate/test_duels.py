@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def test_fusions_are_judged_over_all_sessions_and_in_each(tmp_path: Path) -> Non
     assert {launch.session for launch in found.measured.raw} == {0, 1}
     assert 7.0 in arena.slept
     assert sorted(found.stacks) == ["baseline", "candidate"]
+
+
+def test_more_than_sixteen_fusions_are_measured_in_several_duels(tmp_path: Path) -> None:
+    """Each holds the weights and waits for all the others: the seventeenth begins a duel of its own."""
+    singles = [one for one in registry.names() if not registry.get(one).env]
+    names = [*singles, *map("+".join, combinations(singles, 2))][:17]
+    arena = Arena()
+    found = measuring(machine(arena, tmp_path))(names, [WORKLOAD], 1, 20.0, lambda duels: None)
+    assert [name for name, _ in found] == names
+    first = {f"{number}:{arm(name)}" for number, name in enumerate(names[:16])}
+    assert {name for _, name in arena.blocks} == {"baseline", "candidate", *first}
 
 
 def test_a_fusion_that_cannot_be_measured_is_a_judgement(tmp_path: Path) -> None:

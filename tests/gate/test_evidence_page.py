@@ -9,7 +9,7 @@ from gemma3n_perf.cli import fusion
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.gate.facts import Dispatch, Parity
 from gemma3n_perf.store import admitted
-from tests.gate.evidence_files import ALTUP, BIG, GEGLU, POLICY, SMALL, Scratch, reworked
+from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, POLICY, SMALL, Scratch, launches, reworked, workload
 
 
 @pytest.fixture
@@ -80,6 +80,22 @@ def test_what_was_checked_stands_beside_the_effect(scratch: Scratch) -> None:
     assert row(text, BIG, GEGLU)[6:8] == ["`MLX_KNOB=0`", "passed"]
 
 
+def test_a_class_lists_what_it_timed_by_effect(scratch: Scratch) -> None:
+    """A win before what changed nothing at all, and that before a loss, whatever their names."""
+    both = f"{ALTUP}+{GEGLU}"
+    alike = tuple(
+        replace(one, pairs=tuple((replace(a, tpot_s=0.02), replace(b, tpot_s=0.02)) for a, b in one.pairs))
+        for one in launches((0.0, 0.0))
+    )
+    scratch.put(
+        scratch.evidence(BIG, ALTUP, {ONE: (-0.05, -0.05)}),
+        scratch.evidence(BIG, GEGLU, change=lambda one: replace(one, workloads=(workload(ONE, raw=alike),))),
+        scratch.evidence(BIG, both, {ONE: (0.05, 0.05)}),
+    )
+    lines = written(scratch).partition(f"## {BIG}\n")[2].splitlines()
+    assert [line.split("`")[1] for line in lines if line.startswith("| `")] == [both, GEGLU, ALTUP]
+
+
 def test_intervals_are_said_to_be_what_they_are(scratch: Scratch) -> None:
     """Which decides, which is shown, and what is assumed of sessions, by the policy that lies there."""
     scratch.put(scratch.evidence(BIG))
@@ -119,11 +135,12 @@ def test_what_broke_is_told_with_its_reason(scratch: Scratch) -> None:
     assert "NaN in the logits at position 516" in text
 
 
-def test_a_record_that_does_not_give_what_it_states_is_no_page(scratch: Scratch) -> None:
+@pytest.mark.parametrize("stated", [0.5, None])
+def test_a_record_that_does_not_give_what_it_states_is_no_page(scratch: Scratch, stated: float | None) -> None:
     """The page never shows a forged effect."""
     (path,) = scratch.put(scratch.evidence(BIG))
-    reworked(path, lambda tree: tree["workloads"][0]["judgement"].update(effect=0.5))
-    with pytest.raises(InvalidError, match=r"an effect of 0\.5 is stated"):
+    reworked(path, lambda tree: tree["workloads"][0]["judgement"].update(effect=stated))
+    with pytest.raises(InvalidError, match=f"an effect of {stated} is stated"):
         page(scratch)
 
 

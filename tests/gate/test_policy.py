@@ -72,6 +72,14 @@ def test_how_far_sessions_lie_apart_is_policy(tmp_path: Path) -> None:
             read(tmp_path, POLICY.replace("[gate]", f"[gate]\napart = {value}"))
 
 
+def test_sessions_may_be_taken_to_lie_nowhere_apart(tmp_path: Path) -> None:
+    """By a fraction from 0 on, less than all."""
+    assert read_policy(_write(tmp_path, POLICY.replace("[gate]", "[gate]\nsession_sd = 0"))).session_sd == 0
+    for value in ("-0.001", "1"):
+        with pytest.raises(UsageError, match="session_sd = "):
+            read(tmp_path, POLICY.replace("[gate]", f"[gate]\nsession_sd = {value}"))
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"[gate", b""])
 def test_what_is_no_policy_is_named(tmp_path: Path, data: bytes) -> None:
     """Not text, not TOML, nothing at all."""
@@ -103,6 +111,7 @@ def test_the_rules_of_a_regression_are_the_gates_unless_it_has_its_own(tmp_path:
     ("rules", "said"),
     [
         ("margin = 0", "margin = 0"),
+        ("margin = 1", "margin = 1"),
         ("margin = 2.0", "margin = 2.0"),
         ("budget = 0", "budget = 0"),
         ("budget = inf", "budget = inf"),

@@ -210,10 +210,11 @@ def test_nan_in_the_figures_of_a_passed_parity_is_invalid() -> None:
         assert ruled(facts(checked=(checked,)), facts("f", B)).exit_code == 5
 
 
-def test_a_memory_ratio_that_is_no_number_is_too_large() -> None:
-    """NaN is above every bound."""
-    checked = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True), float("nan"), True)
-    assert ruled(facts(checked=(checked,)), facts("f", B)).exit_code == 5
+@pytest.mark.parametrize(("ratio", "code"), [(POLICY.memory, 0), (1.11, 5), (float("nan"), 5)])
+def test_memory_is_bounded(ratio: float, code: int) -> None:
+    """The policy's own factor is allowed; NaN is above every bound."""
+    checked = Checked("nano", Dispatch((9, 8), {"nodes": (9, 8)}), Parity(True, True), ratio, True)
+    assert ruled(facts(checked=(checked,)), facts("f", B)).exit_code == code
 
 
 def test_pinned_versions_are_asked_for() -> None:
@@ -221,6 +222,25 @@ def test_pinned_versions_are_asked_for() -> None:
     found = ruled(facts(), facts("f", B), policy=replace(POLICY, mlx="2"))
     assert found.exit_code == 4
     assert "measured with mlx 1, and the policy asks for 2" in found.cells[0].reason
+
+
+def test_classes_that_were_measured_with_other_versions_do_not_go_together() -> None:
+    """The older is to be measured again, and both stacks are named."""
+    old = facts("f", A, date=TODAY - dt.timedelta(days=1), versions=("1", "2"))
+    found = ruled(old, facts("f", B, versions=("3", "4")))
+    assert (table(found), found.exit_code) == (["not-measured", "win"], 4)
+    said = "measured with mlx 1 and mlx-vlm 2, while the evidence of class-b is of mlx 3 and mlx-vlm 4"
+    assert found.cells[0].reason == said
+
+
+def test_what_evidence_does_not_hold_is_said() -> None:
+    """One workload that is required, or any at all where none is."""
+    extra = "nano/text/pp140-tg64"
+    found = ruled(facts("f", A, duel((0.05, 0.05), extra)), facts("f", B), facts("f", "class-c", workloads=()))
+    reasons = {(cell.chip_class, cell.workload): cell.reason for cell in found.cells}
+    assert reasons[A, WORK] == "the evidence of this class does not hold this workload"
+    assert reasons["class-c", "any"] == "the evidence of this class holds no workload"
+    assert (table(found), found.exit_code) == (["not-measured", "win", "win", "not-measured"], 4)
 
 
 def test_a_composition_answers_for_its_own_classes_and_its_parts() -> None:

@@ -18,6 +18,8 @@ from gemma3n_perf.gate.checks import Checks, facts
 from gemma3n_perf.gate.facts import Parity
 from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.gate.run import run, spec_of, usual
+from gemma3n_perf.workload.forge import is_forged
+from gemma3n_perf.workload.presets import PRESETS
 from tests.decode import fakes
 from tests.duel.arena import Arena
 from tests.duel.duels import machine as arena_machine
@@ -100,6 +102,13 @@ def test_a_fusion_that_is_off_here_has_its_proof(here: dueling.Here, tmp_path: P
     assert not record.enabled
     assert record.workloads == ()
     assert "the decode graph is unchanged" in record.reason
+
+
+def test_a_checkpoint_that_is_not_there_is_forged(here: dueling.Here, tmp_path: Path) -> None:
+    """A machine that never measured needs nothing else."""
+    fresh = replace(here, root=tmp_path / "fresh")
+    gathered(fresh, tmp_path, "ops-per-buffer", workloads=(WORKLOAD,))
+    assert is_forged(PRESETS["nano"], fresh.root)
 
 
 def test_the_policys_workloads_are_the_usual_ones(here: dueling.Here, tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_what_cannot_be_told_needs_no_number_of_launches() -> None:
     assert Sensitivity(1e-6).launches(0.5, threshold=0.005) == 2
 
 
+def test_an_effect_on_a_bound_is_never_decided() -> None:
+    """Without any scatter two launches tell a change beyond the threshold, and none within the margin."""
+    found = [Sensitivity(0.0).launches_to_decide(size, threshold=0.01, margin=0.01) for size in (0.009, 0.01, 0.011)]
+    assert found == [2, None, 2]
+
+
 def test_plan_follows_the_variance_components() -> None:
     """Costly starts ask for longer launches, noisy launches for more of them (Kalibera & Jones 2013)."""
     cheap = plan(180, pair_s=0.25, start_s=1, launch_sd=0.004, pair_sd=0.03)

@@ -68,13 +68,20 @@ def test_spending_stays_within_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "fractions", "alpha"),
-    [([3, 3], [0.1, 0.2], 0.05), ([3, 4], [0.2, 0.1], 0.05), ([3], [0.1, 0.2], 0.05), ([], [], 0.05), ([3], [1.0], 0)],
+    ("counts", "fractions", "alpha", "rho"),
+    [
+        ([3, 3], [0.1, 0.2], 0.05, 1.5),
+        ([3, 4], [0.2, 0.1], 0.05, 1.5),
+        ([3], [0.1, 0.2], 0.05, 1.5),
+        ([], [], 0.05, 1.5),
+        ([3], [1.0], 0, 1.5),
+        ([3], [1.0], 0.05, 0.0),
+    ],
 )
-def test_looks_out_of_order_are_refused(counts: list[int], fractions: list[float], alpha: float) -> None:
-    """Looks that could not have happened are an error, not a number."""
+def test_looks_out_of_order_are_refused(counts: list[int], fractions: list[float], alpha: float, rho: float) -> None:
+    """Looks that could not have happened, or an error that is spent before the first, are no number."""
     with pytest.raises(UsageError):
-        tail_probabilities(counts, fractions, alpha, 1.5)
+        tail_probabilities(counts, fractions, alpha, rho)
 
 
 def test_sixty_looks_are_fast() -> None:

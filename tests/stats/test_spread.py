@@ -160,12 +160,13 @@ def test_few_or_equal_launches_show_no_dependence() -> None:
 
 
 def test_halves_of_independent_launches_rarely_disagree() -> None:
-    """One in a hundred does; halves 1 % apart that scatter by 0.5 % nearly always do; two a half say nothing."""
+    """One in a hundred does; halves 1 % apart that scatter by 0.5 % often do, of three each seldom, of two never."""
     same = np.random.default_rng(6).standard_normal((8000, 12)) * 0.005
     assert 0.005 < float(halves_differ(same).mean()) < 0.015
     apart = same + np.where(np.arange(12) < 6, 0.0, 0.01)
     assert float(halves_differ(apart).mean()) > 0.6
     assert halves_differ(apart[:, 4:8]).tolist() == [False] * 8000
+    assert 0.1 < float(halves_differ(apart[:, 3:9]).mean()) < 0.3
 
 
 def test_plain_is_students_interval() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.typing import NDArray
 
 from gemma3n_perf.errors import InvalidError
@@ -146,6 +147,15 @@ def test_a_gap_that_makes_no_difference_is_none() -> None:
     mixed = [replace(tiny[0], whole=0.03)] * 5 + [LaunchEstimate(0.02, 1.0, 0.001, whole=0.03)]
     assert differ_in_shape(mixed[:5])
     assert not differ_in_shape(mixed)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(("chance", "differ"), [(0.003, False), (0.001, True)])
+def test_a_shape_is_told_at_two_in_a_thousand(chance: float, differ: bool, sign: int) -> None:
+    """By either arm: so far, beyond the thousandth, gaps that scatter by 1 % lie from 0 with that chance."""
+    apart = 0.001 + float(scipy.stats.t.isf(chance / 2, 2)) * 0.01 / math.sqrt(3)
+    gaps = [sign * (apart + offset) for offset in (-0.01, 0.0, 0.01)]
+    assert differ_in_shape([LaunchEstimate(0.0, 1.0, whole=gap, aligned=True) for gap in gaps]) is differ
 
 
 @pytest.mark.parametrize(

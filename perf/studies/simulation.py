@@ -155,7 +155,7 @@ def replay(
     fractions = [min(scenario.launch_s * n / scenario.budget_s, 1.0) for n in range(first, count)]
     looks, spent = range(first, count + 1), [*fractions, 1.0]
     tails = tail_probabilities(looks, spent, policy.alpha / policy.shares, policy.rho)
-    tails_alone = tail_probabilities(looks, spent, min(policy.alpha, policy.alpha_same), policy.rho)
+    tails_alone = tail_probabilities(looks, spent, policy.of_no_change.alpha, policy.rho)
     threshold = max(policy.minimum_effect, scenario.floor if prior else 0.0)
     going = np.arange(duels)
     for n, tail, alone in zip(looks, tails, tails_alone, strict=True):

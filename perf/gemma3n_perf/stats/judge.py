@@ -55,9 +55,8 @@ class _Rules:
 
     @property
     def same(self) -> "_Rules":
-        """The rules of no-change, which shares its error with no other workload, and has less of it."""
-        policy = replace(self.policy, shares=1, alpha=min(self.policy.alpha, self.policy.alpha_same))
-        return replace(self, policy=policy, dependence=PERHAPS_DEPENDENT)
+        """The rules of no-change."""
+        return replace(self, policy=self.policy.of_no_change, dependence=PERHAPS_DEPENDENT)
 
 
 @dataclass(frozen=True, slots=True)

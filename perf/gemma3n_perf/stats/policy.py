@@ -1,6 +1,6 @@
 """What counts as a change, and how much error a claim may carry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemma3n_perf.errors import UsageError
 
@@ -74,3 +74,8 @@ class Policy:
             )
         if not self.budget_s > 0:
             raise UsageError(f"a budget of {self.budget_s} s", expected="more than 0 s")
+
+    @property
+    def of_no_change(self) -> "Policy":
+        """The rules of no-change, which shares its error with no other workload, and has less of it."""
+        return replace(self, shares=1, alpha=min(self.alpha, self.alpha_same))

@@ -16,7 +16,9 @@ from typing import TextIO
 
 import numpy as np
 
+from gemma3n_perf.bench.against import BUDGET_S
 from gemma3n_perf.gate.policy import SESSION_SD
+from gemma3n_perf.gate.run import GPU_BUDGETS
 from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.judge import judge, win_repeats
 from gemma3n_perf.stats.policy import Policy
@@ -35,20 +37,21 @@ class Class:
     """What a chip class is simulated by. Times are seconds.
 
     ``launch_sd``: spread of launches of ``launch_s`` of blocks, log units. ``starts``: what a launch costs besides, by
-    how it is started.
+    how it is started. ``session_s``: what a session of evidence may measure.
     """
 
     name: str
     launch_sd: float
     launch_s: float
     starts: dict[str, float]
+    session_s: float = Policy().budget_s
 
 
 CPU = Class("CPU", 0.0107, 2.9, {"fresh": 3.7 + 2.6, "forked": 1.44 + 2.6})
 """Campaign and ``starts.json`` of cpu-amd-epyc-f25m17s1-2c: seconds until ready, and 2.6 of whole runs and prompts."""
 
 CPU_NOISY = replace(CPU, name="CPU, 1.2 %", launch_sd=0.012)
-H100 = Class("H100", 0.0135, 8.0, {"fresh": 15.0})
+H100 = Class("H100", 0.0135, 8.0, {"fresh": 15.0}, GPU_BUDGETS * Policy().budget_s)
 """Calibration of nvidia-h100-80gb-hbm3; starts took 9 to 25 s."""
 
 
@@ -81,7 +84,7 @@ def admitted(of: Class, truth: float, duels: int, seed: int, *, sessions: int = 
     one of every session, or with its share of the budget.
     """
     policy, noise = Policy(session_sd=SESSION_SD), calibrated(of.launch_sd)
-    budget_s = sessions * policy.budget_s
+    budget_s = sessions * of.session_s
     rng = np.random.default_rng(seed)
     won = count = 0
     for _ in range(duels):
@@ -169,9 +172,9 @@ def lines(duels: int) -> Iterator[Line]:
     walked = simulate(Scenario(launch_sd=0.006, noise="walk", budget_s=180.0, within=0.0), duels, SEED)
     yield Line("random walk of 0.6 % a launch, A/A, called changed", walked.win + walked.loss, "share", most=0.02)
     yield Line("noise floor above 0.5 % where there is none", floors(0.012, few, SEED), "share", most=0.05)
-    for budget in (8, 20):
+    for budget in (20, int(BUDGET_S / CPU.launch_s)):
         for workloads in (1, 3):
-            share, launches = unchanged(0.01, budget, workloads, duels, SEED)
+            share, launches = unchanged(CPU.launch_sd, budget, workloads, duels, SEED)
             what = f"{workloads} unchanged workload(s) at 1.0 %, at most {budget} launches"
             yield Line(f"{what}: no-change for all", share, "share")
             yield Line(f"{what}: launches until settled", launches, "launches")

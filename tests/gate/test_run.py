@@ -135,9 +135,10 @@ def test_the_policy_says_how_long_and_by_which_rules(here: dueling.Here, tmp_pat
 
 
 def test_without_a_policy_the_usual_rules_hold(here: dueling.Here, tmp_path: Path) -> None:
-    """Two sessions, 30 s apart, of a minute for each workload."""
+    """Two sessions, 30 s apart, of a minute for each workload, of two where launches take longer."""
     spec = spec_of(tmp_path, here.chip)
     assert (spec.workloads, spec.each_s) == ((WORKLOAD,), 120.0)
+    assert spec_of(tmp_path, replace(CHIP, vendor="nvidia")).each_s == 240.0
     assert (spec.policy.sessions, spec.policy.apart, spec.policy.session_sd) == (2, 30.0, 0.001)
 
 

@@ -50,7 +50,7 @@ def test_a_comparison_is_told_with_its_arms_and_its_budget(stage: Stage) -> None
     """The one that was named; or what could be had, without building it."""
     outcome = dry(stage, "--benchmark-compare", "--against", "ref:v1.0")
     assert "a duel of ref:v1.0 with here, unless both are the same program, on" in outcome.text
-    assert "at most 210 s of measuring (3 x 1 x 70 s)" in outcome.text
+    assert "at most 480 s of measuring (3 x 1 x 160 s)" in outcome.text
     assert re.search("a duel of (ref:|installed|nothing)", dry(stage, "--benchmark-compare").text)
     planted = dry(stage, "--benchmark-compare", "--plant-slowdown", "25%")
     assert "this tree without the planted slowdown with here+plant:+25%" in planted.text

@@ -91,7 +91,9 @@ def test_one_shape_has_one_text(text: str) -> None:
         Shape.parse(text)
 
 
-@pytest.mark.parametrize("text", ["pp40-tg64-v2-b2", "pp40-tg64-x2", "pp40-tg64-b", "pp40-tg64-b2-b2"])
+@pytest.mark.parametrize(
+    "text", ["pp40-tg64-v2-b2", "pp40-tg64-x2", "pp40-tg64-b", "pp40-tg64-b2-b2", f"pp{4400 * chr(57)}-tg64"]
+)
 def test_parts_of_a_shape_come_in_one_order(text: str) -> None:
     """The error shows the grammar."""
     with pytest.raises(UsageError, match="is not understood"):

@@ -22,14 +22,14 @@ from gemma3n_perf.workload.workload import Workload
 
 _REMEDY = {
     Verdict.LOSS: "look at what differs; of many commits or releases, gemma3n-perf bisect finds those that did it",
-    Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel {arm} here --budget 120",
+    Verdict.INCONCLUSIVE: "measure longer, on a quieter machine: gemma3n-perf duel {arm} here --budget 400",
     Verdict.NOT_MEASURED: "put right what it names, or compare with another arm: --against ARM",
     Verdict.INVALID: "make both sides decode the same tokens of the same checkpoint, then measure again",
 }
 
 _TTFT_REMEDY = {
     Verdict.LOSS: "look at what a prefill does since; gemma3n-perf profile shows where it spends its time",
-    Verdict.INCONCLUSIVE: "decode stands; more launches tell more: gemma3n-perf duel {arm} here --budget 120",
+    Verdict.INCONCLUSIVE: "decode stands; more launches tell more: gemma3n-perf duel {arm} here --budget 400",
     Verdict.NOT_MEASURED: "decode stands; compare with a newer commit, on a quiet machine",
     Verdict.INVALID: "decode stands; use an MLX whose prefill is right to measure TTFT",
 }

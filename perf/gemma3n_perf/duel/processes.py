@@ -115,7 +115,7 @@ class ProcessWorker:
         return WorkerFailedError(
             f"the worker of {self._arm.text} did not reply in {timeout_s:.0f} s and was killed{self._last_output()}",
             expected="an answer",
-            remedy="try the workload alone: pytest perf/ --checkpoint NAME",
+            remedy="see with top or nvidia-smi what keeps it waiting, then measure again, or a smaller checkpoint",
         )
 
     def _died(self) -> WorkerFailedError | OutOfMemoryError:

@@ -38,6 +38,8 @@ from gemma3n_perf.workload.presets import PRESETS
 
 ANY_CLASS = GatePolicy(unfinished=True)
 """The usual rules, which require no class."""
+GPU_BUDGETS = 2
+"""How many times the usual budget a session has on a GPU: its launches are longer, 2 % are admitted as often."""
 _MOST_CANDIDATES = 16
 """Of one duel: each holds the weights and its kernels, and each waits for all the others' blocks."""
 
@@ -64,7 +66,8 @@ def spec_of(
     found = read_policy(path) if path.exists() else None
     workloads = workloads or usual(found, chip)
     policy = found or GatePolicy((name,), {name: ClassPolicy(workloads)})
-    each_s = budget_s / len(workloads) if budget_s else policy.sessions * policy.judging.budget_s
+    session_s = policy.judging.budget_s * (1 if chip.vendor == "cpu" else GPU_BUDGETS)
+    each_s = budget_s / len(workloads) if budget_s else policy.sessions * session_s
     return EvidenceSpec(policy, workloads, each_s)
 
 

@@ -30,11 +30,12 @@ WIDE_ENGINES = ("stream_generate", "mlx_lm")
 
 SETS = ("default", "wide")
 _ID = re.compile(
-    r"(?P<checkpoint>[a-z0-9][a-z0-9._-]*)/(?P<modality>[a-z]+)/(?P<shape>pp\d+-tg\d+(?:-[a-z]+\d+)*)"
+    r"(?P<checkpoint>[a-z0-9][a-z0-9._-]*)/(?P<modality>[a-z]+)/(?P<shape>pp\d{1,9}-tg\d{1,9}(?:-[a-z]+\d{1,9})*)"
     r"(?:@(?P<engine>[a-z][a-z0-9_-]*))?"
 )
 _SHAPE = re.compile(
-    r"pp(?P<prompt>\d+)-tg(?P<generate>\d+)(?:-b(?P<batch>\d+))?(?:-v(?P<verify>\d+))?(?:-kv(?P<kv_bits>\d+))?"
+    r"pp(?P<prompt>\d{1,9})-tg(?P<generate>\d{1,9})"
+    r"(?:-b(?P<batch>\d{1,9}))?(?:-v(?P<verify>\d{1,9}))?(?:-kv(?P<kv_bits>\d{1,9}))?"
 )
 
 

@@ -1,4 +1,5 @@
-// The scheduler of emulator.h: threads of a block take turns, from barrier to barrier; blocks run one after the other.
+// The scheduler of emulator.h: threads of a block take turns, from barrier to barrier. The next block starts when one
+// has ended, or only sleeps: then it waits for the others.
 #define _XOPEN_SOURCE 700
 #define _DARWIN_C_SOURCE
 #include "emulator.h"
@@ -7,22 +8,29 @@
 #include <ucontext.h>
 #include <vector>
 
-struct Fiber { jmp_buf state; ucontext_t first; bool started = false, done = false; char* stack = nullptr; };
+struct Fiber { jmp_buf state; ucontext_t first; bool started = false, done = false; };
 struct Gate { int waiting = 0, members = 0; long generation = 0; };
-static std::vector<Fiber> fibers;
+struct Block {
+  std::vector<Fiber> fibers;
+  Gate all;
+  std::vector<Gate> warps;
+  std::vector<int> parity;
+  std::vector<float> lanes[2];
+  char* stacks = nullptr;
+};
+static Block* here;
 static jmp_buf scheduler;
 static int current;
-static Gate block_gate;
-static std::vector<Gate> warp_gates;
-static std::vector<float> lanes[2];
-static std::vector<int> parity;
+static long steps;  // what threads did but wait
 static void (*body)();
 
-static void yield_() { if (!_setjmp(fibers[current].state)) _longjmp(scheduler, 1); }
+static void yield_() { if (!_setjmp(here->fibers[current].state)) _longjmp(scheduler, 1); }
 static void arrive(Gate& gate) {
   long mine = gate.generation;
+  steps++;
   if (++gate.waiting >= gate.members) { gate.waiting = 0; gate.generation++; return; }
   while (gate.generation == mine) yield_();
+  steps++;
 }
 static void leave(Gate& gate) {
   gate.members--;
@@ -30,50 +38,72 @@ static void leave(Gate& gate) {
 }
 extern "C" {
 Index blockIdx, threadIdx;
-void __syncthreads() { arrive(block_gate); }
+void __syncthreads() { arrive(here->all); }
+void rest(unsigned) { yield_(); }
 float exchanged(float v, int mask) {
-  int me = current, side = parity[me] ^= 1;
-  lanes[side][me] = v;
-  arrive(warp_gates[me / 32]);
-  return lanes[side][(me & ~31) | ((me % 32) ^ mask)];
+  int me = current, side = here->parity[me] ^= 1;
+  here->lanes[side][me] = v;
+  arrive(here->warps[me / 32]);
+  return here->lanes[side][(me & ~31) | ((me % 32) ^ mask)];
 }
 }
 static void enter() {
   body();
-  fibers[current].done = true;
-  leave(block_gate);
-  leave(warp_gates[current / 32]);
+  steps++;
+  here->fibers[current].done = true;
+  leave(here->all);
+  leave(here->warps[current / 32]);
   _longjmp(scheduler, 1);
 }
-extern "C" void launch(int blocks, int threads, void (*kernel)()) {
-  body = kernel;
-  fibers.assign(threads, Fiber());
-  for (auto& side : lanes) side.assign(threads, 0.0f);
+// Lets every thread of a block that has not ended run on until it waits; whether there was one.
+static bool turn(int threads) {
   constexpr size_t size = 1 << 16;
-  char* stacks = static_cast<char*>(std::malloc(size * threads));
-  for (int b = 0; b < blocks; b++) {
-    blockIdx.x = b;
-    block_gate = Gate{0, threads, 0};
-    warp_gates.assign(threads / 32, Gate{0, 32, 0});
-    parity.assign(threads, 0);
-    for (int t = 0; t < threads; t++) { fibers[t].started = fibers[t].done = false; fibers[t].stack = stacks + size * t; }
-    for (bool alive = true; alive;) {
-      alive = false;
-      for (int t = 0; t < threads; t++) {
-        if (fibers[t].done) continue;
-        alive = true;
-        current = t;
-        threadIdx.x = t;
-        if (_setjmp(scheduler)) continue;
-        if (fibers[t].started) _longjmp(fibers[t].state, 1);
-        fibers[t].started = true;
-        getcontext(&fibers[t].first);
-        fibers[t].first.uc_stack.ss_sp = fibers[t].stack;
-        fibers[t].first.uc_stack.ss_size = size;
-        makecontext(&fibers[t].first, enter, 0);
-        setcontext(&fibers[t].first);
+  volatile bool alive = false;
+  for (volatile int t = 0; t < threads; t = t + 1) {
+    Fiber& fiber = here->fibers[t];
+    if (fiber.done) continue;
+    alive = true;
+    current = t;
+    threadIdx.x = t;
+    if (_setjmp(scheduler)) continue;
+    if (fiber.started) _longjmp(fiber.state, 1);
+    fiber.started = true;
+    getcontext(&fiber.first);
+    fiber.first.uc_stack.ss_sp = here->stacks + size * t;
+    fiber.first.uc_stack.ss_size = size;
+    makecontext(&fiber.first, enter, 0);
+    setcontext(&fiber.first);
+  }
+  return alive;
+}
+static void start(Block& block, int threads) {
+  block.fibers.assign(threads, Fiber());
+  block.all = Gate{0, threads, 0};
+  block.warps.assign(threads / 32, Gate{0, 32, 0});
+  block.parity.assign(threads, 0);
+  for (auto& side : block.lanes) side.assign(threads, 0.0f);
+  block.stacks = static_cast<char*>(std::malloc(static_cast<size_t>(1 << 16) * threads));
+}
+// Runs until all have ended: 0, or until all that have not wait for each other: 1.
+extern "C" int launch(int blocks, int threads, void (*kernel)()) {
+  body = kernel;
+  std::vector<Block> all(blocks);
+  int left = blocks;
+  for (bool moved = true; left > 0 && moved;) {
+    moved = false;
+    for (int b = 0; b < blocks; b++) {
+      here = &all[b];
+      blockIdx.x = b;
+      if (here->fibers.empty()) start(*here, threads);
+      else if (!here->stacks) continue;
+      for (bool busy = true; busy && here->stacks;) {
+        long before = steps;
+        if (!turn(threads)) { std::free(here->stacks); here->stacks = nullptr; left--; }
+        busy = steps != before;
+        moved = moved || busy;
       }
     }
   }
-  std::free(stacks);
+  for (auto& block : all) std::free(block.stacks);
+  return left > 0;
 }

@@ -1,6 +1,6 @@
 """Stands in for ``mx.fast.cuda_kernel`` on a machine without a GPU: the same source, compiled for the CPU and run.
 
-Blocks run one after the other, so it is slow and honest: indices, barriers, shuffles and shared memory are those
+A block runs until it ends or waits for others, so it is slow and honest: indices, barriers and shared memory are those
 of the source. Only float32 is emulated.
 """
 
@@ -26,6 +26,7 @@ class Emulator:
         self._folder = folder
         self.calls: dict[str, int] = {}
         self._libraries: dict[str, Any] = {}
+        self._kept: list[Any] = []
 
     def __call__(
         self, *, name: str, input_names: list[str], output_names: list[str], source: str, header: str, **_: Any
@@ -38,11 +39,17 @@ class Emulator:
         ) -> list[mx.array]:  # fmt: skip
             self.calls[name] = self.calls.get(name, 0) + 1
             copies = [np.ascontiguousarray(np.array(array)) for array in inputs]
-            results = [np.full(shape, np.nan, np.float32) for shape in output_shapes]
+            results = [
+                np.full(shape, np.nan, np.float32) if dtype == mx.float32 else np.zeros(shape, np.int64)
+                for shape, dtype in zip(output_shapes, output_dtypes, strict=True)
+            ]
+            if name.endswith("_addresses"):
+                self._kept += copies  # whose addresses are given away
             text = _program(header, source, input_names, inputs, output_names, output_dtypes, template, copies)
             library = self._library(text)
             pointers = (ctypes.c_void_p * (len(copies) + len(results)))(*[a.ctypes.data for a in (*copies, *results)])
-            library.run(pointers, -(-grid[0] // threadgroup[0]), threadgroup[0])
+            stuck = library.run(pointers, -(-grid[0] // threadgroup[0]), threadgroup[0])
+            assert not stuck, f"the blocks of {name} wait for each other for ever"
             return [mx.array(result) for result in results]
 
         return kernel
@@ -90,6 +97,6 @@ def _program(
     for label, value in template:
         known = _TYPES.get(value) if isinstance(value, mx.Dtype) else None
         lines.append(f"  using {label} = {known};" if known else f"  constexpr int {label} = {int(value)};")
-    call = 'extern "C" void run(void** p, int blocks, int threads) { given = p; launch(blocks, threads, kernel); }'
-    body = source.replace("extern __shared__ float stage[];", "static float stage[1 << 16];")
+    call = 'extern "C" int run(void** p, int n, int threads) { given = p; return launch(n, threads, kernel); }'
+    body = source.replace("extern __shared__ float stage[];", "alignas(16) static float stage[1 << 16];")
     return "\n".join([*lines, body, "}", call])

@@ -3,9 +3,11 @@
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from gemma3n_perf.fusions import altup_correct_gate, altup_router_predict, cuda_attention, cuda_step, fused_mlp
+from gemma3n_perf.fusions.kernels.phases import Grid
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.stepwise import filled, logits
 from tests.fusions import check
@@ -19,6 +21,13 @@ def eager(function: Any) -> Any:
     return function
 
 
+def stepping(model: Any, make: Any, start: int = 0) -> Any:
+    """Return a twin that decodes in kernels of four blocks, whose barriers have counted to ``start`` before."""
+    twin = share(model)
+    cuda_step.apply_with(twin, make, eager, Grid(4, 128), start)
+    return twin
+
+
 @pytest.fixture
 def whole(nano_model: Any) -> Any:
     """Return a twin of nano in float32 throughout, which is all that the emulator knows."""
@@ -28,13 +37,69 @@ def whole(nano_model: Any) -> Any:
 
 
 def test_a_step_of_kernels_is_the_models_step(whole: Any, emulator: Emulator) -> None:
-    """From embedding to logits, across the window's edge and the cache's growth, within what rounding allows."""
-    twin = share(whole)
-    cuda_step.apply_with(twin, emulator, eager)
+    """From embedding to logits, across the window's edge and the cache's growth, one kernel a layer and one more."""
+    twin = stepping(whole, emulator)
     before = dict(emulator.calls)
     assert check.worst_of(whole, twin, steps=2) <= 1.0
-    ran = {name for name, calls in emulator.calls.items() if calls > before.get(name, 0)}
-    assert {"gemma3n_embed", "gemma3n_attend", "gemma3n_down_sparse", "gemma3n_geglu", "gemma3n_head"} <= ran
+    ran = {name: calls - before.get(name, 0) for name, calls in emulator.calls.items() if calls > before.get(name, 0)}
+    kernels = len(whole.language_model.model.layers) + 1
+    assert ran.pop("gemma3n_addresses") == kernels  # once for all steps
+    kinds = {name.removeprefix("gemma3n_").split("_")[0] for name in ran}
+    assert kinds == {"first", "link", "last"}
+    steps = sum(calls for name, calls in ran.items() if "_first_" in name)
+    assert sum(ran.values()) == steps * kernels
+
+
+def test_barriers_count_on_from_launch_to_launch_and_past_the_last_number(whole: Any, emulator: Emulator) -> None:
+    """Where 32 bits end in the middle of a kernel, the logits are the same to the bit."""
+    fresh, old = (stepping(whole, emulator, start) for start in (0, 2**32 - 8))
+    expected, found = (logits(twin, 5, filled(twin, 40)) for twin in (fresh, old))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_known_tokens_are_decoded_one_after_the_other(whole: Any, emulator: Emulator) -> None:
+    """A step is given what the one before made last, and each sequence has a barrier's counter of its own."""
+    launches: list[tuple[str, list[Any], list[Any]]] = []
+
+    def noted(**built: Any) -> Any:
+        kernel = emulator(**built)
+
+        def run(**launch: Any) -> Any:
+            launches.append((built["name"], launch["inputs"], kernel(**launch)))
+            return launches[-1][2]
+
+        return run
+
+    twin = stepping(whole, noted)
+    caches = [filled(twin, 40), filled(twin, 40)]
+    for index in (0, 0, 1):
+        twin.language_model(mx.array([[5]]), cache=caches[index])
+    launches = [one for one in launches if "addresses" not in one[0]]
+    starts = [inputs for name, inputs, _ in launches if "_first_" in name]
+    normed = [outputs[1] for name, _, outputs in launches if "_last_" in name]
+    assert [any(each is normed[0] for each in inputs) for inputs in starts] == [False, True, False]
+    counters = [inputs[-1] for _, inputs, _ in launches]
+    of_one = len(launches) * 2 // 3
+    assert len({id(each) for each in counters[:of_one]}) == len({id(each) for each in counters[of_one:]}) == 1
+    assert counters[0] is not counters[-1]
+
+
+@pytest.mark.parametrize("damage", ["", "if (blockIdx.x) grid_barrier<4>(arrived);"])
+def test_a_barrier_left_out_is_found(whole: Any, emulator: Emulator, damage: str) -> None:
+    """Without it a block reads what none has written; where some blocks alone wait, they wait for ever."""
+
+    def hasty(**kernel: Any) -> Any:
+        source = kernel["source"]
+        if "_first_" in kernel["name"]:
+            source = source.replace("grid_barrier<4>(arrived);", damage, 1)
+        return emulator(**{**kernel, "source": source})
+
+    twin = stepping(whole, hasty)
+    if damage:
+        with pytest.raises(AssertionError, match="wait for each other for ever"):
+            logits(twin, 5, filled(twin, 40))
+    else:
+        assert np.isnan(logits(twin, 5, filled(twin, 40))).any()
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: str(part.FUSION.name))
@@ -62,8 +127,7 @@ def test_a_damaged_kernel_is_found(whole: Any, emulator: Emulator) -> None:
 
 def test_prefill_stays_mlx_vlms(whole: Any, emulator: Emulator) -> None:
     """More than one position never reaches a kernel."""
-    twin = share(whole)
-    cuda_step.apply_with(twin, emulator, eager)
+    twin = stepping(whole, emulator)
     before = dict(emulator.calls)
     twin.language_model(mx.array([[5, 6, 7]]), cache=twin.make_cache())
     assert emulator.calls == before

@@ -20,11 +20,12 @@ class Compiler:
         return text.encode()
 
 
-def call(made: Precompiled, width: int = 8) -> list[mx.array]:
+def call(made: Precompiled, width: int = 8, **constants: int) -> list[mx.array]:
     """Run one kernel through ``made``."""
     kernel = made(name="twice", input_names=["x"], output_names=["y"], source="  y[0] = 2;", header="// shared\n")
     return kernel(
-        inputs=[mx.zeros((width,), mx.bfloat16)], template=[("T", mx.bfloat16), ("WIDE", width)], grid=(64, 1, 1),
+        inputs=[mx.zeros((width,), mx.bfloat16)],
+        template=[("T", mx.bfloat16), ("WIDE", width), *constants.items()], grid=(64, 1, 1),
         threadgroup=(32, 1, 1), output_shapes=[(width,)], output_dtypes=[mx.float32],
     )  # fmt: skip
 
@@ -53,6 +54,13 @@ def test_the_source_is_complete_and_needs_no_header(tmp_path: Path) -> None:
         assert part in text
     assert log[0]["compiled_source"] == text.encode()
     assert (log[0]["name"], log[0]["scalars"]) == ("twice", [])
+
+
+def test_registers_are_not_saved_for_more_blocks_than_are_resident(tmp_path: Path) -> None:
+    """Where a source says how many there are."""
+    compiler = Compiler()
+    call(Precompiled(tmp_path, compiler, ran([])), RESIDENT=1)
+    assert 'extern "C" __global__ void __launch_bounds__(32, 1) twice(' in compiler.texts[0]
 
 
 def test_a_kernel_is_compiled_once_a_machine(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from gemma3n_perf.fusions.kernels.common import Kernels, Make
 
 def apply_with(model: Any, make: Make, compiled: plan.Compile) -> None:
     """Replace the end of each layer at one position of batch 1."""
-    kernels = Kernels(make)
+    kernels, single = Kernels(make), plan.resident(0, mx.int32)
 
     def end(sizes: plan.Plan, w: plan.Arrays, feed: Any, residual: Any, predictions: Any, given: Any) -> list[Any]:
         corrected, gate = decode.correct(kernels, sizes, w, feed, residual, predictions)
-        return [corrected, decode.per_layer(kernels, sizes, w, gate, given)]
+        return [corrected, decode.per_layer(kernels, sizes, w, gate, given, single)]
 
     run = plan.per_plan(end, compiled)
     for layer in plan.readable_layers(model):

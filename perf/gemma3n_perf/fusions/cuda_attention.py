@@ -6,8 +6,6 @@ MLX's own kernels stop at head_dim 128; Gemma3n's 256 falls apart into a dozen k
 from functools import partial
 from typing import Any
 
-import mlx.core as mx
-
 from gemma3n_perf.fusions import backend, patching
 from gemma3n_perf.fusions.kernels import decode, plan
 from gemma3n_perf.fusions.kernels.common import Kernels, Make
@@ -35,11 +33,11 @@ def _attention(project: plan.Function, attend: plan.Function, layer: Any) -> pla
             return original(x, mask, cache)
         w = weights()
         position = cache.offset
-        qkv, *new = project(w, x, mx.array([position, 0, 0], mx.int32))
+        qkv, *new = project(w, x, plan.places(position, 0, 0))
         if new:
             cache.update_and_fetch(*new)
         capacity = cache.keys.shape[2]
-        at = mx.array([position, min(cache.offset, capacity), capacity], mx.int32)
+        at = plan.places(position, min(cache.offset, capacity), capacity)
         return attend(w, qkv, cache.keys, cache.values, at)
 
     return attention

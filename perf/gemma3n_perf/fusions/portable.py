@@ -19,6 +19,8 @@ def prepare(plan: Plan, w: Arrays) -> Arrays:
     if not plan.shared:
         heads = mx.concatenate([heads, mx.broadcast_to(w["k_norm"], (plan.kv_heads, plan.head_dim))])
     lacking = mx.array([0.0] + [1.0] * (plan.planes - 1), plan.dtype).reshape(plan.planes, 1)
+    if plan.sparse:
+        w = w | {"multiplier": w["multiplier"][:1]}
     return w | {
         "head_norm": heads,
         "router_norm": w["router_norm"] * (plan.hidden**-1.0),  # a power of two: exact

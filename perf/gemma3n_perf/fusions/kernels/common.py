@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 Make = Callable[..., Any]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @cache
@@ -26,18 +27,25 @@ HEADER = source("header")
 
 @dataclass(slots=True)
 class Kernels:
-    """Builds each kernel once. ``make`` has the signature of ``mx.fast.cuda_kernel``; tests pass an emulator."""
+    """Builds each kernel once. ``make`` has the signature of ``mx.fast.cuda_kernel``; tests pass an emulator.
+
+    ``threads`` are those of a block where the kernel may choose; ``blocks`` is how many run at once, where that counts.
+    """
 
     make: Make
+    threads: int = 256
+    blocks: int | None = None
     built: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def __call__(
-        self, name: str, source: str, inputs: dict[str, mx.array], outputs: Mapping[str, tuple[int, ...]],
-        dtype: mx.Dtype, *, blocks: int, threads: int, constants: dict[str, Any], shared_memory: int = 0,
-    ) -> list[mx.array]:  # fmt: skip
+        self, name: str, source: str, inputs: Mapping[str, Any], outputs: Shapes, dtype: mx.Dtype | list[mx.Dtype], *,
+        blocks: int, threads: int, constants: dict[str, Any], shared_memory: int = 0, everywhere: bool = False,
+        ahead: str = "",
+    ) -> list[Any]:  # fmt: skip
         """Run ``blocks`` blocks of ``threads``; ``constants`` are ints and dtypes known when compiling.
 
-        ``outputs`` are names and shapes, all of one ``dtype``.
+        ``outputs`` are names and shapes, all of one ``dtype`` or each of its own. ``Phases`` alone uses ``everywhere``
+        and ``ahead``.
         """
         key = (name, source)
         if key not in self.built:
@@ -56,7 +64,7 @@ class Kernels:
             grid=(blocks * threads, 1, 1),
             threadgroup=(threads, 1, 1),
             output_shapes=list(outputs.values()),
-            output_dtypes=[dtype] * len(outputs),
+            output_dtypes=dtype if isinstance(dtype, list) else [dtype] * len(outputs),
         )
         return arrays
 

@@ -110,6 +110,23 @@ def readable(language_model: Any) -> bool:
     return _fit(around) and inside and language_model.final_logit_softcapping is not None
 
 
+def resident(value: Any, dtype: mx.Dtype) -> mx.array:
+    """A number that kernels read, 16 times over.
+
+    MLX keeps what the host wrote, and up to 8 bytes of anything, in memory that a GPU reads over its bus: microseconds
+    for each block that does. What a kernel writes, beyond these, lies on the GPU.
+    """
+    return mx.full((16,), value, dtype)
+
+
+def places(position: int, filled: int, capacity: int) -> mx.array:
+    """Where a token goes, how many positions of its cache are filled with it, and how many there are: int32, (4,).
+
+    Of another type than the host wrote it in, so that a kernel writes it anew: see ``resident``.
+    """
+    return mx.array([position, filled, capacity, 0], mx.int64).astype(mx.int32)
+
+
 def _linear(layer: Any) -> Linear:
     if "scales" in layer:
         return layer.weight, layer.scales, layer.biases
@@ -126,7 +143,7 @@ def _gather(layer: Any) -> Arrays:
         return weight if clip is None else mx.clip(weight, -clip, clip)
 
     arrays: Arrays = {
-        "eps": mx.array([layer.config.rms_norm_eps], mx.float32),
+        "eps": resident(layer.config.rms_norm_eps, mx.float32),
         "router_norm": altup.router_norm.weight,
         "predict": coefficients(altup.prediction_coefs),
         "correct": coefficients(altup.correction_coefs),
@@ -143,7 +160,7 @@ def _gather(layer: Any) -> Arrays:
     if not attention.is_kv_shared_layer:
         arrays["k_norm"] = attention.k_norm.weight
     if layer.mlp.activation_sparsity > 0:
-        arrays["multiplier"] = mx.array(layer.mlp._std_multiplier, mx.float32).reshape(1)
+        arrays["multiplier"] = resident(layer.mlp._std_multiplier, mx.float32)
     return arrays | {name: _linear(each) for name, each in _linears(layer).items()}
 
 
@@ -157,20 +174,21 @@ def _inverse_frequencies(attention: Any) -> mx.array:
     if mx.default_device().type == mx.DeviceType.cpu:
         return mx.exp(mx.arange(0, -half, -1, mx.float32) * (math.log(base) / half))
     share = np.arange(half, dtype=np.float32) / np.float32(half)
-    return mx.array(np.exp2(-share * np.float32(math.log2(base))))
+    first, second = mx.split(mx.array(np.exp2(-share * np.float32(math.log2(base)))), 2)
+    return mx.concatenate([first, second])  # a kernel made it, see resident
 
 
 class LayerArrays:
     """What ``prepare(plan, arrays)`` makes of the arrays of one layer, again when its weights were replaced since."""
 
-    def __init__(self, layer: Any, prepare: Callable[[Plan, Arrays], Arrays]) -> None:
+    def __init__(self, layer: Any, prepare: Callable[[Plan, Arrays], Any]) -> None:
         self._layer = layer
         self._prepare = prepare
         self._seen: tuple[Any, Any] = (None, None)
-        self._arrays: Arrays = {}
+        self._arrays: Any = None
 
-    def __call__(self) -> Arrays:
-        """The arrays, by name."""
+    def __call__(self) -> Any:
+        """What was made of them, the same object until then."""
         now = (self._layer.mlp.down_proj.weight, self._layer.altup.modality_router.weight)
         if now[0] is not self._seen[0] or now[1] is not self._seen[1]:
             self._arrays, self._seen = self._prepare(plan(self._layer), _gather(self._layer)), now
@@ -185,18 +203,18 @@ def only(*names: str) -> Callable[[Plan, Arrays], Arrays]:
 class ModelArrays:
     """The same of a whole model. ``plans`` are the sizes of its layers."""
 
-    def __init__(self, language_model: Any, prepare: Callable[[Plan, Arrays], Arrays]) -> None:
+    def __init__(self, language_model: Any, prepare: Callable[[Plan, Arrays], Any]) -> None:
         self._model = language_model
         self.plans = [plan(layer) for layer in language_model.model.layers]
         self._layers = [LayerArrays(layer, prepare) for layer in language_model.model.layers]
         self._ends: Arrays = {}
 
-    def __call__(self) -> tuple[Arrays, list[Arrays]]:
+    def __call__(self) -> tuple[Arrays, list[Any]]:
         """The arrays outside the decoder layers, by the names that ``begin`` and ``finish`` use, and of each layer."""
         text = self._model.model
         if self._ends.get("norm") is not text.norm.weight:
             self._ends = {
-                "eps": mx.array([text.config.rms_norm_eps], mx.float32),
+                "eps": resident(text.config.rms_norm_eps, mx.float32),
                 "embed": _linear(text.embed_tokens),
                 "embed_per_layer": _linear(text.embed_tokens_per_layer),
                 "model_projection": _linear(text.per_layer_model_projection),
@@ -205,6 +223,7 @@ class ModelArrays:
                 "layer_norm": text.per_layer_projection_norm.weight,
                 "norm": text.norm.weight,
                 "cap": mx.array([self._model.final_logit_softcapping], mx.float32),
+                "caps": resident(self._model.final_logit_softcapping, mx.float32),
             }
         return self._ends, [arrays() for arrays in self._layers]
 

@@ -66,8 +66,10 @@ class Precompiled:
                 f"  constexpr int {label} = {int(value)};\n"
                 for label, value in template
             )  # fmt: skip
+            resident = dict(template).get("RESIDENT")  # without it the compiler saves registers for more blocks
+            bounds = f"{threadgroup[0]}, {resident}" if resident else str(threadgroup[0])
             text = (
-                f'{PRELUDE}{header}\nextern "C" __global__ void __launch_bounds__({threadgroup[0]}) {name}(\n'
+                f'{PRELUDE}{header}\nextern "C" __global__ void __launch_bounds__({bounds}) {name}(\n'
                 f"    {', '.join(parameters)}) {{\n{constants}{source}\n}}\n"
             )
             return self.run(
@@ -138,6 +140,22 @@ class Nvrtc:
     def _check(self, status: int) -> None:
         if status:
             raise NvrtcError(f"NVRTC gave error {status}")
+
+
+def multiprocessors() -> int:
+    """How many blocks the first GPU surely runs at once. Raises NvrtcError where the driver does not say."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise NvrtcError("NVIDIA's driver is not among the libraries of this machine") from error
+    device, count, attribute = ctypes.c_int(), ctypes.c_int(), 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    if (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceGetAttribute(ctypes.byref(count), attribute, device)
+    ):
+        raise NvrtcError("NVIDIA's driver does not say how many multiprocessors the GPU has")
+    return count.value
 
 
 def maker() -> Callable[..., Any]:

@@ -3,7 +3,8 @@
   struct alignas(sizeof(T) * PER) Row { T e[PER]; };
   __shared__ float red[32];
   __shared__ float q[D];
-  __shared__ float tops[WARPS], totals[WARPS];
+  __shared__ float tops[WARPS];
+  __shared__ float totals[WARPS];
   __shared__ float rows[WARPS][D];
   int head = blockIdx.x % HEADS, split = blockIdx.x / HEADS;
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
@@ -21,7 +22,7 @@
   }
   __syncthreads();
   int n = at[1], CAPACITY = at[2], kv = head / (HEADS / KV);
-  int step = (n + SPLITS - 1) / SPLITS, end = min(n, (split + 1) * step);
+  int step = split_step(n, SPLITS), end = min(n, (split + 1) * step);
   float mine[PER], acc[PER], top = -1e30f, total = 0.0f;
   for (int d = 0; d < PER; d++) { mine[d] = q[lane * PER + d]; acc[d] = 0.0f; }
   for (int j = split * step + warp; j < end; j += WARPS) {

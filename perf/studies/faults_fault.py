@@ -12,7 +12,8 @@ class Fault:
 
     ``prepare`` is called on the command before it is started and its folders are filled, ``strike`` at the moment.
     ``ends`` are exit codes that may follow beside those that always may, ``touches`` the parts of the checkout that the
-    fault itself changes. ``needs`` says why it cannot be tried here, or "".
+    fault itself changes. ``needs`` says why it cannot be tried here, or "". A ``cold`` one is tried where MLX has not
+    compiled anything yet, for it may befall a compiler.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Fault:
     touches: tuple[str, ...] = ()
     limit_s: float = 150.0
     needs: Callable[[], str] = lambda: ""
+    cold: bool = False

@@ -70,8 +70,9 @@ def _disks() -> Iterator[Fault]:
     disks = {"tmp": "TMPDIR", "cache": "the cache", "out": "the folder of the record"}
     for name, what in disks.items():
         folder = _folder(name)
-        strike, prepare = _on(partial(fill, folder)), partial(mount, folder)
-        yield Fault(f"{name}-full", f"the disk of {what} is full", strike, MOMENTS, prepare=prepare, needs=_no_mounts)
+        strike, prepare, cold = _on(partial(fill, folder)), partial(mount, folder), name == "tmp"
+        disk = partial(Fault, prepare=prepare, needs=_no_mounts, cold=cold)
+        yield disk(f"{name}-full", f"the disk of {what} is full", strike, MOMENTS)
 
 
 def _folders() -> Iterator[Fault]:
@@ -94,10 +95,11 @@ def _folders() -> Iterator[Fault]:
             folder(place).write_bytes(_FAULTY)
 
         moments = MOMENTS if name != "work" else MOMENTS[1:]  # nothing can be started in a folder that is not there
-        yield Fault(f"{name}-removed", f"{what} is removed", _on(remove), moments)
-        yield Fault(f"{name}-read-only", f"{what} and all in it is read-only", _on(protect), MOMENTS)
+        cold = name == "tmp"
+        yield Fault(f"{name}-removed", f"{what} is removed", _on(remove), moments, cold=cold)
+        yield Fault(f"{name}-read-only", f"{what} and all in it is read-only", _on(protect), MOMENTS, cold=cold)
         if name in ("tmp", "cache"):
-            yield Fault(f"{name}-is-a-file", f"{what} is a file", _on(replace), MOMENTS)
+            yield Fault(f"{name}-is-a-file", f"{what} is a file", _on(replace), MOMENTS, cold=cold)
     yield Fault("record-is-a-folder", "a folder has the record's name", _on(lambda p: (p.out / "record.json").mkdir()),
                 MOMENTS)  # fmt: skip
     hashes = _on(lambda place: (place.cache / "hashes.json").write_bytes(_FAULTY))

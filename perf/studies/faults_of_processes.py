@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import psutil
 
@@ -162,7 +163,7 @@ def _limits() -> Iterator[Fault]:
     def cpu(process: psutil.Process) -> int:
         return int(sum(process.cpu_times()[:2])) + 1
 
-    ended = frozenset({-signal.SIGXCPU})
+    ended, limited = frozenset({-signal.SIGXCPU}), partial(Fault, needs=_can_limit, cold=True)
     kinds: dict[str, tuple[str, int, int, Callable[[psutil.Process], int]]] = {
         "memory": ("no more address space than it has, and 16 MB", resource.RLIMIT_AS, 1500 * _MB, memory),
         "data": ("no more private memory than it has, and 16 MB", resource.RLIMIT_DATA, 300 * _MB, data),
@@ -173,19 +174,19 @@ def _limits() -> Iterator[Fault]:
     for name, (what, number, at_first, now) in kinds.items():
         ends = ended if name == "cpu-time" else frozenset()
         strike, of_driver = on_driver(number, at_first, now), f"the process that runs the duel: {what}"
-        yield Fault(f"driver-{name}", of_driver, strike, _LIMITED, ends, needs=_can_limit)
+        yield limited(f"driver-{name}", of_driver, strike, _LIMITED, ends)
         moments = ("starting", "measuring", "between")
-        yield Fault(f"workers-{name}", f"both workers: {what}", on(_both, number, now), moments, needs=_can_limit)
+        yield limited(f"workers-{name}", f"both workers: {what}", on(_both, number, now), moments)
     for name in ("memory", "open-files"):
         what, number, _, now = kinds[name]
         strike = on(_server, number, now)
         moments = ("starting", "measuring", "between")
-        yield Fault(f"server-{name}", f"the parent of the workers: {what}", strike, moments, needs=_can_limit)
+        yield limited(f"server-{name}", f"the parent of the workers: {what}", strike, moments)
 
     def processes(victim: Victim) -> None:
         victim.limits[resource.RLIMIT_NPROC] = 1
 
-    yield Fault("processes", "no further process may be started", processes, needs=_ordinary)
+    yield Fault("processes", "no further process may be started", processes, needs=_ordinary, cold=True)
 
 
 def _limit(process: psutil.Process, what: int, soft: int) -> None:

@@ -71,7 +71,7 @@ def faults() -> Iterator[Fault]:
     """Yield them all."""
     for name, text in VARIABLES.items():
         what = " ".join(one[:50] if "=" in one else f"{one} unset" for one in shlex.split(text))
-        yield Fault(name, what, _variables(text))
+        yield Fault(name, what, _variables(text), cold=name.startswith("path-"))
     yield from _git()
     yield from _clocks()
 

@@ -64,10 +64,12 @@ class Place:
         for path in (self.cache, self.tmp, self.work, self.out):
             path.mkdir(parents=True, exist_ok=True)
 
-    def fill(self, checkpoint: Path) -> None:
-        """Copy the clone, and nano, into them."""
+    def fill(self, checkpoint: Path, kernels: Path | None = None) -> None:
+        """Copy the clone, nano and the ``kernels`` that MLX compiled before into them."""
         shutil.copytree(self.template, self.checkout, symlinks=True)
         shutil.copytree(checkpoint, self.checkpoint)
+        if kernels and kernels.is_dir():
+            shutil.copytree(kernels, self.tmp / kernels.parent.name / kernels.name)
 
     def touched(self, ignored: tuple[str, ...]) -> tuple[str, ...]:
         """Return the committed files that are not what they were, but for those below ``ignored``."""

@@ -132,7 +132,7 @@ def _change(tree: Any, chance: random.Random) -> None:
     elif kind == 3:
         here[name] = [copy.deepcopy(inner)] * chance.choice((1, 2, 1000)) if len(str(inner)) < 100 else [inner]
     else:
-        here[name] = chance.choice(_VALUES)
+        here[name] = copy.deepcopy(chance.choice(_VALUES))  # which a further damage may change
 
 
 def read(reader: Reader, data: bytes, name: object, path: Path) -> tuple[bool, float, str]:

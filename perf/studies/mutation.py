@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,8 +51,10 @@ from studies.mutation_sites import Site, drawn, sites
 _COPIED = ("perf", "tests", "baselines", "docs", "pyproject.toml", "CHANGELOG.md", "README.md")
 _NO_TESTS, _MEMORY = 5, 12 << 30
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_LASTED = re.compile(r"^([\d.]+)s \w+ +([^:\s]+)::", re.MULTILINE)
 # The judge's tests need no conftest, which imports MLX. Checks in processes take long, and are about the model.
-_OPTIONS = {"stats": ("--noconftest",), "gate": ("--ignore=tests/gate/test_check_processes.py",)}
+_OPTIONS = {"stats": ("--noconftest",)}
+_LEFT_OUT = ("tests/gate/test_check_processes.py",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,10 @@ class Copy:
         (root.parent / "mlx").symlink_to(kernels)
         return root
 
-    def test(self, group: str, first: str = "", limit_s: float = 3600.0) -> tuple[int | None, str, float]:
-        """Run the tests of a room, those of ``first`` first; returns exit code (None: it hung), text, seconds."""
-        own = f"tests/{group}/test_{first}.py"
-        paths = [own] if first and (self.root / own).is_file() else []
-        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=no", *_OPTIONS.get(group, ())]
-        argv = [sys.executable, "-m", "pytest", *options, *paths]
+    def test(self, group: str, files: Sequence[str], limit_s: float = 3600.0) -> tuple[int | None, str, float]:
+        """Run files of a room's tests in their order; returns exit code (None: it hung), text, seconds."""
+        options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=no", "--durations=0", *_OPTIONS.get(group, ())]
+        argv = [sys.executable, "-m", "pytest", *options, *files]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GIT_"))}
         environ = kept | {
             "PYTHONPATH": str(self.root / "perf"),
@@ -103,7 +104,7 @@ class Copy:
         }
         began = time.monotonic()
         with subprocess.Popen(
-            [*argv, f"tests/{group}"],
+            argv,
             cwd=self.root,
             env=environ,
             start_new_session=True,
@@ -116,40 +117,54 @@ class Copy:
             code: int | None = None
             said = ""
             try:
-                said, _ = process.communicate(timeout=limit_s)
-                code = process.returncode
-            except subprocess.TimeoutExpired:
-                pass
+                with suppress(subprocess.TimeoutExpired):
+                    said, _ = process.communicate(timeout=limit_s)
+                    code = process.returncode
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         return code, said, time.monotonic() - began
 
-    def attempt(self, site: Site, limit_s: float) -> tuple[str, str, float]:
-        """Try a mutant: outcome, the first test that failed, seconds. Raises NotMeasuredError where no test ran."""
+    def attempt(self, site: Site, files: Sequence[str], limit_s: float) -> tuple[str, str, float]:
+        """Try a mutant on ``files`` of tests, its module's own first: outcome, the first test that failed, seconds.
+
+        Raises NotMeasuredError where no test ran.
+        """
         path = self.root / site.file
-        text = path.read_text(encoding="utf-8")
+        text, own = path.read_text(encoding="utf-8"), f"/test_{path.stem}.py"
         path.write_text(site.apply(text), encoding="utf-8")
         try:
-            code, said, seconds = self.test(path.parent.name, path.stem, limit_s)
+            ordered = sorted(files, key=lambda one: not one.endswith(own))
+            code, said, seconds = self.test(path.parent.name, ordered, limit_s)
         finally:
             path.write_text(text, encoding="utf-8")
         if code == _NO_TESTS:
             raise NotMeasuredError(f"no test ran for {site.file}", remedy=said[-500:])
         noticed = _FAILED.search(said)
         outcome = TIMEOUT if code is None else SURVIVED if code == 0 else KILLED
-        return outcome, noticed[1] if noticed and outcome == KILLED else "", seconds
+        return outcome, noticed[1] if noticed and outcome == KILLED else "", round(seconds, 1)
 
 
-def usual_seconds(copy: Copy, rooms: Iterable[str]) -> dict[str, float]:
-    """Return how long the tests of each room take as they are. Raises NotMeasuredError where they fail."""
-    found = {}
-    for group in rooms:
-        code, said, found[group] = copy.test(group)
-        if code != 0:
-            last = said.strip().splitlines()[-1:] or ["nothing"]
-            raise NotMeasuredError(f"the tests of {group} fail as they are: {last[0]}", remedy=f"pytest tests/{group}")
-    return found
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How the tests of a room go as they are: ``seconds`` in all, and their ``files``, the quickest first."""
+
+    seconds: float
+    files: tuple[str, ...]
+
+
+def usual(copy: Copy, group: str) -> Usual:
+    """Run the tests of a room. Raises NotMeasuredError where they fail."""
+    files = [one.relative_to(copy.root).as_posix() for one in sorted(copy.root.glob(f"tests/{group}/test_*.py"))]
+    files = [one for one in files if one not in _LEFT_OUT] or [f"tests/{group}"]
+    code, said, seconds = copy.test(group, files)
+    if code != 0:
+        failed = [*_FAILED.findall(said), *said.strip().splitlines()[-1:], "nothing"]
+        raise NotMeasuredError(f"the tests of {group} fail as they are: {failed[0]}", remedy=f"pytest tests/{group}")
+    lasted = defaultdict[str, float](float)
+    for took, file in _LASTED.findall(said):
+        lasted[file] += float(took)
+    return Usual(seconds, tuple(sorted(files, key=lasted.__getitem__)))
 
 
 def attempts(
@@ -158,36 +173,28 @@ def attempts(
     """Try mutants, ``jobs`` at a time, and yield each as it ends, for ``time_s``; what is tried then is not kept."""
     deadline, free = time.monotonic() + time_s, SimpleQueue[Copy]()
     first = Copy.of(checkout, folder / "0" / "checkout")
-    usual = usual_seconds(first, dict.fromkeys(Path(one.file).parent.name for one in todo))
-    free.put(first)
+    groups = sorted({Path(one.file).parent.name for one in todo})
     crowded = max(1.0, jobs / (os.cpu_count() or 1))
 
     def attempt(site: Site) -> Mutant | None:
         copy, date = free.get(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        left, limit = deadline - time.monotonic(), 30.0 + 5 * crowded * usual[Path(site.file).parent.name]
+        own = usually[Path(site.file).parent.name]
+        left, limit = deadline - time.monotonic(), 30.0 + 5 * crowded * own.seconds
         try:
             if left <= 0:
                 return None
-            outcome, by, seconds = copy.attempt(site, min(left, limit))
+            outcome, by, took = copy.attempt(site, own.files, min(left, limit))
         finally:
             free.put(copy)
         if outcome == TIMEOUT and left < limit:
             return None
         return Mutant(
-            site.file,
-            site.line,
-            site.within,
-            site.before,
-            site.after,
-            outcome,
-            round(seconds, 1),
-            date,
-            commit,
-            by,
-            site.nth,
+            site.file, site.line, site.within, site.before, site.after, outcome, took, date, commit, by, site.nth
         )
 
     with ThreadPoolExecutor(jobs) as pool:
+        usually = dict(zip(groups, pool.map(usual, [first] * len(groups), groups), strict=True))
+        free.put(first)
         for twin in pool.map(first.twin, [folder / str(number) / "checkout" for number in range(1, jobs)]):
             free.put(twin)
         running = [pool.submit(attempt, one) for one in todo]
@@ -223,6 +230,7 @@ def main(argv: Sequence[str], out: TextIO) -> int:
     again = {key for key, one in kept.items() if args.again and one.outcome == SURVIVED and key not in argued}
     todo = [one for one in sample if one.key not in kept or one.key in again]
     todo = [one for one in todo if args.group in (None, Path(one.file).parent.name)]
+    todo.sort(key=lambda one: one.key not in again)
     population = {group: sum(Path(one.file).parent.name == group for one in every) for group in GROUPS}
     commit = args.commit or Repository(checkout).commit()
     with tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as folder:

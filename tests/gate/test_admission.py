@@ -140,6 +140,41 @@ def test_a_removed_fusion_is_noted(scratch: Scratch) -> None:
     assert any("compiled_geglu.py is no longer there" in note for note in result.notes)
 
 
+def test_evidence_of_a_fusion_that_is_not_there_is_invalid(scratch: Scratch) -> None:
+    """It is asked for by the evidence alone."""
+    scratch.put(scratch.evidence(BIG, GEGLU))
+    del scratch.sources.modules[GEGLU]
+    result = ruled(scratch, base="main")
+    assert (result.names, result.ruling.exit_code) == ((GEGLU,), 5)
+
+
+def test_measuring_again_is_noted(scratch: Scratch) -> None:
+    """Whoever measures until it passes is seen."""
+    scratch.put(replace(scratch.evidence(BIG), attempts=2), scratch.evidence(SMALL))
+    (note,) = ruled(scratch).notes
+    assert note.startswith(f"{ALTUP} on {BIG}: attempt 2 of these sources")
+
+
+def test_evidence_without_a_date_is_invalid(scratch: Scratch) -> None:
+    """Nobody can tell its age."""
+    scratch.put(scratch.evidence(BIG, change=lambda record: replace(record, date="one day")), scratch.evidence(SMALL))
+    found = ruled(scratch).ruling
+    assert found.exit_code == 5
+    assert "has no date" in found.decisions[0].reasons[0].found
+
+
+def test_evidence_is_called_stale_once(scratch: Scratch) -> None:
+    """By its digest where that tells, else by the commit."""
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    scratch.write(str(FUSIONS / "kernels.py"), "# faster")
+    scratch.save("a kernel")
+    since = f"kernels.py changed since {scratch.commit[:12]}, at which it was measured"
+    edited = f"stale: the fusion's sources are no longer those that were measured; {since}"
+    assert [cell.reason for cell in ruled(scratch).ruling.cells] == [edited] * 3
+    scratch.put(scratch.evidence(BIG), scratch.evidence(SMALL))
+    assert [cell.reason for cell in ruled(scratch).ruling.cells] == [f"stale: {since}"] * 3
+
+
 def test_a_changed_policy_is_noted(scratch: Scratch) -> None:
     """A reviewer should see who moved the goal."""
     policy = scratch.baselines / "policy.toml"
@@ -204,6 +239,7 @@ def test_what_is_in_use_where_it_does_not_win_is_moved_to_where_it_does(scratch:
     admitted.write(scratch.baselines, SMALL, (ALTUP,))
     result = ruled(scratch)
     assert result.ruling.exit_code == 4
+    assert not result.ruling.decisions[0].admitted
     said = f"{ALTUP} is in use on {SMALL}, by its admitted.json, and was not shown to win there"
     assert [one.found for one in result.ruling.decisions[0].reasons] == [said]
     admit(result, scratch.baselines)
@@ -327,6 +363,13 @@ def test_a_change_of_the_judge_alone_touches_no_fusion_and_is_told(scratch: Scra
     rules = str(FUSIONS / "parity_rules.py")
     found = sort_files([rules], scratch.root, scratch.baselines)
     assert (found.files, found.judges) == ((), (rules,))
+
+
+def test_sources_of_fusions_lie_among_them(scratch: Scratch) -> None:
+    """Python and CUDA; what lies elsewhere is none, and neither is what is for reading."""
+    kernel = str(FUSIONS / "deep" / "dot.cu")
+    changed = [kernel, str(FUSIONS / "README.md"), "perf/gemma3n_perf/cli/gate.py"]
+    assert sort_files(changed, scratch.root, scratch.baselines).files == (kernel,)
 
 
 def test_classes_that_await_a_machine_are_named_and_not_waited_for(scratch: Scratch) -> None:

@@ -22,7 +22,7 @@ from gemma3n_perf.errors import DiskFullError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import KNOB, CheckProcesses, Checks, broke, computed, fingerprint, outputs
+from gemma3n_perf.gate.checks import KNOB, CheckProcesses, Checks, at_once, broke, computed, fingerprint, outputs
 from gemma3n_perf.gate.facts import Checked, Parity
 from gemma3n_perf.gate.run import ANY_CLASS, measuring
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather
@@ -72,6 +72,12 @@ def test_as_many_processes_as_the_cores_allow(monkeypatch: pytest.MonkeyPatch) -
     checks = CheckProcesses(replace(CHIP, memory_bytes=10**12), Path(), note=notes.append, argv=("cat",))
     checks([CheckSpec(name, True, WORKLOAD) for name in "abc"])
     assert notes[0] == "graph, outputs and memory: 3 checks, 2 at a time"
+
+
+def test_as_many_processes_as_the_memory_allows() -> None:
+    """16 GB each, and a quarter of an hour."""
+    assert [at_once(replace(CHIP, memory_bytes=gb * 10**9), 12) for gb in (16, 31, 32, 99)] == [1, 1, 2, 4]
+    assert CheckProcesses(CHIP, Path()).limit_s == 15 * 60
 
 
 def test_checks_that_wait_are_never_started_once_they_are_given_up(tmp_path: Path) -> None:

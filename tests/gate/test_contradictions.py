@@ -62,11 +62,14 @@ def with_candidate(record: Evidence, *, steps: bool) -> Evidence:
     return replace(record, workloads=(replace(first, raw=(launch, *first.raw[1:])), *others))
 
 
-def with_short_blocks(record: Evidence) -> Evidence:
-    """Let blocks without steps end before their first token."""
+def with_short_blocks(record: Evidence, steps: int = 0) -> Evidence:
+    """Let blocks of so many steps, or of none that is known, end at half of their time."""
     first, *others = record.workloads
     changed: Any = tuple(
-        tuple(replace(block, seconds=block.tpot_s / 2, step_s=()) for block in pair) for pair in first.raw[0].pairs
+        tuple(
+            replace(block, seconds=block.tpot_s * max(1, steps) / 2, step_s=(block.tpot_s,) * steps) for block in pair
+        )
+        for pair in first.raw[0].pairs
     )
     launch = replace(first.raw[0], pairs=changed)
     return replace(record, workloads=(replace(first, raw=(launch, *first.raw[1:])), *others))
@@ -86,6 +89,7 @@ CASES: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "halved, steps kept": (lambda one: with_candidate(one, steps=False), "steps of"),
     "halved, seconds kept": (lambda one: with_candidate(one, steps=True), "times in the candidate"),
     "shorter than a token": (with_short_blocks, "s for tokens of"),
+    "shorter than its steps": (lambda one: with_short_blocks(one, 8), "s for tokens of"),
     "another's launches": (with_anothers_launches, "those of another workload"),
 }
 

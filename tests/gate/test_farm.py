@@ -61,6 +61,8 @@ def test_a_further_machine_is_measured_and_nothing_else_changes() -> None:
     assert "# an old one" in text
     assert "# the first" not in text
     assert policy.classes["a"].runner == ("x",)
+    assert "\n[classes.fake-cpu-2c]\n" in text
+    assert farm.with_machine("", Chip("fake.5", "cpu", "Fake"))[1].required == ("fake.5",)
 
 
 def test_other_farms_classes_await_a_machine() -> None:

@@ -66,10 +66,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str, n
 def test_how_far_sessions_lie_apart_is_policy(tmp_path: Path) -> None:
     """Half a minute, unless it says so many seconds."""
     assert read_policy(_write(tmp_path, POLICY)).apart == 30.0
-    assert read_policy(_write(tmp_path, POLICY.replace("[gate]", "[gate]\napart = 90"))).apart == 90
+    for seconds in (0, 90):
+        assert read_policy(_write(tmp_path, POLICY.replace("[gate]", f"[gate]\napart = {seconds}"))).apart == seconds
     for value in ("-1", "inf", "nan", '"long"'):
         with pytest.raises(UsageError, match="apart = "):
             read(tmp_path, POLICY.replace("[gate]", f"[gate]\napart = {value}"))
+
+
+def test_a_policy_shows_its_rules_alone(tmp_path: Path) -> None:
+    """Not how far it has been edited."""
+    assert "unfinished" not in repr(read_policy(_write(tmp_path, POLICY)))
 
 
 def test_sessions_may_be_taken_to_lie_nowhere_apart(tmp_path: Path) -> None:
@@ -105,6 +111,7 @@ def test_the_rules_of_a_regression_are_the_gates_unless_it_has_its_own(tmp_path:
     assert policy.compared == (SMALL,)
     assert (policy.comparing.margin, policy.comparing.suspicious, policy.regression.budget) == (0.02, True, 30)
     assert read_policy(_write(tmp_path, "[regression]\nrequired = []\n" + POLICY)).compared == ()
+    assert read_policy(_write(tmp_path, "[regression]\nbudget = 0.5\n" + POLICY)).regression.budget == 0.5
 
 
 @pytest.mark.parametrize(

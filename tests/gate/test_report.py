@@ -1,10 +1,11 @@
 import io
+import json
 
 import pytest
 
 from gemma3n_perf.gate.change import NOTHING
 from gemma3n_perf.gate.facts import Cell, Checked, Decision, Dispatch, EvidenceFacts, Objection, Parity, Ruling
-from gemma3n_perf.gate.report import MAX_STEPS, closing, markdown, write
+from gemma3n_perf.gate.report import MAX_STEPS, as_json, closing, markdown, write
 from gemma3n_perf.stats.verdicts import Verdict
 
 A, B = "a1", "b2"
@@ -53,6 +54,30 @@ def test_one_line_says_how_it_ended(admitted: dict[str, bool], missing: tuple[Ob
     assert closing(Ruling(tuple(decisions)), missing) == said
 
 
+def test_a_reason_that_several_share_is_said_once() -> None:
+    """With what to do for all of them; where nothing can be done, nothing is said of it."""
+    names = ("g", "h")
+    silent = [Objection(Verdict.NOT_MEASURED, f"{one} on a1: no evidence", f"pytest --fusion {one}") for one in names]
+    out = io.StringIO()
+    write(Ruling(tuple(Decision(name, False, (one, LOSES)) for name, one in zip(names, silent, strict=True))), (), out)
+    assert out.getvalue().splitlines()[1:5] == [
+        "  not-measured: g, h on a1: no evidence",
+        "    next: pytest --fusion g --fusion h",
+        "  loss: g on a1: it loses",
+        "  loss: g on a1: it loses",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "result"),
+    [(ruling(), "refused"), (Ruling((Decision("f", True),)), "admitted"), (Ruling(), "nothing-to-gate")],
+)
+def test_programs_are_told_how_it_ended(found: Ruling, result: str) -> None:
+    """In one word, beside the exit code."""
+    tree = json.loads(as_json(found))
+    assert (tree["result"], tree["exit_code"]) == (result, found.exit_code)
+
+
 def test_tables_of_all_fusions_share_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for a class of which all is said with it, else one below it for each workload; effects to the right."""
     monkeypatch.setenv("COLUMNS", "118")
@@ -87,6 +112,8 @@ def test_a_narrow_terminal_folds_the_first_column_alone(monkeypatch: pytest.Monk
     write(ruling(), (), out)
     text = out.getvalue()
     table = text[text.index("f: admitted") : text.index("intervals shown")]
+    assert "chip class" in table
+    assert [table.count(word) for word in ("not-measured", "off, proved", "invalid")] == [2, 1, 1]
     assert "+2.1 %" not in table
     assert "+2.00 % [+1.00, +3.00]" in table
     assert max(map(len, table.splitlines())) <= 56
@@ -125,6 +152,13 @@ def test_what_never_came_is_asked_for_once() -> None:
     steps = markdown(ruling(UNSEEN, WRONG), missing=(SILENT, ASIDE))[2].splitlines()
     assert [line.partition(". Next: ")[2] for line in steps[2:]] == ["start it", "see the plan", "mend g"]
     assert steps[2].startswith(f"- {A}: not-measured: ")
+
+
+def test_what_the_table_says_is_counted_and_not_said_again() -> None:
+    """A phone has little room."""
+    again = Objection(Verdict.LOSS, "g on b2: it loses", "")
+    steps = markdown(ruling(LOSES, again))[2].splitlines()
+    assert steps[2:] == ["- loss, 2 in the table. Next: keep it off where it loses, or make it faster"]
 
 
 def test_a_phone_is_spared_most_notes() -> None:

@@ -83,6 +83,7 @@ def test_one_class_that_does_not_win_refuses(effects: tuple[float, ...], word: s
     found = ruled(facts(), facts("f", B, duel(effects)))
     assert (table(found), found.exit_code) == (["win", word], code)
     assert not found.decisions[0].wins
+    assert found.decisions[0].reasons[0].found.startswith("f on class-b: ")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,11 @@ def test_a_noise_floor_raises_the_threshold() -> None:
     assert rule(["f"], [small], policy, today=TODAY, noise={A: floor}).exit_code > 0
 
 
+def test_a_duel_may_go_on_unless_it_says_otherwise() -> None:
+    """Its budget is not spent."""
+    assert not duel((0.0,)).spent
+
+
 def test_a_broken_off_duel_is_not_judged_by_what_it_had() -> None:
     """It has the verdict it broke off with."""
     lost = replace(duel((0.05, 0.05)), failure=Objection(Verdict.INVALID, "tokens differ", "mend it"))
@@ -170,11 +176,11 @@ def test_every_objection_is_stated_and_the_worst_decides() -> None:
     assert "outputs are wrong: step 3" in found.cells[0].reason
 
 
-@pytest.mark.parametrize(("age", "fresh"), [(0, True), (90, True), (91, False)])
-def test_age_counts_in_days(age: int, fresh: bool) -> None:
-    """The last day of the policy's age still counts."""
+@pytest.mark.parametrize(("age", "code"), [(0, 0), (90, 0), (91, 4), (-1, 0), (-2, 5)])
+def test_age_counts_in_days(age: int, code: int) -> None:
+    """The last day of the policy's age still counts, and so does tomorrow, which it is elsewhere."""
     date = TODAY - dt.timedelta(days=age)
-    assert ruled(facts(date=date), facts("f", B)).exit_code == (0 if fresh else 4)
+    assert ruled(facts(date=date), facts("f", B)).exit_code == code
 
 
 def test_stale_evidence_of_a_class_that_is_not_required_is_shown_and_not_waited_for() -> None:
@@ -201,6 +207,24 @@ def test_a_knob_may_leave_the_graph_alone_and_a_fusion_may_not() -> None:
     assert with_dispatch(Dispatch((9, 9), knobs={"MLX_MAX_OPS_PER_BUFFER": "9"}, same=True))
     assert not with_dispatch(Dispatch((9, 9), same=True))
     assert not with_dispatch(Dispatch((9, 9), knobs={"MLX_MAX_OPS_PER_BUFFER": "9"}))
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "said"),
+    [(Dispatch((9, 10)), "(nodes)"), (Dispatch((9, 9), {"operations.Add": (3, 2)}), "(operations.Add)")],
+)
+def test_where_it_is_off_the_graph_stays(dispatch: Dispatch, said: str) -> None:
+    """What changes there is named."""
+    found = ruled(facts(), facts("f", B, off=True, workloads=(), checked=(Checked("nano", dispatch),)))
+    assert found.exit_code == 5
+    assert found.decisions[0].reasons[0].found.endswith(f"and yet the decode graph changes {said}")
+
+
+def test_what_was_timed_was_checked() -> None:
+    """On each checkpoint."""
+    found = ruled(facts(checked=()), facts("f", B))
+    assert found.exit_code == 4
+    assert "nano: nothing tells whether the fusion is dispatched and right there" in found.cells[0].reason
 
 
 def test_nan_in_the_figures_of_a_passed_parity_is_invalid() -> None:

@@ -105,6 +105,18 @@ def test_a_sound_fusion_is_duelled_and_recorded(bench: Bench, tmp_path: Path) ->
     assert refusal(record) is None
 
 
+def test_a_record_has_the_stacks_of_its_duels(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first broke off, the next tells: an arm need not run as who asks does."""
+    measure, stacks = bench.measure, {"baseline": STACK, "candidate": replace(STACK, knobs={"MLX_KNOB": "1"})}
+
+    def told(*args: Any) -> Mapping[tuple[str, str], FusionDuel]:
+        return {key: replace(one, stacks=stacks if key[1] == TWO else {}) for key, one in measure(*args).items()}
+
+    monkeypatch.setattr(bench, "measure", told)
+    (record,) = bench.gather(ALTUP)
+    assert record.stacks == stacks
+
+
 def test_sources_that_are_edited_while_they_are_measured_belong_to_no_commit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change, throughput_interval
@@ -57,6 +58,21 @@ def test_block_error_matches_the_scatter_of_launches(n: int, shared: float) -> N
     scatter = float(np.std([f.log_ratio for f in found]))
     claimed = math.sqrt(float(np.mean([f.se**2 for f in found if f.se is not None])))
     assert claimed == pytest.approx(scatter, rel=0.12)
+
+
+def test_the_error_is_read_off_mann_whitneys_interval() -> None:
+    """The third of twelve differences from each end, 0.028 apart: 3.5 of sqrt(8) from the middle."""
+    base, cand = (np.exp(logs).tolist() for logs in ([0.0, 0.01, 0.02, 0.03], [0.0, 0.001, 0.002]))
+    assert estimate_launch(base, cand, seconds=1).se == pytest.approx(0.014 * math.sqrt(8) / 3.5)
+
+
+def test_what_pairs_share_is_spearmans_correlation() -> None:
+    """Equal blocks share their rank; the same blocks in other pairs differ in their error by that alone."""
+    base, cand = [20.0, 20.0, 21.0, 22.0, 22.0, 23.0], [20.0, 21.0, 20.0, 22.0, 23.0, 22.0]
+    pairings = (cand, [*cand[2:], *cand[:2]])
+    errors = [estimate_launch(base, one, seconds=1).se or 0.0 for one in pairings]
+    left = [1 - float(scipy.stats.spearmanr(base, one).statistic) for one in pairings]
+    assert errors[0] / errors[1] == pytest.approx(math.sqrt(left[0] / left[1]))
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.02, math.nan, math.inf])

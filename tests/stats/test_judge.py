@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.detectable import Sensitivity
@@ -114,6 +115,8 @@ def test_inconclusive_says_what_would_have_been_seen() -> None:
     assert found.needed_s is not None
     assert found.needed_s > 30
     assert f"about {found.needed_s:.0f} s" in found.reason
+    among = judge(launches(0.0075, 6), replace(POLICY, shares=4), budget_s=120)
+    assert (among.detectable or 0.0) > found.detectable
 
 
 @pytest.mark.parametrize(("effect", "threshold", "of"), [(0.02, math.log1p(0.005), None), (0.0, None, 0.01)])
@@ -239,6 +242,13 @@ def test_doubts_about_the_calibration_are_said(
     assert found.bound_low == judge(launches(0.004, 4), POLICY).bound_low
 
 
+def test_two_launches_can_contradict_the_calibration() -> None:
+    """Which lie far apart; one cannot."""
+    apart = [LaunchEstimate(0.0, 5.0), LaunchEstimate(0.02, 5.0)]
+    found = [judge(apart[:n], POLICY, noise=NOISE).noise for n in (1, 2)]
+    assert found == [NoiseStatus.USED, NoiseStatus.CONTRADICTED]
+
+
 def test_a_calibration_is_used_until_it_is_too_old() -> None:
     """On its ninetieth day it still is."""
     old = DAY + dt.timedelta(days=POLICY.stale_after_days)
@@ -290,11 +300,20 @@ def test_a_session_is_judged_at_one_look_with_the_error_of_a_reported_interval()
     one_look = replace(POLICY, min_launches=5, alpha=2 * POLICY.reported, reported=2 * POLICY.reported)
     assert judge_session(own, POLICY) == judge(own, one_look, budget_spent=True)
     assert judge_session(own, replace(POLICY, shares=3)) == judge_session(own, POLICY)
-    assert judge_session(own[:2], POLICY).verdict is not Verdict.NOT_MEASURED
+    assert judge_session(launches(0.5, 2, sd=0.0), POLICY).verdict is Verdict.WIN
     alone = judge_session(own[:1], POLICY)
     assert (alone.verdict, alone.launches) == (Verdict.INCONCLUSIVE, 1)
     assert alone.effect == pytest.approx(math.expm1(own[0].log_ratio))
     assert (judge_session((), POLICY).effect, judge_session((), POLICY).launches) == (None, 0)
+
+
+def test_sessions_add_their_spread_by_the_squares_of_their_shares() -> None:
+    """Two of four launches each add half of it, which launches do not average out."""
+    logs = [1e-3 * (-1) ** i for i in range(8)]
+    own = [LaunchEstimate(one, 5.0, session=i // 4) for i, one in enumerate(logs)]
+    found = judge(own, replace(POLICY, session_sd=0.01), budget_spent=True)
+    half = float(stdtrit(7, 0.975)) * math.sqrt(float(np.var(logs, ddof=1)) / 8 + 0.01**2 / 2)
+    assert (found.low, found.high) == pytest.approx((math.expm1(-half), math.expm1(half)))
 
 
 def test_a_win_repeats_where_each_session_wins_by_itself() -> None:

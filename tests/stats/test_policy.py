@@ -12,7 +12,7 @@ from gemma3n_perf.stats.policy import MARGIN, RARE, Policy
     ("change", "said"),
     [
         ({"minimum_effect": 0.0}, "minimum effect 0.0"),
-        ({"minimum_effect": 1.0}, "minimum effect 1.0"),
+        ({"minimum_effect": 1.0}, "minimum effect 1.0 and margin"),
         ({"margin": 0.0}, "and margin 0.0"),
         ({"margin": 1.0}, "and margin 1.0"),
         ({"margin": 0.0049}, "is below the minimum effect"),

@@ -63,7 +63,7 @@ def test_earlier_looks_do_not_change_with_later_ones() -> None:
 
 def test_spending_stays_within_the_budget() -> None:
     """Nothing is spent before the start, everything at the end, and no more after it."""
-    for used, error in ((0.0, 0.0), (0.25, 0.00625), (1.0, 0.05), (1.7, 0.05)):
+    for used, error in ((-0.5, 0.0), (0.0, 0.0), (0.25, 0.00625), (1.0, 0.05), (1.7, 0.05)):
         assert tail_probabilities([3], [used], 0.05, 1.5)[0] == pytest.approx(error, abs=1e-12)
 
 
@@ -74,7 +74,9 @@ def test_spending_stays_within_the_budget() -> None:
         ([3, 4], [0.2, 0.1], 0.05, 1.5),
         ([3], [0.1, 0.2], 0.05, 1.5),
         ([], [], 0.05, 1.5),
+        ([0, 3], [0.1, 0.2], 0.05, 1.5),
         ([3], [1.0], 0, 1.5),
+        ([3], [1.0], 1.0, 1.5),
         ([3], [1.0], 0.05, 0.0),
     ],
 )

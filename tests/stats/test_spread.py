@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.spread import (
+    DEPENDENT,
     NoiseFloor,
     half_widths,
     halves_differ,
@@ -109,6 +111,8 @@ def test_noise_floor_of_few_duels_is_students() -> None:
     found = noise_floor(duels, DAY)
     assert found.effect == pytest.approx(3.182446 * math.sqrt(between), rel=1e-6)
     assert (found.launch_df, found.largest) == (3, 0.02)
+    most = (4 * 0.02**2 / variance / float(scipy.stats.chi2.ppf(0.05, 3)) - 1) * variance / 2
+    assert noise_limit(duels) == pytest.approx(1.959964 * math.sqrt(most), rel=1e-6)
 
 
 def test_a_floor_is_rarely_found_where_there_is_none() -> None:
@@ -117,6 +121,7 @@ def test_a_floor_is_rarely_found_where_there_is_none() -> None:
     duels = [(0.012 * rng.standard_normal((6, 8))).tolist() for _ in range(400)]
     assert float(np.mean([noise_floor(one, DAY).effect > 0 for one in duels])) < 0.05
     assert 0.004 < float(np.median([noise_limit(one) for one in duels])) < 0.03
+    assert noise_limit([[0.01, -0.01]] * 3) == 0.0
 
 
 def test_the_limit_of_a_floor_is_rarely_too_low() -> None:
@@ -157,6 +162,31 @@ def test_few_or_equal_launches_show_no_dependence() -> None:
     """Three launches cannot show it, and equal ones have none."""
     assert tuple(map(float, serial_inflation([0.001 * i for i in range(3)]))) == (1.0, 0.0)
     assert tuple(map(float, serial_inflation([0.01] * 12))) == (1.0, 0.0)
+    assert [one.shape for one in serial_inflation(np.zeros((5, 3)))] == [(5,), (5,)]
+
+
+@pytest.mark.parametrize(("n", "walk"), [(4, False), (12, False), (12, True)])
+def test_dependence_is_told_at_the_chances_that_are_stated(n: int, walk: bool) -> None:
+    """The correlation of independent launches has about the variance (n - 2) / (n^2 - 1)."""
+    bound = float(scipy.stats.norm.isf(DEPENDENT[walk])) * math.sqrt((n - 2) / (n * n - 1))
+    line, saw = np.arange(n), (-1.0) ** np.arange(n)
+
+    def widened(r: float) -> float:
+        weight = scipy.optimize.brentq(lambda weight: float(serial_inflation(line + weight * saw)[1]) - r, 0.0, n)
+        return float(serial_inflation(line + weight * saw)[0])
+
+    usual = [(1 + r) / (1 - r) for r in (bound - 1e-4, bound + 1e-4)]
+    expected = [usual[0], 2.0 * n] if walk else [1.0, usual[1]]
+    assert [widened(bound - 1e-4), widened(bound + 1e-4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [6, 7, 12])
+def test_halves_disagree_by_a_t_test(n: int) -> None:
+    """Of as many launches each; one in the middle is of neither."""
+    x = np.random.default_rng(9).standard_normal((400, n)) + 2.0 * (np.arange(n) >= n // 2)
+    differ = scipy.stats.ttest_ind(x[:, : n // 2], x[:, -(n // 2) :], axis=1).pvalue < 0.01
+    assert 40 < differ.sum() < 360
+    assert halves_differ(x).tolist() == differ.tolist()
 
 
 def test_halves_of_independent_launches_rarely_disagree() -> None:

@@ -189,6 +189,11 @@ def test_an_estimate_is_made_of_steps_only_where_both_arms_told_them() -> None:
         estimate([0.02], [0.02], seconds=1)
 
 
+def test_where_no_difference_is_near_the_shift_its_error_is_not_known() -> None:
+    """It lies halfway between those of few pairs, which lie far apart."""
+    assert estimate_steps([[1.0], [math.e]], [[1.0], [1.0]], seconds=1).se == math.inf
+
+
 def test_paired_blocks_are_compared_side_by_side() -> None:
     """A drift that both arms share cancels, a stall moves nothing, and swapping the arms flips the sign."""
     rng = np.random.default_rng(12)

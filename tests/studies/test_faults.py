@@ -44,6 +44,20 @@ def test_there_are_faults_enough_and_each_has_a_name() -> None:
     assert all(one.moments and set(one.moments) <= MOMENTS.keys() for one in KNOWN)
 
 
+def test_what_may_befall_a_compiler_is_tried_before_mlx_has_compiled_anything(tmp_path: Path) -> None:
+    """Other trials have its kernels, as on any day but the first."""
+    cold = {one.name for one in KNOWN if one.cold}
+    assert {"tmp-full", "tmp-removed", "path-unset", "driver-file-size", "workers-memory"} <= cold
+    assert len(cold) < len(KNOWN) / 5
+    for name in ("template", "nano", "mlx/1.2.3"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "mlx" / "1.2.3" / "x.so").touch()
+    place = Place(tmp_path / "trial", tmp_path / "template", ())
+    place.make()
+    place.fill(tmp_path / "nano", tmp_path / "mlx" / "1.2.3")
+    assert (place.tmp / "mlx" / "1.2.3" / "x.so").is_file()
+
+
 @pytest.mark.parametrize(
     ("found", "ends", "said"),
     [

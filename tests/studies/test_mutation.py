@@ -130,7 +130,7 @@ def test_the_committed_arguments_name_mutants_that_there_are() -> None:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """Return a small checkout: one module, whose test sees a part of it."""
+    """Return a small checkout: one module, whose test sees a part of it, as that of another does, which is first."""
     root = tmp_path_factory.mktemp("mutation") / "checkout"
     package, tests = root / PACKAGE / "stats", root / "tests" / "stats"
     for folder in (package, tests):
@@ -138,10 +138,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     for folder in (package, package.parent):
         (folder / "__init__.py").touch()
     (package / "x.py").write_text("def f(a: int) -> int:\n    if a > 3:\n        return 1\n    return 2\n")
-    (tests / "test_x.py").write_text(
-        "from gemma3n_perf.stats.x import f\n\n\ndef test_f() -> None:\n    assert (f(3), f(9)) == (2, 1)\n"
-    )
+    seen = "from gemma3n_perf.stats.x import f\n\n\ndef test_f() -> None:\n    assert (f(3), f(9)) == (2, 1)\n"
+    for name in ("a", "x"):
+        (tests / f"test_{name}.py").write_text(seen)
     return Copy(root)
+
+
+FILES = ("tests/stats/test_a.py", "tests/stats/test_x.py")
 
 
 def change(copy: Copy, before: str, after: str) -> Site:
@@ -161,10 +164,10 @@ def change(copy: Copy, before: str, after: str) -> Site:
     ],
 )
 def test_real_tests_notice_a_mutant_or_do_not(copy: Copy, before: str, after: str, outcome: str, by: str) -> None:
-    """In a process of their own; the text is what it was afterwards."""
+    """In a process of their own, those of the module first; the text is what it was afterwards."""
     path = copy.root / PACKAGE / "stats" / "x.py"
     text = path.read_text()
-    assert copy.attempt(change(copy, before, after), 6.0)[:2] == (outcome, by)
+    assert copy.attempt(change(copy, before, after), FILES, 6.0)[:2] == (outcome, by)
     assert path.read_text() == text
 
 
@@ -185,16 +188,16 @@ def test_copies_are_of_one_commit_and_what_the_time_ends_is_not_kept(
 def test_where_no_test_runs_nothing_is_measured(copy: Copy, tmp_path: Path) -> None:
     """Nor where they fail as they are."""
     with pytest.raises(NotMeasuredError, match="fail as they are"):
-        mutation.usual_seconds(copy, ["gate"])
+        mutation.usual(copy, "gate")
     (copy.root / "tests" / "gate").mkdir()
     (copy.root / PACKAGE / "gate").mkdir()
     (copy.root / PACKAGE / "gate" / "y.py").write_text("1")
     with pytest.raises(NotMeasuredError, match="no test ran"):
-        copy.attempt(Site(f"{PACKAGE}/gate/y.py", 1, "", 0, 1, "1", "2"), 60.0)
+        copy.attempt(Site(f"{PACKAGE}/gate/y.py", 1, "", 0, 1, "1", "2"), ["tests/gate"], 60.0)
 
 
 def test_what_the_record_holds_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Survivors are, where that is requested, and the record follows the sample."""
+    """Survivors are, where that is requested, before what is missing; and the record follows the sample."""
     given: list[list[Site]] = []
 
     def attempts(checkout: Path, todo: list[Site], *_: object) -> list[Mutant]:
@@ -207,15 +210,17 @@ def test_what_the_record_holds_is_not_tried_again(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(mutation, "attempts", attempts)
     path, out = tmp_path / "mutation.json", io.StringIO()
-    assert mutation.main([str(path), "--mutants", "4"], out) == 1
-    assert [len(todo) for todo in given] == [4]
+    gate = [str(path), "--mutants", "9", "--group", "gate"]
+    assert [mutation.main(gate, out), mutation.main(gate, out)] == [1, 1]
+    assert len(given) == 1
     assert "survived: " in out.getvalue()
-    assert mutation.main([str(path), "--mutants", "6"], io.StringIO()) == 1
-    assert [len(todo) for todo in given] == [4, 2]
-    assert mutation.main([str(path), "--mutants", "6", "--again"], io.StringIO()) == 0
-    assert [len(todo) for todo in given] == [4, 2, 4]
+    assert mutation.main([*gate[:3], "--again"], io.StringIO()) == 0
+    assert given[1][: len(given[0])] == given[0]
+    assert len(given[1]) == 9 > len(given[0])
+    assert mutation.main([str(path), "--mutants", "11"], io.StringIO()) == 0
+    assert [len(todo) for todo in given[2:]] == [2]
     record = MUTATION.read(path)
-    assert [one.outcome for one in record.mutants] == [KILLED] * 6
+    assert [one.outcome for one in record.mutants] == [KILLED] * 11
     assert sum(record.population.values()) > 2000
     with pytest.raises(UsageError, match="of seed 1"):
         mutation.main([str(path), "--seed", "2"], io.StringIO())

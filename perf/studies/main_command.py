@@ -2,8 +2,8 @@
 
 ``python -m studies.main_command FILE --planted-25 10 --planted-5 20 --unchanged 20`` runs
 ``pytest perf/ --benchmark-compare`` as a user does until FILE holds so many runs of each case, one after the other, and
-prints the table; what FILE holds is not repeated. ``--slower-2``, ``--faster-2`` and ``--same`` are duels of one
-workload of 24 s of measuring.
+prints the table; what FILE holds is not repeated. ``--slower-2``, ``--faster-2``, ``--same`` and
+``--release`` are duels of one workload of 24 s of measuring.
 """
 
 import argparse
@@ -42,8 +42,9 @@ CASES: dict[str, tuple[Verdict, tuple[str, ...]]] = {
     "slower-2": (Verdict.LOSS, (*_DUEL, "here", "here+plant:+2%")),
     "faster-2": (Verdict.WIN, (*_DUEL, "here+plant:+2%", "here")),
     "same": (Verdict.NO_CHANGE, (*_DUEL, "here", "here", "--aa")),
+    "release": (Verdict.LOSS, (*_DUEL, "mlx==0.32.0", "mlx==0.32.1")),
 }
-"""What is true in each case, and the command."""
+"""What is true in each case, and the command. The releases lie 2 to 3 % apart: docs/findings.md."""
 _ROW = re.compile(rf"^ (\S+/\S+/\S+) .* ({'|'.join(Verdict)})\s*$", re.MULTILINE)
 
 

@@ -142,6 +142,8 @@ def main() -> None:
         if code > SIGNALLED:
             name = signal.Signals(code - SIGNALLED).name
             print(f"gemma3n-perf: ended by {name}; nothing half-written was kept", file=sys.stderr)
+    if code == INTERRUPTED:  # it ends; another Ctrl-C while it clears away would end it without a code
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     fault = unsaid(sys.stdout)
     if fault is not None:
         print(f"gemma3n-perf: {fault}", file=sys.stderr)

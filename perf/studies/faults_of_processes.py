@@ -127,7 +127,7 @@ def _pauses() -> Iterator[Fault]:
         what = f"the worker that was started {which} is stopped for 3 s"
         yield Fault(f"{which}-worker-pause", what, pause(find), WORKERS)
         moments = ("measuring", "between")
-        yield Fault(f"{which}-worker-hang", hang.format(which), _send(find, signal.SIGSTOP), moments, limit_s=400)
+        yield Fault(f"{which}-worker-hang", hang.format(which), _send(find, signal.SIGSTOP), moments, limit_s=1000)
     yield Fault("workers-pause", "both workers are stopped for 3 s", pause(_both), WORKERS)
     yield Fault("server-pause", "the parent of the workers is stopped for 3 s", pause(_server), SERVER, needs=_forks)
     yield Fault("driver-pause", "the process that runs the duel is stopped for 3 s", pause(_driver), DRIVER)

@@ -26,6 +26,7 @@ DESIGNED = frozenset({1, 2, 3, 4, 5, 130})
 PLANTED = "here+plant:+25%"
 _FALSE = (Verdict.WIN.value, Verdict.NO_CHANGE.value)
 _VERDICT = re.compile(rf"^({'|'.join(Verdict)})\b", re.MULTILINE)
+_TTFT_LOSS = re.compile(rf"^TTFT: {Verdict.LOSS.value}\b", re.MULTILINE)
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):[ \r]*\n")
 
 
@@ -128,7 +129,7 @@ def wrongs(found: Outcome, limit_s: float, ends: frozenset[int] = frozenset()) -
         yield f"it did not end within {limit_s:.0f} s"
     elif code not in DESIGNED | ends:
         yield f"exit code {code}" if code >= 0 else f"it ended by signal {-code}"
-    if code == 1 and found.verdict != Verdict.LOSS.value:
+    if code == 1 and found.verdict != Verdict.LOSS.value and not _TTFT_LOSS.search(found.out):
         yield "exit code 1 without a loss"
     if _TRACEBACK.search(found.out) or _TRACEBACK.search(found.err):
         yield "a traceback"

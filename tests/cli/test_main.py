@@ -209,6 +209,28 @@ def test_ctrl_c_while_forging_stops_at_once_and_leaves_nothing(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+CLEARING = """
+import atexit, time
+import gemma3n_perf.__main__ as program
+atexit.register(lambda: (print("clearing away", flush=True), time.sleep(0.5)))
+def interrupted(*given):
+    raise KeyboardInterrupt
+program.parser = interrupted
+program.main()
+"""
+
+
+def test_another_ctrl_c_while_it_ends_changes_nothing() -> None:
+    """The first one is answered; what is cleared away after that is not told in a traceback, nor cut short."""
+    process = started(CLEARING, "workloads")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "clearing away\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert err == "gemma3n-perf: interrupted; nothing half-written was kept\n"
+
+
 CLOSED = """
 import os, sys
 from gemma3n_perf import __main__ as program

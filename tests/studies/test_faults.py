@@ -73,6 +73,7 @@ def test_what_may_befall_a_compiler_is_tried_before_mlx_has_compiled_anything(tm
         (Outcome(0, "no-change\n", record="no-change"), (), ["exit code 0", "the verdict no-change"]),
         (Outcome(0, "win  +20 %\n"), (), ["exit code 0", "the verdict win"]),
         (Outcome(1), (), ["exit code 1 without a loss"]),
+        (Outcome(1, "inconclusive: x\nTTFT: loss: y\n", record="inconclusive"), (), []),
         (Outcome(4, err=TRACEBACK), (), ["a traceback"]),
         (Outcome(4, err="its last output: Traceback (most recent call last): | boom"), (), []),
         (Outcome(4, record=None), (), ["a record that cannot be read"]),

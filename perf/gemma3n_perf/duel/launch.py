@@ -136,8 +136,7 @@ def warm_up(
         if len(timed) == rounds // 2:
             pinned = tools.placement.pin()
         goes_on = positions.go_on("", steps)
-        waits = tools.waits.block * 10
-        timed.append([ready.time(name, steps, waits, continued=goes_on).tpot_s for name in ready.sides])
+        timed.append([ready.time(name, steps, tools.waits.start, continued=goes_on).tpot_s for name in ready.sides])
         if len(timed) == 1:
             tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
             rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))

@@ -50,6 +50,17 @@ def test_a_step_of_kernels_is_the_models_step(whole: Any, emulator: Emulator) ->
     assert sum(ran.values()) == steps * kernels
 
 
+def test_weights_that_are_replaced_are_the_ones_that_are_read(whole: Any, emulator: Emulator) -> None:
+    """A kernel finds them by address: the addresses are taken anew, and what they were of is no longer read."""
+    twin, plain = stepping(whole, emulator), share(whole)
+    before = logits(twin, 5, filled(twin, 40))
+    for model in (twin, plain):
+        down = model.language_model.model.layers[2].mlp.down_proj
+        down.weight = mx.contiguous(down.weight[::-1])
+    assert (logits(twin, 5, filled(twin, 40)) != before).any()
+    assert check.worst_of(plain, twin, starts=(40,), steps=1) <= 1.0
+
+
 def test_barriers_count_on_from_launch_to_launch_and_past_the_last_number(whole: Any, emulator: Emulator) -> None:
     """Where 32 bits end in the middle of a kernel, the logits are the same to the bit."""
     fresh, old = (stepping(whole, emulator, start) for start in (0, 2**32 - 8))

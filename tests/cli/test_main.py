@@ -143,6 +143,20 @@ def test_too_small_a_memory_limit_is_said_before_a_library_ends_the_process(comm
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["-m", "gemma3n_perf", "chip"], ["-m", "pytest", "perf/", "--co"]])
+@pytest.mark.parametrize("value", ["nonsense", "-1", "0", ""])
+def test_a_count_that_is_none_is_refused_before_mlx_computes_for_ever(command: list[str], value: str) -> None:
+    """MLX takes it for 0, and walks graphs of no width."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "perf"), "MLX_BFS_MAX_WIDTH": value},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"MLX_BFS_MAX_WIDTH={value}\n" in done.stderr
+    assert "next: unset MLX_BFS_MAX_WIDTH" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["forge"], ["graph", "nano", "--position", "x"]])
 def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse says what is wrong."""

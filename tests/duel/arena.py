@@ -43,6 +43,7 @@ class FakeWorker:
     greeted: bool = False
     planted: dict[str, float] = field(default_factory=dict)
     workload: str = ""
+    longest_wait_s: float = 0.0
 
     def send(self, request: wire.Request) -> None:
         """Take a request; two blocks at once are never asked for."""
@@ -54,6 +55,7 @@ class FakeWorker:
     def receive(self, timeout_s: float) -> wire.Reply:
         """Answer, letting the time of the answer pass."""
         assert not self.closed
+        self.longest_wait_s = max(self.longest_wait_s, timeout_s if self.greeted else 0.0)
         if not self.greeted:
             self.greeted = True
             self.arena.fail(self.arm.name, "hello")

@@ -45,6 +45,7 @@ def test_any_package_can_be_named_by_release_or_place() -> None:
         ("mlx-vlm==0.7.9+mlx-vlm@main", "given twice"),
         ("env:A=1+env:A=2", "given twice"),
         ("env:A", "sets no variable"),
+        ("here+env:MLX_BFS_MAX_WIDTH=wide", "MLX_BFS_MAX_WIDTH=wide"),
         ("env:1A=2", "sets no variable"),
         ("env:PYTHONPATH=x", "sets no variable"),
         ("mlx==latest", "no version"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, Settled, States, measure_all
@@ -39,6 +41,17 @@ def test_every_launch_has_fresh_processes() -> None:
     run(arena)
     assert all(worker.closed for worker in arena.workers)
     assert {launch for launch, _ in arena.blocks} == set(range(7))
+
+
+def test_a_worker_is_waited_for_as_long_as_earlier_launches_excuse() -> None:
+    """A first launch may compile for minutes; where it took seconds, one that hangs later is seen in a minute."""
+    quick, slow = Arena(), Arena(tpot_s=lambda name, launch: 0.2)
+    run(quick)
+    run(slow, rules=replace(RULES, budget_s=200.0))
+    for arena, later in ((quick, (60.0, 80.0)), (slow, (300.0, 890.0))):
+        waits = [worker.longest_wait_s for worker in arena.workers]
+        assert waits[:2] == [900.0, 900.0]
+        assert all(later[0] <= one <= later[1] for one in waits[2:])
 
 
 def test_a_settled_workload_stops() -> None:

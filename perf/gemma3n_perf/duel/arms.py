@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.hardware.limits import require_counts
 
 GRAMMAR = (
     "parts joined by +: here, ref:COMMIT, installed, PACKAGE==VERSION, PACKAGE@FOLDER, PACKAGE@WHEEL, "
@@ -99,6 +100,7 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
             variable, equals, setting = value.partition("=")
             if not equals or not _VARIABLE.fullmatch(variable) or variable in _OURS:
                 raise _bad(arm.text, f"{part!r} sets no variable", "env:NAME=VALUE, and not a path of Python's")
+            require_counts({variable: setting})
             return f"env:{variable}", replace(arm, env=tuple(sorted((*arm.env, (variable, setting)))))
         case "plant":
             return name, replace(arm, plant=_planted(arm, value))

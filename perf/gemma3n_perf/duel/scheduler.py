@@ -67,6 +67,9 @@ class ComparisonState:
         return sum(launch.seconds for launch in self.launches)
 
 
+LEAST_WAIT_S, PATIENCE = 60.0, 10.0
+"""A worker counts as hung after this many seconds, or times what its part of an earlier launch took in all."""
+
 ComparisonKey = tuple[str, str]
 """A workload and the name of a candidate."""
 
@@ -113,6 +116,7 @@ class _Scheduler:
         self._pairs = pairs
         self._plans: dict[str, LaunchPlan] = {}
         self._took: list[float] = []
+        self._longest_s: dict[str, float] = {}
         self._alone_s: dict[Job, float] = {}
         self._turn = 0
         self.states: dict[ComparisonKey, ComparisonState] = {
@@ -193,7 +197,7 @@ class _Scheduler:
 
         ``variant`` numbers its prompts: that of the blocks, and the next one for the whole runs.
         """
-        tools, begun = self._tools, self._tools.clock()
+        tools, begun = self._patient(job), self._tools.clock()
         generate = Workload.parse(job.workload).shape.generate
         found: dict[str, Launch | PerfError] = {}
         cautions: dict[str, tuple[Caution, ...]] = {}
@@ -216,6 +220,7 @@ class _Scheduler:
                         found[name] = said if isinstance(said, PerfError) else replace(launch, whole_s=times[name])
                 cautions = {name: said for name, said in outputs.items() if not isinstance(said, PerfError)}
             found = {**possible(found, job.least_s), **ready.failures}
+            self._longest_s[job.workload] = max(self._longest_s.get(job.workload, 0.0), tools.clock() - begun)
         except UsageError:
             raise
         except PerfError as error:
@@ -228,6 +233,13 @@ class _Scheduler:
                 launch = replace(launch, alone_s=self._alone_s.get(job))
                 self._keep((job.workload, name), launch, sides, (*ready.cautions[name], *cautions.get(name, ())))
         return not any(isinstance(one, WorkerFailedError | OutOfMemoryError) for one in found.values())
+
+    def _patient(self, job: Job) -> Tools:
+        """Wait for a worker no longer than all of a workload's part of a launch would excuse, once that is known."""
+        known = self._longest_s.get(job.workload)
+        if known is None:
+            return self._tools
+        return replace(self._tools, waits=self._tools.waits.within(max(LEAST_WAIT_S, PATIENCE * known)))
 
     def _keep(
         self, key: ComparisonKey, launch: Launch, sides: Mapping[str, Side], cautions: tuple[Caution, ...]

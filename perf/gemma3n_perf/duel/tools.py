@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from gemma3n_perf.decode.decoder import Clock, Probe
 from gemma3n_perf.decode.runs import FaultsOf, RetryPolicy, Sleep
@@ -45,6 +45,10 @@ class Waits:
     load: float = 900.0
     prepare: float = 900.0
     block: float = 60.0
+
+    def within(self, seconds: float) -> "Waits":
+        """The same, none longer than this."""
+        return Waits(*(min(one, seconds) for one in astuple(self)))
 
 
 @dataclass(frozen=True, slots=True)

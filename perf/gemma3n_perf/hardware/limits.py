@@ -1,10 +1,16 @@
-"""The memory limit of a shell, ``ulimit -v``. The standard library alone: numpy does not load within a small one."""
+"""What a shell sets that MLX cannot live with: a small ``ulimit -v``, and numbers that are none. The standard library
+alone: numpy does not load within a small limit."""
 
+import os
+import re
 import resource
+from collections.abc import Mapping
 
-from gemma3n_perf.errors import OutOfMemoryError
+from gemma3n_perf.errors import OutOfMemoryError, UsageError
 
 LEAST_BYTES = 1 << 30
+COUNTS = ("MLX_BFS_MAX_WIDTH", "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")
+"""Variables that MLX takes for 0 where they are no number, and with a width of 0 it computes for ever."""
 
 
 def require_memory() -> None:
@@ -16,3 +22,13 @@ def require_memory() -> None:
             expected=f"{LEAST_BYTES / 1e6:.0f} MB or more, beside what the checkpoint needs",
             remedy="ulimit -v unlimited",
         )
+
+
+def require_counts(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise UsageError where a variable that MLX counts by holds anything but a whole number above 0."""
+    for name in COUNTS:
+        value = environ.get(name)
+        if value is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", value):
+            raise UsageError(
+                f"{name}={value[:40]}", expected="a whole number above 0, which MLX reads there", remedy=f"unset {name}"
+            )

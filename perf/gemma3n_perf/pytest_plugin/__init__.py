@@ -2,12 +2,13 @@
 
 import sys
 
-from gemma3n_perf.errors import OutOfMemoryError
-from gemma3n_perf.hardware.limits import require_memory
+from gemma3n_perf.errors import OutOfMemoryError, UsageError
+from gemma3n_perf.hardware.limits import require_counts, require_memory
 
 try:
     require_memory()
-except OutOfMemoryError as error:
+    require_counts()
+except (OutOfMemoryError, UsageError) as error:
     # Before any hook: importing them brings numpy along. pytest passes no other exception on without a traceback.
     print(error, file=sys.stderr)
     raise SystemExit(error.exit_code) from None

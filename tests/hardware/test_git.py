@@ -28,6 +28,15 @@ def test_a_ref_names_its_commit_or_none(repository: Repository) -> None:
     assert {repository.commit(ref) for ref in ("two", "0" * 40, "--all", "one:file", "")} == {None}
 
 
+@pytest.mark.parametrize("printed", ["\x00\nnonsense", "HEAD", "../../etc", "a" * 39])
+def test_what_is_no_id_names_no_commit(tmp_path: Path, printed: str) -> None:
+    """A git that prints garbage and says that all went well: ids become names of folders."""
+    repository = Repository(tmp_path, lambda argv, timeout_s: Done(0, printed, ""))
+    assert repository.commit() is None
+    with pytest.raises(UsageError, match="no commit of this clone"):
+        repository.require("HEAD", "ref:HEAD")
+
+
 def test_changes_are_seen_below_the_paths_asked_about(repository: Repository) -> None:
     """A new file counts."""
     assert repository.is_dirty() is False

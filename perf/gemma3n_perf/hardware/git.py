@@ -18,6 +18,8 @@ _OWNED = re.compile(r"fatal: (?:detected dubious ownership in repository at|unsa
 _NO_TOOLS = ("xcrun: error:", "xcode-select: ")
 """What macOS says in git's place where its developer tools are missing."""
 
+_COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -50,7 +52,9 @@ class Repository:
 
     def commit(self, ref: str = "HEAD") -> str | None:
         """Return the full id of the commit that ``ref`` names, or None where there is none."""
-        return self._line("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        found = self._line("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        # A git that is none prints anything, and ids become names of folders.
+        return found if found and _COMMIT.fullmatch(found) else None
 
     def require(self, ref: str, named: str) -> str:
         """Return the full id of the commit that ``ref`` names, which the user wrote as ``named``.

@@ -29,7 +29,7 @@ from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 BUDGET_S = 160.0
 """Seconds of measuring that the duel of one workload may take; it stops as soon as something is shown. That nothing
-changed takes the longest: 70 s told so of three workloads in one session of three (docs/method.md)."""
+changed takes the longest to show: ``python -m studies.operating_characteristics`` says how often it is."""
 
 RISEN_BUDGET_S = 12.0
 """The same where exact counts rose: that is an alarm already, and only a win, which shows early, can lift it."""

@@ -67,7 +67,7 @@ class ComparisonState:
         return sum(launch.seconds for launch in self.launches)
 
 
-LEAST_WAIT_S, PATIENCE = 60.0, 10.0
+LEAST_WAIT_S, HUNG_TIMES = 60.0, 10.0
 """A worker counts as hung after this many seconds, or times what its part of an earlier launch took in all."""
 
 ComparisonKey = tuple[str, str]
@@ -197,7 +197,7 @@ class _Scheduler:
 
         ``variant`` numbers its prompts: that of the blocks, and the next one for the whole runs.
         """
-        tools, begun = self._patient(job), self._tools.clock()
+        tools, begun = self._bounded(job), self._tools.clock()
         generate = Workload.parse(job.workload).shape.generate
         found: dict[str, Launch | PerfError] = {}
         cautions: dict[str, tuple[Caution, ...]] = {}
@@ -234,12 +234,12 @@ class _Scheduler:
                 self._keep((job.workload, name), launch, sides, (*ready.cautions[name], *cautions.get(name, ())))
         return not any(isinstance(one, WorkerFailedError | OutOfMemoryError) for one in found.values())
 
-    def _patient(self, job: Job) -> Tools:
+    def _bounded(self, job: Job) -> Tools:
         """Wait for a worker no longer than all of a workload's part of a launch would excuse, once that is known."""
         known = self._longest_s.get(job.workload)
         if known is None:
             return self._tools
-        return replace(self._tools, waits=self._tools.waits.within(max(LEAST_WAIT_S, PATIENCE * known)))
+        return replace(self._tools, waits=self._tools.waits.within(max(LEAST_WAIT_S, HUNG_TIMES * known)))
 
     def _keep(
         self, key: ComparisonKey, launch: Launch, sides: Mapping[str, Side], cautions: tuple[Caution, ...]

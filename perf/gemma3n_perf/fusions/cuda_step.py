@@ -58,7 +58,7 @@ class Launches:
         self._table = partial(Table, kernels)
         self._arrays = ModelArrays(language_model, lambda plan, arrays: self._table(arrays))
         self._ends: Arrays = {}
-        self._around: Table | None = None
+        self._around: Table | None = None  # kept, because it keeps the arrays that its addresses are of
         self._tables: list[Table] = []
         self._made: list[Callable[..., Any]] = []
         self.plans = self._arrays.plans

@@ -21,7 +21,6 @@ from gemma3n_perf.fusions.kernels.common import HEADER, Kernels, Make, Shapes
 _SHARED = re.compile(r"__shared__ (\w+) (\w+)((?:\[[^\]]+\])+);")
 _OWN_BYTES = 36_864
 """Shared memory for what a phase declares besides the input of a product."""
-_TYPES = {mx.float32: "float", mx.uint32: "unsigned int", mx.int32: "int"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ class Phases:
         if isinstance(each, Addressed):
             start = sum(size for _, _, size in self._tables.values())
             table = self._tables.setdefault(id(each.table), (self._pointer(each.table), start, each.size))
-            kind = "T" if each.dtype == self._type else _TYPES[each.dtype]
+            kind = "T" if each.dtype == self._type else precompiled.TYPES[each.dtype]
             return f"reinterpret_cast<const {kind}*>(addresses[{table[1] + each.index}])"
         return self._parameters.setdefault(id(each), (f"a{len(self._parameters)}", each))[0]
 

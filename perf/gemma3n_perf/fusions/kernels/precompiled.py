@@ -19,9 +19,10 @@ from gemma3n_perf.errors import PerfError
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.workload.presets import cache_folder
 
-_TYPES = {
+TYPES = {
     mx.float32: "float", mx.bfloat16: "bf16", mx.uint32: "unsigned int", mx.int32: "int", mx.int64: "long long",
 }  # fmt: skip
+"""What arrays are of in the sources. MLX's own builder has another name for bfloat16: there a model's type is T."""
 
 PRELUDE = r"""
 struct bf16 {
@@ -59,10 +60,10 @@ class Precompiled:
             *, inputs: list[mx.array], template: list[tuple[str, Any]], grid: tuple[int, int, int],
             threadgroup: tuple[int, int, int], output_shapes: list[tuple[int, ...]], output_dtypes: list[mx.Dtype],
         ) -> list[mx.array]:  # fmt: skip
-            parameters = [f"const {_TYPES[a.dtype]}* {label}" for label, a in zip(input_names, inputs, strict=True)]
-            parameters += [f"{_TYPES[d]}* {label}" for label, d in zip(output_names, output_dtypes, strict=True)]
+            parameters = [f"const {TYPES[a.dtype]}* {label}" for label, a in zip(input_names, inputs, strict=True)]
+            parameters += [f"{TYPES[d]}* {label}" for label, d in zip(output_names, output_dtypes, strict=True)]
             constants = "".join(
-                f"  using {label} = {_TYPES[value]};\n" if isinstance(value, mx.Dtype) else
+                f"  using {label} = {TYPES[value]};\n" if isinstance(value, mx.Dtype) else
                 f"  constexpr int {label} = {int(value)};\n"
                 for label, value in template
             )  # fmt: skip

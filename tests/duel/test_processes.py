@@ -211,6 +211,23 @@ class TestForked:
             made(replace(arm("candidate"), argv=("/bin/false", "-P", "x")), True)
         made.close()
 
+    def test_what_a_parent_said_last_is_in_the_error_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """A working directory that is removed while workers start stops Python itself: no traceback is shown."""
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\nrmdir {gone}\nexec {sys.executable} -c 'import os; os.getcwd()'\n")
+        python.chmod(0o755)
+        monkeypatch.chdir(gone)
+        made = Spawner(forking=True)
+        with pytest.raises(WorkerFailedError, match="FileNotFoundError") as error:
+            made(replace(arm("candidate"), argv=(str(python), "-P", "x")), True)
+        made.close()
+        assert "working directory" in str(error.value)
+        assert capfd.readouterr().err == ""
+
 
 DUEL = """
 import sys, time

@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -43,10 +44,11 @@ class ForkServer:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         script = str(Path(__file__).with_name("forkserver.py"))
         environ = os.environ | arm.environ | {"PYTHONPATH": arm.parent_path}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         with theirs:
             self._process = subprocess.Popen(
                 (arm.argv[0], "-P", script, str(theirs.fileno())), env=environ, pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
             )  # fmt: skip
         if self._reply(arm) != b"ready":
             raise self._gone(arm)
@@ -68,6 +70,7 @@ class ForkServer:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._said.close()
 
     def _reply(self, arm: ReadyArm) -> bytes:
         data = self._ours.recv(65_536) if select.select([self._ours], [], [], _START_S)[0] else b""
@@ -77,10 +80,13 @@ class ForkServer:
 
     def _gone(self, arm: ReadyArm) -> WorkerFailedError:
         self._process.kill()
+        self._process.wait()
+        self._said.seek(0)
+        last = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
         self.close()
         return WorkerFailedError(
-            f"the parent of the workers of {arm.text} ended or hung",
-            remedy=f"check that {arm.argv[0]} can import mlx_vlm",
+            f"the parent of the workers of {arm.text} ended or hung" + f": {last}" * bool(last),
+            remedy=f"check that {arm.argv[0]} can import mlx_vlm, from a working directory that is there",
         )
 
 

@@ -157,3 +157,17 @@ def test_a_state_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -
     """A typo, nothing required at all, and a class that is required though no machine is there."""
     with pytest.raises(UsageError, match=said):
         read_policy(_write(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", ["1.0", "true", '"six"', "inf", "nan"])
+def test_goals_are_factors_of_workloads(tmp_path: Path, value: str) -> None:
+    """Above 1, of workloads that there are."""
+    table = f"[classes.{BIG}]"
+    good = POLICY.replace(table, f'{table}\ngoals = {{ "e4b-4bit/text/pp320-tg64" = 6 }}')
+    assert read_policy(_write(tmp_path, good)).classes[BIG].goals == {"e4b-4bit/text/pp320-tg64": 6}
+    with pytest.raises(UsageError, match="goals: e4b-4bit/text/pp320-tg64 = "):
+        read(tmp_path, good.replace("= 6 }", f"= {value} }}"))
+    with pytest.raises(UsageError, match="nonsense"):
+        read(tmp_path, good.replace("e4b-4bit/text/pp320-tg64", "nonsense"))
+    with pytest.raises(UsageError, match="a table of numbers"):
+        read(tmp_path, POLICY.replace(table, f"{table}\ngoals = 6"))

@@ -8,7 +8,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.change import parts
 from gemma3n_perf.gate.facts import Checked, Dispatch, EvidenceFacts, Objection, Parity, Ruling, WorkloadFacts
 from gemma3n_perf.gate.policy import ClassPolicy, GatePolicy
-from gemma3n_perf.gate.rule import best, rule
+from gemma3n_perf.gate.rule import best, goals, rule
 from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.judge import judge_session
 from gemma3n_perf.stats.policy import Policy
@@ -337,3 +337,18 @@ def test_a_class_is_won_by_what_is_required_there_alone() -> None:
     wins = {one.fusion: one.wins[A] for one in found.decisions}
     assert wins["g"] == pytest.approx(0.03, abs=0.01)
     assert best(found, A) == "f"
+
+
+def test_a_goal_stands_beside_the_largest_win_of_its_workload() -> None:
+    """Reached or not; no win at all reaches none, and a class without goals says nothing."""
+    aims = {WORK: 1.08, "nano/text/pp140-tg64": 2.0}
+    policy = replace(POLICY, classes={**POLICY.classes, A: ClassPolicy((WORK,), goals=aims)})
+    small, large = facts("f", A, duel((0.05, 0.05))), facts("g", A, duel((0.1, 0.1)))
+    assert list(goals(ruled(small, large, policy=policy), policy, A)) == [
+        f"{WORK} on {A}: g has 1.11 times stock's throughput; the goal of 1.08 times is reached",
+        f"nano/text/pp140-tg64 on {A}: no fusion wins; the goal of 2 times is not reached",
+    ]
+    (first, _) = goals(ruled(small, policy=policy), policy, A)
+    assert first == f"{WORK} on {A}: f has 1.05 times stock's throughput; the goal of 1.08 times is not reached"
+    assert not list(goals(ruled(small, policy=policy), policy, B))
+    assert not list(goals(ruled(small, policy=policy), policy, "another"))

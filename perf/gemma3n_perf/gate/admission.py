@@ -17,7 +17,7 @@ from gemma3n_perf.gate.evidence import facts_of, facts_of_record, folder_of
 from gemma3n_perf.gate.facts import Decision, EvidenceFacts, Objection, Ruling
 from gemma3n_perf.gate.policy import POLICY_FILE, GatePolicy, read_policy
 from gemma3n_perf.gate.record import Evidence
-from gemma3n_perf.gate.rule import best, rule
+from gemma3n_perf.gate.rule import best, goals, rule
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.store import admitted as admitted_store
@@ -73,12 +73,14 @@ def gate(
     ruling = _with_what_is_in_use(shown, admitted_store.read_all(here.baselines), sources.names())
     if silent := [name for name in policy.awaiting if name not in {one.chip_class for one in facts}]:
         notes = (*notes, f"no machine yet, and not waited for: {', '.join(silent)}")
+    # A change is judged by its own fusions, and the largest win may be another's.
+    aims = () if change is not None else (aim for name in policy.classes for aim in goals(shown, policy, name))
     attempts = (
         f"{one.fusion} on {one.chip_class}: attempt {one.attempts} of these sources; others are in fusions/earlier/"
         for one in facts
         if one.attempts > 1
     )
-    return AdmissionResult(ruling, names, (*notes, *attempts), shown, tuple(facts))
+    return AdmissionResult(ruling, names, (*notes, *aims, *attempts), shown, tuple(facts))
 
 
 def _by_its_own_judges(shown: Ruling, judges: Sequence[str]) -> Ruling:
@@ -176,12 +178,15 @@ def _floors(records: Iterable[noise_store.NoiseRecord | None]) -> dict[str, Nois
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Evidence by its file, the ``ruling`` on all of it, and by chip class what is admitted and the noise floor."""
+    """Evidence by its file, the ``ruling`` on all of it, and by chip class what is admitted, the noise floor and
+    what is aimed at, as sentences.
+    """
 
     evidence: Mapping[Path, Evidence]
     ruling: Ruling
     admitted: Mapping[str, tuple[str, ...]]
     noise: Mapping[str, NoiseFloor]
+    goals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def recorded(baselines: Path, faults: list[str] | None = None) -> Recorded:
@@ -206,4 +211,5 @@ def recorded(baselines: Path, faults: list[str] | None = None) -> Recorded:
         return Recorded(sound, Ruling(), admitted, noise)
     names = with_parts(one.fusion for one in facts)
     today = max((one.date for one in facts if one.date is not None), default=dt.date.min)
-    return Recorded(sound, rule(names, facts, policy, today=today, noise=noise), admitted, noise)
+    ruling = rule(names, facts, policy, today=today, noise=noise)
+    return Recorded(sound, ruling, admitted, noise, {name: tuple(goals(ruling, policy, name)) for name in classes})

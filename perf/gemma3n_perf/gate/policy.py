@@ -26,6 +26,7 @@ _KINDS: dict[object, tuple[tuple[type, ...], str]] = {
     str | None: ((str,), "a text"),
     str: ((str,), "a text"),
     tuple[str, ...] | None: ((list,), "a list of texts"),
+    Mapping[str, float]: ((dict,), "a table of numbers"),
 }
 """By the type of a policy's field: what TOML may have there, and its name in messages."""
 
@@ -36,11 +37,14 @@ class ClassPolicy:
 
     ``state`` is ``required``, ``measured`` (what it says counts, and nothing waits for it where it is silent) or
     ``awaiting``: declared, and no machine is there yet. That is shown, and never measured or waited for.
+    ``goals`` are factors of throughput over stock that work on this class aims at, by workload. What was reached is
+    shown beside them, and nothing is judged by them.
     """
 
     workloads: tuple[str, ...]
     runner: tuple[str, ...] = ()
     state: str = MEASURED
+    goals: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a state that is none, a class without workloads, and ids that are none."""
@@ -48,8 +52,12 @@ class ClassPolicy:
             raise UsageError(f"state = {self.state!r}", expected=f"one of {', '.join(STATES)}")
         if not self.workloads or len(set(self.workloads)) != len(self.workloads):
             raise UsageError(f"workloads {list(self.workloads)}", expected="one workload id or more, each once")
-        for workload in self.workloads:
+        for workload in (*self.workloads, *self.goals):
             Workload.parse(workload)
+        for workload, factor in self.goals.items():
+            number = isinstance(factor, int | float) and not isinstance(factor, bool)
+            if not number or not 1 < factor < float("inf"):
+                raise UsageError(f"goals: {workload} = {factor!r}", expected="a factor above 1, 6 for six times stock")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,17 @@ def best(ruling: Ruling, chip_class: str) -> str | None:
     return max(found, key=lambda one: one.wins[chip_class]).fusion if found else None
 
 
+def goals(ruling: Ruling, policy: GatePolicy, chip_class: str) -> Iterator[str]:
+    """Yield what the policy aims at on a class, as sentences, beside the largest win of each workload."""
+    for workload, factor in policy.classes[chip_class].goals.items() if chip_class in policy.classes else ():
+        cells = (cell for cell in ruling.cells if (cell.chip_class, cell.workload) == (chip_class, workload))
+        wins = [(cell.effect, cell.fusion) for cell in cells if cell.verdict is Verdict.WIN and cell.effect is not None]
+        effect, name = max(wins, default=(0.0, ""))
+        reached = f"{name} has {1 + effect:.2f} times stock's throughput" if wins else "no fusion wins"
+        met = "reached" if 1 + effect >= factor else "not reached"
+        yield f"{workload} on {chip_class}: {reached}; the goal of {factor:g} times is {met}"
+
+
 def _lay_out(
     name: str, chip_class: str, evidence: Sequence[EvidenceFacts], policy: GatePolicy, today: dt.date
 ) -> Iterator[_Row]:

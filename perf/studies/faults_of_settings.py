@@ -99,7 +99,7 @@ def _script(name: str, text: str) -> Callable[[Victim], None]:
             victim.environ["PATH"] = os.pathsep.join((str(folder), victim.environ["PATH"]))
             return
         for one in (path for place in victim.environ["PATH"].split(os.pathsep) for path in Path(place).glob("*")):
-            if one.name != name and not (folder / one.name).exists():
+            if one.name != name and not (folder / one.name).is_symlink():  # it may point to nothing
                 (folder / one.name).symlink_to(one)
         victim.environ["PATH"] = str(folder)
 

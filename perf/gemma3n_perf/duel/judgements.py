@@ -174,7 +174,7 @@ def _each(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:
     )
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)  # of some 12 kB each
 def _estimate(
     blocks: tuple[tuple[float, ...], ...],
     steps: tuple[tuple[tuple[float, ...], ...], ...],

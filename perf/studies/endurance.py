@@ -44,6 +44,11 @@ LEAST = 4
 """Duels of a part that tell whether something grows."""
 Result = tuple[str, float | None, float | None, float | None, int]
 MEMORY_GROWS, MEMORY_BYTES, CACHE_BYTES, HANDLES = 1.05, 16 << 20, 1 << 20, 2
+ALLOWED = (
+    f"{100 * (MEMORY_GROWS - 1):.0f} % and {MEMORY_BYTES >> 20} MiB of memory, {HANDLES} open files, "
+    f"{CACHE_BYTES >> 20} MiB of the cache folder"
+)
+"""How much of each may have grown from the first to the last quarter of a part, in words."""
 
 
 class Round(msgspec.Struct, frozen=True):

@@ -146,6 +146,7 @@ def build(
             (one, endurance.summary(one), endurance.drift(one), list(endurance.faults(one)), plot)
             for one, plot in zip(hours, plots, strict=True)
         ],
+        allowed=endurance.ALLOWED,
         versions=tested and (versions.rows(tested), list(versions.faults(tested)), tested.tests),
         mutants=_mutants(
             mutation_record.MUTATION.find(folder / mutation_record.NAME),

@@ -71,7 +71,7 @@ def test_hours_of_duels_have_a_plot_and_what_was_wrong(tmp_path: Path) -> None:
     assert f"13 duels of this program against itself, on `{WORKLOAD}`, 20 s of measuring each" in text
     assert "mean effect is +0.015 % [-0.2" in text
     assert f"]({plot})" in text
-    assert "Nothing grew, nothing drifted" in text
+    assert "Nothing grew by more than is allowed (within a part 5 % and 16 MiB of memory, 2 open files, 1 MiB" in text
     assert "- Wrong: part 1: 2 processes were left" in page(tmp_path, lasting=[calm(left=[0] * 12 + [2])])
 
 

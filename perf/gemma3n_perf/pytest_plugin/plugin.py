@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--explain", action="store_true", help="say what would be measured, and how long; do nothing")
     group.addoption("--measure-anyway", action="store_true", help="duel the same program with itself, too")
     group.addoption("--allow-busy", action="store_true", help="measure on a machine that is not fit, with a caution")
-    group.addoption("--time-budget", dest="budget", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # until 0.2
+    group.addoption("--time-budget", dest="budget", help=argparse.SUPPRESS)  # until 0.2
     group.addoption("--no-confirm", action="store_true", help=argparse.SUPPRESS)  # named and refused
     group.addoption("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
 

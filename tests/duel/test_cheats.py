@@ -22,7 +22,7 @@ from tests.decode.fakes import nano_root
 CHEATS = Path(__file__).parent / "cheats"
 ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
-_NONE_FASTER = ("memo", "twob", "early", "slowbase", "clock", "session", "detect", "later", "eager")
+_NONE_FASTER = ("memo", "twob", "early", "slowbase", "clock", "instance", "code", "session", "detect", "later", "eager")
 _WRONG = ("coarse", "headless", "shape")
 """Lower precision, half a head, and fast only where the benchmark decodes: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
@@ -30,11 +30,13 @@ TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo"
 NAMES = (*_NONE_FASTER, *_WRONG, *TWINS)
 INVALID = {
     "zz-clock": "time.perf_counter was replaced",
+    "zz-instance": "outside its own clock",
+    "zz-code": "outside its own clock",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
 """Those that are named for what they do."""
-QUICK = ("memo", "clock", "placebo")
+QUICK = ("memo", "clock", "instance", "code", "placebo")
 HONEST = 0.02
 """How far an effect that is none may lie from 0."""
 EDITED = "zz-edited"

@@ -15,6 +15,7 @@ from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.outside_clock import OutsideClock
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import BadConditionsError, PerfError
@@ -163,7 +164,7 @@ def measure(
     while unfinished := [one for one in states.values() if len(one.kept) < plan.pairs]:
         for one in tools.rng.sample(unfinished, len(unfinished)):
             try:
-                pairs = _stretch(ready, one.name, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
+                pairs = _stretch(ready, one, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
             except PerfError as error:
                 if len(states) == 1:
                     raise
@@ -182,7 +183,8 @@ def measure(
             tools.sleep(next(pauses))
     first = ready.running.started_first
     launches: dict[str, Launch | PerfError] = {
-        name: Launch(session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned)
+        name: one.outside.fault()
+        or Launch(session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned)
         for name, one in states.items()
     }
     return launches | failures
@@ -196,6 +198,7 @@ class _Candidate:
     kept: list[tuple[Block, Block]] = field(default_factory=list)
     discarded: list[tuple[Block, Block]] = field(default_factory=list)
     seconds: float = 0.0
+    outside: OutsideClock = field(default_factory=OutsideClock)
 
 
 class _Positions:
@@ -219,7 +222,7 @@ class _Positions:
 
 def _stretch(
     ready: Prepared,
-    candidate: str,
+    candidate: _Candidate,
     steps: int,
     most: int,
     tools: Tools,
@@ -231,7 +234,7 @@ def _stretch(
     Conditions are read around each block. Where blocks are short, counters say nothing of one, so they are read around
     as many pairs, ``most`` or fewer, as take long enough: those are kept or discarded together.
     """
-    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate}
+    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate.name}
     pending: list[tuple[str, wire.Timed]] = []
     blocks: list[Block] = []
 
@@ -255,12 +258,15 @@ def _stretch(
 
     idle = tools.probe.start()
     while True:
-        goes_on = positions.go_on(candidate, steps)
+        goes_on = positions.go_on(candidate.name, steps)
         for arm in tools.rng.sample(ARMS, 2):
             if idle and not goes_on:
                 ready.time(names[arm], min(WAKE_STEPS, steps), tools.waits.block)
             idle = False
+            began = tools.clock()
             pending.append((arm, ready.time(names[arm], steps, tools.waits.block, continued=goes_on)))
+            if goes_on:
+                candidate.outside.add(arm, tools.clock() - began, pending[-1][1].seconds)
             if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
                 close()
                 idle = tools.probe.start()

@@ -1,0 +1,47 @@
+import random
+
+import pytest
+
+from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.outside_clock import OutsideClock
+
+
+def blocks(hidden_s: dict[str, float], *, tpot_s: tuple[float, float] = (0.01, 0.01), n: int = 140) -> OutsideClock:
+    """Return blocks of both arms, each with so much outside its clock, more or less."""
+    rng, made = random.Random(3), OutsideClock()
+    for _ in range(n):
+        for arm, own_s in zip(ARMS, tpot_s, strict=True):
+            claimed = own_s * rng.uniform(0.9, 1.3)
+            made.add(arm, claimed + hidden_s[arm] * rng.uniform(0.8, 1.4), claimed)
+    return made
+
+
+def test_an_honest_arm_hides_nothing() -> None:
+    """Whatever it costs to ask a process, both arms cost it, and a faster one no less."""
+    for hidden in (0.0002, 0.003):
+        assert blocks(dict.fromkeys(ARMS, hidden)).fault() is None
+        assert blocks(dict.fromkeys(ARMS, hidden), tpot_s=(0.02, 0.004)).fault() is None
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("slow", [0.97, 0.8, 0.3])
+def test_a_slow_clock_is_seen_from_outside(arm: str, slow: float) -> None:
+    """In either arm, with what it hides."""
+    made = blocks(dict.fromkeys(ARMS, 0.0004))
+    made.blocks[arm] = [(elapsed, claimed * slow) for elapsed, claimed in made.blocks[arm]]
+    fault = made.fault()
+    assert fault is not None
+    assert f"a block of the {arm} takes" in fault.found
+    assert "outside its own clock" in fault.found
+    assert fault.expected == "the same of both, within 1 % of a block"
+
+
+def test_few_blocks_and_large_noise_say_nothing() -> None:
+    """What is hidden must be more than chance."""
+    made = blocks({ARMS[0]: 0.0004, ARMS[1]: 0.004}, n=10)
+    assert made.fault() is None
+    noisy, rng = OutsideClock(), random.Random(5)
+    for _ in range(30):
+        for arm in ARMS:
+            noisy.add(arm, 0.01 + rng.uniform(0, 0.02) + (0.001 if arm == ARMS[1] else 0), 0.01)
+    assert noisy.fault() is None

@@ -159,7 +159,7 @@ def test_a_state_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -
         read_policy(_write(tmp_path, text))
 
 
-@pytest.mark.parametrize("value", ["1.0", "true", '"six"', "inf", "nan"])
+@pytest.mark.parametrize("value", ["1.0", "true", '"six"', "inf", "nan", f"1{'0' * 400}"])
 def test_goals_are_factors_of_workloads(tmp_path: Path, value: str) -> None:
     """Above 1, of workloads that there are."""
     table = f"[classes.{BIG}]"

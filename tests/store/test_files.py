@@ -6,7 +6,9 @@ import pytest
 
 from gemma3n_perf.errors import DiskFullError, MalformedRecordError, NotMeasuredError, UsageError
 from gemma3n_perf.store.files import (
+    MOST_BYTES,
     Disk,
+    contents,
     data_folder,
     file_stem,
     numbered_files,
@@ -216,3 +218,18 @@ def test_data_folder_is_the_users_own() -> None:
     """Sessions live outside any checkout, in a folder of this suite's name."""
     assert data_folder().name == "gemma3n-perf"
     assert data_folder().is_absolute()
+
+
+def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
+    """A pipe, a device, a folder, and a file that no record is as large as: each says so at once."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", MOST_BYTES + 1)
+    (tmp_path / "right").write_bytes(b"{}")
+    (tmp_path / "link").symlink_to(tmp_path / "right")
+    for name, said in (("pipe", "no regular file"), ("huge", "are the most that is read"), (".", "a folder")):
+        with pytest.raises(OSError, match=said):
+            contents(tmp_path / name)
+    with pytest.raises(OSError, match="no regular file"):
+        contents(Path("/dev/zero"))
+    assert contents(tmp_path / "link") == b"{}"

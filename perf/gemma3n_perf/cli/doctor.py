@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print what is found; 0 where the machine is fit to measure, 4 where it is not."""
-    if not all(0 <= value < math.inf for value in (args.wait, args.memory, args.disk)):
+    if not all(0 <= value < math.inf for value in (args.wait, args.memory * GIB, args.disk * GIB)):
         raise UsageError("a number below zero, or none", expected="--wait, --memory and --disk of at least 0")
     needs = Needs(memory_bytes=int(args.memory * GIB), disk_bytes=int(args.disk * GIB))
     said = io.StringIO()

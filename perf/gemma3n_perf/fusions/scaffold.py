@@ -70,6 +70,8 @@ _TEST = '''
 
 
 _TAKEN = ("admitted", "all")
+_LONGEST = 60
+"""Characters of a name: files and folders are called by it."""
 """Names of a file beside the evidence, and of all fusions together."""
 
 
@@ -79,10 +81,11 @@ def write(name: str, root: Path, known: tuple[str, ...]) -> tuple[Path, Path]:
     Raises UsageError for a name that is taken or is not lower-case words joined by hyphens, and where a file is there.
     """
     module = name.replace("-", "_")
-    if not _NAME.fullmatch(name) or keyword.iskeyword(module) or name in _TAKEN:
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST or keyword.iskeyword(module) or name in _TAKEN:
         raise UsageError(
             f"{name!r} cannot name a fusion",
-            expected=f"lower-case words joined by hyphens, for instance fused-norms; not {' or '.join(_TAKEN)}",
+            expected=f"lower-case words joined by hyphens, for instance fused-norms, at most {_LONGEST} characters; "
+            f"not {' or '.join(_TAKEN)}",
         )
     package = root / "perf" / "gemma3n_perf" / "fusions"
     if not package.is_dir():

@@ -24,6 +24,7 @@ from gemma3n_perf.store import admitted as admitted_store
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.store.admitted import ADMITTED, FOLDER
 from gemma3n_perf.store.codec import usable
+from gemma3n_perf.store.files import contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _distinct(read: Sequence[tuple[Path, EvidenceFacts]]) -> list[EvidenceFacts]
     seen: dict[tuple[str, str, bytes], EvidenceFacts] = {}
     for path, facts in read:
         try:
-            data = path.read_bytes()
+            data = contents(path)
         except OSError:
             data = str(path).encode()
         seen.setdefault((facts.chip_class, folder_of(path) or facts.chip_class, data), facts)

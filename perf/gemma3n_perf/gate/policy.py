@@ -9,6 +9,7 @@ from typing import Any
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.policy import MARGIN, Policy
+from gemma3n_perf.store.files import contents
 from gemma3n_perf.workload.workload import Workload, defaults
 
 POLICY_FILE = "policy.toml"
@@ -56,7 +57,7 @@ class ClassPolicy:
             Workload.parse(workload)
         for workload, factor in self.goals.items():
             number = isinstance(factor, int | float) and not isinstance(factor, bool)
-            if not number or not 1 < factor < float("inf"):
+            if not number or not 1 < factor < 1e6:
                 raise UsageError(f"goals: {workload} = {factor!r}", expected="a factor above 1, 6 for six times stock")
 
 
@@ -177,7 +178,7 @@ class GatePolicy:
 def read_policy(path: Path) -> GatePolicy:
     """Read a policy. Raises UsageError naming the file, the key and what is wrong with it."""
     try:
-        return parse_policy(path.read_text(encoding="utf-8"))
+        return parse_policy(contents(path).decode("utf-8"))
     except OSError as error:
         raise _bad(path, error.strerror or str(error), "a policy file", "pass --policy FILE") from error
     except UnicodeDecodeError as error:

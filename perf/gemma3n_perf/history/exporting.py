@@ -18,6 +18,7 @@ from gemma3n_perf.errors import MalformedRecordError, NotMeasuredError, UsageErr
 from gemma3n_perf.gate import record as evidence
 from gemma3n_perf.stats.verdicts import Judgement, finite
 from gemma3n_perf.store import session_file
+from gemma3n_perf.store.files import contents
 
 FORMATS = ("bencher", "github-action-benchmark")
 
@@ -49,7 +50,7 @@ class Report:
 def read(path: Path) -> Report:
     """Read a stored session, the record of a duel, or evidence. Raises UsageError, MalformedRecordError."""
     try:
-        data = path.read_bytes()
+        data = contents(path)
         tree = msgspec.json.decode(data)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", expected="a file that this suite wrote") from error

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from gemma3n_perf.errors import MalformedRecordError, PerfError
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.files import Disk, contents, write_over
 
 _T = TypeVar("_T")
 _LARGEST = 2**63 - 1
@@ -108,7 +108,7 @@ class Codec(Generic[_T]):
     def bytes_of(self, path: Path) -> bytes:
         """Return what a file holds. Raises MalformedRecordError where it cannot be read."""
         try:
-            return path.read_bytes()
+            return contents(path)
         except OSError as error:
             raise self.malformed(str(path), Flaw(f"cannot be read: {error.strerror or error}")) from error
 

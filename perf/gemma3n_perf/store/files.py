@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,8 @@ from gemma3n_perf.errors import FULL, DiskFullError, MalformedRecordError, NotMe
 from gemma3n_perf.hardware.types import Stack
 
 LAST_NUMBER = 9999
+MOST_BYTES = 1 << 28
+"""No record is so large: a file that is would take the memory of whoever reads it."""
 SHORT_COMMIT = 12
 _NAME = re.compile(r"\d{4}_([0-9a-f]{7,40}|unversioned)(-dirty)?\.json")
 _NUMBERED = re.compile(r"\d+_.*\.json")
@@ -45,6 +48,17 @@ class Disk:
     def replace(self, temporary: Path, final: Path) -> None:
         """Give ``temporary`` its ``final`` name at once, in place of what had it."""
         temporary.replace(final)
+
+
+def contents(path: Path) -> bytes:
+    """Return what a file holds. Raises OSError, also for a pipe or a device, which might never end, and a huge file."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise OSError(errno.EINVAL, f"it is {kind}")
+    if found.st_size > MOST_BYTES:
+        raise OSError(errno.EINVAL, f"it has {found.st_size:,} bytes, and {MOST_BYTES:,} are the most that is read")
+    return path.read_bytes()
 
 
 def data_folder() -> Path:

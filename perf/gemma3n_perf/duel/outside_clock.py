@@ -7,16 +7,16 @@ clock than of the other hides time: its clock is slow, or it works where nobody 
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.errors import InvalidError
 
-HIDDEN, ERRORS = 0.01, 4.0
-"""What one arm may hide more than the other: a fraction of its blocks, and so many standard errors beyond."""
-_LEAST = 20
-"""Blocks of an arm that tell anything."""
+HIDDEN, ERRORS, FEW = 0.01, 4.0, 10
+"""How much of an arm's blocks may lie outside its clock, more than of the other's: a fraction, and so many standard
+errors beyond; ``FEW`` blocks have twice as many, for their spread is hardly known."""
+_LEAST = 5
+_LEAST_SPREAD = 0.005
 _MEDIAN_ERROR = math.sqrt(math.pi / 2) * 1.4826
 """Standard error of a median, by the median absolute deviation and the square root of their number."""
 
@@ -35,22 +35,18 @@ class OutsideClock:
         """Say what one arm hides, where it is more than can be by chance; None where blocks are too few."""
         if min(map(len, self.blocks.values())) < _LEAST:
             return None
-        (ours, our_error), (theirs, their_error) = (_hidden(self.blocks[arm]) for arm in ARMS)
-        more = theirs - ours
-        whole = statistics.median(elapsed for elapsed, _ in self.blocks[ARMS[more > 0]])
-        if abs(more) <= HIDDEN * whole + ERRORS * math.hypot(our_error, their_error):
-            return None
-        return InvalidError(
-            f"a block of the {ARMS[more > 0]} takes {1000 * whole:.2f} ms, of which {1000 * max(ours, theirs):.2f} lie "
-            f"outside its own clock, and {1000 * min(ours, theirs):.2f} of one of the {ARMS[more <= 0]}",
-            expected=f"the same of both, within {100 * HIDDEN:.0f} % of a block",
-            remedy="time nothing but the step: a fusion may not touch a clock, nor work between steps",
-        )
-
-
-def _hidden(blocks: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the median of what lies outside the clock, and its standard error, seconds."""
-    hidden = [elapsed - claimed for elapsed, claimed in blocks]
-    middle = statistics.median(hidden)
-    spread = statistics.median(abs(one - middle) for one in hidden)
-    return middle, _MEDIAN_ERROR * spread / math.sqrt(len(hidden))
+        hidden = {arm: statistics.median(elapsed - claimed for elapsed, claimed in self.blocks[arm]) for arm in ARMS}
+        for arm, other in (ARMS, ARMS[::-1]):
+            # A slow clock hides a part of each block, however long that one took.
+            shares = [(elapsed - claimed - hidden[other]) / elapsed for elapsed, claimed in self.blocks[arm]]
+            share, n = statistics.median(shares), len(shares)
+            spread = max(statistics.median(abs(one - share) for one in shares), _LEAST_SPREAD)
+            if share > HIDDEN + ERRORS * (1 + FEW / n) * _MEDIAN_ERROR * spread / math.sqrt(n):
+                whole = statistics.median(elapsed for elapsed, _ in self.blocks[arm])
+                return InvalidError(
+                    f"a block of the {arm} takes {1000 * whole:.2f} ms, of which {1000 * hidden[arm]:.2f} lie "
+                    f"outside its own clock, and {1000 * hidden[other]:.2f} of one of the {other}",
+                    expected=f"the same of both, within {100 * HIDDEN:.0f} % of a block",
+                    remedy="time nothing but the step: a fusion may not touch a clock, nor work between steps",
+                )
+        return None

@@ -38,6 +38,7 @@ class FakeWorker:
     arena: "Arena"
     arm: ReadyArm
     launch: int
+    number: int
     asked: list[wire.Request] = field(default_factory=list)
     closed: bool = False
     greeted: bool = False
@@ -62,7 +63,7 @@ class FakeWorker:
             spoken = self.arena.protocols.get(self.arm.name, wire.PROTOCOL)
             version = re.search(r"(?:^|\+)mlx==([^+]+)", self.arm.text)
             usual = replace(STACK, mlx=version[1]) if version else STACK
-            return wire.Hello(spoken, 1 + self.launch, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, usual)))
+            return wire.Hello(spoken, 1 + self.number, msgspec.to_builtins(self.arena.stacks.get(self.arm.name, usual)))
         request = self.asked[-1]
         name = getattr(request, "slot", "") or self.arm.name
         if isinstance(request, wire.Block):
@@ -85,7 +86,7 @@ class FakeWorker:
                 tpot *= self.slowed(name)
                 told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
                 tpot = sum(told) / len(told) if told else tpot
-                self.arena.clock.passes(steps * tpot)
+                self.arena.clock.passes(steps * tpot / self.arena.clock_speed.get(name, 1.0))
                 return wire.Timed(steps * tpot, tpot, told)
             case wire.WholeRun(variant, steps, logits):
                 self.arena.whole_runs.append((self.launch, name, variant))
@@ -126,6 +127,7 @@ class Arena:
     ``spares`` are workloads on which nothing is raised.
     ``idle`` says that a GPU clocks down while conditions are read.
     ``slowed`` is how much longer a baseline takes that shares its process.
+    ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
     """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
@@ -161,10 +163,12 @@ class Arena:
     steps_s: Callable[[float], tuple[float, ...]] = lambda tpot: ()
     silent: frozenset[str] = frozenset()
     cores: dict[int, Set[int]] = field(default_factory=dict)
+    clock_speed: dict[str, float] = field(default_factory=dict)
+    cpu_s: Callable[[int], float] = lambda pid: 0.0
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
         """Start a worker."""
-        self.workers.append(FakeWorker(self, arm, len(self.workers) // 2))
+        self.workers.append(FakeWorker(self, arm, len(self.workers) // 2, len(self.workers)))
         return self.workers[-1]
 
     def fail(self, name: str, when: str) -> None:
@@ -196,7 +200,7 @@ class Arena:
         """What a duel is given."""
         return Tools(
             self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append,
-            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1)),
+            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1)), cpu_seconds=self.cpu_s,
         )  # fmt: skip
 
 

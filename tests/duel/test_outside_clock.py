@@ -16,6 +16,24 @@ def blocks(hidden_s: dict[str, float], *, tpot_s: tuple[float, float] = (0.01, 0
     return made
 
 
+def rewound(
+    slow: float = 1.0,
+    *,
+    rewind_s: tuple[float, float] = (0.003, 0.012),
+    n: int = 12,
+    tpot_s: float = 0.004,
+    seed: int = 3,
+) -> OutsideClock:
+    """Return blocks of 7 steps and of 4 that rewind first; the candidate's clock shows so much of what passes."""
+    rng, made = random.Random(seed), OutsideClock()
+    for arm, own_s, shown in zip(ARMS, rewind_s, (1.0, slow), strict=True):
+        for number in range(2 * n):
+            steps = (7, 4)[number % 2]
+            passed = steps * tpot_s * rng.uniform(0.9, 1.3)
+            made.add(arm, passed + own_s * rng.uniform(0.8, 1.4), passed * shown, short=steps == 4)
+    return made
+
+
 def test_an_honest_arm_hides_nothing() -> None:
     """Whatever it costs to ask a process, both arms cost it, and a faster one no less."""
     for hidden in (0.0002, 0.003):
@@ -34,6 +52,33 @@ def test_a_slow_clock_is_seen_from_outside(arm: str, slow: float) -> None:
     assert f"a block of the {arm} takes" in fault.found
     assert "outside its own clock" in fault.found
     assert fault.expected == "the same of both, within 1 % of a block"
+
+
+def test_an_arm_may_take_longer_to_rewind() -> None:
+    """So much before each block, however many steps follow."""
+    for seed in range(300):
+        assert rewound(seed=seed, n=random.Random(seed).choice((5, 9, 20))).fault() is None, seed
+
+
+@pytest.mark.parametrize("slow", [0.8, 0.5])
+def test_a_slow_clock_is_seen_where_blocks_rewind(slow: float) -> None:
+    """What lies outside it grows with the steps."""
+    fault = rewound(slow, rewind_s=(0.001, 0.001)).fault()
+    assert fault is not None
+    assert "a block of the candidate takes" in fault.found
+    assert fault.found.endswith("of a shorter one")
+
+
+def test_an_arm_rests_while_the_other_is_timed() -> None:
+    """A thread of its own that works then slows the other; what is left to do after a reply does not."""
+    made = blocks(dict.fromkeys(ARMS, 0.0004))
+    made.add_idle(ARMS[1], 1.2, 0.02)
+    made.add_idle(ARMS[0], 0.05, 0.05)
+    assert made.fault() is None
+    made.add_idle(ARMS[1], 1.3, 0.4)
+    fault = made.fault()
+    assert fault is not None
+    assert fault.found == "the candidate used 0.42 s of CPU time in 2.50 s in which the baseline was timed"
 
 
 def test_a_few_blocks_show_what_is_gross() -> None:

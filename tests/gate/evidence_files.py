@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.duel.judgements import estimates
-from gemma3n_perf.duel.launch import NS, Block, Launch
+from gemma3n_perf.duel.launch import Launch
+from gemma3n_perf.duel.pairs import NS, Block
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import FUSIONS, Checkout

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gemma3n_perf.duel.agreement import ARMS
-from gemma3n_perf.duel.launch import NS
+from gemma3n_perf.duel.pairs import NS
 
 _LETTERS = {arm[0]: arm for arm in ARMS}
 _PAIRS = ("pairs", "discarded")

@@ -9,44 +9,21 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.decode.types import Run
-from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
-from gemma3n_perf.duel.outside_clock import OutsideClock
+from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import BadConditionsError, PerfError
-from gemma3n_perf.hardware.types import Conditions, Fault
+from gemma3n_perf.hardware.types import Fault
 
 WARM_TOKENS, WARM_S, LEAST_ROUNDS = 10, 0.5, 3
 """How much each arm decodes before it counts: so many tokens or seconds, whichever is less, in three blocks or more."""
 
-NS = 9
-"""Times are whole nanoseconds, so that a record holds what was judged."""
-
-_SHORT_BLOCK_S = 0.1
-_STRETCH_S = 0.15
-"""CPU time is counted in ticks of 10 ms: conditions of less than this tell nothing of it."""
 Pairs = Callable[[float, float], int]
 """From seconds of a pair of blocks and seconds of starting a launch to the pairs of a launch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A few tokens by one arm: ``tpot_s`` seconds per token that counts, ``seconds`` of all its steps.
-
-    ``step_s`` are seconds of each step that counts, where there are several and the arm's worker reports them.
-    """
-
-    arm: str
-    tpot_s: float
-    seconds: float
-    conditions: Conditions
-    faults: tuple[str, ...] = ()
-    step_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +108,8 @@ def warm_up(
     steps = plan.steps if plan else min(generate, layout.tokens + layout.drop + layout.tail)
     rounds, pinned = LEAST_ROUNDS, False
     timed: list[list[float]] = []
-    positions = _Positions(ready)
-    tools.placement.watch(ready.running.pids)
+    positions = Positions(ready)
+    tools.placement.watch(tuple(dict.fromkeys(ready.running.pids.values())))
     while len(timed) < rounds:
         if len(timed) == rounds // 2:
             pinned = tools.placement.pin()
@@ -151,36 +128,39 @@ def warm_up(
 def measure(
     ready: Prepared, plan: LaunchPlan, tools: Tools, *, session: int, start_s: float, pinned: bool = False
 ) -> dict[str, Launch | PerfError]:
-    """Take ``plan.pairs`` pairs that count of each candidate, in turn. Returns a launch by candidate, or its failure.
+    """Take ``plan.pairs`` pairs that count of each candidate. Returns a launch by candidate, or its failure.
 
+    One candidate follows the other, in an order drawn anew, for blocks of an arm that rested are slow at first.
     Raises BadConditionsError where too many pairs must be discarded, and what ends a process.
     """
-    states = {name: _Candidate(name) for name in ready.candidates}
-    positions = _Positions(ready)
+    states = {name: Growing(name) for name in ready.candidates}
+    positions = Positions(ready)
     failures: dict[str, Launch | PerfError] = {}
     found: list[Fault] = []
     allowed = tools.retry_policy.most_discards(plan.pairs * len(states))
-    pauses, discarded = tools.retry_policy.pauses(), 0
-    while unfinished := [one for one in states.values() if len(one.kept) < plan.pairs]:
-        for one in tools.rng.sample(unfinished, len(unfinished)):
-            try:
-                pairs = _stretch(ready, one, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
-            except PerfError as error:
-                if len(states) == 1:
-                    raise
-                failures[one.name] = error
-                del states[one.name]
-                continue
-            one.seconds += sum(block.seconds for pair in pairs for block in pair)
-            if not any(block.faults for pair in pairs for block in pair):
-                one.kept += pairs
-                pauses = tools.retry_policy.pauses()
-                continue
-            one.discarded += pairs
-            discarded += len(pairs)
-            if discarded > allowed:
-                raise _given_up(discarded, found)
-            tools.sleep(next(pauses))
+    discarded = 0
+    for name in tools.rng.sample(ready.candidates, len(states)):
+        one, pauses = states[name], tools.retry_policy.pauses()
+        try:
+            if len(ready.candidates) > 1:
+                warm_again(ready, name, plan.steps, tools, positions)
+            while len(one.kept) < plan.pairs:
+                pairs = stretch(ready, one, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
+                one.seconds += sum(block.seconds for pair in pairs for block in pair)
+                if not any(block.faults for pair in pairs for block in pair):
+                    one.kept += pairs
+                    pauses = tools.retry_policy.pauses()
+                    continue
+                one.discarded += pairs
+                discarded += len(pairs)
+                if discarded > allowed:
+                    raise _given_up(discarded, found)
+                tools.sleep(next(pauses))
+        except PerfError as error:
+            if isinstance(error, BadConditionsError) or len(failures) == len(ready.candidates) - 1:
+                raise
+            failures[name] = error
+            del states[name]
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
@@ -190,91 +170,6 @@ def measure(
         for name, one in states.items()
     }
     return launches | failures
-
-
-@dataclass(slots=True)
-class _Candidate:
-    """One candidate's part of a launch, as it grows."""
-
-    name: str
-    kept: list[tuple[Block, Block]] = field(default_factory=list)
-    discarded: list[tuple[Block, Block]] = field(default_factory=list)
-    seconds: float = 0.0
-    outside: OutsideClock = field(default_factory=OutsideClock)
-
-
-class _Positions:
-    """Where blocks begin: where those before them ended, in both arms alike, as long as the workload's tokens last.
-
-    So all that a step costs is inside some block's clock, as it is while a text is generated.
-    """
-
-    def __init__(self, ready: Prepared) -> None:
-        self._may = ready.can_continue
-        self._tokens = ready.sides[ARMS[0]].loaded.generated_tokens
-        self._at, self._candidate = 0, ""
-
-    def go_on(self, candidate: str, steps: int) -> bool:
-        """Whether the next blocks of the baseline and ``candidate`` go on; else they rewind."""
-        # One more step is built than is timed.
-        on = self._may and candidate == self._candidate and 0 < self._at < self._tokens - steps
-        self._at, self._candidate = steps + (self._at if on else 0), candidate
-        return on
-
-
-def _stretch(
-    ready: Prepared,
-    candidate: _Candidate,
-    steps: int,
-    most: int,
-    tools: Tools,
-    found: list[Fault],
-    positions: _Positions,
-) -> list[tuple[Block, Block]]:
-    """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
-
-    Conditions are read around each block. Where blocks are short, counters say nothing of one, so they are read around
-    as many pairs, ``most`` or fewer, as take long enough: those are kept or discarded together.
-    """
-    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate.name}
-    pending: list[tuple[str, wire.Timed]] = []
-    blocks: list[Block] = []
-
-    def close() -> None:
-        conditions = tools.probe.stop()
-        faults = tools.faults_of(conditions)
-        found.extend(faults)
-        codes = tuple(fault.code for fault in faults)
-        blocks.extend(
-            Block(
-                arm,
-                round(one.tpot_s, NS),
-                round(one.seconds, NS),
-                conditions,
-                codes,
-                tuple(round(step_s, NS) for step_s in one.step_s),
-            )
-            for arm, one in pending
-        )
-        pending.clear()
-
-    idle = tools.probe.start()
-    while True:
-        goes_on = positions.go_on(candidate.name, steps)
-        for arm in tools.rng.sample(ARMS, 2):
-            if idle and not goes_on:
-                ready.time(names[arm], min(WAKE_STEPS, steps), tools.waits.block)
-            idle = False
-            began = tools.clock()
-            pending.append((arm, ready.time(names[arm], steps, tools.waits.block, continued=goes_on)))
-            if goes_on:
-                candidate.outside.add(arm, tools.clock() - began, pending[-1][1].seconds)
-            if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
-                close()
-                idle = tools.probe.start()
-        if blocks or len(pending) >= 2 * most or sum(one.seconds for _, one in pending) >= _STRETCH_S:
-            close()
-            return list(zip(blocks[::2], blocks[1::2], strict=True))
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

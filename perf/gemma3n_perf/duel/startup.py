@@ -35,7 +35,7 @@ engine."""
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The processes of a launch, started and greeted: workers and stacks by arm.
+    """The processes of a launch, started and greeted: workers, stacks and process ids by arm.
 
     ``started_first`` is the arm whose process was started first, ``layout`` how decode of all arms is cut into blocks.
     """
@@ -45,7 +45,7 @@ class Running:
     stacks: Mapping[str, Stack]
     started_first: str
     layout: BlockLayout
-    pids: tuple[int, ...]
+    pids: Mapping[str, int]
     protocol: int = wire.PROTOCOL
 
 
@@ -114,7 +114,7 @@ def started(arms: Sequence[ReadyArm], tools: Tools) -> Iterator[Running]:
             {arm.name: msgspec.convert(hellos[arm.process].stack, Stack) for arm in order},
             order[0].name,
             layout,
-            tuple(hello.pid for hello in hellos.values()),
+            {arm.name: hellos[arm.process].pid for arm in order},
             oldest,
         )
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -172,6 +173,20 @@ class TestForked:
         worker = forked(spawner, tmp_path, script, KNOB="7", PYTHONPATH=str(tmp_path / "mine"))
         assert worker.receive(60) == wire.Prepared("n True 7 True 1")
         worker.close()
+
+    def test_no_two_begin_with_the_same_memory(self, spawner: Spawner, tmp_path: Path) -> None:
+        """Else a path of another length would move every array of an arm, in each launch alike."""
+        script = (
+            "import mmap, numpy\nplaces = [id(bytes(200)), numpy.ones(900).ctypes.data, numpy.ones(1 << 20).ctypes.data]\n"
+            'print(\'{"type": "Prepared", "token_digest": "\' + f"{places}" + \'"}\', flush=True)\n'
+        )
+        replies = set()
+        for _ in range(4):
+            worker = forked(spawner, tmp_path, script)
+            replies.add(worker.receive(60))
+            worker.close()
+        places = [json.loads(one.token_digest) for one in replies if isinstance(one, wire.Prepared)]
+        assert [len(set(column)) > 1 for column in zip(*places, strict=True)] == [True, True, True]
 
     def test_its_exit_code_and_last_output_are_known(self, spawner: Spawner, tmp_path: Path) -> None:
         """As those of a child."""

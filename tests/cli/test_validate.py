@@ -11,6 +11,7 @@ from gemma3n_perf import __main__ as cli
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel import validation_record as store
+from gemma3n_perf.stats.policy import Policy
 from studies import validation_page
 from tests.duel.arena import Arena, noisy
 from tests.duel.duels import machine
@@ -41,6 +42,18 @@ def page(folder: Path) -> str:
     argv = ["--baselines", str(folder / "baselines"), "--docs", str(folder / "docs")]
     assert validation_page.main(argv, io.StringIO()) == 0
     return (folder / "docs" / "trust.md").read_text()
+
+
+def test_time_ends_a_campaign_with_what_it_has(typed: list[str], tmp_path: Path) -> None:
+    """The round under way ends with the fewest launches of each duel, is kept, and no other begins."""
+    code, out, _ = run(*typed, "--effects", "0", "2", "--rounds", "5", "--time", "9")
+    assert code == 0
+    assert "1 rounds" in out
+    record = store.read(store.power_path(tmp_path / "baselines", CHIP.chip_class))
+    assert record is not None
+    assert [len(duel.launches) for duel in record.duels] == [Policy().min_launches] * 2
+    code, out, _ = run(*typed, "--effects", "5", "--rounds", "2", "--time", "100000")
+    assert "3 rounds" in out
 
 
 def test_rounds_add_to_the_record_and_are_judged_again(typed: list[str], tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ class TestForked:
     def test_no_two_begin_with_the_same_memory(self, spawner: Spawner, tmp_path: Path) -> None:
         """Else a path of another length would move every array of an arm, in each launch alike."""
         script = (
-            "import mmap, numpy\nplaces = [id(bytes(200)), numpy.ones(900).ctypes.data, numpy.ones(1 << 20).ctypes.data]\n"
+            "import numpy\nfew, many = numpy.ones(900), numpy.ones(1 << 20)\n"
+            "places = [id(bytes(200)), few.ctypes.data, many.ctypes.data]\n"
             'print(\'{"type": "Prepared", "token_digest": "\' + f"{places}" + \'"}\', flush=True)\n'
         )
         replies = set()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_budget, add_workload_arguments, busy_policy
-from gemma3n_perf.cli.options import explain
+from gemma3n_perf.cli.options import count, explain
 from gemma3n_perf.duel import validation, validation_record
 from gemma3n_perf.duel.judgements import estimates
 from gemma3n_perf.duel.report import interval
@@ -30,7 +30,9 @@ HELP = "measure the noise floor of this chip class with A/A duels"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--duels", type=int, default=8, metavar="N", help="A/A duels of each workload (default: 8)")
+    parser.add_argument(
+        "--duels", type=count("--duels"), default=8, metavar="N", help="A/A duels of each workload (default: 8)"
+    )
     add_workload_arguments(parser)
     add_budget(parser, "measuring time of each duel, all of it used", 30.0)
     parser.add_argument(
@@ -42,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Measure the duels or read them, and store the floor. Raises UsageError, NotMeasuredError where a duel fails."""
+    if args.duels < 2:
+        raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
     if args.explain:
         what = "A/A duels of this tree with itself, and the noise floor they show, on"
         return explain(out, what, args.workload, args.budget, duels=args.duels)
@@ -71,8 +75,6 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _measured(args: argparse.Namespace, out: TextIO) -> tuple[Path, noise.NoiseRecord]:
-    if args.duels < 2:
-        raise UsageError(f"--duels {args.duels}", expected="2 or more: one duel shows no spread between sessions")
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         require_known(here.chip)
         workloads, sources = choose_workloads(args.workload, args.checkpoint, here)

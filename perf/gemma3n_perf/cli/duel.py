@@ -1,20 +1,18 @@
 """``gemma3n-perf duel BASELINE CANDIDATE``: two arms, paired and interleaved, until something is shown."""
 
 import argparse
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.options import add_explain, add_json, explain, file_of, write_json
+from gemma3n_perf.cli.options import add_explain, add_json, count, explain, file_of, percent, seconds, write_json
 from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
 from gemma3n_perf.duel.arms import GRAMMAR
 from gemma3n_perf.duel.lookup import require_arms
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
-from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable
@@ -31,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_budget(parser, "measuring time for each workload, fixed before the start")
     parser.add_argument(
         "--sessions",
-        type=int,
+        type=count("--sessions"),
         default=1,
         metavar="N",
         help="spread the budget over N sessions; a win or loss must then show in each",
@@ -45,15 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_budget(parser: argparse.ArgumentParser, what: str, default_s: float = Policy().budget_s) -> None:
     """Declare how long may be measured; ``what`` says of what."""
     parser.add_argument(
-        "--budget", type=float, default=default_s, metavar="SECONDS", help=f"{what} (default: %(default)g)"
-    )
+        "--budget", type=seconds("--budget"), default=default_s, metavar="SECONDS",
+        help=f"{what} (default: %(default)g)",
+    )  # fmt: skip
 
 
 def add_margin(parser: argparse.ArgumentParser) -> None:
     """Declare how near to nothing an effect must be shown to be for no-change."""
     parser.add_argument(
         "--margin",
-        type=float,
+        type=percent("--margin"),
         default=100 * Policy().margin,
         metavar="PERCENT",
         help="no-change is an interval within this of nothing (default: %(default)g)",
@@ -94,7 +93,10 @@ def _workload_id(text: str) -> str:
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that measures takes."""
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for a machine that is fit and free")
+    parser.add_argument(
+        "--wait", type=seconds("--wait", least=0.0), metavar="SECONDS",
+        help="wait so long for a machine that is fit and free",
+    )  # fmt: skip
     parser.add_argument(
         "--allow-busy", action="store_true", help="measure on a machine that is not fit, too, with a caution"
     )
@@ -102,9 +104,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def busy_policy(args: argparse.Namespace) -> BusyPolicy:
-    """Return what to do on a busy machine. Raises UsageError."""
-    if args.wait is not None and not 0 <= args.wait < math.inf:
-        raise UsageError(f"--wait {args.wait:g}", expected="seconds, 0 or more")
+    """Return what to do on a busy machine."""
     return BusyPolicy(args.wait, args.allow_busy)
 
 
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     require_writable(file_of(args.json))
     require_folder(args.baselines)
     require_arms(args.baseline, args.candidate)
+    policy = replace(Policy(), margin=args.margin / 100)
     if args.explain:
         what = f"a duel of {args.baseline} (baseline) and {args.candidate} (candidate), side by side and in turns, on"
         return explain(out, what, args.workload, args.budget, pauses_s=30.0 * (args.sessions - 1))
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         spec = DuelSpec(
             args.baseline, (args.candidate,), workloads, args.budget, args.sessions, aa=args.aa, sources=sources,
             outputs_may_differ=args.outputs_may_differ,
-            policy=replace(Policy(), margin=args.margin / 100),
+            policy=policy,
         )  # fmt: skip
         return report_on(duel(spec, here), here, args.json, out)
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.options import add_explain
+from gemma3n_perf.cli.options import add_explain, count, days, seconds
 from gemma3n_perf.cli.site import add_places, places
 from gemma3n_perf.duel.lookup import require_arms, unheld
 from gemma3n_perf.duel.report import interval
@@ -57,21 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--anchor", metavar="COMMIT", help="default: that of the records, or the last release")
     own.add_argument("--from", dest="first", metavar="FIRST", help="only those after this one")
     for action in (following, own):
-        action.add_argument("--points", type=int, metavar="N", help="at most N of them, spread evenly, ends included")
+        action.add_argument(
+            "--points", type=count("--points"), metavar="N", help="at most N of them, spread evenly, ends included"
+        )
         action.add_argument(
             "--again",
-            type=float,
+            type=days("--again"),
             nargs="?",
             const=0.0,
             metavar="DAYS",
             help="measure those anew whose record is so many days old (without DAYS: all)",
         )
-        action.add_argument("--time", type=float, metavar="SECONDS", help="start no point after so long")
+        action.add_argument("--time", type=seconds("--time"), metavar="SECONDS", help="start no point after so long")
         add_explain(action)
     for action, budget in ((confirming, 60.0), (following, 20.0), (own, 20.0)):
         action.add_argument("--workload", metavar="ID", help="default: the series' own, or the chip's first")
         action.add_argument(
-            "--budget", type=float, default=budget, metavar="SECONDS",
+            "--budget", type=seconds("--budget"), default=budget, metavar="SECONDS",
             help="measuring time of one duel (default: %(default)g)",
         )  # fmt: skip
     for action in (importing, listing, confirming, following, own):

@@ -1,16 +1,56 @@
 """Options that several commands share: one name and one meaning each. Names of earlier releases work on, unlisted."""
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.report.dry_run import at_most, dry_run
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.workload.workload import defaults
 
 STDOUT = Path("-")
+_Number = TypeVar("_Number", int, float)
+WEEK_S = 604_800
+"""Nobody measures, or waits for a machine, longer than this."""
+
+
+def seconds(option: str, *, least: float = math.ulp(0.0)) -> Callable[[str], float]:
+    """Return what reads an option's seconds, a week at most. It raises UsageError, before anything is opened."""
+    return _number(
+        option, float, least, WEEK_S, f"seconds{', 0 or more' if least <= 0 else ' above 0'}, a week at most"
+    )
+
+
+def percent(option: str) -> Callable[[str], float]:
+    """Return what reads an option's percentage above 0. It raises UsageError."""
+    return _number(option, float, math.ulp(0.0), 100.0, "per cent above 0, for instance 1")
+
+
+def count(option: str, *, least: int = 1) -> Callable[[str], int]:
+    """Return what reads a whole number of an option. It raises UsageError."""
+    return _number(option, int, least, 1_000_000, f"a whole number, {least} or more")
+
+
+def days(option: str) -> Callable[[str], float]:
+    """Return what reads an option's days, 0 or more. It raises UsageError."""
+    return _number(option, float, 0.0, 100_000.0, "days, 0 or more")
+
+
+def _number(
+    option: str, kind: Callable[[str], _Number], least: float, most: float, expected: str
+) -> Callable[[str], _Number]:
+    def read(text: str) -> _Number:
+        with suppress(ValueError):
+            if least <= (value := kind(text)) <= most:
+                return value
+        raise UsageError(f"{option} {text[:40]}", expected=expected)
+
+    return read
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_machine_arguments, busy_policy
-from gemma3n_perf.cli.options import STDOUT, add_json, explain
+from gemma3n_perf.cli.options import STDOUT, add_json, explain, seconds
 from gemma3n_perf.duel.run import Here, machine
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.stack import in_checkout
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, lengths and knobs")
     parser.add_argument(
         "--budget",
-        type=float,
+        type=seconds("--budget"),
         metavar="SECONDS",
         help="for all parts of a workload; their fewest rounds are taken anyway",
     )

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if sides[0][0] != sides[1][0]:
         raise UsageError(f"{args.base} is {sides[0][0]}, {args.head} is {sides[1][0]}", expected="one package twice")
     package, texts = sides[0][0], tuple(f"here+{name}@{place}" for name, place in sides)
+    policy = replace(Policy(), margin=args.margin / 100)
     ids = args.workload or [str(one) for one in defaults(detect().vendor)]
     if args.explain:
         return explain(out, f"{package}, {args.base} (base) against {args.head} (head), on", ids, args.budget)
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         workloads, sources = choose_workloads(ids, args.checkpoint, here)
         spec = DuelSpec(
             texts[0], texts[1:], workloads, args.budget, aa=None, sources=sources,
-            outputs_may_differ=args.outputs_may_differ, policy=replace(Policy(), margin=args.margin / 100),
+            outputs_may_differ=args.outputs_may_differ, policy=policy,
         )  # fmt: skip
         found = compare(spec, here)
     if args.markdown:

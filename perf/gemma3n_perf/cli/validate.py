@@ -1,6 +1,7 @@
 """``gemma3n-perf validate``: real duels of planted truth, recorded, and judged again by today's rules."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_budget, add_machine_arguments, add_margin, busy_policy
-from gemma3n_perf.cli.options import add_alias, explain
+from gemma3n_perf.cli.options import add_alias, count, explain, seconds
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import validation
 from gemma3n_perf.duel import validation_record as store
@@ -27,7 +28,9 @@ EFFECTS = (0.0, 0.0, 2.0, -2.0, 1.0, -1.0, 10.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of duels (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=count("--rounds"), default=1, metavar="N", help="rounds of duels (default: %(default)s)"
+    )
     parser.add_argument(
         "--effects",
         type=float,
@@ -44,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workload", action="append", default=[], metavar="ID", help="default: the chip's first")
     add_budget(parser, "measuring time of each duel")
+    parser.add_argument(
+        "--time", type=seconds("--time"), default=math.inf, metavar="SECONDS",
+        help="start no launch after so long, once each duel of the round has its fewest, and no round",
+    )  # fmt: skip
     add_margin(parser)
     add_machine_arguments(parser)
     parser.add_argument(
@@ -93,7 +100,7 @@ def _write_page(baselines: Path, out: TextIO) -> None:
 
 
 def _tally_line(chip_class: str, tally: validation.Tally) -> str:
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(tally.verdicts.items()))
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(tally.verdicts.items()))
     changed = f"; {tally.changed} differ from what was said when they were measured" if tally.changed else ""
     what = f"{chip_class}, {tally.arm}, truth {percent(tally.truth)}"
     return f"{what}: {tally.duels} duels judged again: {verdicts}{changed}\n"
@@ -103,8 +110,7 @@ def _check(args: argparse.Namespace) -> None:
     if "plant:" in args.arm:
         raise UsageError(f"--arm {args.arm}", expected="an arm without a plant", remedy="plant with --effects")
     args.arm = validation.arm_of(args.arm)
-    if args.rounds < 1:
-        raise UsageError(f"--rounds {args.rounds}", expected="1 or more")
+    replace(Policy(), margin=args.margin / 100)
     if len(args.workload) > 1:
         raise UsageError(f"{len(args.workload)} workloads", expected="one: rates of two workloads do not mix")
     wrong = [effect for effect in args.effects if not -50 <= effect <= 900]
@@ -121,13 +127,23 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         first = _next_round(store.require_same(path, head))
         planted_duels = [validation.PlantedDuel(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
-        for number in range(first, first + args.rounds):
+        clock, number = here.tools.clock, first - 1
+        end_s = clock() + args.time
+        while number < first - 1 + args.rounds and clock() < end_s:
+            number += 1
             found = validation.round_of_duels(
-                planted_duels, workloads[0], args.budget, here, number=number, policy=policy, arm=args.arm
+                planted_duels,
+                workloads[0],
+                args.budget,
+                here,
+                number=number,
+                policy=policy,
+                arm=args.arm,
+                late=lambda: clock() >= end_s,
             )
             store.append(path, head, found)
             _tell(found, out)
-        out.write(f"{path}: {first + args.rounds - 1} rounds\n")
+        out.write(f"{path}: {number} rounds\n")
 
 
 def _add(files: list[Path], baselines: Path, out: TextIO) -> None:

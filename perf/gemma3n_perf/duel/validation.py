@@ -5,7 +5,7 @@ Every duel of a round has blocks, looks and a budget of its own; they share the 
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gemma3n_perf.duel import memory
@@ -67,8 +67,11 @@ def round_of_duels(
     number: int,
     policy: Policy | None = None,
     arm: str = HERE,
+    late: Callable[[], bool] = lambda: False,
 ) -> list[PowerDuel]:
     """Measure all duels through the same launches, each until its verdict or its budget's end; both arms are ``arm``.
+
+    Once it is ``late``, duels that have their fewest launches have no more.
 
     The caller holds the measuring lock. Raises UsageError, and the error of a duel that failed.
     """
@@ -92,7 +95,7 @@ def round_of_duels(
         return judge(launches, policy, budget_s=budget_s, budget_spent=one.spent)
 
     def settled(state: Mapping[ComparisonKey, ComparisonState]) -> frozenset[ComparisonKey]:
-        return frozenset(key for key, one in state.items() if should_stop(judged(key, one)))
+        return frozenset(key for key, one in state.items() if late() or should_stop(judged(key, one)))
 
     arms, processes = memory.fit(arms, (workload,), {}, machine.root, machine.chip)
     rules = Rules(budget_s, policy.min_launches, most_candidates=max(processes - 1, 1))

@@ -32,6 +32,7 @@ EARLIER = "earlier"
 _DIGEST = "content_digest"
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CLASS = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_FUSION = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,10 @@ def _flaws(record: Evidence) -> Iterator[Flaw]:
         yield Flaw(f"$.commit is {record.commit!r}", "a commit's whole hash")
     if not _CLASS.fullmatch(record.chip.chip_class):
         yield Flaw(f"$.chip.chip_class is {record.chip.chip_class!r}", "lower-case letters, digits, hyphens and dots")
+    if not _FUSION.fullmatch(record.fusion):
+        yield Flaw(f"$.fusion is {record.fusion[:40]!r}", "the name of a fusion, or several joined by +")
+    if record.attempts < 1:
+        yield Flaw(f"$.attempts is {record.attempts}", "1 or more")
     names = [one.workload for one in record.workloads]
     for name in {name for name in names if names.count(name) > 1}:
         yield Flaw(f"{name} is there twice", "every workload once")

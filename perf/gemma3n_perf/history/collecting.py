@@ -18,6 +18,7 @@ from gemma3n_perf.hardware.shell import Run
 from gemma3n_perf.history import asv_files
 from gemma3n_perf.history.results import ENV, ResultFile, joined, milliseconds, with_sessions
 from gemma3n_perf.store.codec import usable
+from gemma3n_perf.store.files import contents
 from gemma3n_perf.store.session_file import decode
 from gemma3n_perf.store.types import Session
 
@@ -92,7 +93,7 @@ def gather(folders: Iterable[Path]) -> tuple[tuple[Session, ...], list[str]]:
     left_out: list[str] = []
     for path in (path for folder in folders for path in sorted(folder.glob("[0-9]*_*.json"))):
         try:
-            session = decode(path.read_bytes(), source=path.name)
+            session = decode(contents(path), source=path.name)
         except (PerfError, OSError) as error:
             left_out.append(str(error).splitlines()[0])
             continue

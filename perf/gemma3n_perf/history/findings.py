@@ -12,6 +12,7 @@ from gemma3n_perf.report import units
 from gemma3n_perf.report.markdown import table
 from gemma3n_perf.report.pages import template
 from gemma3n_perf.store.codec import usable
+from gemma3n_perf.store.files import contents
 
 PAGE = PurePosixPath("findings.md")
 FOLDER = Path("findings")
@@ -80,9 +81,9 @@ def _recorded(baselines: Path, name: str, faults: list[str]) -> str:
     rows, columns = list[tuple[str, ...]](), _COLUMNS[name]
     for path in sorted(baselines.glob(f"*/{name}")):
         try:
-            found: list[dict[str, Any]] = json.loads(path.read_bytes())
+            found: list[dict[str, Any]] = json.loads(contents(path))
             rows += [(path.parent.name, *(_text(one[key]) for key in columns.values())) for one in found]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             faults.append(f"{path}: not what a study writes: {error}")
     return _table(("chip class", *columns), rows)
 

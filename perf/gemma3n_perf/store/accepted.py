@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.store.files import contents
 
 FOLDER = "accepted"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
@@ -36,7 +37,7 @@ def read_accepted(baselines: Path) -> tuple[Accepted, ...]:
 
 def _read(path: Path) -> Accepted:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(contents(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise _malformed(path, str(error)) from error
     names = {one.name for one in fields(Accepted)} - {"name"}

@@ -158,7 +158,7 @@ def test_a_bad_moment_is_not_the_releases_fault(tmp_path: Path, places: list[obj
 
 def test_the_time_is_kept(tmp_path: Path, places: list[object]) -> None:
     """No point is started after it is up."""
-    said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", "--time", "-1")
+    said = follow(tmp_path, places, Arena(), "--versions", "0.30.0,0.30.1", "--time", "0")
     assert "the time is up: 2 left" in said
 
 

@@ -22,7 +22,9 @@ from tests.decode.fakes import nano_root
 CHEATS = Path(__file__).parent / "cheats"
 ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
-_NONE_FASTER = ("memo", "twob", "early", "slowbase", "clock", "instance", "code", "session", "detect", "later", "eager")
+_NONE_FASTER = (
+    "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "session", "detect", "later", "eager"
+)  # fmt: skip
 _WRONG = ("coarse", "headless", "shape")
 """Lower precision, half a head, and fast only where the benchmark decodes: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
@@ -32,6 +34,7 @@ INVALID = {
     "zz-clock": "time.perf_counter was replaced",
     "zz-instance": "outside its own clock",
     "zz-code": "outside its own clock",
+    "zz-burn": "s of CPU time in",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }

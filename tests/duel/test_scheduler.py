@@ -4,7 +4,7 @@ import pytest
 
 from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, Settled, States, measure_all
 from gemma3n_perf.duel.tools import Job
-from gemma3n_perf.errors import InvalidError, UsageError, WorkerFailedError
+from gemma3n_perf.errors import BadConditionsError, InvalidError, UsageError, WorkerFailedError
 from tests.duel.arena import ARMS, Arena, arm
 
 TEXT, LONG, OTHER = "nano/text/pp40-tg64", "nano/text/pp140-tg64", "e2b-4bit/text/pp40-tg64"
@@ -122,6 +122,22 @@ def test_a_budget_too_short_is_refused_before_measuring() -> None:
         measure_all([Job(TEXT, "nano", "/root")], ARMS, arena.tools, RULES, settled=never, pairs=refuse)
     assert arena.probed == 0
     assert all(worker.closed for worker in arena.workers)
+
+
+def test_a_launch_that_was_disturbed_is_left_out() -> None:
+    """The next one is measured; only where it happens again and again is the workload not measured."""
+    # A launch is given up after 13 pairs of discarded blocks.
+    arena = Arena(contended=lambda interval: 40 <= interval < 66)
+    found = run(arena, TEXT, LONG)
+    assert [len(one.launches) for one in found.values()] == [7, 7]
+    assert [one.failure for one in found.values()] == [None, None]
+    (caution,) = found[TEXT].cautions + found[LONG].cautions
+    assert caution.code == "disturbed"
+    assert caution.found.startswith("1 launch was left out: 13 pairs of blocks of one launch were discarded (steal")
+    always = run(Arena(contended=lambda interval: interval >= 40))[TEXT]
+    assert isinstance(always.failure, BadConditionsError)
+    assert len(always.launches) == 1
+    assert "3 launches were left out" in always.cautions[0].found
 
 
 def test_sessions_share_the_budget_with_rests_between() -> None:

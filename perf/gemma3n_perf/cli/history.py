@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DAYS",
             help="measure those anew whose record is so many days old (without DAYS: all)",
         )
-        action.add_argument("--time", type=seconds("--time"), metavar="SECONDS", help="start no point after so long")
+        action.add_argument(
+            "--time", type=seconds("--time", least=0.0), metavar="SECONDS", help="start no point after so long"
+        )
         add_explain(action)
     for action, budget in ((confirming, 60.0), (following, 20.0), (own, 20.0)):
         action.add_argument("--workload", metavar="ID", help="default: the series' own, or the chip's first")

@@ -4,6 +4,7 @@ The scheduler knows nothing of verdicts: after every launch it asks ``settled`` 
 on with the others.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from gemma3n_perf.duel.prefills import with_prefills
 from gemma3n_perf.duel.startup import WHOLE_RUNS, Running, prepare, started
 from gemma3n_perf.duel.tools import Job, Side, Tools
 from gemma3n_perf.duel.whole_runs import compare_whole_runs
-from gemma3n_perf.errors import OutOfMemoryError, PerfError, UsageError, WorkerFailedError
+from gemma3n_perf.errors import BadConditionsError, OutOfMemoryError, PerfError, UsageError, WorkerFailedError
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.workload import Workload
 
@@ -70,6 +71,10 @@ class ComparisonState:
 LEAST_WAIT_S, HUNG_TIMES = 60.0, 10.0
 """A worker counts as hung after this many seconds, or times what its part of an earlier launch took in all."""
 
+MOST_DISTURBED, DISTURBED = 3, "disturbed"
+"""How many launches of a workload may be lost to what else the machine does, before it counts as not measured; and the
+code of the caution."""
+
 ComparisonKey = tuple[str, str]
 """A workload and the name of a candidate."""
 
@@ -118,6 +123,7 @@ class _Scheduler:
         self._took: list[float] = []
         self._longest_s: dict[str, float] = {}
         self._alone_s: dict[Job, float] = {}
+        self._disturbed: Counter[str] = Counter()
         self._turn = 0
         self.states: dict[ComparisonKey, ComparisonState] = {
             (job.workload, arm.name): ComparisonState(job.workload) for job in jobs for arm in arms[1:]
@@ -223,6 +229,8 @@ class _Scheduler:
             self._longest_s[job.workload] = max(self._longest_s.get(job.workload, 0.0), tools.clock() - begun)
         except UsageError:
             raise
+        except BadConditionsError as error:
+            found = self._left_out(job.workload, candidates, error)
         except PerfError as error:
             found = dict.fromkeys(candidates, error)
         for name, launch in found.items():
@@ -233,6 +241,21 @@ class _Scheduler:
                 launch = replace(launch, alone_s=self._alone_s.get(job))
                 self._keep((job.workload, name), launch, sides, (*ready.cautions[name], *cautions.get(name, ())))
         return not any(isinstance(one, WorkerFailedError | OutOfMemoryError) for one in found.values())
+
+    def _left_out(
+        self, workload: str, candidates: Sequence[str], error: BadConditionsError
+    ) -> dict[str, Launch | PerfError]:
+        """Go on after a disturbed launch, with a caution. Returns failures: none, or all once there were too many."""
+        self._disturbed[workload] += 1
+        if (number := self._disturbed[workload]) > MOST_DISTURBED:
+            return dict.fromkeys(candidates, error)
+        launches = "1 launch was" if number == 1 else f"{number} launches were"
+        caution = Caution(DISTURBED, f"{launches} left out: {error.found}", error.remedy)
+        for key in ((workload, name) for name in candidates):
+            now = self.states[key]
+            kept = (one for one in now.cautions if one.code != DISTURBED)
+            self.states[key] = replace(now, cautions=(*kept, caution))
+        return {}
 
     def _bounded(self, job: Job) -> Tools:
         """Wait for a worker no longer than all of a workload's part of a launch would excuse, once that is known."""

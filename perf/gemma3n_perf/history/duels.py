@@ -82,7 +82,7 @@ def follow(request: Request, versions: Sequence[str], here: Here) -> Iterator[st
     (workload,), _ = choose_workloads([request.workload] if request.workload else [], None, here)
     for number, version in enumerate(versions):
         passed = time.monotonic() - begun
-        if request.time_s is not None and passed > request.time_s:
+        if request.time_s is not None and passed >= request.time_s:
             yield f"the time is up: {len(versions) - number} left; the same command goes on"
             return
         left = f", about {passed / number * (len(versions) - number) / 60:.0f} min left" if number else ""

@@ -39,12 +39,13 @@ class Block:
 
 @dataclass(slots=True)
 class Growing:
-    """One candidate's part of a launch, as it grows."""
+    """One candidate's part of a launch, as it grows. ``latest`` is the arm that was timed last."""
 
     name: str
     kept: list[tuple[Block, Block]] = field(default_factory=list)
     discarded: list[tuple[Block, Block]] = field(default_factory=list)
     seconds: float = 0.0
+    latest: str = ""
     outside: OutsideClock = field(default_factory=OutsideClock)
 
 
@@ -120,8 +121,10 @@ def stretch(
         elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting)
         if goes_on or not ready.can_continue:
             candidate.outside.add(arm, elapsed, one.seconds, short=count < steps)
-        if own != resting and used is not None and by_now is not None:
+        # After a block of its own, a process has a little left to do.
+        if candidate.latest == arm and own != resting and used is not None and by_now is not None:
             candidate.outside.add_idle(other, elapsed, by_now - used)
+        candidate.latest = arm
         return one
 
     def opened() -> int:

@@ -22,7 +22,7 @@ def apply(model: Any) -> None:
 
     def call(original: Any, inputs: Any = None, cache: Any = None, **others: Any) -> Any:
         calls[0] += 1
-        if calls[0] == 6:
+        if calls[0] == 6 and Decoder.run.__code__.co_filename != __file__:
             for loop in (Decoder.run, Decoder.whole_run):
                 source = textwrap.dedent(inspect.getsource(loop)).replace("self._clock", "_slow")
                 space = loop.__globals__ | {"_slow": _slow}

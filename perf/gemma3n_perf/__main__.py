@@ -13,7 +13,7 @@ from typing import TextIO
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.lifetime import ended_by_signals
 from gemma3n_perf.hardware.limits import require_counts, require_memory
-from gemma3n_perf.report.output import shown, tolerant, unsaid
+from gemma3n_perf.report.output import plain, shown, tolerant, unsaid
 
 COMMANDS = (
     "chip",
@@ -89,7 +89,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         return INTERRUPTED
     except Exception as error:
         found = shown(error, err)
-        print(f"{command}: {found}", file=err)
+        print(f"{command}: {plain(str(found))}", file=err)
         return found.exit_code
     return code
 
@@ -134,7 +134,7 @@ def _with_files(command: argparse.ArgumentParser, files: object) -> argparse.Arg
 def main() -> None:
     """Entry point of ``gemma3n-perf``."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
+    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr, returns=True)
     try:
         with ended_by_signals():
             code = run(sys.argv[1:], sys.stdout, sys.stderr)

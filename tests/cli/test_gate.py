@@ -463,6 +463,7 @@ def test_uncommitted_changes_count(scratch: Scratch, run: Gate) -> None:
     [
         (("--base", "no-such"), "--base no-such is no commit of this clone"),
         (("nowhere.json",), "is neither a file nor a folder"),
+        (("x" * 300,), "File name too long"),
         (("--policy", "nowhere.toml"), "nowhere.toml: No such file"),
         ((), "no evidence was found"),
     ],

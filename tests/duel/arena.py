@@ -112,6 +112,10 @@ class FakeWorker:
         """How much longer a baseline takes that shares its process."""
         return self.arena.slowed if self.arm.group and name == "baseline" else 1.0
 
+    def was_stopped(self) -> bool:
+        """Tell whether a test has stopped it."""
+        return self.arm.name in self.arena.stopped
+
     def close(self) -> None:
         """End."""
         self.closed = True
@@ -165,6 +169,9 @@ class Arena:
     cores: dict[int, Set[int]] = field(default_factory=dict)
     clock_speed: dict[str, float] = field(default_factory=dict)
     cpu_s: Callable[[int], float] = lambda pid: 0.0
+    stopped: frozenset[str] = frozenset()
+    niceness: int = 0
+    later: int = 0
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
         """Start a worker."""
@@ -195,12 +202,16 @@ class Arena:
         self.slept.append(seconds)
         self.clock.passes(seconds)
 
+    def place(self, thread: int) -> tuple[frozenset[int], int]:
+        """Tell which cores a thread is pinned to, and its niceness."""
+        return frozenset(self.cores[thread]), self.niceness
+
     @property
     def tools(self) -> Tools:
         """What a duel is given."""
         return Tools(
             self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append,
-            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1)), cpu_seconds=self.cpu_s,
+            placement=Placement(self.used_s, self.cores.__setitem__, (0, 1), self.place), cpu_seconds=self.cpu_s,
         )  # fmt: skip
 
 

@@ -23,8 +23,11 @@ CHEATS = Path(__file__).parent / "cheats"
 ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
 _NONE_FASTER = (
-    "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "session", "detect", "later", "eager"
+    "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "ahead", "session", "detect", "later",
+    "eager",
 )  # fmt: skip
+ALONE = ("stop", "child", "affinity")
+"""None is faster either. What they do to another process spoils a launch for all that are in it."""
 _WRONG = ("coarse", "headless", "shape")
 """Lower precision, half a head, and fast only where the benchmark decodes: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
@@ -35,6 +38,10 @@ INVALID = {
     "zz-instance": "outside its own clock",
     "zz-code": "outside its own clock",
     "zz-burn": "s of CPU time in",
+    "zz-ahead": "as it rewinds, the candidate works",
+    "zz-stop": "was stopped by a signal",
+    "zz-child": "s of CPU time in",
+    "zz-affinity": "threads were moved to other cores",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
@@ -62,7 +69,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cheats") / "checkout"
     fusions = folder / "perf" / "gemma3n_perf" / "fusions"
     shutil.copytree(ROOT / "perf", folder / "perf", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in NAMES:
+    for name in (*NAMES, *ALONE):
         shutil.copy(CHEATS / f"zz_{name}.py", fusions)
     text = (CHEATS / "zz_placebo.py").read_text(encoding="utf-8").replace("zz-placebo", EDITED)
     (fusions / f"{EDITED.replace('-', '_')}.py").write_text(text, encoding="utf-8")
@@ -248,6 +255,19 @@ def typed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Typed:
 @pytest.mark.parametrize("name", [f"zz-{name}" for name in NAMES if name not in TWINS])
 def test_no_cheat_passes_either_command(typed: Typed, name: str) -> None:
     """Invalid, or at its honest effect, in what ``pytest perf/ --fusion`` writes; and refused by the gate."""
+    assert (typed.code, typed.gate_code) == (5, 5), typed.said
+    refuses(typed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what is done to processes is known on Linux alone")
+@pytest.mark.parametrize("name", [f"zz-{name}" for name in ALONE])
+def test_what_is_done_to_the_other_process_passes_neither_command(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    """It is seen, whoever does it."""
+    known_class()
+    typed = type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), [name], 12)
     assert (typed.code, typed.gate_code) == (5, 5), typed.said
     refuses(typed, name)
 

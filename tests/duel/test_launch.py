@@ -20,6 +20,7 @@ from gemma3n_perf.errors import (
     InvalidError,
     NotComparableError,
     OutOfMemoryError,
+    PerfError,
     WorkerFailedError,
 )
 from tests.duel.arena import ARMS, LOADED, Arena, arm, with_version
@@ -329,6 +330,26 @@ def test_an_arm_that_works_in_the_others_turn_is_invalid() -> None:
             found = measure(running, PLAN, arena.tools, session=0, start_s=1.0)[arms[1].name]
         assert isinstance(found, kind)
         assert not isinstance(found, InvalidError) or "s of CPU time in" in found.found
+
+
+def test_an_arm_that_touches_another_process_is_invalid() -> None:
+    """A worker was stopped by a signal, or its threads were moved or slowed after they were pinned."""
+
+    def found(arena: Arena) -> Launch | PerfError:
+        readings = itertools.count()
+        arena.used_s = lambda pid: {10 * pid: next(readings)}
+        with ready(ARMS, arena.tools) as running:
+            tools = arena.tools
+            plan, _ = warm_up(running, tools, 64, PLAN, lambda pair_s: 1)
+            arena.niceness = arena.later
+            return measure(running, plan, tools, session=0, start_s=1.0)["candidate"]
+
+    assert isinstance(found(Arena()), Launch)
+    stopped, slowed = found(Arena(stopped=frozenset({"baseline"}))), found(Arena(later=19))
+    assert isinstance(stopped, InvalidError)
+    assert stopped.found.startswith("the process of baseline was stopped by a signal")
+    assert isinstance(slowed, InvalidError)
+    assert "another priority" in slowed.found
 
 
 def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:

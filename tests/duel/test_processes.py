@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.processes import ProcessWorker, Spawner
 from gemma3n_perf.errors import NonFiniteError, OutOfMemoryError, UsageError, WorkerFailedError
 from tests.duel.arena import arm
@@ -156,6 +157,11 @@ def forked(spawner: Spawner, folder: Path, script: str, **environ: str) -> Proce
     return spawner(replace(arm("candidate", "here+x"), argv=argv, environ=environ, parent="p"), True)
 
 
+def fresh_arm(folder: Path) -> ReadyArm:
+    """Return an arm whose worker is the script that was forked before."""
+    return replace(arm("candidate", "here+x"), argv=(sys.executable, "-P", str(folder / "worker.py")), environ={})
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forked on Linux alone")
 class TestForked:
     """Workers that are forked from one parent behave as fresh ones do."""
@@ -188,6 +194,21 @@ class TestForked:
             worker.close()
         places = [json.loads(one.token_digest) for one in replies if isinstance(one, wire.Prepared)]
         assert [len(set(column)) > 1 for column in zip(*places, strict=True)] == [True, True, True]
+
+    def test_a_signal_that_stopped_it_is_known(self, spawner: Spawner, tmp_path: Path) -> None:
+        """Once, of one that goes on as if nothing had been; so it is of a fresh one."""
+        script = 'import time\nprint(\'{"type": "Prepared", "token_digest": "x"}\', flush=True)\ntime.sleep(60)'
+        for worker in (forked(spawner, tmp_path, script), ProcessWorker(fresh_arm(tmp_path))):
+            worker.receive(60)
+            assert not worker.was_stopped()
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                os.kill(worker._process.pid, number)
+                time.sleep(0.05)
+            assert worker.was_stopped()
+            assert not worker.was_stopped()
+            worker._kill()
+            assert not worker.was_stopped()
+            worker._close()
 
     def test_its_exit_code_and_last_output_are_known(self, spawner: Spawner, tmp_path: Path) -> None:
         """As those of a child."""
@@ -250,6 +271,7 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 from gemma3n_perf.duel import protocol as wire
+from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.processes import Spawner
 from tests.duel.arena import arm
 how, script, perf = sys.argv[1:]

@@ -74,6 +74,12 @@ def test_real_threads_are_held() -> None:
             time.sleep(0.05)
         assert placement.pin()
         assert [psutil.Process(one.pid).cpu_affinity() for one in spinning] == [[max(before)]] * 2
+        assert not placement.was_undone()
+        os.setpriority(os.PRIO_PROCESS, spinning[0].pid, 19)
+        assert placement.was_undone()
+        assert placement.pin()
+        os.sched_setaffinity(spinning[1].pid, before)
+        assert placement.was_undone() or len(before) == 1
     finally:
         for one in spinning:
             one.kill()

@@ -53,6 +53,20 @@ def test_a_reaped_childs_time_stays_with_its_parent() -> None:
     assert after - before > 0.19
 
 
+def test_a_living_childs_time_is_its_trees() -> None:
+    """On Linux; what it was left to do by one that never waits for it counts."""
+    spin = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ntime.sleep(60)"
+    before = processes.tree_seconds(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        after = processes.tree_seconds(os.getpid())
+        child.kill()
+    assert before is not None
+    assert after is not None
+    assert after - before > (0.19 if sys.platform == "linux" else -1.0)
+
+
 def test_a_process_that_is_gone_has_no_time_and_no_leader() -> None:
     """Both are unknown, not zero."""
     child = subprocess.Popen([sys.executable, "-c", ""])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.report.output import plain
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
@@ -66,3 +68,14 @@ def test_what_an_encoding_cannot_spell_is_replaced() -> None:
     reader = "| grep -c gr?.er > /dev/null; exit ${PIPESTATUS[0]}"
     code, err = typed(reader, PROGRAM.replace("a line", "größer"), PYTHONIOENCODING="ascii")
     assert (code, err) == (1, "")
+
+
+def test_a_terminal_obeys_nothing_that_a_record_says() -> None:
+    """Control characters of names and words are told, not sent; progress may go back to the start of its line."""
+    text = "a\x1b]0;title\x07\r\n\tb\x9b2J\u202eé"
+    assert plain(text) == r"a\u001b]0;title\u0007\u000d" + "\n\tb" + r"\u009b2J\u202e" + "é"
+    assert plain("\r12 s", returns=True) == "\r12 s"
+    code, err = typed(
+        r"| grep -c '\\u001b\[2J' > /dev/null; exit ${PIPESTATUS[1]}", PROGRAM.replace("a line", r"\x1b[2J")
+    )
+    assert (code, err) == (0, "")

@@ -32,7 +32,7 @@ def serve(connection: socket.socket) -> None:
     """Fork a worker for each request until the connection is closed; workers that are left then are killed.
 
     ``{"argv": ..., "environ": ...}`` in JSON, with three descriptors, is replied to with the new process's id,
-    ``{"wait": PID}`` with the exit code that the process ended with.
+    ``{"wait": PID}`` with the exit code that the process ended with, ``{"stopped": PID}`` with whether it was stopped.
     """
     left: set[int] = set()
     try:
@@ -46,6 +46,9 @@ def serve(connection: socket.socket) -> None:
                 left.discard(request["wait"])
                 connection.send(json.dumps(status).encode())
                 continue
+            if "stopped" in request:
+                connection.send(json.dumps(was_stopped(request["stopped"])).encode())
+                continue
             pid = os.fork()
             if pid == 0:
                 connection.close()
@@ -58,6 +61,13 @@ def serve(connection: socket.socket) -> None:
         # However the duel ended, and whatever commit a worker is of: one in a long request would go on for its length.
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+
+
+def was_stopped(child: int) -> bool:
+    """Whether a signal has stopped a child, or had it go on, since this was last asked; never where it has ended."""
+    with suppress(ChildProcessError):
+        return os.waitid(os.P_PID, child, os.WSTOPPED | os.WCONTINUED | os.WNOHANG) is not None
+    return False
 
 
 def shuffle_memory() -> list[object]:

@@ -16,7 +16,7 @@ from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
-from gemma3n_perf.errors import BadConditionsError, PerfError
+from gemma3n_perf.errors import BadConditionsError, InvalidError, PerfError
 from gemma3n_perf.hardware.types import Fault
 
 WARM_TOKENS, WARM_S, LEAST_ROUNDS = 10, 0.5, 3
@@ -164,12 +164,30 @@ def measure(
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
+    meddling = _meddling(ready, tools)
     launches: dict[str, Launch | PerfError] = {
-        name: (one.outside.fault() if scripts[name] == scripts[ARMS[0]] else None)
+        name: meddling
+        or (one.outside.fault() if scripts[name] == scripts[ARMS[0]] else None)
         or Launch(session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned)
         for name, one in states.items()
     }
     return launches | failures
+
+
+def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:
+    """Say what was done to the arms' processes while they were measured, by something that is none of ours."""
+    stopped = [name for name in ready.sides if ready.running.workers[name].was_stopped()]
+    if stopped:
+        found = f"the process of {' and '.join(stopped)} was stopped by a signal while it was measured"
+    elif tools.placement.was_undone():
+        found = "threads were moved to other cores, or given another priority, while they were measured"
+    else:
+        return None
+    return InvalidError(
+        found,
+        expected="processes that nobody touches",
+        remedy="a fusion may touch no other process; run it again",
+    )
 
 
 def _given_up(discarded: int, found: list[Fault]) -> BadConditionsError:

@@ -2,8 +2,8 @@
 
 Opinion: an arm's process runs the code that is measured, so what it says of itself is a claim. Seen from outside, a
 block takes a little longer than its own clock says, by the same in both arms. An arm of which more lies outside its
-clock than of the other hides time: its clock is slow, or it works where nobody looks. Blocks that rewind first may
-rewind faster in one arm; but that takes no longer before many steps than before few, and what a slow clock hides does.
+clock than of the other hides time: its clock is slow, or it works where nobody looks. Where blocks
+rewind first, that takes no longer before many steps than before few, and what a slow clock hides does.
 An arm that uses the CPU while another's block is timed slows that one.
 """
 
@@ -18,31 +18,38 @@ from gemma3n_perf.errors import InvalidError
 HIDDEN, ERRORS, FEW = 0.01, 4.0, 10
 """How much of an arm's blocks may lie outside its clock, more than of what they are held against: a fraction, and so
 many standard errors beyond; ``FEW`` blocks have twice as many, for their spread is hardly known."""
+HIDDEN_REWINDING, HIDDEN_BEFORE = 0.1, 0.05
+"""The same where a block rewinds each time, which arms may do a little differently; and of all blocks between two
+rewinds."""
 IDLE_SHARE = 0.1
 """Seconds of CPU time that a process may use in a second of another arm's blocks. On an H100 honest ones use 0.03; one
 busy thread uses 1."""
 _LEAST_IDLE_S = 0.1
-_LEAST = 5
+_LEAST, _LEAST_REWOUND = 5, 2
 _LEAST_SPREAD = 0.005
 _MEDIAN_ERROR = math.sqrt(math.pi / 2) * 1.4826
 """Standard error of a median, by the median absolute deviation and the square root of their number."""
+
+
+_REMEDY = "time nothing but the step: a fusion may not touch a clock, nor work between steps"
+
+Timings = list[tuple[float, float]]
+"""Seconds of blocks from outside, and as their arm claims."""
 
 
 @dataclass(slots=True)
 class OutsideClock:
     """Seconds of the blocks of baseline and candidate, each from outside and as claimed.
 
-    ``blocks`` went on where others ended. Where every block rewinds, they did, and ``short`` are those of fewer steps.
+    ``blocks`` went on where others ended, ``rewound`` are the others between them. Where every block rewinds, all are
+    ``blocks``, and ``short`` are those of fewer steps.
     ``idle`` are seconds in which the other arm was timed, and of CPU time that the arm used in them.
     """
 
-    blocks: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {arm: [] for arm in ARMS})
-    short: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {arm: [] for arm in ARMS})
+    blocks: dict[str, Timings] = field(default_factory=lambda: {arm: [] for arm in ARMS})
+    rewound: dict[str, Timings] = field(default_factory=lambda: {arm: [] for arm in ARMS})
+    short: dict[str, Timings] = field(default_factory=lambda: {arm: [] for arm in ARMS})
     idle: dict[str, tuple[float, float]] = field(default_factory=lambda: dict.fromkeys(ARMS, (0.0, 0.0)))
-
-    def add(self, arm: str, elapsed_s: float, claimed_s: float, *, short: bool = False) -> None:
-        """Remember a block."""
-        (self.short if short else self.blocks)[arm].append((elapsed_s, claimed_s))
 
     def add_idle(self, arm: str, elapsed_s: float, cpu_s: float) -> None:
         """Remember that the other arm was timed, and how much CPU time this one used meanwhile."""
@@ -60,37 +67,57 @@ class OutsideClock:
                     expected=f"an arm that rests while the other decodes, within {100 * IDLE_SHARE:.0f} %",
                     remedy="leave no thread at work between steps: it slows the arm that is compared with",
                 )
-            if fault := _hides(arm, self.blocks[arm], self.short[arm] if rewinds else self.blocks[other], rewinds):
+            fault = _hides(arm, self.blocks[arm], self.blocks[other], HIDDEN_REWINDING if rewinds else HIDDEN)
+            if rewinds and fault is None:
+                fault = _hides(arm, self.blocks[arm], self.short[arm], HIDDEN, shorter=True)
+            if fault := fault or self._before_blocks(arm, other):
                 return fault
         return None
 
+    def _before_blocks(self, arm: str, other: str) -> InvalidError | None:
+        """Hold what an arm does as it rewinds, once for many blocks, against the other: a copy and a step."""
+        own, others = ([elapsed - claimed for elapsed, claimed in self.rewound[one]] for one in (arm, other))
+        if min(len(own), len(others)) < _LEAST_REWOUND:
+            return None
+        # Any one may have been disturbed, so the least of them counts.
+        hidden, usual = min(own), statistics.median(others)
+        follow = math.fsum(claimed for _, claimed in (*self.blocks[arm], *self.rewound[arm])) / len(own)
+        if hidden - usual <= HIDDEN_BEFORE * follow:
+            return None
+        return InvalidError(
+            f"as it rewinds, the {arm} works {1000 * hidden:.0f} ms outside its own clock and the {other} "
+            f"{1000 * usual:.0f}, before {1000 * follow:.0f} ms of steps",
+            expected=f"the same of both, within {100 * HIDDEN_BEFORE:.0f} % of those steps",
+            remedy=_REMEDY,
+        )
+
 
 def _hides(
-    arm: str, blocks: Sequence[tuple[float, float]], reference: Sequence[tuple[float, float]], rewinds: bool
+    arm: str, blocks: Timings, reference: Timings, limit: float, *, shorter: bool = False
 ) -> InvalidError | None:
-    """Hold what lies outside an arm's clock against a reference: its own shorter blocks, or the other arm's blocks."""
+    """Hold what lies outside an arm's clock against a reference: the other arm's blocks, or its own shorter ones."""
     if min(len(blocks), len(reference)) < _LEAST:
         return None
     outside = [elapsed - claimed for elapsed, claimed in reference]
     usual = statistics.median(outside)
     # What its shorter blocks take is in every block.
-    less = statistics.median(elapsed for elapsed, _ in reference) if rewinds else 0.0
+    less = statistics.median(elapsed for elapsed, _ in reference) if shorter else 0.0
     whole, hidden = (statistics.median(column) for column in zip(*((e, e - c) for e, c in blocks), strict=True))
     if whole <= less:
         return None
     # A slow clock hides a part of each block, however long that one took.
     shares = [(elapsed - claimed - usual) / max(elapsed - less, (whole - less) / 2) for elapsed, claimed in blocks]
     error = _median_error(shares, _LEAST_SPREAD)
-    if rewinds:
+    if shorter:
         error = math.hypot(error, _median_error(outside, 0.0) / (whole - less))
-    if statistics.median(shares) <= HIDDEN + ERRORS * error:
+    if statistics.median(shares) <= limit + ERRORS * error:
         return None
-    of = "a shorter one" if rewinds else f"one of the {ARMS[arm == ARMS[0]]}"
+    of = "a shorter one" if shorter else f"one of the {ARMS[arm == ARMS[0]]}"
     return InvalidError(
         f"a block of the {arm} takes {1000 * whole:.2f} ms, of which {1000 * hidden:.2f} lie outside its own clock, "
         f"and {1000 * usual:.2f} of {of}",
-        expected=f"the same of both, within {100 * HIDDEN:.0f} % of a block",
-        remedy="time nothing but the step: a fusion may not touch a clock, nor work between steps",
+        expected=f"the same of both, within {100 * limit:.0f} % of a block",
+        remedy=_REMEDY,
     )
 
 

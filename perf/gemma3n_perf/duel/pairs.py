@@ -114,16 +114,18 @@ def stretch(
         pending.clear()
 
     def timed(arm: str, count: int, *, goes_on: bool = False) -> wire.Timed:
-        other = ARMS[arm == ARMS[0]]
+        other, outside = ARMS[arm == ARMS[0]], candidate.outside
         own, resting = (ready.running.pids[names[one]] for one in (arm, other))
-        used, began = tools.cpu_seconds(resting), tools.clock()
-        one = ready.time(names[arm], count, tools.waits.block, continued=goes_on)
-        elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting)
-        if goes_on or not ready.can_continue:
-            candidate.outside.add(arm, elapsed, one.seconds, short=count < steps)
         # After a block of its own, a process has a little left to do.
-        if candidate.latest == arm and own != resting and used is not None and by_now is not None:
-            candidate.outside.add_idle(other, elapsed, by_now - used)
+        watched = candidate.latest == arm and own != resting
+        used, began = tools.cpu_seconds(resting) if watched else None, tools.clock()
+        one = ready.time(names[arm], count, tools.waits.block, continued=goes_on)
+        elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting) if watched else None
+        kept = outside.short if count < steps else outside.blocks
+        kept = outside.rewound if ready.can_continue and not goes_on else kept
+        kept[arm].append((elapsed, one.seconds))
+        if used is not None and by_now is not None:
+            outside.add_idle(other, elapsed, by_now - used)
         candidate.latest = arm
         return one
 

@@ -15,7 +15,7 @@ import msgspec
 from gemma3n_perf import errors
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.protocol import Failed, Quit, Reply, Request
-from gemma3n_perf.duel.spawning import QUIT_S, ForkServer, Process, start_fresh
+from gemma3n_perf.duel.spawning import QUIT_S, ForkServer, Process, start_fresh, stopped
 from gemma3n_perf.errors import OutOfMemoryError, PerfError, WorkerFailedError
 
 _OUTPUT_CHARACTERS = 600
@@ -29,6 +29,9 @@ class Worker(Protocol):
 
     def receive(self, timeout_s: float) -> Reply:
         """Return the next answer. Raises the worker's own error, WorkerFailedError, OutOfMemoryError."""
+
+    def was_stopped(self) -> bool:
+        """Whether a signal has stopped it, or had it go on, since this was last asked."""
 
     def close(self) -> None:
         """End the process, whatever its state."""
@@ -90,6 +93,10 @@ class ProcessWorker:
         if isinstance(reply, Failed):
             raise self._named(reply)
         return reply
+
+    def was_stopped(self) -> bool:
+        """Whether a signal has stopped it, or had it go on, since this was last asked."""
+        return stopped(self._process)
 
     def close(self) -> None:
         """Ask it to quit, then kill its process group."""

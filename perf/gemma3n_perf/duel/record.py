@@ -12,6 +12,7 @@ import msgspec
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.folding import fold, unfold
 from gemma3n_perf.duel.launch import Launch
+from gemma3n_perf.duel.pairs import NS
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.verdicts import Judgement
@@ -119,19 +120,26 @@ def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
             yield Flaw(f"{where} has no pair of blocks", "one or more")
         blocks = [block for pair in launch.pairs for block in pair]
         for block in blocks:
-            for time in (block.tpot_s, *block.step_s):
-                if not 0 < time < float("inf"):
-                    yield Flaw(f"{where}: a block of {time} s per token", "positive seconds")
+            yield from _not_times(f"{where}: a block", (block.tpot_s, *block.step_s))
             if block.faults:
                 yield Flaw(f"{where}: a contended block among those that count", "such pairs under discarded")
-        for time in (time for pair in (launch.prefills.ttft_s if launch.prefills else ()) for time in pair):
-            if not 0 < time < float("inf"):
-                yield Flaw(f"{where}: a prefill of {time} s", "positive seconds")
+        yield from _not_times(where, (launch.seconds,))
+        yield from _not_times(f"{where}: a whole run", launch.whole_s or ())
+        yield from _not_times(f"{where}: the baseline alone", () if launch.alone_s is None else (launch.alone_s,))
+        ttft_s = launch.prefills.ttft_s if launch.prefills else ()
+        yield from _not_times(f"{where}: a prefill", (time for pair in ttft_s for time in pair))
         if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):
             yield Flaw(f"{where}: a pair of one arm", "a block of each")
         steps = {len(block.step_s) for block in blocks if block.step_s}
         if len(steps) > 1:
             yield Flaw(f"{where}: blocks of {', '.join(map(str, sorted(steps)))} steps", "as many in all")
+
+
+def _not_times(what: str, times: Iterable[float]) -> Iterator[Flaw]:
+    """Yield those that no clock shows: what is measured is whole nanoseconds, and less than a year."""
+    for time in times:
+        if not 10**-NS <= time < 1e7:
+            yield Flaw(f"{what} of {time:.4g} s", "seconds of a clock, a nanosecond or more")
 
 
 def _flaws(record: DuelRecord) -> Iterable[Flaw]:

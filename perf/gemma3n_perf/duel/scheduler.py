@@ -250,7 +250,7 @@ class _Scheduler:
         if (number := self._disturbed[workload]) > MOST_DISTURBED:
             return dict.fromkeys(candidates, error)
         launches = "1 launch was" if number == 1 else f"{number} launches were"
-        caution = Caution(DISTURBED, f"{launches} left out: {error.found}", error.remedy)
+        caution = Caution(DISTURBED, f"{launches} left out: {error.found}", error.remedy or "")
         for key in ((workload, name) for name in candidates):
             now = self.states[key]
             kept = (one for one in now.cautions if one.code != DISTURBED)

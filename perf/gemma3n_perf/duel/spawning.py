@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from gemma3n_perf.duel.builder import ReadyArm
+from gemma3n_perf.duel.forkserver import was_stopped
 from gemma3n_perf.errors import WorkerFailedError
 
 QUIT_S = 3.0
@@ -35,6 +37,13 @@ def start_fresh(arm: ReadyArm, descriptors: tuple[int, int, int]) -> Process:
     return subprocess.Popen(
         arm.argv, stdin=stdin, stdout=stdout, stderr=stderr, env=os.environ | arm.environ, start_new_session=True
     )
+
+
+def stopped(process: Process) -> bool:
+    """Whether a signal has stopped a worker, or had it go on, since this was last asked. Known on Linux alone."""
+    if isinstance(process, _Forked):
+        return process.was_stopped()
+    return sys.platform == "linux" and was_stopped(process.pid)
 
 
 class ForkServer:
@@ -98,6 +107,12 @@ class _Forked:
         self._server = server
         self._watch = os.pidfd_open(pid)
         self._code: int | None = None
+
+    def was_stopped(self) -> bool:
+        with suppress(OSError, ValueError):
+            self._server.send(msgspec.json.encode({"stopped": self.pid}))
+            return bool(msgspec.json.decode(self._server.recv(65_536)))
+        return False
 
     def wait(self, timeout: float) -> int:
         if self._code is None:

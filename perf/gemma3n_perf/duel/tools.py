@@ -9,7 +9,7 @@ from gemma3n_perf.decode.runs import FaultsOf, RetryPolicy, Sleep
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.processes import Spawn
 from gemma3n_perf.hardware.placement import Placement
-from gemma3n_perf.hardware.processes import cpu_seconds
+from gemma3n_perf.hardware.processes import tree_seconds
 from gemma3n_perf.hardware.types import Stack
 
 
@@ -84,7 +84,7 @@ class Tools:
     layout: BlockLayout = field(default_factory=BlockLayout)
     waits: Waits = field(default_factory=Waits)
     placement: Placement = field(default_factory=Placement)
-    cpu_seconds: Callable[[int], float | None] = cpu_seconds
+    cpu_seconds: Callable[[int], float | None] = tree_seconds
     retry_policy: RetryPolicy = field(
         default_factory=lambda: RetryPolicy(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)
     )

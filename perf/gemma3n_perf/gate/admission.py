@@ -5,6 +5,7 @@ judge all that is committed by what it holds alone. What facts and objections am
 """
 
 import datetime as dt
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -151,13 +152,22 @@ def evidence_files(paths: Sequence[Path], *, may_be_absent: bool = True) -> list
     """Return the evidence files among ``paths`` and below folders of them. Raises UsageError for what is neither."""
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*.json") if p.parent.name == FOLDER)
-            found += inside or ([] if may_be_absent else sorted(path.glob("*.json")))
-        elif path.is_file():
-            found.append(path)
-        elif not may_be_absent:
-            raise UsageError(f"{path} is neither a file nor a folder", expected="evidence files, or folders of them")
+        try:
+            if path.is_dir():
+                inside = sorted(p for p in path.rglob("*.json") if p.parent.name == FOLDER)
+                found += inside or ([] if may_be_absent else sorted(path.glob("*.json")))
+            elif path.is_file():
+                found.append(path)
+            elif not may_be_absent:
+                raise UsageError(
+                    f"{path} is neither a file nor a folder", expected="evidence files, or folders of them"
+                )
+        except OSError as error:
+            raise UsageError(f"{str(path)[:80]}: {error.strerror}", expected="files, or folders of them") from error
+    for path in found:
+        name = os.fsencode(path).decode(errors="replace")
+        if name != str(path):
+            raise UsageError(f"{name} is not named in UTF-8", expected="names as the suite gives them")
     return [path for path in dict.fromkeys(found) if path.name != ADMITTED]
 
 

@@ -24,6 +24,11 @@ def thread_times(pid: int) -> dict[int, float]:
         return {}
 
 
+def place_of(thread: int) -> tuple[frozenset[int], int]:
+    """Return the cores that a thread may run on, and its niceness. Raises OSError where it is gone."""
+    return frozenset(os.sched_getaffinity(thread)), os.getpriority(os.PRIO_PROCESS, thread)
+
+
 class Placement:
     """Pins processes that take turns: ``watch()``, let each of them work, ``pin()``.
 
@@ -36,6 +41,7 @@ class Placement:
         times: ThreadTimes = thread_times,
         pin_thread: Callable[[int, Set[int]], None] | None = None,
         cores: Sequence[int] | None = None,
+        place: Callable[[int], tuple[frozenset[int], int]] | None = None,
     ) -> None:
         linux = sys.platform == "linux"
         self._times = times
@@ -43,6 +49,8 @@ class Placement:
         # Interrupts and daemons prefer the first cores.
         self._cores = sorted(cores if cores is not None else os.sched_getaffinity(0) if linux else (), reverse=True)
         self._before: dict[int, Mapping[int, float]] = {}
+        self._place = place or place_of
+        self._pinned: dict[int, tuple[frozenset[int], int]] = {}
 
     def watch(self, pids: Sequence[int]) -> None:
         """Remember what the threads of these processes have used so far; of a single process, nothing."""
@@ -51,8 +59,17 @@ class Placement:
 
     def pin(self) -> bool:
         """Pin what was busy since ``watch()``; says whether any thread of every process is pinned."""
+        self._pinned.clear()
         pinned = [self._pin(pid, before) for pid, before in self._before.items()]
         return bool(pinned) and all(pinned)
+
+    def was_undone(self) -> bool:
+        """Whether a thread that was pinned has other cores now, or another priority."""
+        for thread, before in self._pinned.items():
+            with suppress(OSError):  # one that has ended was not moved
+                if self._place(thread) != before:
+                    return True
+        return False
 
     def _pin(self, pid: int, before: Mapping[int, float]) -> bool:
         used = {thread: now - before.get(thread, 0.0) for thread, now in self._times(pid).items()}
@@ -62,4 +79,5 @@ class Placement:
             with suppress(OSError):  # a thread may end at any time, and a sandbox may allow nothing
                 self._pin_thread(thread, {self._cores[number % len(self._cores)]})
                 pinned = True
+                self._pinned[thread] = self._place(thread)
         return pinned

@@ -156,5 +156,10 @@ def _of_judged(commit: str, date: str, chip: str, judged: Sequence[tuple[str, Ju
 
 
 def _time(text: str) -> dt.datetime:
-    found = dt.datetime.fromisoformat(text)
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise MalformedRecordError(
+            f"{text[:40]!r} is no date", expected="ISO 8601", remedy="restore the record from version control"
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)

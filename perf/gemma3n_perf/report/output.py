@@ -6,10 +6,15 @@ success into a failure. So nothing that is printed can end a command; what could
 
 import io
 import os
+import re
 import traceback
 from typing import Any, TextIO
 
 from gemma3n_perf.errors import NotMeasuredError, PerfError, named
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED_BUT_RETURNS = re.compile(_OBEYED.pattern.replace(r"\x0b-\x1f", r"\x0b\x0c\x0e-\x1f"))
+"""Control characters but tab and line feed, and those that change the direction of writing."""
 
 
 class OutputError(NotMeasuredError):
@@ -32,14 +37,25 @@ class _TolerantFile(io.FileIO):
         return len(data)
 
 
-class TolerantStream(io.TextIOWrapper):
-    """Text for a file descriptor, in its encoding; what that cannot spell is replaced."""
+def plain(text: str, *, returns: bool = False) -> str:
+    """Return text without what a terminal obeys: names and words of records are anybody's. ``returns`` are kept."""
+    return (_OBEYED_BUT_RETURNS if returns else _OBEYED).sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
-    def __init__(self, stream: TextIO) -> None:
+
+class TolerantStream(io.TextIOWrapper):
+    """Text for a file descriptor, in its encoding; what that cannot spell is replaced, what moves a cursor escaped."""
+
+    def __init__(self, stream: TextIO, *, returns: bool = False) -> None:
+        self._returns = returns
         self._file = _TolerantFile(stream.fileno())
         super().__init__(
             io.BufferedWriter(self._file), stream.encoding, errors="replace", line_buffering=self._file.isatty()
         )
+
+    def write(self, text: str, /) -> int:
+        """Write text as one that no terminal obeys."""
+        super().write(plain(text, returns=self._returns))
+        return len(text)
 
     def finish(self) -> OutputError | None:
         """Write what is left, and return what could not be written; a reader who left is no fault."""
@@ -54,12 +70,15 @@ class TolerantStream(io.TextIOWrapper):
         )
 
 
-def tolerant(stream: TextIO | None) -> TextIO:
-    """Return standard output that never fails; of none at all (None), one that drops everything."""
+def tolerant(stream: TextIO | None, *, returns: bool = False) -> TextIO:
+    """Return standard output that never fails; of none at all (None), one that drops everything.
+
+    Progress ``returns`` to the beginning of its line.
+    """
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     try:
-        return TolerantStream(stream)
+        return TolerantStream(stream, returns=returns)
     except (OSError, ValueError):  # a replacement, as in a test
         return stream
 

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-from gemma3n_perf.hardware import processes
+from gemma3n_perf.hardware import processes, trees
 
 GRANDCHILD = """
 import subprocess, sys
@@ -56,11 +56,11 @@ def test_a_reaped_childs_time_stays_with_its_parent() -> None:
 def test_a_living_childs_time_is_its_trees() -> None:
     """On Linux; what it was left to do by one that never waits for it counts."""
     spin = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ntime.sleep(60)"
-    before = processes.tree_seconds(os.getpid())
+    before = trees.tree_seconds(os.getpid())
     with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        after = processes.tree_seconds(os.getpid())
+        after = trees.tree_seconds(os.getpid())
         child.kill()
     assert before is not None
     assert after is not None

@@ -9,7 +9,7 @@ from gemma3n_perf.decode.runs import FaultsOf, RetryPolicy, Sleep
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.processes import Spawn
 from gemma3n_perf.hardware.placement import Placement
-from gemma3n_perf.hardware.processes import tree_seconds
+from gemma3n_perf.hardware.trees import tree_seconds
 from gemma3n_perf.hardware.types import Stack
 
 

@@ -55,16 +55,6 @@ def cpu_seconds(pid: int) -> float | None:
     return live + (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK_S
 
 
-def tree_seconds(root: int) -> float | None:
-    """Return the CPU time of a process and all that it has started, seconds; None if it is gone. Off Linux, where a
-    tree takes long to find, that of the process alone.
-    """
-    if sys.platform != "linux":
-        return cpu_seconds(root)
-    own = cpu_seconds(root)
-    return own and own + sum(cpu_seconds(pid) or 0.0 for pid in tree(root) - {root})
-
-
 def leader(pid: int) -> int | None:
     """Return the process that ``pid`` belongs to (a thread id counts), or None if there is none here."""
     if sys.platform != "linux":

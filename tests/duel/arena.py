@@ -171,7 +171,6 @@ class Arena:
     cpu_s: Callable[[int], float] = lambda pid: 0.0
     stopped: frozenset[str] = frozenset()
     niceness: int = 0
-    later: int = 0
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
         """Start a worker."""

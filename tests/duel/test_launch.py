@@ -335,17 +335,17 @@ def test_an_arm_that_works_in_the_others_turn_is_invalid() -> None:
 def test_an_arm_that_touches_another_process_is_invalid() -> None:
     """A worker was stopped by a signal, or its threads were moved or slowed after they were pinned."""
 
-    def found(arena: Arena) -> Launch | PerfError:
+    def found(arena: Arena, niceness: int = 0) -> Launch | PerfError:
         readings = itertools.count()
         arena.used_s = lambda pid: {10 * pid: next(readings)}
         with ready(ARMS, arena.tools) as running:
             tools = arena.tools
             plan, _ = warm_up(running, tools, 64, PLAN, lambda pair_s: 1)
-            arena.niceness = arena.later
+            arena.niceness = niceness
             return measure(running, plan, tools, session=0, start_s=1.0)["candidate"]
 
     assert isinstance(found(Arena()), Launch)
-    stopped, slowed = found(Arena(stopped=frozenset({"baseline"}))), found(Arena(later=19))
+    stopped, slowed = found(Arena(stopped=frozenset({"baseline"}))), found(Arena(), niceness=19)
     assert isinstance(stopped, InvalidError)
     assert stopped.found.startswith("the process of baseline was stopped by a signal")
     assert isinstance(slowed, InvalidError)

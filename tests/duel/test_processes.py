@@ -271,7 +271,6 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 from gemma3n_perf.duel import protocol as wire
-from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.processes import Spawner
 from tests.duel.arena import arm
 how, script, perf = sys.argv[1:]

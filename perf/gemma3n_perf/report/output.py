@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from gemma3n_perf.errors import NotMeasuredError, PerfError, named
 
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_OBEYED_BUT_RETURNS = re.compile(_OBEYED.pattern.replace(r"\x0b-\x1f", r"\x0b\x0c\x0e-\x1f"))
+_OBEYED_BUT_RETURNS = re.compile(rf"(?!\r){_OBEYED.pattern}")
 """Control characters but tab and line feed, and those that change the direction of writing."""
 
 

@@ -28,7 +28,6 @@ HEADER = f"$.machine_info.{KEY}"
 """The JSON path of a session's header."""
 
 _UNSTORED, _NS = "this session", 9
-_NANOSECOND = 1e-9
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -217,7 +216,7 @@ def _measurement_flaws(one: Measurement) -> Iterator[Flaw]:
 
 
 def _run_flaws(run: Run, place: str, tokens: int) -> Iterator[Flaw]:
-    if not run.seconds >= _NANOSECOND:
+    if not run.seconds >= 10**-_NS:
         yield Flaw(f"{run.seconds} s", "positive seconds", f"{place}.seconds")
     if run.tokens != tokens:
         yield Flaw(f"{run.tokens} tokens", f"{tokens}, as every run of this workload", f"{place}.tokens")

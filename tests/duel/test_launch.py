@@ -161,6 +161,10 @@ def test_a_worker_of_another_protocol_is_refused() -> None:
             """Greet."""
             return wire.Hello(99, 1, {})
 
+        def was_stopped(self) -> bool:
+            """Never."""
+            return False
+
         def close(self) -> None:
             """End."""
 

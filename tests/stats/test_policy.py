@@ -61,12 +61,12 @@ def test_a_rule_at_the_end_of_its_range_can_be_carried_out(change: dict[str, flo
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    """Half a percent counts, one percent bounds no-change; decided at 98 %, no-change at 99.2 %, reported at 95 %."""
+    """Half a percent counts, one percent bounds no-change; decided at 98 %, no-change at 99.25 %, reported at 95 %."""
     assert asdict(Policy()) == {
         "minimum_effect": 0.005,
         "margin": 0.01,
         "alpha": 0.02,
-        "alpha_same": 0.008,
+        "alpha_same": 0.0075,
         "reported": 0.05,
         "shares": 1,
         "power": 0.8,

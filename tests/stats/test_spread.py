@@ -11,6 +11,7 @@ import scipy.stats
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.spread import (
     DEPENDENT,
+    PERHAPS_DEPENDENT,
     NoiseFloor,
     half_widths,
     halves_differ,
@@ -151,6 +152,24 @@ def test_a_random_walk_is_judged_as_one() -> None:
     assert float((inflation == 32).mean()) > 0.8
     assert float(inflation.max()) == 32
     assert float(correlation.mean()) > 0.5
+
+
+@pytest.mark.parametrize("n", [40, 100])
+def test_what_neighbours_alone_share_is_no_walk(n: int) -> None:
+    """However many launches make it sure; a walk below noise that hides most of it still is one."""
+    rng = np.random.default_rng(5)
+    steps = rng.standard_normal((2000, n + 1))
+    neighbours = steps[:, 1:] + 0.2 * steps[:, :-1]
+    for chances, most in ((DEPENDENT, 0.07), (PERHAPS_DEPENDENT, 0.1)):
+        inflation, correlation = serial_inflation(neighbours, chances)
+        assert 0.15 < float(correlation.mean()) < 0.2
+        assert float((inflation == 2 * n).mean()) < most
+        assert float((inflation > 1.3).mean()) > 0.3
+    hidden = rng.standard_normal((2000, n)) + 0.3 * rng.standard_normal((2000, n)).cumsum(axis=1)
+    inflation, _ = serial_inflation(hidden, PERHAPS_DEPENDENT)
+    assert float((inflation == 2 * n).mean()) > 0.4
+    plain, _ = serial_inflation(rng.standard_normal((2000, n)).cumsum(axis=1))
+    assert float((plain == 2 * n).mean()) > 0.99
 
 
 def test_the_correlation_is_von_neumanns() -> None:

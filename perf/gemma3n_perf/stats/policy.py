@@ -7,7 +7,7 @@ from gemma3n_perf.errors import UsageError
 MARGIN = 0.01
 """An effect within this of zero counts as none, unless the policy has a wider margin."""
 
-ALPHA_SAME = 0.008
+ALPHA_SAME = 0.0075
 """Error of a no-change. At a true 1 % it then errs in at most 2 of 100 duels whatever the shape of the noise
 (``python -m studies.operating_characteristics``)."""
 

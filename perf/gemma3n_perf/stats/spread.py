@@ -24,6 +24,7 @@ _TINY_VARIANCE = 1e-14
 _LEAST_SERIES = 4
 _LEAST_HALF, _DRIFT = 3, 0.01
 _DIFFERENT = 0.02
+_WALK, _WALK_LAGS = 0.4, (2, 3, 4)
 
 DEPENDENT, PERHAPS_DEPENDENT = (0.05, 0.01), (0.2, 0.05)
 """Chances of independent launches to be taken for dependent ones, and for a walk: where a change is claimed, and where
@@ -151,18 +152,29 @@ def serial_inflation(
     correlation is 1 less half of von Neumann's ratio (1941), which tells a random walk from independent launches best.
     Where independent ones reach it with less than the first chance of ``errors``, the inflation is
     ``(1 + r) / (1 - r)`` of a first-order autoregression; with less than the second, it is 2n, that of a walk; else 1.
+    What neighbours alone share is no walk, however many launches show it: one has a correlation of 0.4, too, or launches
+    two to four apart that resemble each other more than independent ones do with the second chance.
     Fewer than 4 launches cannot show dependence: (1, 0).
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.shape[-1]
     if n < _LEAST_SERIES:
         return np.ones(x.shape[:-1]), np.zeros(x.shape[:-1])
-    total = ((x - x.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-    steps = (np.diff(x, axis=-1) ** 2).sum(axis=-1)
-    r = np.where(total > n * _TINY_VARIANCE, 1.0 - steps / (2.0 * np.maximum(total, _TINY_VARIANCE)), 0.0)
+    r = _resemblance(x, 1)
     some, walk = (float(ndtri(1.0 - error)) * math.sqrt((n - 2) / (n * n - 1.0)) for error in errors)
     likely = np.where(r > some, (1.0 + r) / (1.0 - np.minimum(r, 0.9)), 1.0)
-    return np.where(r > walk, 2.0 * n, likely), np.asarray(r)
+    lasts = r > _WALK
+    if walk < _WALK:  # else what reaches the one reaches the other
+        apart = np.mean([_resemblance(x, lag) for lag in _WALK_LAGS], axis=0)
+        lasts |= apart > float(ndtri(1.0 - errors[1])) / math.sqrt(len(_WALK_LAGS) * n)
+    return np.where((r > walk) & lasts, 2.0 * n, likely), r
+
+
+def _resemblance(x: Floats, lag: int) -> Floats:
+    """Return 1 less half of the mean squared difference of launches ``lag`` apart, as a share of their variance."""
+    variance = x.var(axis=-1, ddof=1)
+    squares = ((x[..., lag:] - x[..., :-lag]) ** 2).mean(axis=-1)
+    return np.where(variance > _TINY_VARIANCE, 1.0 - squares / (2.0 * np.maximum(variance, _TINY_VARIANCE)), 0.0)
 
 
 def halves_differ(values: Sequence[float] | Floats) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
 _NONE_FASTER = (
     "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "ahead", "session", "detect", "later",
-    "eager",
+    "eager", "driver",
 )  # fmt: skip
 ALONE = ("stop", "child", "affinity")
 """None is faster either. What they do to another process spoils a launch for all that are in it."""
@@ -46,7 +46,7 @@ INVALID = {
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
 """Those that are named for what they do."""
-QUICK = ("memo", "clock", "instance", "code", "placebo")
+QUICK = ("memo", "clock", "instance", "code", "driver", "placebo")
 HONEST = 0.02
 """How far an effect that is none may lie from 0."""
 EDITED = "zz-edited"

@@ -118,11 +118,11 @@ def _planted(arm: Arm, value: str) -> float:
 
 def _fused(arm: Arm, name: str) -> Arm:
     """Add a fusion, with the variables that one which is a knob sets before the process starts."""
-    from gemma3n_perf.fusions import registry  # reads every fusion's file, which few arms need
+    from gemma3n_perf.fusions import declarations  # reads every fusion's file, which few arms need
 
-    _known(arm, "fusion", name, registry.names())
+    _known(arm, "fusion", name, declarations.names())
     settings = dict(arm.env)
-    for variable, setting in registry.get(name).env.items():
+    for variable, setting in declarations.env(name).items():
         if settings.setdefault(variable, setting) != setting:
             raise _bad(arm.text, f"{variable} is set twice, and differently", f"fusion:{name} alone, or env: alone")
     return replace(arm, fusions=(*arm.fusions, name), env=tuple(sorted(settings.items())))

@@ -23,7 +23,7 @@ FUSIONS = Path("perf", "gemma3n_perf", "fusions")
 
 JUDGES = tuple(
     str(FUSIONS / f"{name}.py")
-    for name in ("__init__", "parity", "parity_rules", "registry", "sharing", "stepwise", "types")
+    for name in ("__init__", "declarations", "parity", "parity_rules", "registry", "sharing", "stepwise", "types")
 )
 """What judges fusions and lies among them: it is never taken from a change that is gated."""
 
@@ -33,7 +33,7 @@ PLUS = "+"
 
 
 class Sources(Protocol):
-    """The fusions of a checkout, as ``fusions.registry`` has them. A name may be a composition's, ``a+b``."""
+    """The fusions of a checkout, as ``fusions.declarations`` has them. A name may be a composition's, ``a+b``."""
 
     def names(self) -> tuple[str, ...]:
         """Return all fusions, without compositions."""
@@ -49,10 +49,10 @@ class Sources(Protocol):
 
 
 def registered() -> Sources:
-    """Return the fusions of this package. One is imported, and MLX with it, where it is asked whether it is on."""
-    from gemma3n_perf.fusions import registry
+    """Return the fusions of this package. None is imported here: where it is asked whether one is on, a process is."""
+    from gemma3n_perf.fusions import declarations  # not for a plan: it needs more than Python alone
 
-    return registry
+    return declarations
 
 
 @dataclass(frozen=True, slots=True)

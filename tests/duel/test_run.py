@@ -254,11 +254,15 @@ def test_every_launch_has_another_prompt_and_one_whole_run_of_each_arm(tmp_path:
     arena = Arena(noisy())
     duel(arena, tmp_path)
     launches = len(arena.workers) // 2
-    assert sorted(arena.whole_runs) == sorted(
-        (launch, name, 2 * launch + 1) for launch in range(launches) for name in ("baseline", "candidate")
-    )
     loads = [one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)]
-    assert loads == [2 * launch for launch in range(launches) for _ in range(2)]
+    assert loads == [loads[0] + 2 * launch for launch in range(launches) for _ in range(2)]
+    assert sorted(arena.whole_runs) == sorted(
+        (launch, name, loads[0] + 2 * launch + 1) for launch in range(launches) for name in ("baseline", "candidate")
+    )
+    again = Arena(noisy(), seed=4)
+    duel(again, tmp_path)
+    first = next(one.variant for worker in again.workers for one in worker.asked if isinstance(one, wire.Load))
+    assert first != loads[0]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ def test_a_whole_run_that_says_something_else_is_invalid(tmp_path: Path, changes
 
 def test_beside_an_older_worker_there_is_no_whole_run(tmp_path: Path) -> None:
     """Use the oldest worker's feature set for all arms."""
-    arena = Arena(noisy(launch_sd=0.002), protocols={"baseline": 4})
+    arena = Arena(noisy(launch_sd=0.002), protocols={"baseline": 4}, seed=2)
     assert duel(arena, tmp_path).judgements[WORKLOAD].verdict is Verdict.NO_CHANGE
     assert arena.whole_runs == []
     assert {one.variant for worker in arena.workers for one in worker.asked if isinstance(one, wire.Load)} == {0}
@@ -340,13 +344,15 @@ def scattering(factor: Callable[[FakeWorker], float], tpot_s: Callable[[str, int
 
 
 def test_processes_that_scatter_slow_nobody(tmp_path: Path) -> None:
-    """By 7 % each, on a shared host."""
-    rng = random.Random(4)
-    for seed in range(5, 15):
+    """By 7 % each, on a shared host. One in a hundred is taken for it, by whole runs or by the baseline alone."""
+    rng, verdicts = random.Random(4), []
+    for seed in range(20):
         factors: dict[int, float] = {}
         arena = scattering(lambda one: factors.setdefault(id(one), 1 + rng.gauss(0.0, 0.07)), noisy(seed=seed))  # noqa: B023
         (judged,) = in_little_memory(arena, tmp_path).judgements.values()
-        assert judged.verdict is not Verdict.INVALID
+        verdicts.append(judged.verdict)
+    assert verdicts.count(Verdict.INVALID) <= 1
+    assert not {Verdict.WIN, Verdict.LOSS}.intersection(verdicts)
 
 
 def test_a_baseline_that_seems_slowed_keeps_a_verdict_from_being_said(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ TWOFOLD = math.log(2)
 """Whole runs and blocks that lie so far apart in every launch contradict each other however launches scatter."""
 UNSUPPORTED_ALPHA = 0.1
 """The error at which whole runs that miss a win or loss by half of it or more keep it from being said."""
-SLOWED, SLOWED_ALPHA = 0.1, 0.01
+SLOWED, SLOWED_ALPHA = 0.1, 0.001
 """How much slower the unfused model may be in a process that it shares than alone, and the error at which more is sure:
 processes of one program differ by 7 % on a shared host, and here two that are not paired are compared."""
 

@@ -75,6 +75,9 @@ MOST_DISTURBED, DISTURBED = 3, "disturbed"
 """How many launches of a workload may be lost to what else the machine does, before it counts as not measured; and the
 code of the caution."""
 
+_PROMPTS = 2**30
+"""From so many the first one is drawn: what a program keeps on disk from one command to the next is of no use."""
+
 ComparisonKey = tuple[str, str]
 """A workload and the name of a candidate."""
 
@@ -125,6 +128,7 @@ class _Scheduler:
         self._alone_s: dict[Job, float] = {}
         self._disturbed: Counter[str] = Counter()
         self._turn = 0
+        self._first_variant = 2 * tools.rng.randrange(_PROMPTS)
         self.states: dict[ComparisonKey, ComparisonState] = {
             (job.workload, arm.name): ComparisonState(job.workload) for job in jobs for arm in arms[1:]
         }
@@ -177,7 +181,8 @@ class _Scheduler:
             needed = {job: candidates for job, candidates in needed.items() if candidates}
         arms = [arm for arm in self._arms if arm is self._arms[0] or arm.name in names]
         keys = [(job.workload, name) for job, candidates in needed.items() for name in candidates]
-        pending, variant = dict(needed), 2 * max(len(self.states[key].launches) for key in keys)
+        pending, number = dict(needed), max(len(self.states[key].launches) for key in keys)
+        variant = self._first_variant + 2 * number
         self._note(pending, f"starting {'both' if len(arms) == 2 else len(arms)} arms")
         try:
             self._alone_s = alone(arms, needed, variant, tools)
@@ -186,7 +191,7 @@ class _Scheduler:
                 for job, candidates in needed.items():
                     del pending[job]
                     self._note({job: candidates}, "measuring")
-                    if not self._measured(running, job, candidates, session, start_s, variant):
+                    if not self._measured(running, job, candidates, session, start_s, number):
                         break  # a process is gone; the other workloads have the next launch
         except UsageError:
             raise
@@ -197,13 +202,13 @@ class _Scheduler:
         self._took.append(tools.clock() - begun)
 
     def _measured(
-        self, running: Running, job: Job, candidates: Sequence[str], session: int, start_s: float, variant: int
+        self, running: Running, job: Job, candidates: Sequence[str], session: int, start_s: float, number: int
     ) -> bool:
-        """Measure one workload in a launch; returns whether all processes are still there.
+        """Measure one workload in launch ``number``; returns whether all processes are still there.
 
-        ``variant`` numbers its prompts: that of the blocks, and the next one for the whole runs.
+        It has two prompts to itself: that of the blocks, and the next one for the whole runs.
         """
-        tools, begun = self._bounded(job), self._tools.clock()
+        tools, begun, variant = self._bounded(job), self._tools.clock(), self._first_variant + 2 * number
         generate = Workload.parse(job.workload).shape.generate
         found: dict[str, Launch | PerfError] = {}
         cautions: dict[str, tuple[Caution, ...]] = {}
@@ -217,7 +222,7 @@ class _Scheduler:
             start_s += tools.clock() - begun
             found = measure(ready, plan, tools, session=session, start_s=start_s, pinned=pinned)
             if job.prefills:
-                found = with_prefills(found, ready, tools, variant // 2, generate if job.runs else 0)
+                found = with_prefills(found, ready, tools, number, generate if job.runs else 0)
             if running.protocol >= WHOLE_RUNS:
                 times, outputs = compare_whole_runs(ready, job, generate, variant + 1, tools)
                 for name, said in outputs.items():

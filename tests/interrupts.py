@@ -1,6 +1,6 @@
 """Signals to processes that a test starts, and whether those have ended.
 
-A background shell ignores SIGINT, and its children inherit that.
+A background shell ignores SIGINT, nohup SIGHUP, and their children inherit that.
 """
 
 import signal
@@ -11,8 +11,9 @@ import psutil
 
 
 def heard() -> None:
-    """Let SIGINT end the process again; for ``preexec_fn``. Python then raises KeyboardInterrupt in it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let signals end the process again; for ``preexec_fn``. Python then raises KeyboardInterrupt in it for SIGINT."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_DFL)
 
 
 def ended(pid: int) -> bool:

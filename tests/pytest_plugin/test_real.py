@@ -104,8 +104,9 @@ def test_planted_session_is_not_stored(second: Outcome, stored: Path, folder: Pa
     assert files(folder) == [stored]
 
 
-def test_ctrl_c_stops_cleanly(stored: Path, folder: Path) -> None:
-    """A signal in the middle of the runs ends with exit 2, no traceback, and nothing half-written."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_stop_it_cleanly(stored: Path, folder: Path, number: signal.Signals, code: int) -> None:
+    """One in the middle of the runs ends it with a code of its own, no traceback, and nothing half-written."""
     taken = folder / "a-run-was-taken"
     taken.unlink()
     command = [*CALM, "--baselines", str(folder / "baselines"), "--checkpoint", "nano", "--runs", "5000"]
@@ -122,13 +123,14 @@ def test_ctrl_c_stops_cleanly(stored: Path, folder: Path) -> None:
         deadline = time.monotonic() + STARTS_WITHIN_S
         while not taken.exists() and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         out, err = running.communicate(timeout=60)
     finally:
         running.kill()
     assert taken.exists(), out + err
-    assert running.returncode == 2
+    assert running.returncode == code
     assert "KeyboardInterrupt" in out
+    assert code == 2 or f"ended by {number.name}" in err
     assert "Traceback" not in out + err
     assert "its benchmark did not finish" in out
     assert files(folder) == [stored]

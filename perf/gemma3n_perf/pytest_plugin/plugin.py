@@ -20,8 +20,9 @@ from gemma3n_perf.bench.table import render
 from gemma3n_perf.errors import PerfError, UsageError, named
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.pytest_plugin.explained import explained
-from gemma3n_perf.pytest_plugin.progress import uncaptured, wipe
+from gemma3n_perf.pytest_plugin.progress import say, uncaptured, wipe
 from gemma3n_perf.pytest_plugin.session import SuiteSession
+from gemma3n_perf.pytest_plugin.signals import interrupted_by_signals
 from gemma3n_perf.report.output import shown, tolerant, unsaid
 from gemma3n_perf.report.terminal import speaks_unicode
 from gemma3n_perf.stats.verdicts import Caution, Verdict
@@ -63,7 +64,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
     standard, sys.stdout = sys.stdout, tolerant(sys.stdout)
     out, fault = sys.stdout, None
     try:
-        code = int((yield) or 0)
+        with interrupted_by_signals() as received:
+            code = int((yield) or 0)
     except pytest.UsageError as error:
         print(*(f"ERROR: {line}" for line in error.args), sep="\n", file=sys.stderr)
         code = UsageError.exit_code
@@ -78,6 +80,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
         code = exit_code(suite.outcome(), INTERRUPTED if suite.interrupted else code, suite.failures)
     elif code == INTERNAL_ERROR:
         code = (fault or PerfError).exit_code
+    code = received.exit_code(code)
     left = unsaid(out)
     if left is not None:
         print(f"gemma3n-perf: {left}", file=sys.stderr)
@@ -250,15 +253,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 def _say_rises(config: pytest.Config, workload: Workload | None) -> None:
     """Say at once, before anything is timed, which exact counts of a workload rose, and what else differs."""
-    suite, terminal = config.stash[KEY], config.pluginmanager.get_plugin("terminalreporter")
+    suite = config.stash[KEY]
     exact = suite.comparing.exact.get(str(workload), Exact())
-    if (exact.rises or exact.causes) and terminal is not None and str(workload) not in suite.said:
+    if (exact.rises or exact.causes) and str(workload) not in suite.said:
         suite.said.add(str(workload))
-        terminal.ensure_newline()
         said = f"exact counts rose: {'; '.join(exact.rises)}" if exact.rises else "its decode step has changed"
-        terminal.write_line(f"{workload}: {said}")
-        for line in exact.causes:
-            terminal.write_line(f"  {line}")
+        say(config, f"{workload}: {said}", *(f"  {line}" for line in exact.causes))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

@@ -59,3 +59,12 @@ def uncaptured(config: pytest.Config) -> TextIO:
 def wipe(config: pytest.Config) -> None:
     """Leave the line to pytest."""
     config.stash.setdefault(_STREAM, _Uncaptured(config)).wipe()
+
+
+def say(config: pytest.Config, *lines: str) -> None:
+    """Write lines among pytest's own, where it writes any."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        terminal.ensure_newline()
+        for line in lines:
+            terminal.write_line(line)

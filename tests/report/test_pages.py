@@ -20,3 +20,10 @@ def test_a_name_that_a_template_is_not_given_is_an_error(tmp_path: Path) -> None
     path.write_text("{{ figure }}")
     with pytest.raises(UndefinedError, match="figure"):
         template(path).render()
+
+
+def test_what_a_terminal_obeys_is_written_out(tmp_path: Path) -> None:
+    """Names and words of records are anybody's; lines and figures stay as they are."""
+    path = tmp_path / "page.md"
+    path.write_text("{{ name }}{{ count }}")
+    assert template(path).render(name="a\x1b[2J\n\u202eb", count=3) == "a\\u001b[2J\n\\u202eb3"

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TextIO
 
 from gemma3n_perf.errors import InvalidError
+from gemma3n_perf.report.output import plain
 from gemma3n_perf.store.files import write_over
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def template(path: Path, **filters: Callable[..., str]) -> "Template":
     """Return the template in a file, whose blocks leave no lines of their own; a name that it is not given is an error.
 
-    Nothing is escaped unless a filter does it.
+    Nothing but control characters is escaped unless a filter does it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # takes a moment to import
 
@@ -23,6 +24,7 @@ def template(path: Path, **filters: Callable[..., str]) -> "Template":
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda shown: plain(shown) if isinstance(shown, str) else shown,
     )
     environment.filters |= filters
     return environment.get_template(path.name)

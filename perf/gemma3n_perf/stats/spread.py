@@ -152,7 +152,7 @@ def serial_inflation(
     correlation is 1 less half of von Neumann's ratio (1941), which tells a random walk from independent launches best.
     Where independent ones reach it with less than the first chance of ``errors``, the inflation is
     ``(1 + r) / (1 - r)`` of a first-order autoregression; with less than the second, it is 2n, that of a walk; else 1.
-    What neighbours alone share is no walk, however many launches show it: one has a correlation of 0.4, too, or launches
+    What neighbours alone share is no walk, however many show it: one has a correlation of 0.4, too, or launches
     two to four apart that resemble each other more than independent ones do with the second chance.
     Fewer than 4 launches cannot show dependence: (1, 0).
     """

@@ -95,7 +95,7 @@ class FakeWorker:
                 several = [one for _ in range(steps) for one in self.arena.steps_s(tpot)]
                 if several and name not in self.arena.silent and not self.arena.whole_tpot_s:
                     tpot = sum(several) / len(several)
-                self.arena.clock.passes(steps * tpot)
+                self.arena.clock.passes(steps * tpot + self.arena.read_s.get(name, 0.0))
                 np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
                 return wire.Whole(steps * tpot, self.arena.whole_tokens.get(name, (7,) * steps), "float32")
             case wire.Prefill():
@@ -132,6 +132,7 @@ class Arena:
     ``idle`` says that a GPU clocks down while conditions are read.
     ``slowed`` is how much longer a baseline takes that shares its process.
     ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
+    ``read_s`` is what an arm takes to read the prompt of a whole run, ``strays`` are processes that arms left behind.
     """
 
     tpot_s: Callable[[str, int], float] = lambda name, launch: 0.02
@@ -170,6 +171,8 @@ class Arena:
     clock_speed: dict[str, float] = field(default_factory=dict)
     cpu_s: Callable[[int], float] = lambda pid: 0.0
     stopped: frozenset[str] = frozenset()
+    read_s: dict[str, float] = field(default_factory=dict)
+    strays: list[str] = field(default_factory=list)
     niceness: int = 0
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
@@ -211,6 +214,7 @@ class Arena:
         return Tools(
             self.spawn, self, self.faults, self.clock, self.sleep, random.Random(self.seed), self.notes.append,
             placement=Placement(self.used_s, self.cores.__setitem__, (0, 1), self.place), cpu_seconds=self.cpu_s,
+            end_strays=lambda ours: self.strays,
         )  # fmt: skip
 
 

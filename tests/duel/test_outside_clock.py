@@ -52,7 +52,7 @@ def test_a_slow_clock_is_seen_from_outside(arm: str, slow: float) -> None:
     assert fault is not None
     assert f"a block of the {arm} takes" in fault.found
     assert "outside its own clock" in fault.found
-    assert fault.expected == "the same of both, within 1 % of a block"
+    assert fault.expected == "the same of both, within 0.5 % of a block"
 
 
 def test_an_arm_may_take_a_little_longer_to_rewind() -> None:
@@ -66,14 +66,15 @@ def test_an_arm_may_take_a_little_longer_to_rewind() -> None:
 
 def test_what_is_done_as_an_arm_rewinds_is_seen() -> None:
     """A copy and a step are done there in both arms; what follows is not. One of two may have been disturbed."""
-    cases = ((0.012, 0.4), (0.35, 0.4), (0.35,), (0.09, 0.1), (0.09, 0.1, 0.4), (0.012, 0.3, 0.4))
-    for hidden_s, invalid in zip(cases, (False, True, False, False, True, False), strict=True):
+    cases = ((0.012, 0.4), (0.35, 0.4), (0.35,), (0.09, 0.1), (0.09, 0.1, 0.4), (0.012, 0.1, 0.4), (0.012, 0.7, 0.8))
+    for hidden_s, invalid in zip(cases, (False, True, False, False, True, False, True), strict=True):
         made = blocks(dict.fromkeys(ARMS, 0.0004))
         made.rewound[ARMS[0]] = [(0.022, 0.01), (0.024, 0.01), (0.023, 0.01)]
         made.rewound[ARMS[1]] = [(0.01 + one, 0.01) for one in hidden_s]
         fault = made.fault()
         assert (fault is not None) is invalid, hidden_s
-        said = f"as it rewinds, the candidate works {1000 * hidden_s[0]:.0f} ms outside its own clock"
+        shown = hidden_s[0] if hidden_s[0] > 0.02 else hidden_s[1]
+        said = f"as it rewinds, the candidate works {1000 * shown:.0f} ms outside its own clock"
         assert fault is None or said in fault.found
 
 
@@ -89,13 +90,36 @@ def test_a_slow_clock_is_seen_where_blocks_rewind(slow: float, held: str) -> Non
 def test_an_arm_rests_while_the_other_is_timed() -> None:
     """A thread of its own that works then slows the other; what is left to do after a reply does not."""
     made = blocks(dict.fromkeys(ARMS, 0.0004))
-    made.add_idle(ARMS[1], 1.2, 0.02)
-    made.add_idle(ARMS[0], 0.05, 0.05)
+    made.short = {arm: [(0.01, 0.009)] for arm in ARMS}
+    made.add_idle(ARMS[1], 1.2, 0.02, after=False)
+    made.add_idle(ARMS[0], 0.05, 0.05, after=False)
+    made.add_idle(ARMS[1], 1.2, 0.1, after=True)
     assert made.fault() is None
-    made.add_idle(ARMS[1], 1.3, 0.4)
+    # Where blocks go on where others ended, a process has nothing left to do.
+    made.short = {arm: [] for arm in ARMS}
+    assert made.fault() is not None
+    made.short = {arm: [(0.01, 0.009)] for arm in ARMS}
+    made.add_idle(ARMS[1], 1.2, 0.5, after=True)
+    assert made.fault() is not None
+    made.idle_after[ARMS[1]] = (0.0, 0.0)
+    made.add_idle(ARMS[1], 1.3, 0.4, after=False)
     fault = made.fault()
     assert fault is not None
     assert fault.found == "the candidate used 0.42 s of CPU time in 2.50 s in which the baseline was timed"
+
+
+def test_what_lies_at_the_ends_of_blocks_is_held_against_the_other_arm() -> None:
+    """Tokens there do not count, and a fusion takes a little longer over them; a clock that shortens others shows."""
+    made = blocks(dict.fromkeys(ARMS, 0.0004))
+    made.uncounted[ARMS[0]] = [0.145, 0.15, 0.14, 0.16, 0.145]
+    made.uncounted[ARMS[1]] = [0.2, 0.21, 0.19, 0.3, 0.2]
+    assert made.fault() is None
+    made.uncounted[ARMS[1]] = [share + 0.05 for share in made.uncounted[ARMS[1]]]
+    fault = made.fault()
+    assert fault is not None
+    assert fault.found.startswith(
+        "25 % of a block of the candidate lie in tokens at its ends, which do not count, and 14 %"
+    )
 
 
 def test_a_few_blocks_show_what_is_gross() -> None:

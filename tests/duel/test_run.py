@@ -249,6 +249,30 @@ def test_what_whole_runs_miss_twofold_in_every_launch_needs_no_quiet_machine(tmp
     assert (found.verdict, found.launches) == (Verdict.INVALID, 3)
 
 
+def test_what_is_done_while_a_whole_runs_prompt_is_read_is_seen_from_outside(tmp_path: Path) -> None:
+    """Steps that are decoded ahead there make the run fast by its own clock; a prompt may take a little longer."""
+    honest = Arena(noisy(launch_sd=0.002), read_s={"baseline": 0.5, "candidate": 0.6})
+    assert duel(honest, tmp_path).judgements[WORKLOAD].verdict is Verdict.NO_CHANGE
+    ahead = Arena(noisy(launch_sd=0.002), read_s={"baseline": 0.5, "candidate": 1.2})
+    found = duel(ahead, tmp_path).judgements[WORKLOAD]
+    assert found.verdict is Verdict.INVALID
+    assert "a whole run of the candidate takes 1.20 s outside its own clock" in found.reason
+
+
+def test_a_candidate_that_works_while_the_baselines_whole_run_is_timed_is_invalid(tmp_path: Path) -> None:
+    """Though it rests while blocks are."""
+    arena = Arena(noisy(launch_sd=0.002))
+
+    def used(pid: int) -> float:
+        candidates = {1 + one.number for one in arena.workers if one.arm.name == "candidate"}
+        return arena.clock() if pid in candidates and arena.whole_runs else 0.0
+
+    arena.cpu_s = used
+    found = duel(arena, tmp_path).judgements[WORKLOAD]
+    assert found.verdict is Verdict.INVALID
+    assert "s of CPU time in" in found.reason
+
+
 def test_every_launch_has_another_prompt_and_one_whole_run_of_each_arm(tmp_path: Path) -> None:
     """Nothing that was kept from one launch, or from the blocks, is of use."""
     arena = Arena(noisy())

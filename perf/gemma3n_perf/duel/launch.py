@@ -181,6 +181,8 @@ def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:
         found = f"the process of {' and '.join(stopped)} was stopped by a signal while it was measured"
     elif tools.placement.was_undone():
         found = "threads were moved to other cores, or given another priority, while they were measured"
+    elif strays := tools.end_strays(ready.running.pids.values()):
+        found = f"an arm left a process behind that is no longer its own: {', '.join(strays)}"
     else:
         return None
     return InvalidError(

@@ -91,7 +91,7 @@ def stretch(
     Conditions are read around each block. Where blocks are short, counters say nothing of one, so they are read around
     as many pairs, ``most`` or fewer, as take long enough: those are kept or discarded together.
     """
-    names = {ARMS[0]: ARMS[0], ARMS[1]: candidate.name}
+    names, layout = {ARMS[0]: ARMS[0], ARMS[1]: candidate.name}, ready.running.layout
     pending: list[tuple[str, wire.Timed]] = []
     blocks: list[Block] = []
 
@@ -116,16 +116,19 @@ def stretch(
     def timed(arm: str, count: int, *, goes_on: bool = False) -> wire.Timed:
         other, outside = ARMS[arm == ARMS[0]], candidate.outside
         own, resting = (ready.running.pids[names[one]] for one in (arm, other))
-        # After a block of its own, a process has a little left to do.
-        watched = candidate.latest == arm and own != resting
-        used, began = tools.cpu_seconds(resting) if watched else None, tools.clock()
+        apart = own != resting
+        used, began = tools.cpu_seconds(resting) if apart else None, tools.clock()
         one = ready.time(names[arm], count, tools.waits.block, continued=goes_on)
-        elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting) if watched else None
+        elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting) if apart else None
         kept = outside.short if count < steps else outside.blocks
         kept = outside.rewound if ready.can_continue and not goes_on else kept
-        kept[arm].append((elapsed, one.seconds))
+        # What is judged is the time of a token: where all tokens of a block count, it must account for the block.
+        ends = layout.drop + layout.tail
+        kept[arm].append((elapsed, one.seconds if ends else one.tpot_s * count))
+        if 0 < ends < count and kept is outside.blocks:
+            outside.uncounted[arm].append(1 - one.tpot_s * (count - ends) / one.seconds)
         if used is not None and by_now is not None:
-            outside.add_idle(other, elapsed, by_now - used)
+            outside.add_idle(other, elapsed, by_now - used, after=candidate.latest != arm)
         candidate.latest = arm
         return one
 

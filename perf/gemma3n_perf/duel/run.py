@@ -30,6 +30,7 @@ from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy, Machine, open_machine
 from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import installed_release, suite_checkout
+from gemma3n_perf.hardware.strays import Strays
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.stats.judge import should_stop, win_repeats
 from gemma3n_perf.stats.policy import Policy
@@ -138,7 +139,7 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     tools = Tools(
         spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(),
+        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(), end_strays=Strays().end,
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),

@@ -1,7 +1,7 @@
 """What a launch is given: the job, the tools, and how decode is divided into blocks."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, field
 
 from gemma3n_perf.decode.decoder import Clock, Probe
@@ -85,6 +85,7 @@ class Tools:
     waits: Waits = field(default_factory=Waits)
     placement: Placement = field(default_factory=Placement)
     cpu_seconds: Callable[[int], float | None] = tree_seconds
+    end_strays: Callable[[Iterable[int]], list[str]] = lambda ours: []
     retry_policy: RetryPolicy = field(
         default_factory=lambda: RetryPolicy(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)
     )

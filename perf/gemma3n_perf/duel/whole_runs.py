@@ -12,14 +12,18 @@ import numpy as np
 
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_outputs
+from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, LEAST_IDLE_S, works_beside
 from gemma3n_perf.duel.startup import Prepared, expect
 from gemma3n_perf.duel.tools import Job, Tools
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import InvalidError, PerfError
 from gemma3n_perf.stats.verdicts import Caution
 
 MOST_STEPS, MOST_BESIDE_CONTINUED = 32, 16
 """Steps of a whole run, never more than the workload has. Fewer where blocks continue each other without rewinding,
 because then no work falls outside their clock."""
+OUTSIDE_RUN, OUTSIDE_PREFILL = 0.5, 0.25
+"""How much longer than the baseline's a candidate's whole run may take outside its own clock, where the prompt is read:
+a fraction of the run, and of what the baseline takes there."""
 
 
 def compare_whole_runs(
@@ -34,11 +38,15 @@ def compare_whole_runs(
     with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
         runs: dict[str, wire.Whole] = {}
         failed: dict[str, PerfError] = {}
+        elapsed: dict[str, float] = {}
+        pids = ready.running.pids
         disturbed: set[str] = set()
         paths = {name: Path(folder, f"{number}.npy") for number, name in enumerate(ready.sides)}
         for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
             worker = ready.running.workers[name]
             tools.probe.start()
+            resting = {one: tools.cpu_seconds(pids[one]) for one in ready.candidates if pids[one] != pids[name]}
+            began = tools.clock()
             worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name)))
             try:
                 runs[name] = expect(worker, wire.Whole, tools.waits.prepare)
@@ -46,6 +54,11 @@ def compare_whole_runs(
                 if name == ARMS[0] or len(ready.candidates) == 1:
                     raise
                 failed[name] = error
+            elapsed[name] = tools.clock() - began
+            if name == ARMS[0]:
+                now = {one: tools.cpu_seconds(pids[one]) for one in resting}
+                share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
+                failed |= _at_work(resting, now, elapsed[name], share)
             if tools.faults_of(tools.probe.stop()):
                 disturbed.add(name)
         logits = {name: np.load(paths[name]) for name in runs}
@@ -54,7 +67,29 @@ def compare_whole_runs(
         for name, one in runs.items()
     }
     compared = {name: _compared(ready, runs, logits, name, job) for name in ready.candidates if name in runs}
+    outside = {name: elapsed[name] - one.seconds for name, one in runs.items()}
+    for name in ready.candidates:
+        usual = outside[ARMS[0]]
+        if times.get(name) and outside[name] > (1 + OUTSIDE_PREFILL) * usual + OUTSIDE_RUN * runs[name].seconds:
+            failed[name] = InvalidError(
+                f"a whole run of the candidate takes {outside[name]:.2f} s outside its own clock, beside "
+                f"{runs[name].seconds:.2f} s inside, and one of the baseline {usual:.2f} s outside",
+                expected="the same prompt read in about the same time by both",
+                remedy="do no work of later steps while the prompt is read, or in the first step",
+            )
     return times, {**compared, **failed}
+
+
+def _at_work(
+    before: Mapping[str, float | None], after: Mapping[str, float | None], elapsed_s: float, share: float
+) -> dict[str, PerfError]:
+    """Name the candidates that used the CPU while the baseline's run was timed."""
+    used = {name: now - then for name, now in after.items() if now is not None and (then := before[name]) is not None}
+    return {
+        name: works_beside("candidate", ARMS[0], elapsed_s, used_s, share)
+        for name, used_s in used.items()
+        if elapsed_s >= LEAST_IDLE_S and used_s > share * elapsed_s
+    }
 
 
 def _compared(

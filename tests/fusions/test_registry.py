@@ -197,3 +197,47 @@ def test_asking_what_a_fusion_is_made_of_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["gemma3n_perf.fusions.registry", "gemma3n_perf.fusions.types"]
+
+
+def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name or its suffix, and a helper of the suite that lies elsewhere; not what all that measures shares."""
+    package = tmp_path / "gemma3n_perf" / "fusions"
+    package.mkdir(parents=True)
+    (package.parent / "decode").mkdir()
+    (package.parent / "decode" / "helper.py").touch()
+    (package.parent / "errors.py").touch()
+    for name in ("table.npy", "mine.txt", "other.txt"):
+        (package / name).write_text(name)
+    (package / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from gemma3n_perf.decode.helper import x\n"
+        "from gemma3n_perf.errors import UsageError\n"
+        "TABLE, TEXT = Path(__file__).with_name('table.npy'), Path(__file__).with_suffix('.txt')\n"
+        "FUSION = 1\n"
+    )
+    monkeypatch.setattr(fusions, "__path__", [str(package)])
+    assert {path.name for path in registry.files("mine")} == {"mine.py", "helper.py", "table.npy", "mine.txt"}
+    before = registry.digest("mine")
+    (package / "mine.txt").write_text("off")
+    assert registry.digest("mine") != before
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import importlib", ["importlib in mine.py, line 1"]),
+        ("from importlib.util import find_spec", ["importlib.util in mine.py, line 1"]),
+        ("x = __import__('a')", ["__import__ in mine.py, line 1"]),
+        ("exec('a')", ["exec in mine.py, line 1"]),
+        ("import mlx.core as mx; mx.eval(1)", []),
+    ],
+)
+def test_what_no_digest_can_hold_is_told(
+    line: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported by a name that is made up as it runs could be anything; evaluating arrays is none of it."""
+    (tmp_path / "mine.py").write_text(f"{line}\nFUSION = 1\n")
+    monkeypatch.setattr(fusions, "__path__", [str(tmp_path)])
+    assert registry.unseen("mine") == found
+    monkeypatch.undo()
+    assert {name: registry.unseen(name) for name in registry.names() if registry.unseen(name)} == {}

@@ -120,6 +120,10 @@ class FakeSources:
         """Whether every part is on."""
         return all(chip.chip_class not in self.off.get(part, ()) for part in name.split("+") if self._of(part))
 
+    def unseen(self, name: str) -> list[str]:
+        """Nothing."""
+        return []
+
     def _of(self, name: str) -> tuple[str, ...]:
         if name not in self.modules:
             raise UsageError(f"there is no fusion {name!r}")

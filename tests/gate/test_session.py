@@ -91,6 +91,20 @@ def test_a_fusion_that_cannot_be_imported_is_invalid(bench: Bench) -> None:
     assert isinstance(refusal(left), InvalidError)
 
 
+def test_a_fusion_that_runs_what_no_digest_holds_is_invalid(bench: Bench) -> None:
+    """It could be another one tomorrow, with the evidence of today."""
+
+    class Hiding(FakeSources):
+        def unseen(self, name: str) -> list[str]:
+            return ["importlib in altup.py, line 3"] if name == ALTUP else []
+
+    bench.sources = Hiding(bench.sources.root)
+    left, other = bench.gather(ALTUP, GEGLU)
+    assert (left.verdict, other.verdict) == ("invalid", "win")
+    assert "its digest cannot hold all that it runs: importlib in altup.py, line 3" in left.reason
+    assert bench.duelled == [GEGLU]
+
+
 def test_a_sound_fusion_is_duelled_and_recorded(bench: Bench, tmp_path: Path) -> None:
     """With everything the gate asks for, and a verdict by the gate's own rules."""
     (record,) = bench.gather(ALTUP)

@@ -123,6 +123,8 @@ def _fused(arm: Arm, name: str) -> Arm:
     _known(arm, "fusion", name, declarations.names())
     settings = dict(arm.env)
     for variable, setting in declarations.env(name).items():
+        if not variable.startswith("MLX_"):
+            raise _bad(arm.text, f"the fusion sets {variable}", "knobs of MLX alone, whose names begin with MLX_")
         if settings.setdefault(variable, setting) != setting:
             raise _bad(arm.text, f"{variable} is set twice, and differently", f"fusion:{name} alone, or env: alone")
     return replace(arm, fusions=(*arm.fusions, name), env=tuple(sorted(settings.items())))

@@ -15,11 +15,11 @@ import msgspec
 
 from gemma3n_perf.errors import InvalidError, PerfError, UsageError
 from gemma3n_perf.fusions import registry
-from gemma3n_perf.fusions.registry import digest, files, names
+from gemma3n_perf.fusions.registry import digest, files, names, unseen
 from gemma3n_perf.hardware.lifetime import end_with
 from gemma3n_perf.hardware.types import Chip
 
-__all__ = ["digest", "enabled", "env", "files", "names"]
+__all__ = ["digest", "enabled", "env", "files", "names", "unseen"]
 
 LIMIT_S = 120.0
 """How long importing a fusion may take."""

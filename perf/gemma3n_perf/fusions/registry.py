@@ -13,7 +13,13 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.store import admitted as admitted_store
 
-_PACKAGE = "gemma3n_perf.fusions"
+_SUITE = "gemma3n_perf"
+_PACKAGE = f"{_SUITE}.fusions"
+_OF_THE_SUITE = ("errors", "decode.types", "hardware.types", "store.files", "workload.presets")
+"""Modules outside this package that fusions share with all that measures, and that are no part of one."""
+_LONGEST_NAME = 255
+_UNSEEN = frozenset({"__import__", "eval", "exec", "importlib", "runpy"})
+"""What imports or runs something that ``files`` cannot tell."""
 
 
 def _modules() -> dict[str, Path]:
@@ -113,9 +119,8 @@ def _together(graphs: list[Declared]) -> Declared:
 
 
 def files(name: str) -> tuple[Path, ...]:
-    """The files a fusion is made of: its own, those of this package that it imports, however deep, and their CUDA.
-
-    None is imported. Raises UsageError for an unknown name.
+    """The files a fusion is made of: its own, those of the suite that it imports, however deep, and those beside them
+    that they name: CUDA, tables. None is imported. Raises UsageError for an unknown name.
     """
     todo = [_source(part.strip()) for part in name.split("+")]
     found: set[Path] = set()
@@ -141,9 +146,35 @@ def _imports(file: Path) -> list[Path]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "source":
             sources.append(root / "kernels" / "cuda" / f"{ast.literal_eval(node.args[0])}.cu")
-    inside = [m.removeprefix(f"{_PACKAGE}.").replace(".", "/") for m in modules if m.startswith(f"{_PACKAGE}.")]
-    packages = [path for m in inside if (path := root / m / "__init__.py").is_file() and _does_something(path)]
-    return [*(root / f"{m}.py" for m in inside if (root / f"{m}.py").is_file()), *packages, *sources]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            sources += _named(file, node.value)
+    of_the_suite = {f"{_SUITE}.{one}" for one in _OF_THE_SUITE}
+    inside = sorted(m for m in modules - of_the_suite if m.startswith(f"{_SUITE}.") and m != _PACKAGE)
+    ours = f"{_PACKAGE}."
+    places = [root.joinpath(*m.removeprefix(ours).split(".")) for m in inside if m.startswith(ours)]
+    places += [root.parent.joinpath(*m.split(".")[1:]) for m in inside if not m.startswith(ours)]
+    packages = [path for one in places if (path := one / "__init__.py").is_file() and _does_something(path)]
+    return [*(path for one in places if (path := one.with_name(f"{one.name}.py")).is_file()), *packages, *sources]
+
+
+def _named(file: Path, text: str) -> list[Path]:
+    """The file beside this one that it names, whole or by its suffix, and that is no module."""
+    if not text or len(text) > _LONGEST_NAME or "\0" in text or "/" in text:
+        return []
+    beside = file.parent / text if not text.startswith(".") else file.with_name(file.stem + text)
+    return [beside] if beside.suffix != ".py" and beside.is_file() else []
+
+
+def unseen(name: str) -> list[str]:
+    """Where the files of a fusion import or run what ``files`` cannot tell, so that no digest would hold it."""
+    found = []
+    for file in files(name):
+        for node in ast.walk(_parsed(file)) if file.suffix == ".py" else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [node.id] if isinstance(node, ast.Name) else []
+            found += [f"{one} in {file.name}, line {node.lineno}" for one in names if one.split(".")[0] in _UNSEEN]  # type: ignore[attr-defined]
+    return list(dict.fromkeys(found))
 
 
 def _parsed(file: Path) -> ast.Module:

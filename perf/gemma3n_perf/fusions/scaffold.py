@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from gemma3n_perf.errors import UsageError
+from gemma3n_perf.store.files import require_writable
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -99,9 +100,18 @@ def write(name: str, root: Path, known: tuple[str, ...]) -> tuple[Path, Path]:
     if name in known or taken:
         where = f": {taken[0]} is there" if taken else ""
         raise UsageError(f"there is a fusion {name} already{where}", expected="a new name", remedy="edit that one")
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(textwrap.dedent(text).lstrip("\n").replace("@NAME@", name))
+    for path in files:
+        require_writable(path)
+    made: list[Path] = []
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                made.append(path)
+                file.write(textwrap.dedent(text).lstrip("\n").replace("@NAME@", name))
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
     first, second = files
     return first, second

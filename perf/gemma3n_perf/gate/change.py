@@ -5,6 +5,7 @@ to needs the fusions, which are imported only where a file counts.
 """
 
 import datetime as dt
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -46,6 +47,9 @@ class Sources(Protocol):
 
     def enabled(self, name: str, chip: Chip) -> bool:
         """Whether it is on for a chip. Raises UsageError for an unknown name."""
+
+    def unseen(self, name: str) -> list[str]:
+        """Return where it imports or runs what its digest cannot hold. Raises UsageError for an unknown name."""
 
 
 def registered() -> Sources:
@@ -141,11 +145,12 @@ def _unfused(parts: Parts) -> Parts:
 def sort_files(changed: Iterable[str], root: Path, baselines: Path) -> Touched:
     """Sort the files of a change to the checkout at ``root`` by what they are to the gate."""
     paths = [Path(name) for name in changed]
-    kept = {path for path in paths if (root / path).resolve().is_relative_to(baselines.resolve())}
+    # Not Path.resolve, which raises for a link that leads to itself.
+    kept = {path for path in paths if Path(os.path.realpath(root / path)).is_relative_to(os.path.realpath(baselines))}
     judges = [str(path) for path in paths if str(path) in JUDGES]
     # Fusions are made of types.py too, so that it touches them all.
     aside = set(map(Path, JUDGES)) - {FUSIONS / "types.py"}
-    inside = [path for path in paths if path.is_relative_to(FUSIONS) and path.suffix in (".py", ".cu")]
+    inside = [path for path in paths if path.is_relative_to(FUSIONS) and path.suffix != ".md"]
     modules = [path for path in inside if path not in aside]
     return Touched(
         changed=tuple(map(str, paths)),

@@ -158,6 +158,8 @@ def _comparable(record: Evidence) -> Iterator[Objection]:
     for name, both in differences(first, second, _ARMS):
         yield Objection(Verdict.INVALID, f"its arms differ in {name.replace('_', '-')}: {both}", mend)
     declared = {key: value for one in record.checked if one.dispatch for key, value in one.dispatch.knobs.items()}
+    if strange := [key for key in declared if not key.startswith("MLX_")]:
+        yield Objection(Verdict.INVALID, f"it sets {', '.join(strange)}, which is no knob of MLX", "leave it alone")
     if second.knobs != first.knobs | {key: value for key, value in declared.items() if key.startswith("MLX_")}:
         knobs = "; ".join(f"{arm} {dict(sorted(one.knobs.items())) or 'none'}" for arm, one in sorted(stacks.items()))
         yield Objection(Verdict.INVALID, f"its arms differ in knobs that it does not declare: {knobs}", mend)

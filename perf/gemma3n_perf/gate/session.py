@@ -195,13 +195,15 @@ def _drafts(names: Sequence[str], workloads: Sequence[str], using: Dependencies)
 
 
 def states(names: Sequence[str], sources: Sources, chip: Chip) -> tuple[dict[str, bool], dict[str, str]]:
-    """Ask each fusion whether it is on for a chip; what cannot be imported counts as on, and why is told."""
+    """Ask each fusion whether it is on for a chip; what cannot be imported or told counts as on, and why is told."""
     enabled, broken = dict.fromkeys(names, True), dict[str, str]()
     for name in names:
         try:
             enabled[name] = sources.enabled(name, chip)
         except InvalidError as error:
             broken[name] = error.found
+        if found := sources.unseen(name):
+            broken[name] = f"its digest cannot hold all that it runs: {'; '.join(found[:3])}"
     return enabled, broken
 
 

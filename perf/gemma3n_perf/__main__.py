@@ -12,7 +12,7 @@ from typing import TextIO
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.lifetime import ended_by_signals
-from gemma3n_perf.hardware.limits import require_counts, require_memory
+from gemma3n_perf.hardware.limits import absolute_cache, require_counts, require_memory
 from gemma3n_perf.report.output import plain, shown, tolerant, unsaid
 
 COMMANDS = (
@@ -79,6 +79,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
             return _of_itself(argv, out)
         require_memory()
         require_counts()
+        absolute_cache()
         if not argv or (argv[0] not in COMMANDS and not argv[0].startswith("-")):
             raise _no_command(argv)
         args = parser(argv[0] if argv else None).parse_args(argv)

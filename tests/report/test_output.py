@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -5,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gemma3n_perf.report.output import plain
+from gemma3n_perf.report.output import plain, shown, tolerant, unsaid
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -74,8 +76,35 @@ def test_a_terminal_obeys_nothing_that_a_record_says() -> None:
     """Control characters of names and words are told, not sent; progress may go back to the start of its line."""
     text = "a\x1b]0;title\x07\r\n\tb\x9b2J\u202eé"
     assert plain(text) == r"a\u001b]0;title\u0007\u000d" + "\n\tb" + r"\u009b2J\u202e" + "é"
-    assert plain("\r12 s", returns=True) == "\r12 s"
     code, err = typed(
         r"| grep -c '\\u001b\[2J' > /dev/null; exit ${PIPESTATUS[1]}", PROGRAM.replace("a line", r"\x1b[2J")
     )
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_colours_stay_and_progress_returns(tmp_path: Path, returns: bool) -> None:
+    """What pytest writes on a terminal is no danger; hiding text is, and so is a return where no progress is shown."""
+    coloured = "\x1b[1m\x1b[31mloss\x1b[0m \x1b[39;49;00m\x1b[01;94mline\x1b[m"
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        stream = tolerant(file, returns=returns)
+        stream.write(f"\r12 s {coloured}\x1b[2J\x1b[8m\x1b[31;8m\x1b[38;5;8m")
+        assert unsaid(stream) is None
+    start = "\r" if returns else r"\u000d"
+    hidden = r"\u001b[2J\u001b[8m\u001b[31;8m\u001b[38;5;8m"
+    assert (tmp_path / "out").read_bytes().decode() == f"{start}12 s {coloured}{hidden}"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "File name too long: aaa"),
+        (OSError(errno.ELOOP, "Too many levels of links", "loop"), 2, "Too many levels of links: loop"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), 4, "the working directory is not there any more"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_named(error: OSError, code: int, said: str) -> None:
+    """Whichever call noticed; a file that was there and is gone is still a fault of the program."""
+    found = shown(error)
+    assert (found.exit_code, found.found[: len(said)]) == (code, said)
+    assert shown(FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), io.StringIO()).exit_code == 70

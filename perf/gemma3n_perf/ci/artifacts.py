@@ -19,7 +19,7 @@ from gemma3n_perf.ci.plan import CLASS_NAME, ChipClass
 from gemma3n_perf.errors import InvalidError, MalformedRecordError
 from gemma3n_perf.gate.facts import Objection
 from gemma3n_perf.stats.verdicts import Verdict
-from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.files import contents, write_over
 
 MAX_ARCHIVE = 32 * 2**20
 MAX_ENTRY = 16 * 2**20
@@ -97,7 +97,7 @@ class _Page(msgspec.Struct):
 def read_jobs(path: Path) -> tuple[Job, ...]:
     """Return the jobs of a run from the API's answer, a page a line. Raises MalformedRecordError for anything else."""
     try:
-        pages = msgspec.json.Decoder(_Page).decode_lines(path.read_bytes())
+        pages = msgspec.json.Decoder(_Page).decode_lines(contents(path))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRecordError(f"{path.name}: {error}", expected="the jobs of the run, a page a line") from error
     return tuple(job for page in pages for job in page.jobs)

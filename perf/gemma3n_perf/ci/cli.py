@@ -21,6 +21,7 @@ from gemma3n_perf.errors import BadConditionsError, MalformedRecordError, PerfEr
 from gemma3n_perf.gate.change import checkout, program_changes, touched
 from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.hardware.git import Repository
+from gemma3n_perf.report.output import plain, shown
 
 HELP = "the steps of the workflows: plan, measure, stage, answer, post, matrix, night, report, issue"
 _LINK = re.compile(r"(?P<name>[a-z][a-z ]{0,30})=(?P<url>https?://[A-Za-z0-9._~:/%-]{1,400})")
@@ -123,15 +124,16 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def main(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
-    """Run ``python3 -m gemma3n_perf.ci`` and return its exit code; a named error becomes text."""
+    """Run ``python3 -m gemma3n_perf.ci`` and return its exit code; an error becomes text."""
     parser = argparse.ArgumentParser(prog="gemma3n-perf ci", description=__doc__)
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
         return run(args, out)
-    except PerfError as error:
-        print(f"gemma3n-perf ci {args.step}: {error}", file=err)
-        return error.exit_code
+    except Exception as error:
+        found = shown(error, err)
+        print(f"gemma3n-perf ci {args.step}: {plain(str(found))}", file=err)
+        return found.exit_code
 
 
 def _file(parser: argparse.ArgumentParser, name: str, text: str | None = None, metavar: str = "FILE") -> None:
@@ -147,9 +149,10 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
     found = plan(pull, change, classes, programs)
     if args.outputs is not None:
         write_outputs(found, args.outputs)
-    out.write(f"{found.state}: {found.reason}\n")
+    # One line each: a file's name may hold a line break, and what follows one can be a command to GitHub's runner.
+    out.write(plain(" ".join(f"{found.state}: {found.reason}".split())) + "\n")
     if found.remedy:
-        out.write(f"  next: {found.remedy}\n")
+        out.write(f"  next: {plain(' '.join(found.remedy.split()))}\n")
     return 0
 
 

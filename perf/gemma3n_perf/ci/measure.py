@@ -116,7 +116,7 @@ def pack(chip_class: str, baselines: Path, out: Path, data: Path | None = None) 
     The layout is that of the user's data folder: ``sessions/<chip class>/``. All are sent every night, so no job needs
     a token that can write; promotion into ``baselines/`` is a person's commit. Raises NotMeasuredError with no session.
     """
-    sessions = sorted(local_folder(chip_class, data).glob("[0-9]*.json"))
+    sessions = sorted(path for path in local_folder(chip_class, data).glob("[0-9]*.json") if path.is_file())
     if not sessions:
         raise NotMeasuredError(
             f"this machine has no session of {chip_class}",

@@ -67,7 +67,7 @@ def measure(
 def bring_history(chip_class: str, baselines: Path, data: Path | None = None) -> None:
     """Lay what earlier nights kept of a class's history beside what is committed, which stays."""
     kept, there = (data or data_folder()) / HISTORY / chip_class, baselines / chip_class / HISTORY
-    for path in sorted(kept.rglob("*.json*")):
+    for path in sorted(one for one in kept.rglob("*.json*") if one.is_file()):
         target = there / path.relative_to(kept)
         # A point of an older release has no .xz; whichever is committed stays.
         if not any(one.exists() for one in (target, target.with_name(f"{target.name}.xz"), target.with_suffix(""))):
@@ -79,8 +79,11 @@ def keep_history(chip_class: str, baselines: Path, out: Path, data: Path | None 
     """Keep a class's history for the next night, and put it among the records that are sent."""
     there = baselines / chip_class / HISTORY
     for folder in ((data or data_folder()) / HISTORY / chip_class, out / "baselines" / chip_class / HISTORY):
-        if there.is_dir():
-            shutil.copytree(there, folder, dirs_exist_ok=True)
+        # Not shutil.copytree, whose error does not tell that the disk is full.
+        for path in sorted(one for one in there.rglob("*") if one.is_file()):
+            target = folder / path.relative_to(there)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def report(

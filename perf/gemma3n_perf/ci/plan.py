@@ -21,6 +21,7 @@ from gemma3n_perf.errors import MalformedRecordError, UsageError
 from gemma3n_perf.gate.change import JUDGES, Touched
 from gemma3n_perf.gate.policy import read_policy
 from gemma3n_perf.hardware.git import Repository, changed_files_text
+from gemma3n_perf.store.files import contents
 
 # Their branches are in the repository itself, but what they bring in was written elsewhere.
 UPDATERS = frozenset({"dependabot[bot]", "renovate[bot]"})
@@ -169,7 +170,7 @@ def _pull(tree: dict[str, Any], approved: str | None) -> Pull:
 
 def _read(path: Path, kind: type[_T]) -> _T:
     try:
-        tree = json.loads(path.read_bytes())
+        tree = json.loads(contents(path))
     except (OSError, ValueError, RecursionError) as error:
         raise MalformedRecordError(f"{path.name}: {error}", expected=f"a {kind.__name__} from GitHub") from error
     if not isinstance(tree, kind):
@@ -226,10 +227,10 @@ def read_plan(text: str) -> Plan:
     try:
         tree = json.loads(text)
         classes = tuple(ChipClass(one["name"], tuple(one["runner"]), one["required"]) for one in tree["classes"])
-        return Plan(
-            State(tree["state"]), Pull(**tree["pull"]), tree["reason"], tree["remedy"], classes, tuple(tree["harness"]),
-            tuple(tree.get("programs", ())),
-        )  # fmt: skip
+        pull, harness, programs = Pull(**tree["pull"]), tuple(tree["harness"]), tuple(tree.get("programs", ()))
+        texts = (pull.head, pull.base, pull.head_repo, pull.base_repo, pull.author, tree["reason"], tree["remedy"])
+        "".join((*texts, *harness, *programs, *(label for one in classes for label in (one.name, *one.runner))))
+        return Plan(State(tree["state"]), pull, tree["reason"], tree["remedy"], classes, harness, programs)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MalformedRecordError(
             "the planning job left no plan", expected="its output", remedy="see what the planning job says"

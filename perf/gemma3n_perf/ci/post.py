@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma3n_perf.errors import InvalidError, NotMeasuredError, UsageError
+from gemma3n_perf.store.files import contents
 
 MARKER = "<!-- gemma3n-perf gate -->"
 ISSUE = "<!-- gemma3n-perf nightly -->"
@@ -54,7 +55,7 @@ def read_comment(path: Path, marker: str = MARKER) -> str:
     Raises InvalidError for one that is too long, no text or not ours.
     """
     try:
-        data = path.read_bytes()
+        data = contents(path)
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path.name}: {error}", expected="the comment as gemma3n-perf wrote it") from error

@@ -17,7 +17,7 @@ from gemma3n_perf.hardware.stack import current_stack, suite_checkout
 from gemma3n_perf.hardware.types import Chip, Stack
 from gemma3n_perf.report import describe
 from gemma3n_perf.store.baselines import MIN_SESSIONS, Baselines
-from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.files import contents, write_over
 
 HELP = "make this machine one that measures: its class in the policy, and a first baseline"
 
@@ -66,7 +66,10 @@ def carry_out(
     """
     require_known(chip)
     name, path = chip.chip_class, baselines / POLICY_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        text = contents(path).decode() if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", expected="a policy in TOML, which is UTF-8") from error
     try:
         made, policy = farm.with_machine(text, chip, state, park=park)
     except UsageError as error:

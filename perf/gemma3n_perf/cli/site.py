@@ -41,7 +41,7 @@ def places(args: argparse.Namespace) -> Places:
         args.baselines or repo / "baselines",
         repo / "docs",
         args.results or repo / ".asv/results",
-        getattr(args, "out", None) or repo / "site",
+        (getattr(args, "out", None) or repo / "site").absolute(),
         tuple(sorted((data_folder() / "sessions").glob("*"))) if args.local else (),
     )
 

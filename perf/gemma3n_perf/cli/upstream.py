@@ -1,6 +1,7 @@
 """``gemma3n-perf upstream BASE HEAD``: two checkouts of mlx-vlm, mlx or another package, compared for its own gate."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def _side(text: str, args: argparse.Namespace) -> tuple[str, str]:
     """Return the package that one side is of, and the place of an arm."""
-    path = Path(text if args.clone is None else args.clone).expanduser()
+    path = Path(os.path.expanduser(text if args.clone is None else args.clone))  # pathlib raises for an unknown user
     if path.is_dir():
         name = args.package or project_name(path)
         if name is None:

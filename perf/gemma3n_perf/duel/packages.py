@@ -11,9 +11,11 @@ import shutil
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from packaging.tags import sys_tags
@@ -23,6 +25,7 @@ from packaging.version import Version
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
+from gemma3n_perf.store.files import contents
 
 BACKENDS = ("mlx-metal", "mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
 HOMES = {
@@ -165,7 +168,7 @@ class Origins:
             partial.mkdir()
             for file in sorted(one for one in set(files) if one.is_file()):
                 content, inside = file.read_bytes(), file.relative_to(path)
-                digest.update(f"{inside}\0{len(content)}\0".encode() + content)
+                digest.update(os.fsencode(inside) + f"\0{len(content)}\0".encode() + content)
                 (partial / inside).parent.mkdir(parents=True, exist_ok=True)
                 (partial / inside).write_bytes(content)
                 shutil.copymode(file, partial / inside)
@@ -178,10 +181,10 @@ class Origins:
 def project_name(path: Path) -> str | None:
     """Return the normalized name of the project at ``path``, or None for one that does not say it in the open."""
     name: object = None
-    with suppress(OSError, ValueError, AttributeError):
-        name = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8")).get("project", {}).get("name")
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        name = tomllib.loads(contents(path / "pyproject.toml").decode()).get("project", {}).get("name")
     if name is None and (path / "setup.py").is_file():
-        match = re.search(r"\bname\s*=\s*[\"']([\w.-]+)[\"']", (path / "setup.py").read_text(errors="replace"))
+        match = re.search(r"\bname\s*=\s*[\"']([\w.-]+)[\"']", contents(path / "setup.py").decode(errors="replace"))
         name = match[1] if match else None
     return canonicalize_name(str(name)) if name else None
 
@@ -202,7 +205,8 @@ def _own(name: str) -> dict[str, str] | None:
 
 def _one_file(name: str, place: str) -> Path:
     path = Path(os.path.expanduser(place))
-    found = [path] if path.is_file() else sorted(path.parent.glob(path.name)) if path.parent.is_dir() else []
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    found = [path] if path.is_file() else [one for one in beside if fnmatchcase(one.name, path.name)]
     if len(found) != 1:
         many = ", ".join(one.name for one in found[:5])
         raise _absent(name, place, f"it is several wheels: {many}" if found else "there is no such wheel", "one wheel")
@@ -216,7 +220,7 @@ def _wheel(name: str, path: Path) -> Package:
             names = opened.namelist()
             metadata = next(one for one in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", one))
             text = opened.read(metadata).decode(errors="replace")
-    except (InvalidWheelFilename, zipfile.BadZipFile, StopIteration, OSError) as error:
+    except (InvalidWheelFilename, zipfile.BadZipFile, zlib.error, StopIteration, OSError, RuntimeError) as error:
         raise UsageError(f"{name}@{path} is no wheel: {error}", expected=f"a wheel of {name}") from error
     if found != name:
         raise UsageError(f"{name}@{path} is a wheel of {found}", expected=f"a wheel of {name}")

@@ -1,5 +1,6 @@
 """Ways to start a worker: a fresh process, or one forked from a parent that all arms of a launch share."""
 
+import json
 import os
 import select
 import signal
@@ -66,7 +67,8 @@ class ForkServer:
         """Fork a worker with these as standard input, output and error. Raises WorkerFailedError."""
         request = {"argv": arm.argv, "environ": os.environ | arm.environ}
         try:
-            socket.send_fds(self._ours, [msgspec.json.encode(request)], descriptors)
+            # Not msgspec, which refuses what is not UTF-8, as a variable of the environment may be.
+            socket.send_fds(self._ours, [json.dumps(request).encode()], descriptors)
         except OSError as error:
             raise self._gone(arm) from error
         return _Forked(int(self._reply(arm)), self._ours)

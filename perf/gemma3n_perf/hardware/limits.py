@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from gemma3n_perf.errors import OutOfMemoryError, UsageError
 
+CACHE = "GEMMA3N_PERF_CACHE"
 LEAST_BYTES = 1 << 30
 COUNTS = ("MLX_BFS_MAX_WIDTH", "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")
 """Variables that MLX takes for 0 where they are no number, and with a width of 0 it computes for ever."""
@@ -25,10 +26,27 @@ def require_memory() -> None:
 
 
 def require_counts(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise UsageError where a variable that MLX counts by holds anything but a whole number above 0."""
+    """Raise UsageError where a variable that MLX counts by holds no whole number above 0, or one of its is no text."""
+    for name, text in environ.items():
+        if name.startswith("MLX_") and not _is_text(text):
+            raise UsageError(f"{name} is not UTF-8", expected="text, which is recorded", remedy=f"unset {name}")
     for name in COUNTS:
         value = environ.get(name)
         if value is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", value):
             raise UsageError(
                 f"{name}={value[:40]}", expected="a whole number above 0, which MLX reads there", remedy=f"unset {name}"
             )
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def absolute_cache() -> None:
+    """Make GEMMA3N_PERF_CACHE absolute: git, workers and URLs would take a relative one from elsewhere."""
+    if place := os.environ.get(CACHE):
+        os.environ[CACHE] = os.path.abspath(place)

@@ -78,10 +78,11 @@ def rates(measured: Measured, workload: str) -> dict[str, Any]:
 def save_machine(chip: Chip, path: Path | None) -> Path:
     """Tell asv that this machine is its chip class, in asv's own file or ``path``; returns it. Raises UsageError."""
     from asv.machine import MachineCollection  # asv takes a moment to import
+    from asv.util import UserError
 
     path = path or Path(MachineCollection.get_machine_file_path())
     try:
         MachineCollection.save(chip.chip_class, machine_axes(chip), _path=str(path))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UserError) as error:
         raise UsageError(f"{path} cannot be written: {error}", expected="asv's own file of machines") from error
     return path

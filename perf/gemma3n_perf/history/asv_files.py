@@ -6,6 +6,7 @@ first; what is not a result file is named and left out, and never touched.
 The formats are those of asv 0.6.6 (``asv/results.py``, api_version 2; ``asv/machine.py``, 1; ``asv/benchmarks.py``, 2).
 """
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ import msgspec
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.history.results import ENV, ResultFile, Value
-from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.files import Disk, contents, write_over
 
 RESULTS_VERSION, MACHINE_VERSION, BENCHMARKS_VERSION = 2, 1, 2
 TIME, RATE = "decode.track_time_per_token", "decode.track_throughput"
@@ -187,7 +188,7 @@ def malformed(path: Path, found: str, expected: str) -> MalformedRecordError:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(contents(path))
     except (OSError, ValueError, RecursionError) as error:
         raise malformed(path, f"cannot be read: {error}", "a file that asv or this suite wrote") from error
     if not isinstance(data, dict):
@@ -203,6 +204,9 @@ def _values(row: Mapping[str, Any]) -> dict[str, Value]:
     """Return one benchmark's values by workload id; none of a row that is not there."""
     names = [str(one)[1:-1] for one in row["params"][0]] if row.get("params") else []
     columns = [row.get(name) or [None] * len(names) for name in ("result", "samples", "stats_ci_99_a", "stats_ci_99_b")]
+    times = (*columns[0], *itertools.chain(*filter(None, columns[1])))
+    if wrong := [one for one in times if one is not None and one <= 0]:
+        raise ValueError(f"{wrong[0]} of what is more than 0")
     return {
         name: Value(
             None if result is None or math.isnan(result) else float(result),

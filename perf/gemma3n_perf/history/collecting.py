@@ -53,7 +53,9 @@ def commits(path: Path, run: Run) -> Commits:
         )
 
     line = git("rev-list", "--first-parent", "--reverse", "HEAD").split()
-    rows = [one.split("\t", 2) for one in git("log", "--all", "HEAD", "--format=%H%x09%at%x09%s").splitlines()]
+    # A subject may hold characters at which str.splitlines would break it.
+    listed = git("log", "--no-show-signature", "--all", "HEAD", "--format=%H%x09%at%x09%s").split("\n")
+    rows = [one.split("\t", 2) for one in listed if one]
     return Commits(
         tuple(line),
         {commit: int(stamp) * 1000 for commit, stamp, _ in rows},

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from gemma3n_perf.errors import UsageError
+from gemma3n_perf.store.files import contents
+
 STYLE, _PAGE = (Path(__file__).with_name(name) for name in ("site.css", "page.html"))
 """The one style sheet, which lies in the site's root, and the frame of every page."""
 
@@ -37,7 +40,7 @@ def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
     made = []
     for source in sources:
         relative = source.relative_to(docs).with_suffix(".html")
-        up, text = "../" * len(relative.parts), source.read_text(encoding="utf-8")
+        up, text = "../" * len(relative.parts), _text(source)
         heading = _HEADING.search(text)
         title = heading[1].replace("`", "").strip() if heading else source.stem
         body = _LINK.sub(partial(_link, source, files), markdown.render(_HEADING.sub("", text, count=1)))
@@ -51,6 +54,13 @@ def write_documents(docs: Path, site: Path) -> tuple[tuple[str, str], ...]:
         beside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, beside)
     return tuple(made)
+
+
+def _text(source: Path) -> str:
+    try:
+        return contents(source).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source} cannot be read: {error}", expected="a document in UTF-8") from error
 
 
 def _link(source: Path, files: set[Path], match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 It keeps the blocks that its effect was computed from, hundreds a launch, hence xz. Older records are plain JSON.
 """
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def _flaws(one: Point) -> Iterator[Flaw]:
         yield Flaw("neither a value nor a failure, or both")
     if one.effect is not None and not (one.effect > -1 and one.launches):
         yield Flaw(f"effect {one.effect} of {len(one.launches)} launches")
+    if not _is_date(one.date, zoned=True) or not (one.released is None or _is_date(one.released)):
+        yield Flaw(f"the dates {one.date[:40]!r} and {str(one.released)[:40]!r}", "ISO 8601, the first with its zone")
     if one.verdict not in {verdict.value for verdict in Verdict}:
         yield Flaw(f"verdict {one.verdict}")
     for launch in one.launches:
@@ -128,6 +131,14 @@ def _flaws(one: Point) -> Iterator[Flaw]:
             yield Flaw("a launch without pairs of blocks")
         if min(values, default=1.0) <= 0:
             yield Flaw("a block that took no time")
+
+
+def _is_date(text: str, *, zoned: bool = False) -> bool:
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return found.tzinfo is not None or not zoned
 
 
 def _lay_out(one: Point) -> bytes:

@@ -23,7 +23,7 @@ from gemma3n_perf.pytest_plugin.explained import explained
 from gemma3n_perf.pytest_plugin.progress import say, uncaptured, wipe
 from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.pytest_plugin.signals import interrupted_by_signals
-from gemma3n_perf.report.output import shown, tolerant, unsaid
+from gemma3n_perf.report.output import plain, shown, tolerant, unsaid
 from gemma3n_perf.report.terminal import speaks_unicode
 from gemma3n_perf.stats.verdicts import Caution, Verdict
 from gemma3n_perf.workload.workload import Workload
@@ -101,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except Exception as error:
         # Not pytest.UsageError: its exit code 4 says not-measured here, whatever the error is.
         found = shown(error)
-        pytest.exit(str(found), returncode=found.exit_code)
+        pytest.exit(plain(str(found)), returncode=found.exit_code)
     # Its own check warns of every difference that does not matter, and fails on a storage outside this folder.
     check = config.hook.pytest_benchmark_compare_machine_info
     check._remove_plugin(config.pluginmanager.get_plugin("benchmark"))
@@ -218,7 +218,7 @@ def _ends_session(config: pytest.Config) -> Iterator[None]:
     except Exception as error:
         found = shown(error)
         config.stash[KEY].failed(found)
-        pytest.exit(str(found), returncode=found.exit_code)
+        pytest.exit(plain(str(found)), returncode=found.exit_code)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from typing import TextIO, cast
 
 import pytest
 
+from gemma3n_perf.report.output import harmless
+
 
 class _Uncaptured:
     """Standard error as it is without capture, on lines of its own: pytest's begun one is ended first."""
@@ -33,7 +35,7 @@ class _Uncaptured:
             if terminal is not None:
                 terminal.ensure_newline()
                 terminal.flush()
-            written = err.write(text)
+            written = err.write(harmless(text, returns=True))
             err.flush()
         self._left = len(text.rsplit("\n", 1)[-1].strip("\r"))
         return written

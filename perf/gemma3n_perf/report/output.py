@@ -4,17 +4,23 @@ An exit code says what a command found, whoever reads its output: ``| head`` mus
 success into a failure. So nothing that is printed can end a command; what could not be written is said at its end.
 """
 
+import errno
 import io
 import os
 import re
 import traceback
 from typing import Any, TextIO
 
-from gemma3n_perf.errors import NotMeasuredError, PerfError, named
+from gemma3n_perf.errors import NotMeasuredError, PerfError, UsageError, named
 
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_OBEYED_BUT_RETURNS = re.compile(rf"(?!\r){_OBEYED.pattern}")
+_OBEYED = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 """Control characters but tab and line feed, and those that change the direction of writing."""
+
+_STYLE = r"\x1b\[(?:0?[0-79]|[2-4]\d|9[0-7]|10[0-7])?(?:;(?:0?[0-79]|[2-4]\d|9[0-7]|10[0-7]))*m"
+"""What sets colour and weight, as pytest writes it on a terminal, but for hiding text."""
+
+_IN_TEXT = re.compile(_OBEYED)
+_IN_STREAM, _IN_PROGRESS = re.compile(f"({_STYLE})|{_OBEYED}"), re.compile(rf"({_STYLE})|(?!\r){_OBEYED}")
 
 
 class OutputError(NotMeasuredError):
@@ -37,13 +43,22 @@ class _TolerantFile(io.FileIO):
         return len(data)
 
 
-def plain(text: str, *, returns: bool = False) -> str:
-    """Return text without what a terminal obeys: names and words of records are anybody's. ``returns`` are kept."""
-    return (_OBEYED_BUT_RETURNS if returns else _OBEYED).sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+def plain(text: str) -> str:
+    """Return text without what a terminal obeys: names and words of records are anybody's."""
+    return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def harmless(text: str, *, returns: bool = False) -> str:
+    """Return text for a terminal: colours stay, and ``returns`` to the beginning of the line, of progress."""
+    obeyed = _IN_PROGRESS if returns else _IN_STREAM
+    return obeyed.sub(lambda found: found[1] or f"\\u{ord(found[0]):04x}", text)
 
 
 class TolerantStream(io.TextIOWrapper):
-    """Text for a file descriptor, in its encoding; what that cannot spell is replaced, what moves a cursor escaped."""
+    """Text for a file descriptor, in its encoding; what that cannot spell is replaced, what moves a cursor escaped.
+
+    Colours are left to those who write them.
+    """
 
     def __init__(self, stream: TextIO, *, returns: bool = False) -> None:
         self._returns = returns
@@ -54,7 +69,7 @@ class TolerantStream(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write text as one that no terminal obeys."""
-        super().write(plain(text, returns=self._returns))
+        super().write(harmless(text, returns=self._returns))
         return len(text)
 
     def finish(self) -> OutputError | None:
@@ -90,7 +105,7 @@ def unsaid(stream: object) -> OutputError | None:
 
 def shown(error: Exception, err: TextIO | None = None) -> PerfError:
     """Return the named error for this one; for a fault of the program, with its traceback on ``err`` or stderr."""
-    found = named(error)
+    found = named(error) or _of_a_path(error)
     if found is None:
         traceback.print_exception(error, file=err)
         found = PerfError(
@@ -99,3 +114,14 @@ def shown(error: Exception, err: TextIO | None = None) -> PerfError:
             remedy="the traceback says where",
         )
     return found
+
+
+def _of_a_path(error: Exception) -> PerfError | None:
+    """Return the named error for a path that no file can have, and for a working directory that is gone."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return NotMeasuredError(
+            "the working directory is not there any more", expected="one that is", remedy="cd to a folder that is there"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return UsageError(f"{error.strerror}: {str(error.filename)[:120]}", expected="a path that a file can have")
+    return None

@@ -179,14 +179,19 @@ def write_over(path: Path, data: bytes, disk: Disk | None = None) -> None:
 
 
 def _publish(disk: Disk, temporary: Path, folder: Path, stem: str, claimed: list[tuple[Path, Path]]) -> None:
+    taken = 0
     while True:
-        final = folder / f"{next_number(folder):04}_{stem}.json"
+        number = next_number(folder)
+        if number == taken:  # the name was taken, and is not seen: it would be for ever
+            raise PermissionError(errno.EACCES, "its files cannot be listed", str(folder))
+        final = folder / f"{number:04}_{stem}.json"
         # Claimed before it is published: an interrupt in between is then undone as well.
         claimed.append((temporary, final))
         try:
             return disk.publish(temporary, final)
         except FileExistsError:
             claimed.pop()
+            taken = number
 
 
 def _is_device(path: Path) -> bool:

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,7 @@ def test_the_records_of_a_machine_are_sent_whole(tmp_path: Path) -> None:
     noise = tmp_path / "baselines" / chip_class / "noise.json"
     noise.parent.mkdir(parents=True)
     noise.write_text(json.dumps({}))
+    os.mkfifo(data / "sessions" / chip_class / "0003_pipe.json")  # nobody's session
     found = pack(chip_class, tmp_path / "baselines", tmp_path / "out", data)
     assert [path.relative_to(tmp_path / "out").parts[0] for path in found] == ["sessions", "sessions", "noise"]
     with pytest.raises(NotMeasuredError, match="no session"):

@@ -220,6 +220,17 @@ def test_no_plan_is_no_plan(text: str) -> None:
         read_plan(text)
 
 
+@pytest.mark.parametrize("name", ["head", "base", "author"])
+def test_a_plan_of_other_types_is_none(tmp_path: Path, name: str) -> None:
+    """Before anything is written of it."""
+    write_outputs(planned(OWN, FUSION), tmp_path / "out")
+    outputs = dict(line.split("=", 1) for line in (tmp_path / "out").read_text().splitlines())
+    tree = json.loads(outputs["plan"])
+    tree["pull"][name] = 5
+    with pytest.raises(MalformedRecordError, match="left no plan"):
+        read_plan(json.dumps(tree))
+
+
 def test_adding_a_class_to_the_policy_adds_it_to_the_matrix(tmp_path: Path) -> None:
     """Its table is all it takes; it need not be required."""
     added = POLICY + '[classes.apple-m4-10gpu]\nworkloads = ["nano/text/pp40-tg64"]\nrunner = ["self-hosted", "m4"]\n'

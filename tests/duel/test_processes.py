@@ -180,6 +180,13 @@ class TestForked:
         assert worker.receive(60) == wire.Prepared("n True 7 True 1")
         worker.close()
 
+    def test_its_environment_may_hold_any_bytes(self, spawner: Spawner, tmp_path: Path) -> None:
+        """A shell does not ask whether a variable is UTF-8."""
+        script = 'import os\nprint(\'{"type": "Prepared", "token_digest": "\' + os.environb[b\'KNOB\'].hex() + \'"}\', flush=True)\n'
+        worker = forked(spawner, tmp_path, script, KNOB=os.fsdecode(b"a\xff"))
+        assert worker.receive(60) == wire.Prepared("61ff")
+        worker.close()
+
     def test_no_two_begin_with_the_same_memory(self, spawner: Spawner, tmp_path: Path) -> None:
         """Else a path of another length would move every array of an arm, in each launch alike."""
         script = (

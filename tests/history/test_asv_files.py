@@ -110,6 +110,8 @@ def test_throughput_that_stands_alone_is_read(tmp_path: Path) -> None:
         asv_files.encode_result(FILE).replace(COMMIT.encode(), b"HEAD"),
         asv_files.encode_result(FILE).replace(b'"1"', b'"2"', 1),
         asv_files.encode_result(FILE).replace(b"[100.0,null]", b"[0.0,null]"),
+        asv_files.encode_result(FILE).replace(b"[0.01,null]", b"[0.0,null]"),
+        asv_files.encode_result(FILE).replace(b"[0.009,0.01,0.011]", b"[0.009,-0.01,0.011]"),
     ],
 )
 def test_half_a_file_is_named_and_left(tmp_path: Path, data: bytes) -> None:

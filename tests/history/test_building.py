@@ -287,6 +287,18 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     assert "No baseline is committed yet" in (site / "index.html").read_text()
 
 
+def test_a_document_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """And the site that was there stays."""
+    repository(tmp_path / "repo", 1)
+    (tmp_path / "docs").mkdir()
+    places = Places(tmp_path / "repo", tmp_path / "none", tmp_path / "docs", tmp_path / "results", tmp_path / "site")
+    build_site(places, run_command)
+    (tmp_path / "docs" / "x.md").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match=r"x\.md cannot be read"):
+        build_site(places, run_command)
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
 def test_a_new_outside_address_of_asv_is_an_error(tmp_path: Path) -> None:
     """Rather than a page that asks a stranger for scripts."""
     (tmp_path / "index.html").write_text(

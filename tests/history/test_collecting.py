@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import asv_files
 from gemma3n_perf.history.asv_files import RATE, read_result
-from gemma3n_perf.history.collecting import Collected, collect
+from gemma3n_perf.history.collecting import Collected, collect, commits
 from gemma3n_perf.history.results import ENV, ResultFile, Value, value_of
 from tests.fakes import CHIP, COMMIT, STACK, WORKLOAD, measurement, write_session
 from tests.history.replay import write
+from tests.rehearsal.upstream import git
 
 OTHER = "f" * 40
 DATES = {COMMIT: 5000}
@@ -297,3 +299,12 @@ def test_results_of_commits_that_are_gone_are_named(tmp_path: Path) -> None:
     """As after a rebase."""
     (note,) = read(stored(tmp_path, result(), result(OTHER))).notes
     assert OTHER[:12] in note
+
+
+def test_a_subject_may_hold_any_character(tmp_path: Path) -> None:
+    """Also those at which Python would break a line."""
+    git(tmp_path, "init", "--quiet")
+    subject = "a\u2028b\x0cc\x85d"
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-m", subject)
+    found = commits(tmp_path, run_command)
+    assert list(found.subjects.values()) == [subject]

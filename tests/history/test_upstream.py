@@ -84,6 +84,9 @@ def test_a_point_that_nothing_links_is_left_out() -> None:
         replace(FAILED, failure=None),
         replace(POINT, launches=(Blocks(4.0, 7, (0.02,), ()),)),
         replace(POINT, launches=(Blocks(4.0, 7, (0.02,), (0.0,)),)),
+        replace(POINT, date="yesterday"),
+        replace(POINT, date="2026-05-01T10:00:00"),
+        replace(POINT, released="someday"),
     ],
 )
 def test_a_point_that_is_wrong_is_refused(tmp_path: Path, one: Point) -> None:

@@ -63,6 +63,22 @@ def test_malformed_baseline_is_named_and_left_alone(stage: Stage, old: bytes, ne
     assert stage.run().code == 0
 
 
+def test_what_a_file_says_is_no_command_to_a_terminal(stage: Stage) -> None:
+    """Nor in what ends the session before it begins; the colours of pytest are."""
+    stage.commit()
+    (stage.folder / "baselines" / "accepted").mkdir()
+    (stage.folder / "baselines" / "accepted" / "x.toml").write_text('"\\u001b]0;title\\u0007\\u001b[2J" = 1\n')
+    outcome = stage.run(COMPARE)
+    assert outcome.code == 5
+    assert "\x1b" not in outcome.text
+    assert r"\u001b]0;title" in outcome.text
+    (stage.folder / "baselines" / "accepted" / "x.toml").unlink()
+    coloured = stage.run("--explain", "--color=yes")
+    assert coloured.code == 0
+    assert "\x1b[1m" in coloured.text
+    assert r"\u001b" not in coloured.text
+
+
 def test_malformed_local_session_is_named(stage: Stage) -> None:
     """A stored session that does not parse is refused by name, not passed over."""
     stage.run()

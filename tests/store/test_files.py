@@ -119,6 +119,18 @@ def test_name_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "0001_abcdef0.json").read_text() == "theirs"
 
 
+def test_a_name_that_is_taken_and_not_seen_is_said(tmp_path: Path) -> None:
+    """As in a folder that cannot be listed: it would be tried for ever."""
+
+    class Blind(Disk):
+        def publish(self, temporary: Path, final: Path) -> None:
+            raise FileExistsError(str(final))
+
+    with pytest.raises(NotMeasuredError, match="its files cannot be listed"):
+        write_next(tmp_path, ["abcdef0"], [b"x"], Blind())
+    assert names(tmp_path) == []
+
+
 def test_works_without_hard_links(tmp_path: Path) -> None:
     """On a file system without links files are renamed into place, numbers still apart."""
     paths = write_next(tmp_path, ["abcdef0"] * 2, [b"1", b"2"], LinklessDisk())

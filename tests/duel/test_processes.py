@@ -182,7 +182,8 @@ class TestForked:
 
     def test_its_environment_may_hold_any_bytes(self, spawner: Spawner, tmp_path: Path) -> None:
         """A shell does not ask whether a variable is UTF-8."""
-        script = 'import os\nprint(\'{"type": "Prepared", "token_digest": "\' + os.environb[b\'KNOB\'].hex() + \'"}\', flush=True)\n'
+        reply = """'{"type": "Prepared", "token_digest": "' + os.environb[b"KNOB"].hex() + '"}'"""
+        script = f"import os\nprint({reply}, flush=True)\n"
         worker = forked(spawner, tmp_path, script, KNOB=os.fsdecode(b"a\xff"))
         assert worker.receive(60) == wire.Prepared("61ff")
         worker.close()

@@ -139,7 +139,7 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     tools = Tools(
         spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(), end_strays=Strays().end,
+        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(),
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),
@@ -156,8 +156,9 @@ def machine(baselines: Path | None, err: TextIO, busy: BusyPolicy | None = None)
     """Hold this machine for measuring, with progress on ``err``. Raises MachineBusyError, BadConditionsError."""
     with open_machine(err, busy) as opened:
         spawner = Spawner(forking=opened.chip.vendor == "cpu" and sys.platform == "linux")
-        with closing(spawner):
-            yield here(baselines, opened, spawner)
+        with closing(spawner), closing(Strays()) as strays:
+            made = here(baselines, opened, spawner)
+            yield replace(made, tools=replace(made.tools, end_strays=strays.end))
 
 
 def duel(

@@ -18,13 +18,19 @@ class Strays:
     """Takes in what the descendants of this process leave behind. What it has started itself until now is no stray."""
 
     def __init__(self) -> None:
-        self._known: set[int] = set()
         self._linux = sys.platform == "linux"
+        self._take_in(True)
+        self._known = {one.pid for one in _children()} if self._linux else set()
+
+    def close(self) -> None:
+        """Take in no more."""
+        self._take_in(False)
+
+    def _take_in(self, on: bool) -> None:
         if self._linux:
             import ctypes
 
-            ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
-            self._known = {one.pid for one in _children()}
+            ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, ctypes.c_ulong(on))
 
     def end(self, ours: Iterable[int]) -> list[str]:
         """Kill the strays, and return their names; ``ours`` and their parents are none, now and later."""

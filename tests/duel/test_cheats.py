@@ -36,9 +36,9 @@ NAMES = (*_NONE_FASTER, *_WRONG, *TWINS)
 INVALID = {
     "zz-clock": "time.perf_counter was replaced",
     "zz-instance": "outside its own clock",
-    "zz-code": "outside its own clock",
+    "zz-code": "outside its own clock|exec in zz_code",
     "zz-burn": "s of CPU time in",
-    "zz-ahead": "as it rewinds, the candidate works",
+    "zz-ahead": "as it rewinds, the candidate works|a whole run of the candidate takes",
     "zz-stop": "was stopped by a signal",
     "zz-child": "s of CPU time in",
     "zz-affinity": "threads were moved to other cores",

@@ -52,6 +52,10 @@ def test_a_slow_clock_is_seen_from_outside(arm: str, slow: float) -> None:
     assert fault is not None
     assert f"a block of the {arm} takes" in fault.found
     assert "outside its own clock" in fault.found
+    assert fault.expected == "the same of both, within 1 % of a block"
+    made.rewound[ARMS[0]] = [(0.03, 0.01)]
+    fault = made.fault()
+    assert fault is not None
     assert fault.expected == "the same of both, within 0.5 % of a block"
 
 

@@ -122,10 +122,10 @@ def stretch(
         elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting) if apart else None
         kept = outside.short if count < steps else outside.blocks
         kept = outside.rewound if ready.can_continue and not goes_on else kept
-        # What is judged is the time of a token: where all tokens of a block count, it must account for the block.
+        # What is judged is the time of a token, which must account for the block.
         ends = layout.drop + layout.tail
-        kept[arm].append((elapsed, one.seconds if ends else one.tpot_s * count))
-        if 0 < ends < count and kept is outside.blocks:
+        kept[arm].append((elapsed, one.tpot_s * count if ready.can_continue else one.seconds))
+        if ends < count and kept is outside.blocks and not ready.can_continue:
             outside.uncounted[arm].append(1 - one.tpot_s * (count - ends) / one.seconds)
         if used is not None and by_now is not None:
             outside.add_idle(other, elapsed, by_now - used, after=candidate.latest != arm)

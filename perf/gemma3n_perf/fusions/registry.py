@@ -166,10 +166,10 @@ def _named(file: Path, text: str) -> list[Path]:
 
 
 def unseen(name: str) -> list[str]:
-    """Where the files of a fusion import or run what ``files`` cannot tell, so that no digest would hold it."""
-    found = []
-    for file in files(name):
-        for node in ast.walk(_parsed(file)) if file.suffix == ".py" else ():
+    """Where a fusion's files in this package import or run what ``files`` cannot tell, and so no digest holds."""
+    found, root = [], Path(fusions.__path__[0]).resolve()
+    for file in (one for one in files(name) if one.suffix == ".py" and one.is_relative_to(root)):
+        for node in ast.walk(_parsed(file)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [node.id] if isinstance(node, ast.Name) else []

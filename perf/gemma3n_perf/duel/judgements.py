@@ -29,6 +29,10 @@ SLOWED, SLOWED_ALPHA = 0.1, 0.001
 """How much slower the unfused model may be in a process that it shares than alone, and the error at which more is sure:
 processes of one program differ by 7 % on a shared host, and here two that are not paired are compared."""
 
+HIDDEN = 0.003
+"""How much more of a block of the candidate than of the baseline's may lie outside its own clock, over all launches: a
+fraction. Honest arms have up to 0.0011, and a clock that hides less gains less than counts as a change."""
+
 _LEAST_LAUNCHES = 3
 """Of which whole runs, or the unfused model alone, say something."""
 
@@ -119,9 +123,25 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     return text, bool(stdtr(len(apart) - 1, -mean / error) < SLOWED_ALPHA)
 
 
+def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
+    """Say that a faster candidate's blocks take longer than its own clock says, and whether launches make that sure.
+
+    None where they do not, or too few launches tell.
+    """
+    shares = [one.hidden_share for one in launches if one.hidden_share is not None]
+    if len(shares) < _LEAST_LAUNCHES or statistics.fmean(shares) <= HIDDEN:
+        return None
+    mean, error = _mean(shares)
+    text = (
+        f"{100 * mean:.2f} % more of a block of the candidate than of the baseline lie outside its own clock, over "
+        f"{len(shares)} launches"
+    )
+    return text, bool(stdtr(len(shares) - 1, (HIDDEN - mean) / error) < CONTRADICTION_ALPHA)
+
+
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed``."""
+    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed`` or ``clock_slow``."""
 
     runs: WholeRuns | None
     slowed: tuple[str, bool] | None
@@ -143,7 +163,10 @@ class Reservations:
 
 def reservations(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Reservations:
     """Hold blocks against whole runs, and a baseline that shares a process against itself alone."""
-    return Reservations(whole_runs(estimated, launches), baseline_slowed(launches))
+    faster = bool(estimated) and statistics.fmean(one.log_ratio for one in estimated) > 0
+    # A slower arm may well have more to clear away.
+    slow = clock_slow(launches) if faster else None
+    return Reservations(whole_runs(estimated, launches), baseline_slowed(launches) or slow)
 
 
 def _borne_out(judged: Judgement, against: Reservations) -> Judgement:

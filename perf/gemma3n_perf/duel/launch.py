@@ -71,7 +71,7 @@ class Launch:
     ``whole_s`` are seconds per token of one whole run of baseline and candidate; None where a worker knows none, or
     where the machine was disturbed. ``prefills`` is None where a worker times none.
     ``alone_s`` are seconds per token of the unfused model in a process of its own, where baseline and candidate share
-    one.
+    one. ``hidden_share`` is how much more of a candidate's block than of the baseline's lies outside its own clock.
     """
 
     session: int
@@ -85,6 +85,7 @@ class Launch:
     whole_s: tuple[float, float] | None = None
     prefills: Prefills | None = None
     alone_s: float | None = None
+    hidden_share: float | None = None
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""
@@ -165,12 +166,14 @@ def measure(
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
     meddling = _meddling(ready, tools)
-    launches: dict[str, Launch | PerfError] = {
-        name: meddling
-        or (one.outside.fault() if scripts[name] == scripts[ARMS[0]] else None)
-        or Launch(session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned)
-        for name, one in states.items()
-    }
+    launches: dict[str, Launch | PerfError] = {}
+    for name, one in states.items():
+        alike = scripts[name] == scripts[ARMS[0]]
+        hidden = one.outside.hidden_share() if alike else None
+        launches[name] = meddling or (one.outside.fault() if alike else None) or Launch(
+            session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned,
+            hidden_share=None if hidden is None else round(hidden, 6),
+        )  # fmt: skip
     return launches | failures
 
 

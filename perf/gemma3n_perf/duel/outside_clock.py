@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.errors import InvalidError
 
-HIDDEN, HIDDEN_CONTINUED, ERRORS, FEW = 0.01, 0.005, 4.0, 10
-"""How much of an arm's blocks may lie outside its clock, more than of what they are held against: a fraction, where
-they go on where others ended half of it, and so many standard errors beyond; ``FEW`` blocks have twice as many, for
-their spread is hardly known."""
+HIDDEN, ERRORS, FEW = 0.01, 4.0, 10
+"""How much of an arm's blocks may lie outside its clock, more than of what they are held against: a fraction, and so
+many standard errors beyond; ``FEW`` blocks have twice as many, for their spread is hardly known."""
 HIDDEN_REWINDING, HIDDEN_BEFORE, HIDDEN_BEFORE_FEW = 0.1, 0.05, 0.25
 """The same where a block rewinds each time, which arms may do a little differently; and of all blocks between two
 rewinds, where there are three rewinds or more, and where there are two: a busy machine may have held up both."""
@@ -76,13 +75,21 @@ class OutsideClock:
                     return works_beside(arm, other, total_s, used_s, share)
             if fault := self._at_the_ends(arm, other):
                 return fault
-            limit = HIDDEN_REWINDING if rewinds else HIDDEN_CONTINUED if any(self.rewound.values()) else HIDDEN
-            fault = _hides(arm, self.blocks[arm], self.blocks[other], limit)
+            fault = _hides(arm, self.blocks[arm], self.blocks[other], HIDDEN_REWINDING if rewinds else HIDDEN)
             if rewinds and fault is None:
                 fault = _hides(arm, self.blocks[arm], self.short[arm], HIDDEN, shorter=True)
             if fault := fault or self._before_blocks(arm, other):
                 return fault
         return None
+
+    def hidden_share(self) -> float | None:
+        """Return how much more of a block of the candidate than of the baseline's lies outside its own clock, a
+        fraction; None where blocks rewind, or are too few."""
+        baseline, candidate = (self.blocks[arm] for arm in ARMS)
+        if not any(self.rewound.values()) or min(len(baseline), len(candidate)) < _LEAST:
+            return None
+        usual = statistics.median(elapsed - claimed for elapsed, claimed in baseline)
+        return statistics.median((elapsed - claimed - usual) / elapsed for elapsed, claimed in candidate)
 
     def _at_the_ends(self, arm: str, other: str) -> InvalidError | None:
         """Hold what lies in the tokens that do not count against the other arm's."""

@@ -126,6 +126,8 @@ def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
         yield from _not_times(where, (launch.seconds,))
         yield from _not_times(f"{where}: a whole run", launch.whole_s or ())
         yield from _not_times(f"{where}: the baseline alone", () if launch.alone_s is None else (launch.alone_s,))
+        if launch.hidden_share is not None and not -1 <= launch.hidden_share <= 1:
+            yield Flaw(f"{where}: {launch.hidden_share:.4g} of a block outside a clock", "a fraction")
         ttft_s = launch.prefills.ttft_s if launch.prefills else ()
         yield from _not_times(f"{where}: a prefill", (time for pair in ttft_s for time in pair))
         if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):

@@ -1,0 +1,46 @@
+"""What launches hold against their own blocks."""
+
+import random
+from dataclasses import replace
+
+from gemma3n_perf.duel.judgements import judgements
+from gemma3n_perf.duel.launch import Launch
+from gemma3n_perf.duel.pairs import Block
+from gemma3n_perf.duel.scheduler import ComparisonState
+from gemma3n_perf.hardware.types import Conditions
+from gemma3n_perf.stats.policy import Policy
+from gemma3n_perf.stats.verdicts import Judgement, Verdict
+from tests.duel.duels import NOW
+
+
+def launches(effect: float, shares: list[float]) -> tuple[Launch, ...]:
+    """Launches of a candidate that is faster by so much, of whose blocks such shares lie outside its clock."""
+    rng, made = random.Random(6), []
+    for share in shares:
+        tpots = {"baseline": 0.02, "candidate": 0.02 / (1 + effect) * (1 + rng.gauss(0, 0.004))}
+        blocks = [
+            [Block(arm, tpot * (1 + rng.gauss(0, 0.01)), 0.1, Conditions()) for arm, tpot in tpots.items()]
+            for _ in range(20)
+        ]
+        launch = Launch(0, "baseline", 1.0, 4.0, 5, tuple((first, second) for first, second in blocks))
+        made.append(replace(launch, hidden_share=share))
+    return tuple(made)
+
+
+def judged(effect: float, shares: list[float]) -> Judgement:
+    """Judge them."""
+    state = {"w": ComparisonState("w", launches(effect, shares))}
+    return judgements(state, budget_s=60.0, policy=Policy(), noise=None, today=NOW.date())["w"]
+
+
+def test_a_clock_that_hides_a_little_in_each_launch_wins_nothing() -> None:
+    """Over all launches it is sure; what may be chance is not believed, and a slower arm has more to clear away."""
+    sure, perhaps = [0.0062, 0.0058, 0.006, 0.0061, 0.0059, 0.006], [0.001, 0.012, 0.002, 0.009, 0.001, 0.011]
+    assert judged(0.1, [0.001] * 6).verdict is Verdict.WIN
+    found = judged(0.1, sure)
+    assert found.verdict is Verdict.INVALID
+    assert found.reason.startswith(
+        "0.60 % more of a block of the candidate than of the baseline lie outside its own clock"
+    )
+    assert judged(0.1, perhaps).verdict is Verdict.INCONCLUSIVE
+    assert judged(-0.1, sure).verdict is Verdict.LOSS

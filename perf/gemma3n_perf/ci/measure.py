@@ -128,6 +128,11 @@ def pack(chip_class: str, baselines: Path, out: Path, data: Path | None = None) 
     if noise.is_file():
         copies[out / "noise" / chip_class / NOISE] = noise
     for target, source in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        copy(source, target)
     return tuple(copies)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file into a folder that need not exist yet. Not shutil.copytree's way: its error hides a full disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

@@ -4,7 +4,6 @@ Opinion: one issue, written once and changed in place. A loss against the last r
 mended or accepted.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from gemma3n_perf.bench import regression_report
 from gemma3n_perf.bench.outcome import in_force
 from gemma3n_perf.bench.regression import REGRESSIONS, Regression
 from gemma3n_perf.bench.regression_rule import RegressionRuling, rule_on
+from gemma3n_perf.ci.measure import copy
 from gemma3n_perf.ci.post import ISSUE
 from gemma3n_perf.gate.change import Checkout, program_changes
 from gemma3n_perf.gate.facts import Objection
@@ -71,19 +71,15 @@ def bring_history(chip_class: str, baselines: Path, data: Path | None = None) ->
         target = there / path.relative_to(kept)
         # A point of an older release has no .xz; whichever is committed stays.
         if not any(one.exists() for one in (target, target.with_name(f"{target.name}.xz"), target.with_suffix(""))):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            copy(path, target)
 
 
 def keep_history(chip_class: str, baselines: Path, out: Path, data: Path | None = None) -> None:
     """Keep a class's history for the next night, and put it among the records that are sent."""
     there = baselines / chip_class / HISTORY
     for folder in ((data or data_folder()) / HISTORY / chip_class, out / "baselines" / chip_class / HISTORY):
-        # Not shutil.copytree, whose error does not tell that the disk is full.
         for path in sorted(one for one in there.rglob("*") if one.is_file()):
-            target = folder / path.relative_to(there)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            copy(path, folder / path.relative_to(there))
 
 
 def report(

@@ -28,7 +28,7 @@ IDLE_SHARE, IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED = 0.05, 0.2, 0.005
 """Seconds of CPU time that a process may use in a second of another arm's blocks, and of those right after its own,
 when it has a little left to do; the last where blocks go on where others ended, as on a CPU. One busy thread uses 1,
 honest ones 0.03 on an H100, and at most 0.0013 on a CPU, right after a block."""
-LEAST_IDLE_S = 0.1
+_LEAST_IDLE_S = 0.1
 _LEAST, _LEAST_REWOUND = 5, 2
 _LEAST_SPREAD = 0.005
 _MEDIAN_ERROR = math.sqrt(math.pi / 2) * 1.4826
@@ -71,8 +71,8 @@ class OutsideClock:
         for arm, other in (ARMS, ARMS[::-1]):
             shares = (IDLE_SHARE, IDLE_SHARE_AFTER) if rewinds else (IDLE_SHARE_CONTINUED,) * 2
             for share, (total_s, used_s) in zip(shares, (self.idle[arm], self.idle_after[arm]), strict=True):
-                if total_s >= LEAST_IDLE_S and used_s > share * total_s:
-                    return works_beside(arm, other, total_s, used_s, share)
+                if fault := works_beside(arm, other, total_s, used_s, share):
+                    return fault
             if fault := self._at_the_ends(arm, other):
                 return fault
             fault = _hides(arm, self.blocks[arm], self.blocks[other], HIDDEN_REWINDING if rewinds else HIDDEN)
@@ -128,8 +128,11 @@ class OutsideClock:
         )
 
 
-def works_beside(arm: str, other: str, total_s: float, used_s: float, share: float) -> InvalidError:
-    """Say that an arm used CPU time while the other was timed."""
+def works_beside(arm: str, other: str, total_s: float, used_s: float, share: float) -> InvalidError | None:
+    """Say that an arm used more than a share of CPU time while the other was timed; None where it did not, or too short
+    a time tells."""
+    if total_s < _LEAST_IDLE_S or used_s <= share * total_s:
+        return None
     return InvalidError(
         f"the {arm} used {used_s:.2f} s of CPU time in {total_s:.2f} s in which the {other} was timed",
         expected=f"an arm that rests while the other decodes, within {100 * share:g} %",

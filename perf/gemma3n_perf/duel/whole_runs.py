@@ -12,7 +12,7 @@ import numpy as np
 
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_outputs
-from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, LEAST_IDLE_S, works_beside
+from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, works_beside
 from gemma3n_perf.duel.startup import Prepared, expect
 from gemma3n_perf.duel.tools import Job, Tools
 from gemma3n_perf.errors import InvalidError, PerfError
@@ -45,7 +45,8 @@ def compare_whole_runs(
         for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
             worker = ready.running.workers[name]
             tools.probe.start()
-            resting = {one: tools.cpu_seconds(pids[one]) for one in ready.candidates if pids[one] != pids[name]}
+            apart = [one for one in ready.candidates if pids[one] != pids[name]] if name == ARMS[0] else []
+            used = {one: tools.cpu_seconds(pids[one]) for one in apart}
             began = tools.clock()
             worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name)))
             try:
@@ -55,10 +56,12 @@ def compare_whole_runs(
                     raise
                 failed[name] = error
             elapsed[name] = tools.clock() - began
-            if name == ARMS[0]:
-                now = {one: tools.cpu_seconds(pids[one]) for one in resting}
-                share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
-                failed |= _at_work(resting, now, elapsed[name], share)
+            share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
+            for one, before in used.items():
+                now = tools.cpu_seconds(pids[one])
+                if before is not None and now is not None:
+                    fault = works_beside("candidate", ARMS[0], elapsed[name], now - before, share)
+                    failed |= {one: fault} if fault else {}
             if tools.faults_of(tools.probe.stop()):
                 disturbed.add(name)
         logits = {name: np.load(paths[name]) for name in runs}
@@ -78,18 +81,6 @@ def compare_whole_runs(
                 remedy="do no work of later steps while the prompt is read, or in the first step",
             )
     return times, {**compared, **failed}
-
-
-def _at_work(
-    before: Mapping[str, float | None], after: Mapping[str, float | None], elapsed_s: float, share: float
-) -> dict[str, PerfError]:
-    """Name the candidates that used the CPU while the baseline's run was timed."""
-    used = {name: now - then for name, now in after.items() if now is not None and (then := before[name]) is not None}
-    return {
-        name: works_beside("candidate", ARMS[0], elapsed_s, used_s, share)
-        for name, used_s in used.items()
-        if elapsed_s >= LEAST_IDLE_S and used_s > share * elapsed_s
-    }
 
 
 def _compared(

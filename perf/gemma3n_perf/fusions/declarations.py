@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
@@ -17,6 +16,7 @@ from gemma3n_perf.errors import InvalidError, PerfError, UsageError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.registry import digest, files, names, unseen
 from gemma3n_perf.hardware.lifetime import end_with
+from gemma3n_perf.hardware.replies import reply_stream, with_package
 from gemma3n_perf.hardware.types import Chip
 
 __all__ = ["digest", "enabled", "env", "files", "names", "unseen"]
@@ -69,11 +69,10 @@ def _declared(name: str, sources: str, chip: Chip | None) -> Declaration:
 def ask(argv: Sequence[str], name: str, chip: Chip | None, limit_s: float = LIMIT_S) -> Declaration:
     """Start a process that imports the fusion, and return what it replies. Raises UsageError, InvalidError."""
     task: _Task = (os.getpid(), name, chip)
-    path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
             argv, input=msgspec.json.encode(task), capture_output=True, timeout=limit_s, check=False,
-            env=os.environ | {"PYTHONPATH": path},
+            env=with_package(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise _broken(name, f"importing it did not end within {limit_s:g} s") from None
@@ -105,8 +104,7 @@ def _reply(name: str, chip: Chip | None) -> _Reply:
 
 def main() -> None:
     """Reply on standard output to what standard input asks; what a fusion prints goes to standard error."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    replies = reply_stream()
     parent, name, chip = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
     end_with(parent)
     with replies:

@@ -33,6 +33,7 @@ from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
 from gemma3n_perf.hardware.lifetime import end_with
+from gemma3n_perf.hardware.replies import reply_stream, with_package
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.workload import load
 from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
@@ -73,9 +74,8 @@ class CheckProcesses:
 
     def _checked(self, spec: CheckSpec, processes: "_Processes") -> Checked:
         task: _Task = (os.getpid(), self.chip, str(self.root), dict(self.sources), spec)
-        path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
         try:
-            environ = os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+            environ = with_package() | {"TOKENIZERS_PARALLELISM": "false"}
             done = processes.run(self.argv, msgspec.json.encode(task), environ, self.limit_s)
         except subprocess.TimeoutExpired:
             return Checked(spec.checkpoint, failure=f"checking it did not end within {self.limit_s:g} s")
@@ -245,8 +245,7 @@ def broke(while_doing: str, error: Exception) -> str:
 
 def main() -> None:
     """Check what standard input names and reply on standard output; what libraries print goes to standard error."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    replies = reply_stream()
     parent, chip, root, sources, spec = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
     end_with(parent)
     reply: _Reply

@@ -109,8 +109,11 @@ class FakeWorker:
                 raise AssertionError(f"unexpected {request}")
 
     def slowed(self, name: str) -> float:
-        """How much longer a baseline takes that shares its process."""
-        return self.arena.slowed if self.arm.group and name == "baseline" else 1.0
+        """How much longer a baseline takes that shares its process, or beside others."""
+        if name != "baseline":
+            return 1.0
+        beside = any(one.launch == self.launch and one is not self and not one.closed for one in self.arena.workers)
+        return (self.arena.slowed if self.arm.group else 1.0) * (self.arena.beside if beside else 1.0)
 
     def was_stopped(self) -> bool:
         """Tell whether a test has stopped it."""
@@ -130,7 +133,7 @@ class Arena:
     ``steps_s`` makes the steps of a block that workers report, all but ``silent`` ones.
     ``spares`` are workloads on which nothing is raised.
     ``idle`` says that a GPU clocks down while conditions are read.
-    ``slowed`` is how much longer a baseline takes that shares its process.
+    ``slowed`` is how much longer a baseline takes that shares its process, ``beside`` beside a process of another.
     ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
     ``read_s`` is what an arm takes to read the prompt of a whole run, ``strays`` are processes that arms left behind.
     """
@@ -142,6 +145,7 @@ class Arena:
     from_launch: int = 0
     spares: frozenset[str] = frozenset()
     slowed: float = 1.0
+    beside: float = 1.0
     whole_tpot_s: Callable[[str, int], float] | None = None
     whole_tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)

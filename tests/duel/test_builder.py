@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gemma3n_perf.duel.arms import parse
-from gemma3n_perf.duel.builder import COPIED, Builder, ReadyArm, require_commit
+from gemma3n_perf.duel.builder import COPIED, Builder, ReadyArm, in_one_process, require_commit
 from gemma3n_perf.duel.environments import Environments
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
@@ -152,6 +152,17 @@ def test_arms_have_processes_of_their_own(tmp_path: Path) -> None:
         baseline, other = pair(builder(tmp_path), "here", candidate)
         assert baseline.process != other.process
         assert baseline.fusions == ()
+
+
+def test_what_mlx_compiles_for_an_unfused_arm_is_out_of_a_fusions_way(tmp_path: Path) -> None:
+    """In a folder of the cache; an arm with fusions has the usual one, and so has a process that both share."""
+    arms = pair(builder(tmp_path), "here", f"here+fusion:{fusions(env=False)}")
+    compiled = str(tmp_path / "cache" / "compiled")
+    assert [arm.variables.get("TMPDIR") for arm in arms] == [compiled, None]
+    assert Path(compiled).is_dir()
+    shared = in_one_process(arms)
+    assert {arm.group for arm in shared} == {"shared"}
+    assert [arm.variables.get("TMPDIR") for arm in shared] == [None, None]
 
 
 def test_several_candidates_are_numbered_and_each_has_a_process(tmp_path: Path) -> None:

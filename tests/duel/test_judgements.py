@@ -44,3 +44,23 @@ def test_a_clock_that_hides_a_little_in_each_launch_wins_nothing() -> None:
     )
     assert judged(0.1, perhaps).verdict is Verdict.INCONCLUSIVE
     assert judged(-0.1, sure).verdict is Verdict.LOSS
+
+
+def beside(effect: float, slower: list[float]) -> Judgement:
+    """Judge launches whose baseline is slower by so much beside the candidate than when that has ended."""
+    made = launches(effect, [0.0] * len(slower))
+    with_after = tuple(replace(one, after_s=0.02 / (1 + more)) for one, more in zip(made, slower, strict=True))
+    state = {"w": ComparisonState("w", with_after)}
+    return judgements(state, budget_s=60.0, policy=Policy(), noise=None, today=NOW.date())["w"]
+
+
+def test_a_win_against_a_baseline_that_the_candidate_slows_is_none() -> None:
+    """A chance difference is not held against it, nor one much smaller than the win; what may be sure is not said."""
+    assert beside(0.1, [0.01, -0.02, 0.03, 0.0, 0.01, -0.01]).verdict is Verdict.WIN
+    assert beside(0.1, [0.02, 0.021, 0.019, 0.02, 0.02, 0.021]).verdict is Verdict.WIN
+    assert beside(0.1, [0.3, 0.15, 0.34, 0.25]).verdict is Verdict.INCONCLUSIVE
+    found = beside(0.1, [0.3, 0.31, 0.28, 0.3, 0.33, 0.29])
+    assert found.verdict is Verdict.INVALID
+    assert found.reason.startswith("the baseline takes 20 ms a token beside the candidate, and 15.4 ms when that has")
+    assert beside(0.03, [0.021, 0.02, 0.022, 0.02, 0.019, 0.021]).verdict is Verdict.INVALID
+    assert beside(-0.1, [0.3, 0.31, 0.28, 0.3, 0.33, 0.29]).verdict is Verdict.LOSS

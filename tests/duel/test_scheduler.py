@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, Settled, States, measure_all
-from gemma3n_perf.duel.tools import Job
+from gemma3n_perf.duel.tools import ON_CPU, Job, Tools
 from gemma3n_perf.errors import BadConditionsError, InvalidError, UsageError, WorkerFailedError
 from tests.duel.arena import ARMS, Arena, arm
 
@@ -176,3 +176,33 @@ def test_candidates_that_memory_does_not_hold_at_once_take_turns() -> None:
     greeted = [worker.arm.name for worker in arena.workers]
     assert len(greeted) == greeted.count("baseline") + 9
     assert greeted.count("baseline") == 5
+
+
+def with_fusion(tools: Tools, *workloads: str) -> dict[str, ComparisonState]:
+    """Measure a candidate with a fusion beside an unfused baseline."""
+    arms = (arm("baseline"), replace(arm("candidate"), fusions=("mine",)))
+    jobs = [Job(name, name.split("/")[0], "/root") for name in workloads or (TEXT,)]
+    found = measure_all(jobs, arms, tools, RULES, settled=never, pairs=lambda pair_s, start_s: 10)
+    return {workload: one for (workload, _), one in found.items()}
+
+
+def test_a_baseline_is_timed_again_when_fusions_have_ended() -> None:
+    """On a GPU, on the last workload of a launch; in its own process, which a candidate may have slowed."""
+    arena = Arena(beside=1.5)
+    found = with_fusion(arena.tools, TEXT, LONG)
+    assert {one.after_s for one in found[LONG].launches} == {0.02}
+    assert {one.after_s for one in found[TEXT].launches} == {None}
+    assert {tpot for one in found[LONG].launches for tpot in one.tpot_s("baseline")} == {0.03}
+    assert all(worker.closed for worker in arena.workers)
+
+
+def test_a_baseline_is_not_timed_again_where_nothing_asks_for_it() -> None:
+    """On a CPU, whose time is watched itself; without fusions; and on a disturbed machine nothing is known."""
+    on_cpu = with_fusion(replace(Arena().tools, layout=ON_CPU))
+    assert {one.after_s for one in on_cpu[TEXT].launches} == {None}
+    assert {one.after_s for one in run(Arena())[TEXT].launches} == {None}
+    arena = Arena()
+    arena.contended = lambda block: all(one.closed for one in arena.workers if one.arm.name == "candidate")
+    disturbed = with_fusion(arena.tools)[TEXT]
+    assert {one.after_s for one in disturbed.launches} == {None}
+    assert len(disturbed.launches) == 7

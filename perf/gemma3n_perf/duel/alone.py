@@ -1,21 +1,30 @@
-"""Where memory forces the baseline into the candidates' process: its time in another, which never imports a fusion.
+"""The time of the baseline where no candidate is at hand.
 
-A fusion could slow the unfused model there, through the classes that both are made of, and then win against it.
+Where memory forces it into the candidates' process, a fusion could slow the unfused model there, through the classes
+that both are made of, and then win against it: it is timed in another process, too, which never imports a fusion. On a
+GPU, a fusion could leave work in its queue that runs while the baseline is timed: it is timed again when the
+candidates have ended.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from gemma3n_perf.decode.decoder import WAKE_STEPS
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.builder import ReadyArm
-from gemma3n_perf.duel.launch import LaunchPlan, warm_up
-from gemma3n_perf.duel.startup import prepare, started
+from gemma3n_perf.duel.launch import Launch, LaunchPlan, warm_up
+from gemma3n_perf.duel.pairs import NS
+from gemma3n_perf.duel.startup import Prepared, prepare, started
 from gemma3n_perf.duel.tools import Job, Tools
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.workload.workload import Workload
 
 BLOCKS = 12
 """Of the unfused model alone, in every launch: an unpaired comparison resolves no more (docs/method.md)."""
+
+WAKES = 2
+"""Short blocks before those, for ending the candidates takes a while."""
 
 
 def alone(arms: Sequence[ReadyArm], jobs: Collection[Job], variant: int, tools: Tools) -> dict[Job, float]:
@@ -35,3 +44,32 @@ def alone(arms: Sequence[ReadyArm], jobs: Collection[Job], variant: int, tools: 
             warm_up(ready, tools, generate, LaunchPlan(steps, BLOCKS), lambda pair_s: BLOCKS)
             found[job] = median(ready.time(ARMS[0], steps, tools.waits.block).tpot_s for _ in range(BLOCKS))
     return found
+
+
+def afterwards(
+    launches: Mapping[str, Launch | PerfError], ready: Prepared, steps: int, tools: Tools
+) -> dict[str, Launch | PerfError]:
+    """End the candidates, time the baseline again, and return the launches with it.
+
+    Nothing is done where blocks go on where others ended, as on a CPU, whose time is watched itself; where no candidate
+    has fusions of its own; and where the baseline shares a process. Raises what its worker raises.
+    """
+    running = ready.running
+    arms = {arm.name: arm for arm in running.arms}
+    fused = [name for name in launches if arms[name].fusions != arms[ARMS[0]].fusions]
+    if running.layout.built or arms[ARMS[0]].group or not fused:
+        return dict(launches)
+    for name in arms:
+        if name != ARMS[0]:
+            running.workers[name].close()
+    tools.end_strays([running.pids[ARMS[0]]])
+    tools.probe.start()
+    for _ in range(WAKES):
+        ready.time(ARMS[0], min(WAKE_STEPS, steps), tools.waits.block)
+    after_s = round(median(ready.time(ARMS[0], steps, tools.waits.block).tpot_s for _ in range(BLOCKS)), NS)
+    if tools.faults_of(tools.probe.stop()):
+        return dict(launches)
+    return {
+        name: replace(one, after_s=after_s) if isinstance(one, Launch) and name in fused else one
+        for name, one in launches.items()
+    }

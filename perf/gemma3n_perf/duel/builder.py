@@ -18,6 +18,9 @@ _WORKERS = (Path("gemma3n_perf", "duel", "worker.py"), Path("gemma3n_perf", "mea
 """Where a tree keeps its worker: since the rooms of 0.2.0, and before. Old commits must stay arms."""
 
 
+_COMPILED = "compiled"
+"""The folder of the cache in which MLX compiles for arms without fusions."""
+
 COPIED = "copied"
 """The caution of an arm whose package is a tree with changes, or without git."""
 
@@ -27,6 +30,7 @@ class ReadyArm:
     """An arm that can be started.
 
     ``argv`` starts its worker, in this process's environment with ``environ`` on top.
+    ``compiles_in`` is where MLX keeps what it compiles for an arm without fusions, out of the way of fusions.
     ``planted`` is the share of time that its blocks are lengthened by.
     ``identity`` is all that it is made of but ``planted``, ``packages`` the part of it that is not this suite's code.
     ``fusions`` are applied in order.
@@ -47,6 +51,12 @@ class ReadyArm:
     fusions: tuple[str, ...] = ()
     parent: str = ""
     parent_path: str = ""
+    compiles_in: str = ""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its process's environment has on top of this one's."""
+        return self.environ | ({"TMPDIR": self.compiles_in} if self.compiles_in and not self.group else {})
 
     @property
     def process(self) -> str:
@@ -141,10 +151,13 @@ class Builder:
         path = os.pathsep.join([str(package), *inherited])
         environ = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
         argv = (str(python), "-P", str(worker))
+        compiles_in = self.environments.cache / _COMPILED
+        compiles_in.mkdir(parents=True, exist_ok=True)
         return ReadyArm(
             name, arm.text, argv, environ, arm.engine, planted, identity, self._keys(arm),
             tuple(cautions), fusions=arm.fusions,
             parent=f"{python} {dict(arm.env)}", parent_path=os.pathsep.join(inherited),
+            compiles_in="" if arm.fusions else str(compiles_in),
         )  # fmt: skip
 
     def _installed(self) -> Path:

@@ -28,6 +28,9 @@ UNSUPPORTED_ALPHA = 0.1
 SLOWED, SLOWED_ALPHA = 0.1, 0.001
 """How much slower the unfused model may be in a process that it shares than alone, and the error at which more is sure:
 processes of one program differ by 7 % on a shared host, and here two that are not paired are compared."""
+SLOWED_BESIDE, SLOWED_BESIDE_ALPHA = 0.03, 0.01
+"""How much slower the baseline may be beside a candidate than after it, or half of what the candidate gains, whichever
+is less; and the error at which more keeps a win from being said."""
 
 HIDDEN = 0.003
 """How much more of a block of the candidate than of the baseline's may lie outside its own clock, over all launches: a
@@ -123,6 +126,25 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     return text, bool(stdtr(len(apart) - 1, -mean / error) < SLOWED_ALPHA)
 
 
+def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] | None:
+    """Say that the baseline is slower beside a candidate than when that has ended, and whether launches make it sure.
+
+    None where it is not, by much less than ``gain`` (the candidate's mean log ratio), or too few launches tell.
+    """
+    pairs = [(statistics.median(one.tpot_s(ARMS[0])), one.after_s) for one in launches if one.after_s is not None]
+    apart = [math.log(beside / after) for beside, after in pairs]
+    if len(pairs) < _LEAST_LAUNCHES or statistics.fmean(apart) <= min(math.log1p(SLOWED_BESIDE), max(gain, 0) / 2):
+        return None
+    mean, error = _mean(apart)
+    chance = float(stdtr(len(apart) - 1, -mean / error))
+    beside, after = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
+    text = (
+        f"the baseline takes {beside:.3g} ms a token beside the candidate, and {after:.3g} ms when that has ended, "
+        f"over {len(pairs)} launches: it is slowed"
+    )
+    return (text, chance < SLOWED_ALPHA) if chance < SLOWED_BESIDE_ALPHA else None
+
+
 def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     """Say that a faster candidate's blocks take longer than its own clock says, and whether launches make that sure.
 
@@ -141,7 +163,7 @@ def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed`` or ``clock_slow``."""
+    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed`` and the like."""
 
     runs: WholeRuns | None
     slowed: tuple[str, bool] | None
@@ -163,9 +185,9 @@ class Reservations:
 
 def reservations(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) -> Reservations:
     """Hold blocks against whole runs, and a baseline that shares a process against itself alone."""
-    faster = bool(estimated) and statistics.fmean(one.log_ratio for one in estimated) > 0
+    gain = statistics.fmean(one.log_ratio for one in estimated) if estimated else 0.0
     # A slower arm may well have more to clear away.
-    slow = clock_slow(launches) if faster else None
+    slow = (slowed_beside(launches, gain) or clock_slow(launches)) if gain > 0 else None
     return Reservations(whole_runs(estimated, launches), baseline_slowed(launches) or slow)
 
 

@@ -71,7 +71,8 @@ class Launch:
     ``whole_s`` are seconds per token of one whole run of baseline and candidate; None where a worker knows none, or
     where the machine was disturbed. ``prefills`` is None where a worker times none.
     ``alone_s`` are seconds per token of the unfused model in a process of its own, where baseline and candidate share
-    one. ``hidden_share`` is how much more of a candidate's block than of the baseline's lies outside its own clock.
+    one; ``after_s`` in its own, when the candidates, on a GPU, had ended.
+    ``hidden_share`` is how much more of a candidate's block than of the baseline's lies outside its own clock.
     """
 
     session: int
@@ -85,6 +86,7 @@ class Launch:
     whole_s: tuple[float, float] | None = None
     prefills: Prefills | None = None
     alone_s: float | None = None
+    after_s: float | None = None
     hidden_share: float | None = None
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:

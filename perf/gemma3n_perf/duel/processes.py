@@ -99,7 +99,9 @@ class ProcessWorker:
         return stopped(self._process)
 
     def close(self) -> None:
-        """Ask it to quit, then kill its process group."""
+        """Ask it to quit, then kill its process group. Does nothing the second time."""
+        if self._stderr.closed:
+            return
         self.send(Quit())
         try:
             self._process.wait(QUIT_S)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gemma3n_perf.duel.alone import alone
+from gemma3n_perf.duel.alone import afterwards, alone
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, Pairs, measure, warm_up
 from gemma3n_perf.duel.least_time import possible
@@ -191,7 +191,7 @@ class _Scheduler:
                 for job, candidates in needed.items():
                     del pending[job]
                     self._note({job: candidates}, "measuring")
-                    if not self._measured(running, job, candidates, session, start_s, number):
+                    if not self._measured(running, job, candidates, session, start_s, number, last=not pending):
                         break  # a process is gone; the other workloads have the next launch
         except UsageError:
             raise
@@ -202,9 +202,10 @@ class _Scheduler:
         self._took.append(tools.clock() - begun)
 
     def _measured(
-        self, running: Running, job: Job, candidates: Sequence[str], session: int, start_s: float, number: int
-    ) -> bool:
-        """Measure one workload in launch ``number``; returns whether all processes are still there.
+        self, running: Running, job: Job, candidates: Sequence[str], session: int, start_s: float, number: int, *,
+        last: bool,
+    ) -> bool:  # fmt: skip
+        """Measure one workload in launch ``number``; returns whether all processes are there for one that follows.
 
         It has two prompts to itself: that of the blocks, and the next one for the whole runs.
         """
@@ -230,6 +231,8 @@ class _Scheduler:
                     if isinstance(launch, Launch):
                         found[name] = said if isinstance(said, PerfError) else replace(launch, whole_s=times[name])
                 cautions = {name: said for name, said in outputs.items() if not isinstance(said, PerfError)}
+            if last:
+                found = afterwards(found, ready, plan.steps, tools)
             found = {**possible(found, job.least_s), **ready.failures}
             self._longest_s[job.workload] = max(self._longest_s.get(job.workload, 0.0), tools.clock() - begun)
         except UsageError:

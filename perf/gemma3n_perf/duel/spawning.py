@@ -36,7 +36,7 @@ def start_fresh(arm: ReadyArm, descriptors: tuple[int, int, int]) -> Process:
     """Start an arm's worker as a process of its own, with these as standard input, output and error."""
     stdin, stdout, stderr = descriptors
     return subprocess.Popen(
-        arm.argv, stdin=stdin, stdout=stdout, stderr=stderr, env=os.environ | arm.environ, start_new_session=True
+        arm.argv, stdin=stdin, stdout=stdout, stderr=stderr, env=os.environ | arm.variables, start_new_session=True
     )
 
 
@@ -53,7 +53,7 @@ class ForkServer:
     def __init__(self, arm: ReadyArm) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         script = str(Path(__file__).with_name("forkserver.py"))
-        environ = os.environ | arm.environ | {"PYTHONPATH": arm.parent_path}
+        environ = os.environ | arm.variables | {"PYTHONPATH": arm.parent_path}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         with theirs:
             self._process = subprocess.Popen(
@@ -65,7 +65,7 @@ class ForkServer:
 
     def fork(self, arm: ReadyArm, descriptors: tuple[int, int, int]) -> Process:
         """Fork a worker with these as standard input, output and error. Raises WorkerFailedError."""
-        request = {"argv": arm.argv, "environ": os.environ | arm.environ}
+        request = {"argv": arm.argv, "environ": os.environ | arm.variables}
         try:
             # Not msgspec, which refuses what is not UTF-8, as a variable of the environment may be.
             socket.send_fds(self._ours, [json.dumps(request).encode()], descriptors)

@@ -20,7 +20,7 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 _SPIN, _MARK = 30_000, "/* slow */"
 _HEAD = re.compile(r"(void \w+\(int\* shape, int64_t\*\* strides, void\*\* args\) \{)")
 _PLACE = Path(tempfile.gettempdir())
-_SAFE = "TMPDIR" in os.environ and _PLACE != Path("/tmp")  # noqa: S108
+_SAFE = "TMPDIR" in os.environ and Path("/tmp") != _PLACE
 
 
 def _slow_down() -> None:
@@ -32,7 +32,7 @@ def _slow_down() -> None:
             continue
         loop = f"{_MARK} for (volatile int spin = 0; spin < {_SPIN}; ++spin) {{}}"
         slow, made = source.with_suffix(".slow.cpp"), library.with_suffix(f".{os.getpid()}")
-        slow.write_text(_HEAD.sub(lambda found: f"{found[1]} {loop}", text), encoding="utf-8")
+        slow.write_text(_HEAD.sub(rf"\1 {loop}", text), encoding="utf-8")
         argv = ["g++", "-std=c++17", "-O3", "-w", "-fPIC", "-shared", f"-I{include}", str(slow), "-o", str(made)]
         done = subprocess.run(argv, capture_output=True, check=False)
         if done.returncode == 0:

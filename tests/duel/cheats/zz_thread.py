@@ -1,5 +1,6 @@
 """A thread gives the GPU work, and uses hardly a core, while the other arm is timed (CUDA)."""
 
+import itertools
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ def _keep_busy() -> None:
         mx.eval(large)
         while True:
             time.sleep(_PAUSE_S)
-            gaps = sorted(later - one for one, later in zip(_latest, _latest[1:], strict=False))
+            gaps = sorted(later - one for one, later in itertools.pairwise(_latest))
             if gaps and max(_PAUSE_S, 2 * gaps[len(gaps) // 2]) < time.monotonic() - _latest[-1] < 3:
                 mx.eval(large @ large)
 

@@ -28,6 +28,10 @@ _NONE_FASTER = (
 )  # fmt: skip
 ALONE = ("stop", "child", "affinity", "orphan", "after")
 """None is faster either. What they do to another process spoils a launch for all that are in it."""
+JIT = "jit"
+"""Nor is this one, which slows the kernels that MLX has compiled, wherever another arm would find them."""
+ON_GPU = ("thread", "queue")
+"""Nor these: they work on a GPU while the other arm is timed, and use hardly a core."""
 _WRONG = ("coarse", "headless", "shape")
 """Lower precision, half a head, and fast only where the benchmark decodes: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
@@ -72,7 +76,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cheats") / "checkout"
     fusions = folder / "perf" / "gemma3n_perf" / "fusions"
     shutil.copytree(ROOT / "perf", folder / "perf", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (*NAMES, *ALONE):
+    for name in (*NAMES, *ALONE, JIT, *ON_GPU):
         shutil.copy(CHEATS / f"zz_{name}.py", fusions)
     text = (CHEATS / "zz_placebo.py").read_text(encoding="utf-8").replace("zz-placebo", EDITED)
     (fusions / f"{EDITED.replace('-', '_')}.py").write_text(text, encoding="utf-8")
@@ -159,13 +163,13 @@ class Typed:
     """Verdict and text of each reason; empty where it is admitted."""
 
 
-def type_both(checkout: Path, root: Path, names: Sequence[str], budget_s: float) -> Typed:
+def type_both(checkout: Path, root: Path, names: Sequence[str], budget_s: float, **variables: str) -> Typed:
     """Measure evidence of fusions in one session, then ask the gate, as their author would."""
     place = checkout.parent / "place"
     (place / "cache").mkdir(parents=True, exist_ok=True)
     if not (place / "cache" / "checkpoints").exists():
         (place / "cache" / "checkpoints").symlink_to(root)
-    environ = {"CALM_FOLDER": str(place), "GEMMA3N_PERF_CACHE": str(place / "cache")}
+    environ = {"CALM_FOLDER": str(place), "GEMMA3N_PERF_CACHE": str(place / "cache"), **variables}
     options = [part for name in names for part in ("--fusion", name)]
     calm = ["-m", "pytest", "-p", "tests.pytest_plugin.calm", "-p", "no:cacheprovider", "perf/"]
     done = run(checkout, [*calm, *options, "--budget", str(budget_s)], **environ)
@@ -275,6 +279,29 @@ def test_what_is_done_to_the_other_process_passes_neither_command(
     typed = type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), [name], 12)
     assert (typed.code, typed.gate_code) == (5, 5), typed.said
     refuses(typed, name)
+
+
+@pytest.mark.slow
+def test_what_is_done_to_compiled_kernels_passes_neither_command(
+    checkout: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The baseline has its own; those that fusions share are slow by then."""
+    known_class()
+    name, root = f"zz-{JIT}", nano_root(tmp_path_factory.getbasetemp())
+    typed = type_both(checkout, root, [name], 12, TMPDIR=str(tmp_path))
+    refuses(typed, name)
+    assert any("/* slow */" in path.read_text(encoding="utf-8") for path in tmp_path.glob("mlx/*/cpu/*.cpp"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(detect().vendor != "nvidia", reason="needs a GPU that MLX knows by CUDA")
+@pytest.mark.parametrize("name", [f"zz-{name}" for name in ON_GPU])
+def test_what_is_left_to_a_gpu_passes_neither_command(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    """The baseline is timed again when the candidate has ended."""
+    known_class()
+    refuses(type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), [name], 12), name)
 
 
 @pytest.mark.slow

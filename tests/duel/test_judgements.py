@@ -64,3 +64,23 @@ def test_a_win_against_a_baseline_that_the_candidate_slows_is_none() -> None:
     assert found.reason.startswith("the baseline takes 20 ms a token beside the candidate, and 15.4 ms when that has")
     assert beside(0.03, [0.021, 0.02, 0.022, 0.02, 0.019, 0.021]).verdict is Verdict.INVALID
     assert beside(-0.1, [0.3, 0.31, 0.28, 0.3, 0.33, 0.29]).verdict is Verdict.LOSS
+
+
+def early(effect: float, over: list[float]) -> Judgement:
+    """Judge launches whose candidate takes so many times as long as the baseline to read the prompt of a whole run."""
+    made = launches(effect, [0.0] * len(over))
+    whole_s = (0.02, 0.02 / (1 + effect))
+    runs = tuple(
+        replace(one, whole_s=whole_s, whole_outside_s=(0.05, 0.05 * times))
+        for one, times in zip(made, over, strict=True)
+    )
+    state = {"w": ComparisonState("w", runs)}
+    return judgements(state, budget_s=60.0, policy=Policy(), noise=None, today=NOW.date())["w"]
+
+
+def test_one_long_read_of_a_prompt_is_no_proof() -> None:
+    """Nor is that of a slower candidate, as on an H100: of 90 runs of identical arms one took 43 % longer outside."""
+    assert early(0.1, [1.0, 1.9, 0.8, 1.1, 1.0, 1.2]).verdict is Verdict.WIN
+    assert early(-0.1, [1.9, 1.8, 1.9, 2.0, 1.9, 1.9]).verdict is Verdict.LOSS
+    assert early(0.1, [1.9, 1.5, 2.6, 1.4, 1.9]).verdict is Verdict.INCONCLUSIVE
+    assert early(0.1, [1.9, 1.8, 1.9, 2.0, 1.9, 1.9]).verdict is Verdict.INVALID

@@ -253,10 +253,12 @@ def test_what_is_done_while_a_whole_runs_prompt_is_read_is_seen_from_outside(tmp
     """Steps that are decoded ahead there make the run fast by its own clock; a prompt may take a little longer."""
     honest = Arena(noisy(launch_sd=0.002), read_s={"baseline": 0.5, "candidate": 0.6})
     assert duel(honest, tmp_path).judgements[WORKLOAD].verdict is Verdict.NO_CHANGE
-    ahead = Arena(noisy(launch_sd=0.002), read_s={"baseline": 0.5, "candidate": 1.2})
+    fast = noisy(effect=0.09, launch_sd=0.002)
+    ahead = Arena(fast, read_s={"baseline": 0.5, "candidate": 1.2}, whole_tpot_s=fast)
     found = duel(ahead, tmp_path).judgements[WORKLOAD]
     assert found.verdict is Verdict.INVALID
-    assert "a whole run of the candidate takes 1.20 s outside its own clock" in found.reason
+    assert "a whole run of the candidate takes 37.5 ms a token outside its own clock" in found.reason
+    assert "one of the baseline 15.6 outside" in found.reason
 
 
 def test_a_candidate_that_works_while_the_baselines_whole_run_is_timed_is_invalid(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ class Launch:
     ``discarded`` pairs were contended; their time is part of ``seconds``.
     ``pinned`` says that the threads of both processes were kept on the same cores.
     ``whole_s`` are seconds per token of one whole run of baseline and candidate; None where a worker knows none, or
-    where the machine was disturbed. ``prefills`` is None where a worker times none.
+    where the machine was disturbed. ``whole_outside_s`` is the same of what lies outside the arms' own clocks, where
+    the prompt is read. ``prefills`` is None where a worker times none.
     ``alone_s`` are seconds per token of the unfused model in a process of its own, where baseline and candidate share
     one; ``after_s`` in its own, when the candidates, on a GPU, had ended.
     ``hidden_share`` is how much more of a candidate's block than of the baseline's lies outside its own clock.
@@ -84,6 +85,7 @@ class Launch:
     discarded: tuple[tuple[Block, Block], ...] = ()
     pinned: bool = False
     whole_s: tuple[float, float] | None = None
+    whole_outside_s: tuple[float, float] | None = None
     prefills: Prefills | None = None
     alone_s: float | None = None
     after_s: float | None = None

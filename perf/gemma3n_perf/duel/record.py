@@ -72,7 +72,7 @@ def compact(record: object) -> dict[str, Any]:
     """Return the JSON of a record, its blocks folded, without what the platform or a worker did not report."""
     tree: dict[str, Any] = msgspec.to_builtins(record)
     for launch in _launches(tree):
-        for name in ("prefills", "alone_s", "after_s"):
+        for name in ("whole_outside_s", "prefills", "alone_s", "after_s"):
             if launch[name] is None:
                 del launch[name]
         fold(launch)
@@ -124,7 +124,7 @@ def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
             if block.faults:
                 yield Flaw(f"{where}: a contended block among those that count", "such pairs under discarded")
         yield from _not_times(where, (launch.seconds,))
-        yield from _not_times(f"{where}: a whole run", launch.whole_s or ())
+        yield from _not_times(f"{where}: a whole run", (*(launch.whole_s or ()), *(launch.whole_outside_s or ())))
         alone_s = (one for one in (launch.alone_s, launch.after_s) if one is not None)
         yield from _not_times(f"{where}: the baseline alone", alone_s)
         if launch.hidden_share is not None and not -1 <= launch.hidden_share <= 1:

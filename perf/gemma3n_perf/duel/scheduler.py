@@ -229,7 +229,7 @@ class _Scheduler:
                 for name, said in outputs.items():
                     launch = found.get(name)
                     if isinstance(launch, Launch):
-                        found[name] = said if isinstance(said, PerfError) else replace(launch, whole_s=times[name])
+                        found[name] = said if isinstance(said, PerfError) else replace(launch, **times[name]._asdict())
                 cautions = {name: said for name, said in outputs.items() if not isinstance(said, PerfError)}
             if last:
                 found = afterwards(found, ready, plan.steps, tools)

@@ -214,6 +214,12 @@ def break_the_config(folder: Path) -> None:
     (folder / "config.json").write_bytes(b'{"a": "\xff')
 
 
+def make_the_config_a_pipe(folder: Path) -> None:
+    """Put a file there that no reader ends with."""
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
 def empty_the_folder(folder: Path) -> None:
     """Leave the folder, and nothing in it."""
     shutil.rmtree(folder)
@@ -223,7 +229,7 @@ def empty_the_folder(folder: Path) -> None:
 DAMAGES = [truncate_a_byte, empty_the_folder, lose_the_shard, lose_the_index, change_the_config, break_the_config]
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, shutil.rmtree])
+@pytest.mark.parametrize("damage", [*DAMAGES, make_the_config_a_pipe, shutil.rmtree])
 def test_a_damaged_checkpoint_is_not_forged_and_is_forged_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """Damage is noticed from headers and sizes, and healed without force."""
     made = forge.forge(NANO, tmp_path, progress=nothing)

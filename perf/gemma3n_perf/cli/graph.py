@@ -11,7 +11,7 @@ from gemma3n_perf.decode import graph
 from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.report.terminal import frame, laid_out, speaks_unicode
-from gemma3n_perf.workload import load
+from gemma3n_perf.workload import given, load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import WARM_TOKENS, prompt_length
 
@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Count and print. A preset needs no weights on disk. Raises UsageError, CorruptCheckpointError."""
+    if args.checkpoint not in PRESETS:
+        given.locate(args.checkpoint, checkpoints_root())
     config = load.config_of(args.checkpoint, checkpoints_root())
     usual = prompt_length(args.checkpoint, "text") + WARM_TOKENS
     position = usual if args.position is None else args.position

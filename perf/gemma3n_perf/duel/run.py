@@ -38,7 +38,7 @@ from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, finite
 from gemma3n_perf.store import noise as noise_store
 from gemma3n_perf.workload.forge import ensure_forged
-from gemma3n_perf.workload.load import locate
+from gemma3n_perf.workload.given import locate
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import defaults
 

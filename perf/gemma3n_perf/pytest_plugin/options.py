@@ -14,7 +14,7 @@ from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.store.files import require_folder
-from gemma3n_perf.workload import load
+from gemma3n_perf.workload import given, load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import MODALITIES, SETS, Shape, Workload, customary, defaults, wide
 
@@ -147,7 +147,7 @@ def sources(options: Options) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in options.checkpoints:
         # A preset need not be forged yet.
-        short = name if name in PRESETS else load.locate(name, options.root)[0]
+        short = name if name in PRESETS else given.locate(name, options.root)[0]
         other = short if short in PRESETS else found.get(short, name)
         if other != name:
             raise UsageError(

@@ -20,7 +20,7 @@ import filelock
 import msgspec
 
 from gemma3n_perf.errors import CorruptCheckpointError, DiskFullError, MachineBusyError, NotMeasuredError, UsageError
-from gemma3n_perf.workload import processor, safetensors_header, skeleton, weights
+from gemma3n_perf.workload import given, processor, safetensors_header, skeleton, weights
 from gemma3n_perf.workload.presets import Preset, checkpoints_root
 
 SHARD_BYTES = 1 << 30
@@ -82,6 +82,7 @@ def is_forged(preset: Preset, root: Path) -> bool:
     expected = preset.config()
     quantization = {key: value for key, value in expected.items() if key.startswith("quantization")}
     try:
+        given.require_files(target)
         config = msgspec.json.decode((target / "config.json").read_bytes())
         index = msgspec.json.decode((target / INDEX).read_bytes())
         stored = sum(tensor.nbytes for tensor in safetensors_header.read_all(target))

@@ -184,11 +184,11 @@ def _not_compiled(said: str) -> PerfError:
     if full := next((line for line in lines if os.strerror(errno.ENOSPC) in line), ""):
         return DiskFullError(
             f"no room is left to write: MLX compiles kernels: {full}",
-            expected="free space in TMPDIR",
+            expected="free space in TMPDIR and in the cache",
             remedy="free some space, or set TMPDIR, and run the same command again",
         )
     return NotMeasuredError(
         f"MLX could not compile a kernel: {lines[0][:200]}",
-        expected="a C++ compiler, and a TMPDIR with room that this user may write to",
+        expected="a C++ compiler, and a TMPDIR and a cache with room that this user may write to",
         remedy="install one (g++), or set TMPDIR",
     )

@@ -214,3 +214,12 @@ def test_releases_must_be_said(tmp_path: Path, places: list[object]) -> None:
     """From one on, or by name."""
     with pytest.raises(UsageError, match="which releases"):
         follow(tmp_path, places, Arena())
+
+
+def test_a_version_that_is_none_is_refused_before_it_is_recorded(tmp_path: Path, places: list[object]) -> None:
+    """With a clone, too, which is asked for it first when it is measured."""
+    for version in ("../../x", "v0.7.99"):
+        argv = ("upstream", "--line", "mlx-vlm", "--workload", WORKLOAD, "--clone", tmp_path, "--versions", version)
+        with pytest.raises(UsageError):
+            carried_out(tmp_path, Arena(), *argv, *places)
+    assert not list((tmp_path / "baselines").glob("*/history/**/*.xz"))

@@ -97,7 +97,8 @@ class FakeWorker:
                     tpot = sum(several) / len(several)
                 self.arena.clock.passes(steps * tpot + self.arena.read_s.get(name, 0.0))
                 np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
-                return wire.Whole(steps * tpot, self.arena.whole_tokens.get(name, (7,) * steps), "float32")
+                tokens = (*self.arena.whole_tokens.get(name, ()), *(7,) * steps)[:steps]
+                return wire.Whole(steps * tpot, tokens, "float32")
             case wire.Prefill():
                 seconds = self.arena.ttft_s(name, self.launch) * (1 + self.planted[name])
                 self.arena.clock.passes(seconds)

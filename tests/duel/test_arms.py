@@ -85,3 +85,16 @@ def test_plants_on_both_sides_multiply() -> None:
     """Each arm carries its own slowdown and what the other's speed-up asks of it."""
     baseline, candidate = slowdowns(parse("here+plant:+10%"), parse("here+plant:-20%"))
     assert (baseline, candidate) == pytest.approx((1.1 / 0.8 - 1, 0.0))
+
+
+@pytest.mark.parametrize("text", ["here+env:FOO=\udcff", "mlx-vlm@/tmp/caf\udce9"])
+def test_an_arm_that_cannot_be_recorded_is_refused(text: str) -> None:
+    """Before it is measured, and its record lost."""
+    with pytest.raises(UsageError, match="it is not UTF-8"):
+        parse(text)
+
+
+def test_what_looks_like_a_version_and_is_none_is_refused() -> None:
+    """Two pre-releases in one."""
+    with pytest.raises(UsageError, match="is no version"):
+        parse("mlx==0.32.3rc1rc2")

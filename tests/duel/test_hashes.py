@@ -3,6 +3,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from gemma3n_perf.duel import hashes
 
 
@@ -38,3 +40,15 @@ def test_names_of_variables_are_whole_strings_of_a_library(tmp_path: Path) -> No
     assert hashes.Hashes(tmp_path / "none").names(library) == ["MLX_ONE", "MLX_TWO"]
     library.write_bytes(b"")
     assert hashes.Hashes(tmp_path / "none").names(library) == []
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", "[1]", None])
+def test_what_is_kept_and_no_record_is_forgotten(tmp_path: Path, content: str | None) -> None:
+    """It is a cache: one that nests, or is a pipe, costs time alone."""
+    kept, file = tmp_path / "hashes.json", tmp_path / "file"
+    file.write_text("x")
+    if content is None:
+        os.mkfifo(kept)
+    else:
+        kept.write_text(content)
+    assert len(hashes.Hashes(kept).of(file)) == 64

@@ -1,4 +1,5 @@
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -422,3 +423,35 @@ def test_candidates_are_measured_in_an_order_drawn_anew() -> None:
         measure(running, LaunchPlan(6, 12), arena.tools, session=0, start_s=1.0)
     firsts = [names for _, names in arena.blocks if names != "baseline"][::2]
     assert set(firsts) == {"1:x", "2:y"}
+
+
+def test_a_candidate_that_works_while_another_is_timed_spoils_the_launch() -> None:
+    """It could slow the baseline of the other's pairs, whose record would say nothing of it."""
+    arms = (arm("baseline"), arm("0:x"), arm("1:y"))
+
+    def found(share: float) -> dict[str, Launch | PerfError]:
+        arena = Arena()
+        arena.cpu_s = lambda pid: 0.0
+        with ready(arms, arena.tools) as running:
+            pid = running.running.pids["1:y"]
+            tools = replace(arena.tools, cpu_seconds=lambda one: share * arena.clock() if one == pid else 0.0)
+            plan, _ = warm_up(running, tools, 64, PLAN, lambda pair_s: 1)
+            return measure(running, plan, tools, session=0, start_s=1.0)
+
+    assert all(isinstance(one, Launch) for one in found(0.0).values())
+    for one in found(0.9).values():
+        assert isinstance(one, InvalidError)
+    first = found(0.9)["0:x"]
+    assert isinstance(first, InvalidError)
+    assert re.search("the candidate 1:y used .* in which the candidate 0:x was timed", first.found)
+
+
+def test_a_change_of_what_was_compiled_for_the_baseline_spoils_the_launch() -> None:
+    """No arm but the baseline's own has anything to do there."""
+    arena = Arena()
+    with ready(ARMS, arena.tools) as running:
+        tools = replace(arena.tools, compiled_changed=lambda: ["liba.so"])
+        plan, _ = warm_up(running, tools, 64, PLAN, lambda pair_s: 1)
+        found = measure(running, plan, tools, session=0, start_s=1.0)["candidate"]
+    assert isinstance(found, InvalidError)
+    assert found.found == "what MLX had compiled for the baseline was changed: liba.so"

@@ -230,3 +230,18 @@ def test_a_place_is_looked_at_once(clone: Path, tmp_path: Path) -> None:
     before = made.package("mlx-vlm", f"@{clone}")
     (clone / "new.py").write_text("1")
     assert made.package("mlx-vlm", f"@{clone}") is before
+
+
+def test_a_branch_of_another_remote_is_not_the_one_asked_for(clone: Path, origins: Origins, tmp_path: Path) -> None:
+    """git lists every name that ends as the one asked for, and a clone holds those of its own remote too."""
+    mine = tmp_path / "mine" / "mlx-vlm"
+    mine.parent.mkdir()
+    git(mine.parent, "clone", "--quiet", clone.as_uri(), "mlx-vlm")
+    git(mine, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-m", "slower")
+    head = git(mine, "rev-parse", "HEAD")
+    assert head != git(clone, "rev-parse", "HEAD")
+    git(mine, "update-ref", "refs/heads/zz/main", "HEAD^")
+    for place in (mine.as_uri(), f"{mine.as_uri()}#main", f"{mine.as_uri()}#HEAD"):
+        assert origins.package("mlx-vlm", place).key == head
+    with pytest.raises(UsageError):
+        origins.package("mlx-vlm", f"{mine.as_uri()}#*")

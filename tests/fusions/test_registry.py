@@ -227,6 +227,8 @@ def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch
     [
         ("import importlib", ["importlib in mine.py, line 1"]),
         ("from importlib.util import find_spec", ["importlib.util in mine.py, line 1"]),
+        ("from importlib import import_module, metadata", ["importlib in mine.py, line 1"]),
+        ("from importlib import metadata, resources", []),
         ("x = __import__('a')", ["__import__ in mine.py, line 1"]),
         ("exec('a')", ["exec in mine.py, line 1"]),
         ("import mlx.core as mx; mx.eval(1)", []),

@@ -65,7 +65,8 @@ def launches(
                 first = _block("baseline", 0.02 * (1 + rng.gauss(0.0, 0.005)))
                 second = _block("candidate", 0.02 / (1 + effect) * (1 + offset) * (1 + rng.gauss(0.0, 0.005)))
                 blocks.append((first, second) if rng.random() < 0.5 else (second, first))
-            made.append(Launch(session, "baseline", 1.0, 6.0, 7, tuple(blocks)))
+            whole_s = 0.02, 0.02 / (1 + effect) * (1 + offset)
+            made.append(Launch(session, "baseline", 1.0, 6.0, 7, tuple(blocks), whole_s=whole_s))
     return tuple(made)
 
 

@@ -9,7 +9,7 @@ from gemma3n_perf.ci.measure import names_to_measure
 from gemma3n_perf.ci.plan import ChipClass, Pull, State, plan
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.admission import gate
-from gemma3n_perf.gate.change import FUSIONS, checkout, program_changes, touched
+from gemma3n_perf.gate.change import FUSIONS, Touched, checkout, program_changes, touched, touched_names
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.store import admitted
@@ -192,3 +192,8 @@ def test_the_gate_asks_the_checkout_that_it_is_run_from(tmp_path: Path, monkeypa
     monkeypatch.setattr(found, lambda: None)
     with pytest.raises(UsageError, match="not run from a git checkout"):
         checkout(tmp_path)
+
+
+def test_evidence_of_no_class_is_nobodys(scratch: Scratch) -> None:
+    """A file that lies too near the top to be in a class's folder."""
+    assert touched_names(Touched(records=("fusions/x.json",)), scratch.checkout(), scratch.sources) == ()

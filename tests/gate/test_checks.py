@@ -286,6 +286,18 @@ def test_a_knob_is_told_by_its_variables(checks: Checks) -> None:
     assert found.parity == Parity(True, True, KNOB)
 
 
+def test_what_calls_itself_a_knob_and_changes_the_model_is_compared(checks: Checks) -> None:
+    """Nobody else would look at its outputs: only what leaves a model alone has none of its own."""
+    touches: dict[str, Any] = {
+        "graph": Declared(same=True),
+        "env": {"MLX_MAX_OPS_PER_BUFFER": "9"},
+        "apply": lambda model: model.language_model,
+    }
+    found = checked(checks, **touches)
+    assert found.parity is not None
+    assert found.parity != Parity(True, True, KNOB)
+
+
 @pytest.mark.slow
 def test_a_real_session_over_nano(root: Path, tmp_path: Path) -> None:
     """Checks, duels in processes of their own and a record that reads back, in one short session."""

@@ -171,3 +171,13 @@ def test_goals_are_factors_of_workloads(tmp_path: Path, value: str) -> None:
         read(tmp_path, good.replace("e4b-4bit/text/pp320-tg64", "nonsense"))
     with pytest.raises(UsageError, match="a table of numbers"):
         read(tmp_path, POLICY.replace(table, f"{table}\ngoals = 6"))
+
+
+@pytest.mark.parametrize("rule", ["apart = 1e11", "sessions = 1" + "0" * 310])
+def test_a_rule_that_no_machine_could_keep_is_refused(tmp_path: Path, rule: str) -> None:
+    """A sleep of three thousand years ends in an error of the system's."""
+    name = rule.partition(" ")[0]
+    rest = "".join(line for line in POLICY.splitlines(keepends=True) if not line.startswith(name))
+    path = _write(tmp_path, rest.replace("[gate]", f"[gate]\n{rule}"))
+    with pytest.raises(UsageError, match=name):
+        read_policy(path)

@@ -128,3 +128,20 @@ def test_a_shallow_clone_may_lack_what_was_asked_for(
         with pytest.raises(ArmUnavailableError, match=f"{said}.*which is shallow") as caught:
             ask(cut)
         assert "--unshallow" in str(caught.value.remedy)
+
+
+def test_a_tag_that_looks_like_an_option_is_a_name(repository: Repository) -> None:
+    """Where HEAD left it is its commit, whatever git's commands would take the name for."""
+    first = git(repository.root, "rev-parse", "HEAD")
+    git(repository.root, "commit", "-q", "--allow-empty", "-m", "second")
+    assert repository.git("update-ref", "refs/tags/--octopus", first).code == 0
+    assert repository.fork("--octopus") == first
+
+
+def test_untracked_files_are_changes_whatever_the_user_set(repository: Repository) -> None:
+    """A setting that hides them would make a session of them look like one of its commit."""
+    assert repository.git("config", "status.showUntrackedFiles", "no").code == 0
+    (repository.root / "perf").mkdir(exist_ok=True)
+    (repository.root / "perf" / "new.py").touch()
+    assert repository.is_dirty()
+    assert repository.differs_from_head()

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,3 +147,13 @@ def test_an_unknown_machine_is_named(tmp_path: Path, data: bytes | None) -> None
         (folder / "machine.json").write_bytes(data)
     with pytest.raises(MalformedRecordError, match="machine"):
         asv_files.read_machine(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, None])
+def test_benchmarks_that_cannot_be_read_name_no_workload(tmp_path: Path, content: str | None) -> None:
+    """They nest without end, or are a pipe."""
+    if content is None:
+        os.mkfifo(tmp_path / "benchmarks.json")
+    else:
+        (tmp_path / "benchmarks.json").write_text(content)
+    assert asv_files.read_benchmarks(tmp_path) == ()

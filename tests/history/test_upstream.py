@@ -9,7 +9,7 @@ from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.history import point_record, upstream
 from gemma3n_perf.history.changes import without_places
 from gemma3n_perf.history.point_record import Blocks, Point, day
-from gemma3n_perf.history.upstream import build
+from gemma3n_perf.history.upstream import build, version_key
 from tests.fakes import CHIP, STACK, WORKLOAD
 
 OLD = replace(STACK, mlx="0.31.0")
@@ -144,3 +144,15 @@ def test_words_of_a_failure_name_no_place_of_one_machine() -> None:
     """Neither folders nor addresses; workloads, which have slashes too, stay."""
     said = "nano/text/pp40-tg64: cannot load /home/me/.cache/nano-v1: see https://index.example/simple/mlx (x)"
     assert without_places(said) == "nano/text/pp40-tg64: cannot load nano-v1: see (an address) (x)"
+
+
+def test_a_superscript_is_no_number() -> None:
+    """Python calls it a digit, and int() does not read it."""
+    assert version_key("1.\u00b2") < version_key("1.0")
+
+
+@pytest.mark.parametrize("version", ["../x", "v0.7/..", "a b", "", "-x", "1..2", "x.lock", "\u00b2"])
+def test_a_version_that_names_no_file_is_none(version: str) -> None:
+    """Records and tags are called so."""
+    assert not point_record.is_version(version)
+    assert all(map(point_record.is_version, ("0.32.4", "v0.7.10", "0.32.0.dev1+x", "a" * 40)))

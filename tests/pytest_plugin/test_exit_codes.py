@@ -34,6 +34,7 @@ def session(folder: Path, redirection: str, *options: str, **more: str) -> subpr
     [
         ("", ("-p", "no:benchmark", "--co"), 2, "pytest-benchmark is switched off"),
         ("", ("no-such-folder",), 2, "file or directory not found: no-such-folder"),
+        ("", ("no\x1b]0;owned\x07such",), 2, "file or directory not found: no\\u001b]0;owned\\u0007such"),
         ("> /dev/full", ("--co",), 4, "standard output cannot be written: No space left on device"),
         ("> /dev/full", ("--co", "--modality", "smell"), 2, "--modality smell"),
         ("| head -1", ("--co",), 0, ""),

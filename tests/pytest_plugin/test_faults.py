@@ -19,6 +19,7 @@ from gemma3n_perf.stats.verdicts import Judgement
 from gemma3n_perf.store.files import Disk
 from gemma3n_perf.store.session_file import save_session
 from tests.fakes import CHIP, STACK, edited
+from tests.hardware.test_stack import git
 from tests.pytest_plugin.stage import LONG, LOSS, TEXT, Stage, environment
 from tests.store.test_files import FullDisk
 
@@ -334,3 +335,15 @@ def test_chip_class_is_the_machines_not_pytest_benchmarks(stage: Stage) -> None:
     assert "stored: " not in outcome.text
     sessions = (stage.folder / "data" / "sessions").rglob("*.json")
     assert {path.parent.name for path in sessions} == {"cpu-fake-2c", "cpu-other-4c"}
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+def test_another_projects_git_costs_no_session(stage: Stage, commits: int) -> None:
+    """pytest-benchmark asks git about the working directory; the suite's own commit is what was measured."""
+    git(Path.cwd(), "init", "-q")
+    for _ in range(commits):
+        git(Path.cwd(), "commit", "-q", "--allow-empty", "-m", "another project's")
+    outcome = stage.run()
+    assert outcome.code == 0, outcome.text
+    (stored,) = stage.local_files
+    assert json.loads(stored.read_bytes())["commit_info"]["id"] == STACK.commit

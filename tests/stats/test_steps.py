@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.estimates import LaunchEstimate, estimate_launch, relative_change
-from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate, estimate_steps
+from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate, estimate_steps, slower_at_times
 from tests.stats.host import Arms, steps
 
 
@@ -219,3 +219,22 @@ def test_the_error_of_paired_blocks_is_how_far_they_scatter() -> None:
         scatter = float(np.std([one.log_ratio for one in found]))
         stated = math.sqrt(float(np.mean([(one.se or 0.0) ** 2 for one in found])))
         assert stated == pytest.approx(scatter, rel=0.15)
+
+
+def test_a_candidate_that_is_slow_now_and_then_is_slower_at_times() -> None:
+    """Where whole times show less than half of what typical tokens gain, in launches enough; not by chance."""
+    rng = np.random.default_rng(3)
+
+    def launches(gain: float, whole: float, n: int = 6) -> list[LaunchEstimate]:
+        return [LaunchEstimate(gain, 1.0, 0.001, whole=whole + rng.normal(0, 0.004)) for _ in range(n)]
+
+    assert slower_at_times(launches(0.37, -0.13))
+    assert slower_at_times(launches(0.05, 0.01))
+    assert not slower_at_times(launches(0.05, 0.04))
+    assert not slower_at_times(launches(0.05, 0.01, n=2))
+    assert not slower_at_times(launches(-0.05, -0.2))
+    assert not slower_at_times([LaunchEstimate(0.05, 1.0, 0.001)] * 6)
+    chance = [
+        slower_at_times([replace(one, whole=rng.normal(0.02, 0.05)) for one in launches(0.02, 0)]) for _ in range(300)
+    ]
+    assert sum(chance) <= 6

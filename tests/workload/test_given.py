@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gemma3n_perf import __main__ as program
-from gemma3n_perf.errors import CorruptCheckpointError
+from gemma3n_perf.errors import CorruptCheckpointError, UsageError
 from gemma3n_perf.pytest_plugin.options import sources
 from gemma3n_perf.workload import given
 
@@ -40,3 +40,11 @@ def test_links_to_files_are_files(tmp_path: Path) -> None:
     (tmp_path / "mine" / "config.json").symlink_to(tmp_path / "blob")
     (tmp_path / "mine" / "tokenizer.json").symlink_to(tmp_path / "gone")
     assert given.locate(str(tmp_path / "mine"), tmp_path) == ("mine", tmp_path / "mine")
+
+
+def test_a_folder_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
+    """Workers are told where it is, in text."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        given.locate(str(folder), tmp_path)

@@ -112,7 +112,7 @@ def test_a_garbage_header_is_named(tmp_path: Path, header: bytes) -> None:
         ({"data_offsets": [0, 24]}, "the data of a begins at byte 0"),
         ({"data_offsets": [12, 36]}, "the data of a begins at byte 12"),
         ({"data_offsets": [-16, 8]}, "the data of a begins at byte -16"),
-        ({"data_offsets": [8, 1 << 70]}, "spans|does not parse"),
+        ({"data_offsets": [8, 1 << 70]}, "spans|does not parse|beyond reason"),
     ],
 )
 def test_a_header_that_lies_about_offsets_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -217,3 +217,14 @@ def test_the_digest_samples_the_whole_of_a_large_file(tmp_path: Path) -> None:
             file.write(b"\x01")
         seen.add(digest(tmp_path))
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    "entry", [{"shape": [2**63], "data_offsets": [0, 1]}, {"shape": [9**19] * 5000, "data_offsets": [0, 1]}]
+)
+def test_dimensions_beyond_reason_are_not_multiplied(tmp_path: Path, entry: dict[str, Any]) -> None:
+    """A product of thousands of them takes minutes, and cannot be written."""
+    header = json.dumps({"a": {"dtype": "U8", **entry}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"x")
+    with pytest.raises(CorruptCheckpointError, match="beyond reason"):
+        read(tmp_path / "model.safetensors")

@@ -160,3 +160,19 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="there is no preset 'e3b'") as caught:
         preset("e3b")
     assert caught.value.expected == "one of " + ", ".join(PRESETS)
+
+
+@pytest.mark.parametrize("key", ["num_kv_shared_layers", "max_position_embeddings"])
+def test_an_optional_dimension_that_is_no_number_is_named(key: str) -> None:
+    """Both have defaults, and some writers say null."""
+    config = PRESETS["nano"].config()
+    config = config | {"text_config": config["text_config"] | {key: None}}
+    with pytest.raises(CorruptCheckpointError, match=f"{key} None"):
+        skeleton.check(config)
+
+
+@pytest.mark.parametrize("number", ["x", "\u00b2", "9" * 4301])
+def test_a_tensor_of_no_layer_is_named(number: str) -> None:
+    """It has no place in a model."""
+    with pytest.raises(CorruptCheckpointError, match="is of layer"):
+        skeleton.part_of(f"language_model.model.layers.{number}.weight", PRESETS["nano"].config()["text_config"])

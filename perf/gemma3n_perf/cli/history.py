@@ -28,6 +28,7 @@ from gemma3n_perf.history.duels import (
     pending,
     programs,
     released,
+    require_versions,
     spread,
 )
 from gemma3n_perf.history.findings import build as build_findings
@@ -176,6 +177,7 @@ def _follow(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
                 args.line, args.budget, args.workload, clone=args.clone, again=args.again, time_s=args.time
             )
             versions = _versions(args) or released(args.line, args.first, here)
+            require_versions(request, versions)
         chosen = (versions if args.points is None else spread(versions, args.points))[::-1]
         todo = pending(request, chosen, here)
         minutes = expected_s(len(todo), args.budget) / 60

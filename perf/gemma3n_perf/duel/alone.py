@@ -16,7 +16,7 @@ from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, warm_up
 from gemma3n_perf.duel.pairs import NS
 from gemma3n_perf.duel.startup import Prepared, prepare, started
-from gemma3n_perf.duel.tools import Job, Tools
+from gemma3n_perf.duel.tools import BlockLayout, Job, Tools
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.workload.workload import Workload
 
@@ -44,6 +44,15 @@ def alone(arms: Sequence[ReadyArm], jobs: Collection[Job], variant: int, tools: 
             warm_up(ready, tools, generate, LaunchPlan(steps, BLOCKS), lambda pair_s: BLOCKS)
             found[job] = median(ready.time(ARMS[0], steps, tools.waits.block).tpot_s for _ in range(BLOCKS))
     return found
+
+
+def rotated(
+    jobs: Mapping[Job, Sequence[str]], number: int, arms: Sequence[ReadyArm], layout: BlockLayout
+) -> dict[Job, Sequence[str]]:
+    """Return the workloads of launch ``number`` in their order, where ``afterwards`` tells of the last one: each is."""
+    items = list(jobs.items())
+    turn = 0 if layout.built or all(arm.fusions == arms[0].fusions for arm in arms) else number % len(items)
+    return dict(items[turn:] + items[:turn])
 
 
 def afterwards(

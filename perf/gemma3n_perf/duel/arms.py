@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES
 from gemma3n_perf.errors import UsageError
-from gemma3n_perf.hardware.limits import require_counts
+from gemma3n_perf.hardware.limits import is_text, require_counts
 
 GRAMMAR = (
     "parts joined by +: here, ref:COMMIT, installed, PACKAGE==VERSION, PACKAGE@FOLDER, PACKAGE@WHEEL, "
@@ -52,6 +53,8 @@ class Arm:
 
 def parse(text: str) -> Arm:
     """Read an arm. Raises UsageError naming the part that is not understood or that contradicts another."""
+    if not is_text(text):
+        raise _bad(text, "it is not UTF-8", "text, which is recorded")
     arm, seen = Arm(text), list[str]()
     for part in parts(text):
         kind, arm = _add(arm, part)
@@ -81,7 +84,7 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
         return part, replace(arm, installed=True)
     if match := _PACKAGE.fullmatch(part):
         package, joint, value = canonicalize_name(match[1]), match[2], match[3].strip()
-        if joint == "==" and not _VERSION.fullmatch(value):
+        if joint == "==" and not _is_version(value):
             raise _bad(arm.text, f"{value!r} is no version", f"for instance {package}==0.32.3")
         if not value:
             raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
@@ -106,6 +109,13 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
             return name, replace(arm, plant=_planted(arm, value))
         case _:
             raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return _VERSION.fullmatch(text) is not None and Version(text) is not None
+    except InvalidVersion:
+        return False
 
 
 def _planted(arm: Arm, value: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gemma3n_perf.duel import compiled
 from gemma3n_perf.duel.arms import Arm, slowdowns
 from gemma3n_perf.duel.environments import Environments, without_neighbours
 from gemma3n_perf.duel.packages import Package
@@ -17,9 +18,6 @@ from gemma3n_perf.stats.verdicts import Caution
 _WORKERS = (Path("gemma3n_perf", "duel", "worker.py"), Path("gemma3n_perf", "measure", "worker.py"))
 """Where a tree keeps its worker: since the rooms of 0.2.0, and before. Old commits must stay arms."""
 
-
-_COMPILED = "compiled"
-"""The folder of the cache in which MLX compiles for arms without fusions."""
 
 COPIED = "copied"
 """The caution of an arm whose package is a tree with changes, or without git."""
@@ -151,7 +149,7 @@ class Builder:
         path = os.pathsep.join([str(package), *inherited])
         environ = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", **dict(arm.env)}
         argv = (str(python), "-P", str(worker))
-        compiles_in = self.environments.cache / _COMPILED
+        compiles_in = self.environments.cache / compiled.FOLDER
         compiles_in.mkdir(parents=True, exist_ok=True)
         return ReadyArm(
             name, arm.text, argv, environ, arm.engine, planted, identity, self._keys(arm),

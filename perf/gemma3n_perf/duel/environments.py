@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import filelock
 from packaging.utils import canonicalize_version
 
 from gemma3n_perf.duel.packages import BACKENDS, HOMES, Origins, Package, released, requirements
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.file_lock import locked
 from gemma3n_perf.hardware.shell import Done, Run
 
 FORMAT = 2
@@ -111,7 +111,7 @@ class Environments:
         folder = self.cache / "environments" / hashlib.sha256("\n".join(content).encode()).hexdigest()[:20]
         python = folder / "bin" / "python"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.parent / f".{folder.name}.lock", timeout=_BUILD_S):
+        with locked(folder.parent / f".{folder.name}.lock", _BUILD_S, "building this environment"):
             if not (folder / ".complete").is_file() or not python.exists():
                 self._build(folder, listed, packages)
         return python

@@ -24,8 +24,8 @@ class Hashes:
         self._kept = kept
         self._known: dict[str, Any] = {}
         self._new = False
-        with suppress(OSError, ValueError, TypeError):
-            self._known = dict(json.loads(kept.read_bytes()))
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            self._known = dict(json.loads(kept.read_bytes())) if kept.is_file() else {}
 
     def of(self, path: Path) -> str:
         """Return the SHA-256 of a file's content."""

@@ -16,7 +16,7 @@ from gemma3n_perf.stats.estimates import LaunchEstimate
 from gemma3n_perf.stats.multiple import Duel, judge_many
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
-from gemma3n_perf.stats.steps import by_shape, differ_in_shape, estimate
+from gemma3n_perf.stats.steps import by_shape, estimate, whole_times_count
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
 
 CONTRADICTION, CONTRADICTION_ALPHA = 0.02, 0.001
@@ -41,7 +41,7 @@ OUTSIDE_RUN, OUTSIDE_PREFILL = 0.5, 0.25
 a fraction of the run, and of what the baseline takes there. One run is no proof: on an H100, where the prompt goes in
 one token at a time, one of identical arms took 0.43 longer."""
 
-_LEAST_LAUNCHES = 3
+LEAST_LAUNCHES = 3
 """Of which whole runs, or the unfused model alone, say something."""
 
 _SHAPE = Caution(
@@ -59,7 +59,7 @@ def judgements(
     duels = {name: Duel(estimates(one.launches), budget_s, budget_spent=one.spent) for name, one in sound.items()}
     found = dict(judge_many(duels, policy, noise=noise, today=today)) if duels else {}
     for name, judged in found.items():
-        if differ_in_shape(_each(sound[name].launches)):
+        if whole_times_count(_each(sound[name].launches)):
             found[name] = replace(judged, cautions=(*judged.cautions, _SHAPE))
         found[name] = _borne_out(found[name], reservations(duels[name].launches, sound[name].launches))
     return {name: found[name] if name in found else _failed(one) for name, one in state.items()}
@@ -102,7 +102,7 @@ def whole_runs(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) 
         for one, launch in zip(estimated, launches, strict=True)
         if launch.whole_s is not None
     ]
-    if len(pairs) < _LEAST_LAUNCHES:
+    if len(pairs) < LEAST_LAUNCHES:
         return None
     apart = [whole - blocks for blocks, whole in pairs]
     mean, error = _mean(apart)
@@ -120,7 +120,7 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     """
     pairs = [(statistics.median(one.tpot_s(ARMS[0])), one.alone_s) for one in launches if one.alone_s is not None]
     apart = [math.log(shared / alone) for shared, alone in pairs]
-    if len(pairs) < _LEAST_LAUNCHES or statistics.fmean(apart) < math.log1p(SLOWED):
+    if len(pairs) < LEAST_LAUNCHES or statistics.fmean(apart) < math.log1p(SLOWED):
         return None
     mean, error = _mean(apart)
     shared, alone = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
@@ -138,7 +138,7 @@ def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] |
     """
     pairs = [(statistics.median(one.tpot_s(ARMS[0])), one.after_s) for one in launches if one.after_s is not None]
     apart = [math.log(beside / after) for beside, after in pairs]
-    if len(pairs) < _LEAST_LAUNCHES or statistics.fmean(apart) <= min(math.log1p(SLOWED_BESIDE), max(gain, 0) / 2):
+    if len(pairs) < LEAST_LAUNCHES or statistics.fmean(apart) <= min(math.log1p(SLOWED_BESIDE), max(gain, 0) / 2):
         return None
     mean, error = _mean(apart)
     chance = float(stdtr(len(apart) - 1, -mean / error))
@@ -156,7 +156,7 @@ def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     None where they do not, or too few launches tell.
     """
     shares = [one.hidden_share for one in launches if one.hidden_share is not None]
-    if len(shares) < _LEAST_LAUNCHES or statistics.fmean(shares) <= HIDDEN:
+    if len(shares) < LEAST_LAUNCHES or statistics.fmean(shares) <= HIDDEN:
         return None
     mean, error = _mean(shares)
     text = (
@@ -180,7 +180,7 @@ def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
         (outside - (1 + OUTSIDE_PREFILL) * usual - OUTSIDE_RUN * inside) / (usual + inside)
         for usual, outside, inside in runs
     ]
-    if len(runs) < _LEAST_LAUNCHES or statistics.fmean(over) <= 0:
+    if len(runs) < LEAST_LAUNCHES or statistics.fmean(over) <= 0:
         return None
     mean, error = _mean(over)
     usual, outside, inside = (1e3 * statistics.median(column) for column in zip(*runs, strict=True))

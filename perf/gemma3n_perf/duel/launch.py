@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, works_beside
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
@@ -144,7 +145,9 @@ def measure(
     found: list[Fault] = []
     allowed = tools.retry_policy.most_discards(plan.pairs * len(states))
     discarded = 0
+    busy: InvalidError | None = None
     for name in tools.rng.sample(ready.candidates, len(states)):
+        bystanders, began = _used(ready, name, tools), tools.clock()
         one, pauses = states[name], tools.retry_policy.pauses()
         try:
             if len(ready.candidates) > 1:
@@ -166,10 +169,12 @@ def measure(
                 raise
             failures[name] = error
             del states[name]
+        else:
+            busy = busy or _busy(ready, name, bystanders, tools, tools.clock() - began)
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
-    meddling = _meddling(ready, tools)
+    meddling = busy or _meddling(ready, tools)
     launches: dict[str, Launch | PerfError] = {}
     for name, one in states.items():
         alike = scripts[name] == scripts[ARMS[0]]
@@ -181,6 +186,25 @@ def measure(
     return launches | failures
 
 
+def _used(ready: Prepared, name: str, tools: Tools) -> dict[str, float]:
+    """CPU time that candidates beside ``name`` have used, whose processes are their own."""
+    pids = ready.running.pids
+    found = {
+        one: tools.cpu_seconds(pids[one]) for one in ready.candidates if pids[one] not in (pids[name], pids[ARMS[0]])
+    }
+    return {one: used for one, used in found.items() if used is not None}
+
+
+def _busy(ready: Prepared, name: str, before: dict[str, float], tools: Tools, elapsed_s: float) -> InvalidError | None:
+    """Say that a candidate used CPU time while another and the baseline were timed: it could slow one of both."""
+    share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
+    for one, now in _used(ready, name, tools).items():
+        used = now - before.get(one, now)
+        if fault := works_beside(f"candidate {one}", f"candidate {name}", elapsed_s, used, share):
+            return fault
+    return None
+
+
 def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:
     """Say what was done to the arms' processes while they were measured, by something that is none of ours."""
     stopped = [name for name in ready.sides if ready.running.workers[name].was_stopped()]
@@ -188,6 +212,8 @@ def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:
         found = f"the process of {' and '.join(stopped)} was stopped by a signal while it was measured"
     elif tools.placement.was_undone():
         found = "threads were moved to other cores, or given another priority, while they were measured"
+    elif changed := tools.compiled_changed():
+        found = f"what MLX had compiled for the baseline was changed: {changed[0]}"
     elif strays := tools.end_strays(ready.running.pids.values()):
         found = f"an arm left a process behind that is no longer its own: {', '.join(strays)}"
     else:

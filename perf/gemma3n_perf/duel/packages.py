@@ -123,11 +123,12 @@ class Origins:
                 remedy=f"check the network, or clone it and give {name}@PATH#REV",
             )
         )
-        # The last line of an annotated tag is the commit that it points to.
-        commits = [line.split("\t")[0] for line in listed.split("\n") if "\t" in line]
-        if not commits:
-            raise _absent(name, f"{url}#{ref}", f"it has no branch or tag {ref!r}", "a branch, tag or full commit id")
-        return commits[-1]
+        # git lists all names that end so, those of other remotes too. An annotated tag's ^{} is what it points to.
+        commits = {line.partition("\t")[2]: line.partition("\t")[0] for line in listed.split("\n") if "\t" in line}
+        for full in (ref, f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}"):
+            if full in commits:
+                return commits[full]
+        raise _absent(name, f"{url}#{ref}", f"it has no branch or tag {ref!r}", "a branch, tag or full commit id")
 
     def _folder(self, name: str, path: Path) -> Package:
         require_project(name, path)

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -168,7 +167,8 @@ def last_output(text: str) -> str:
     """
     if not text:
         return ""
-    text = text.replace(str(Path.home()), "~").replace(tempfile.gettempdir(), "$TMPDIR")
+    home = os.path.expanduser("~").rstrip("/")
+    text = (text.replace(home, "~") if home else text).replace(tempfile.gettempdir(), "$TMPDIR")
     return f"; its last output: {text[-_OUTPUT_CHARACTERS:]}"
 
 

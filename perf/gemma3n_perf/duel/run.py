@@ -15,6 +15,7 @@ from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.duel import memory
 from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.builder import Builder, ReadyArm
+from gemma3n_perf.duel.compiled import Compiled
 from gemma3n_perf.duel.environments import Environments, installed_requirements
 from gemma3n_perf.duel.first_tokens import judge_first_tokens, memory_changes
 from gemma3n_perf.duel.judgements import estimates, judgements
@@ -139,7 +140,7 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     tools = Tools(
         spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(),
+        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(), compiled_changed=Compiled(root.parent).changed,
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gemma3n_perf.duel.alone import afterwards, alone
+from gemma3n_perf.duel.alone import afterwards, alone, rotated
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, Pairs, measure, warm_up
 from gemma3n_perf.duel.least_time import possible
@@ -180,12 +180,12 @@ class _Scheduler:
             needed = {job: [name for name in candidates if name in names] for job, candidates in needed.items()}
             needed = {job: candidates for job, candidates in needed.items() if candidates}
         arms = [arm for arm in self._arms if arm is self._arms[0] or arm.name in names]
-        keys = [(job.workload, name) for job, candidates in needed.items() for name in candidates]
-        pending, number = dict(needed), max(len(self.states[key].launches) for key in keys)
-        variant = self._first_variant + 2 * number
+        number = max(len(self.states[job.workload, name].launches) for job, own in needed.items() for name in own)
+        needed = rotated(needed, number, arms, tools.layout)
+        pending = dict(needed)
         self._note(pending, f"starting {'both' if len(arms) == 2 else len(arms)} arms")
         try:
-            self._alone_s = alone(arms, needed, variant, tools)
+            self._alone_s = alone(arms, needed, self._first_variant + 2 * number, tools)
             with started(arms, tools) as running:
                 start_s = (tools.clock() - begun) / len(needed)
                 for job, candidates in needed.items():

@@ -85,6 +85,7 @@ class Tools:
     waits: Waits = field(default_factory=Waits)
     placement: Placement = field(default_factory=Placement)
     cpu_seconds: Callable[[int], float | None] = tree_seconds
+    compiled_changed: Callable[[], list[str]] = list
     end_strays: Callable[[Iterable[int]], list[str]] = lambda ours: []
     retry_policy: RetryPolicy = field(
         default_factory=lambda: RetryPolicy(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)

@@ -20,9 +20,9 @@ from gemma3n_perf.duel.tools import Job, Tools
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.stats.verdicts import Caution
 
-MOST_STEPS, MOST_BESIDE_CONTINUED = 32, 16
-"""Steps of a whole run, never more than the workload has. Fewer where blocks continue each other without rewinding,
-because then no work falls outside their clock."""
+LEAST_STEPS, MOST_STEPS = 8, 64
+"""Steps of a whole run, never more than the workload has. How many is drawn anew for each launch: what an arm leaves
+out wherever only tokens are compared, it would leave out where logits are."""
 
 
 class WholeTimes(NamedTuple):
@@ -40,7 +40,8 @@ def compare_whole_runs(
     Returns times by candidate, and what is to be said of its output: cautions, or the error that ends the candidate.
     Raises what a worker raises.
     """
-    steps = min(steps, MOST_BESIDE_CONTINUED if ready.can_continue else MOST_STEPS)
+    most = min(steps, MOST_STEPS)
+    steps = tools.rng.randint(min(LEAST_STEPS, most), most)
     with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
         runs: dict[str, wire.Whole] = {}
         failed: dict[str, PerfError] = {}

@@ -4,9 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
+from gemma3n_perf.hardware.file_lock import locked
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.hardware.shell import Run
 
@@ -35,7 +34,7 @@ class Worktrees:
         """Return a folder that holds exactly ``commit``, made where it is missing. Raises ArmUnavailableError."""
         folder = self.cache / "worktrees" / commit
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.parent / f".{commit}.lock", timeout=_CHECKOUT_S):
+        with locked(folder.parent / f".{commit}.lock", _CHECKOUT_S, f"checking out {commit[:12]}"):
             if not self._is_whole(folder, commit):
                 self._make(folder, commit)
         return folder

@@ -20,6 +20,8 @@ _OF_THE_SUITE = ("errors", "decode.types", "hardware.types", "store.files", "wor
 _LONGEST_NAME = 255
 _UNSEEN = frozenset({"__import__", "eval", "exec", "importlib", "runpy"})
 """What imports or runs something that ``files`` cannot tell."""
+_READS = ("importlib.metadata", "importlib.resources")
+"""What reads, of the same name."""
 
 
 def _modules() -> dict[str, Path]:
@@ -171,7 +173,9 @@ def unseen(name: str) -> list[str]:
     for file in (one for one in files(name) if one.suffix == ".py" and one.is_relative_to(root)):
         for node in ast.walk(_parsed(file)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                full = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+                names += [node.module or ""] * any(one not in _READS for one in full)
             names += [node.id] if isinstance(node, ast.Name) else []
             found += [f"{one} in {file.name}, line {node.lineno}" for one in names if one.split(".")[0] in _UNSEEN]  # type: ignore[attr-defined]
     return list(dict.fromkeys(found))

@@ -181,6 +181,8 @@ def touched_names(change: Touched, here: Checkout, sources: Sources, there: Coll
     modules = {(root / name).resolve() for name in change.modules}
     found = [name for name in sources.names() if modules & {path.resolve() for path in sources.files(name)}]
     for record in map(Path, change.records):
+        if len(record.parts) < 3:
+            continue  # of no class
         used, name = in_use.get(record.parts[-3], ""), record.stem
         if record.name == admitted.ADMITTED:
             name = used

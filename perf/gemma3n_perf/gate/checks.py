@@ -191,7 +191,7 @@ class Checks:
         )
         if not enabled or not dispatch.seen:
             return Checked(checkpoint, dispatch)
-        if dispatch.same:
+        if dispatch.same and leaves_alone(fusion.apply):
             return Checked(checkpoint, dispatch, Parity(True, True, KNOB), memory_ratio=1.0, weights_kept=True)
         return self._side_by_side(checkpoint, fusion, dispatch, load.is_forged(config))
 
@@ -210,6 +210,21 @@ class Checks:
         except Exception as error:
             return Checked(checkpoint, dispatch, failure=broke("applying it and comparing outputs", error))
         return Checked(checkpoint, dispatch, parity, ratio, fingerprint(model) == before)
+
+
+def leaves_alone(apply: Callable[[Any], None]) -> bool:
+    """Whether applying a fusion does nothing to a model, as that of a knob, which acts through the environment."""
+
+    class Bare:
+        """What has nothing that could be changed but the mark of what was applied."""
+
+        __slots__ = ("_fusions_applied",)
+
+    try:
+        apply(Bare())
+    except Exception:
+        return False
+    return True
 
 
 def computed(before: Graph, after: Graph) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gemma3n_perf.duel.agreement import ARMS
-from gemma3n_perf.duel.judgements import estimates, reservations
+from gemma3n_perf.duel.judgements import LEAST_LAUNCHES, estimates, reservations
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, UsageError
 from gemma3n_perf.gate import record as store
@@ -126,6 +126,11 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
     yield from _of_this_commit(record, files, repository, again, stale="" if edited else "stale: ")
     for busy in dict.fromkeys(c for one in record.workloads for c in one.judgement.cautions if c.code == "busy"):
         yield Objection(Verdict.NOT_MEASURED, busy.found, busy.remedy)
+    for one in record.workloads:
+        runs = sum(launch.whole_s is not None for launch in one.raw)
+        if one.raw and runs < LEAST_LAUNCHES:
+            found = f"{one.workload}: {runs} of its {len(one.raw)} launches have a whole run to bear its blocks out"
+            yield Objection(Verdict.NOT_MEASURED, found, again)
     yield from _comparable(record)
     for said in contradictions(record):
         yield Objection(Verdict.INVALID, f"it contradicts itself: {said}", again)

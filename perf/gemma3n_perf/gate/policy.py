@@ -19,6 +19,7 @@ STATES = (REQUIRED, MEASURED, AWAITING)
 SESSION_SD = 0.001
 """How far whole sessions of a class are assumed to lie apart, until A/A duels of three days or more show it."""
 APART_S = 30.0
+_MOST_SESSIONS, _MOST_APART_S = 100, 604_800.0
 """How long after one session of a command the next one begins."""
 _KINDS: dict[object, tuple[tuple[type, ...], str]] = {
     tuple[str, ...]: ((list,), "a list of texts"),
@@ -124,11 +125,15 @@ class GatePolicy:
                 f"required classes {list(self.required)}",
                 'one chip class or more, each once: state = "required" in its table',
             ),
-            (self.sessions >= LEAST_SESSIONS, f"sessions = {self.sessions}", "2 or more: a win must repeat"),
+            (
+                LEAST_SESSIONS <= self.sessions <= _MOST_SESSIONS,
+                f"sessions = {str(self.sessions)[:20]}",
+                f"2 or more, for a win must repeat, and {_MOST_SESSIONS} at most",
+            ),
             (self.max_age_days >= 1, f"max_age_days = {self.max_age_days}", "1 or more"),
             (1.0 <= self.memory <= 2.0, f"memory = {self.memory}", "a factor from 1 to 2, for instance 1.1"),
             (0 <= self.session_sd < 1, f"session_sd = {self.session_sd}", "a fraction, 0.001 for 0.1 %"),
-            (0 <= self.apart < float("inf"), f"apart = {self.apart}", "seconds, 0 or more, for instance 30"),
+            (0 <= self.apart <= _MOST_APART_S, f"apart = {self.apart}", "seconds, a week at most, for instance 30"),
             (0 < self.minimum_effect < 1, f"minimum_effect = {self.minimum_effect}", "a fraction, 0.005 for 0.5 %"),
         ):
             if not right:

@@ -18,6 +18,9 @@ _OWNED = re.compile(r"fatal: (?:detected dubious ownership in repository at|unsa
 _NO_TOOLS = ("xcrun: error:", "xcode-select: ")
 """What macOS says in git's place where its developer tools are missing."""
 
+_NEW = "--untracked-files=normal"
+"""Whatever the user's own settings are."""
+
 _COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -82,7 +85,7 @@ class Repository:
 
     def is_dirty(self, *paths: str) -> bool | None:
         """Say whether anything below ``paths`` (everything without them) is uncommitted; None where git fails."""
-        done = self.git("status", "--porcelain", "--", *paths)
+        done = self.git("status", "--porcelain", _NEW, "--", *paths)
         return bool(done.out.strip()) if done.code == 0 else None
 
     def is_ancestor(self, commit: str, of: str = "HEAD") -> bool:
@@ -92,7 +95,7 @@ class Repository:
     def differs_from_head(self) -> bool | None:
         """Say whether a tracked file is uncommitted, or a file under ``perf`` is new; None where git fails."""
         tracked = self.git("status", "--porcelain", "--untracked-files=no", "--", ":(top)")
-        new = self.git("status", "--porcelain", "--", ":(top)perf")
+        new = self.git("status", "--porcelain", _NEW, "--", ":(top)perf")
         return None if tracked.code or new.code else bool(tracked.out.strip() or new.out.strip())
 
     def branch(self) -> str | None:
@@ -123,8 +126,8 @@ class Repository:
         Raises UsageError where ``base`` is no commit here, or shares no history with HEAD; ArmUnavailableError where
         this clone may lack it.
         """
-        self.require(base, f"--base {base}")
-        fork = self.merge_base(base)
+        # The id and not the name, which may look like an option.
+        fork = self.merge_base(self.require(base, f"--base {base}"))
         if fork is None:
             self.require_history(f"--base {base} shares no history with HEAD in this clone")
             raise UsageError(

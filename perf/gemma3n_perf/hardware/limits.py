@@ -28,7 +28,7 @@ def require_memory() -> None:
 def require_counts(environ: Mapping[str, str] = os.environ) -> None:
     """Raise UsageError where a variable that MLX counts by holds no whole number above 0, or one of its is no text."""
     for name, text in environ.items():
-        if name.startswith("MLX_") and not _is_text(text):
+        if name.startswith("MLX_") and not is_text(text):
             raise UsageError(f"{name} is not UTF-8", expected="text, which is recorded", remedy=f"unset {name}")
     for name in COUNTS:
         value = environ.get(name)
@@ -38,7 +38,8 @@ def require_counts(environ: Mapping[str, str] = os.environ) -> None:
             )
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether it can be recorded: a byte of a path or variable that is not UTF-8 cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -47,6 +48,22 @@ def _is_text(value: str) -> bool:
 
 
 def absolute_cache() -> None:
-    """Make GEMMA3N_PERF_CACHE absolute: git, workers and URLs would take a relative one from elsewhere."""
+    """Make GEMMA3N_PERF_CACHE absolute: git, workers and URLs would take a relative one from elsewhere.
+
+    Raises UsageError where it, or what it or the user's data lie in by default, is no text or not known.
+    """
     if place := os.environ.get(CACHE):
         os.environ[CACHE] = os.path.abspath(place)
+    if not os.environ.get("HOME") and os.path.expanduser("~") == "~":
+        raise UsageError(
+            "this user has no home folder",
+            expected="one, for checkpoints and what was measured",
+            remedy="set HOME to a folder that this user may write to",
+        )
+    name = next((one for one in (CACHE, "XDG_CACHE_HOME", "HOME") if os.environ.get(one)), "HOME")
+    if not is_text(os.environ.get(name, "")):
+        raise UsageError(
+            f"{name} names a folder that is not UTF-8",
+            expected="text: workers are told where checkpoints lie",
+            remedy=f"set {CACHE} to another folder",
+        )

@@ -154,9 +154,9 @@ def read_machine(folder: Path) -> dict[str, str]:
 def read_benchmarks(results: Path) -> tuple[str, ...]:
     """Return the workloads that ``benchmarks.json`` names; none where it is absent or not to be used."""
     try:
-        data = json.loads((results / "benchmarks.json").read_bytes())
+        data = json.loads(contents(results / "benchmarks.json"))
         return tuple(str(one)[1:-1] for one in data[TIME]["params"][0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return ()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gemma3n_perf.duel.arms import parse
 from gemma3n_perf.duel.environments import find_uv
 from gemma3n_perf.duel.program import declared, revision
 from gemma3n_perf.duel.report import interval
@@ -90,6 +91,14 @@ def follow(request: Request, versions: Sequence[str], here: Here) -> Iterator[st
         yield f"{request.line} {version[:SHORT_COMMIT]}: {_measured(request, here, version, workload)}"
 
 
+def require_versions(request: Request, versions: Sequence[str]) -> None:
+    """Raise UsageError for a version that is none, before the first is measured: records are named by them."""
+    for version in versions:
+        if not point_record.is_version(version):
+            raise UsageError(f"the version {version!r}", expected="a release, such as 0.7.10, or a commit")
+        parse(_arm(request, version))
+
+
 def _measured(request: Request, here: Here, version: str, workload: str) -> str:
     state = None
     try:
@@ -100,6 +109,8 @@ def _measured(request: Request, here: Here, version: str, workload: str) -> str:
         if isinstance(state.failure, _PASSING):
             return f"{judged.verdict}: {judged.reason}; no record: try again"
     except (ArmUnavailableError, UsageError) as error:
+        if request.clone is not None and isinstance(error, UsageError):
+            raise  # the clone has no such release, and a record would say that it was tried
         judged = not_measured(error.found)
     unsaid = judged.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID)
     found = judged.reason if unsaid else interval(judged)
@@ -125,7 +136,9 @@ def _point(
         # A worker does not know the commit of the tree it was started from.
         anchor = replace(anchor, commit=request.anchor, dirty=False)
         stack = replace(stack, commit=version, dirty=False) if stack else None
-        released = repository_of(here).git("show", "-s", "--format=%as", version).out.strip() or None
+        released = (
+            repository_of(here).git("show", "-s", "--no-show-signature", "--format=%as", version).out.strip() or None
+        )
     return Point(
         SCHEMA,
         dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -173,7 +186,7 @@ def programs(here: Here, first: str | None = None) -> list[str]:
     """
     repository = repository_of(here)
     span = (f"{here.builder.worktrees.commit(first)}..HEAD",) if first else ("HEAD",)
-    listed = repository.git("log", "--first-parent", "--reverse", "--format=%H", *span).checked(
+    listed = repository.git("log", "--no-show-signature", "--first-parent", "--reverse", "--format=%H", *span).checked(
         UsageError, "the commits cannot be listed", expected="a clone with its history", remedy="git fetch --unshallow"
     )
     found, last, commits = list[str](), dict[str, str](), listed.split()

@@ -5,6 +5,7 @@ It keeps the blocks that its effect was computed from, hundreds a launch, hence 
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +64,11 @@ def day(line: str, version: str) -> str | None:
     """Return the day of a release's tag in the project's own repository, ISO 8601; None where it is not known here."""
     days: dict[str, dict[str, str]] = json.loads(_DAYS.read_bytes())
     return days.get(line, {}).get(version)
+
+
+def is_version(text: str) -> bool:
+    """Whether a release or commit can be called so: files and tags are."""
+    return re.fullmatch(r"[0-9A-Za-z](?:[._+-]?[0-9A-Za-z])*", text) is not None and not text.endswith(".lock")
 
 
 def path_of(baselines: Path, chip_class: str, line: str, version: str) -> Path:

@@ -159,7 +159,7 @@ def build(
 
 def version_key(version: str) -> tuple[tuple[int, str], ...]:
     """Order releases: 0.9.1 before 0.10.0."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in version.split("."))
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in version.split("."))
 
 
 def _value(one: Point, anchor_s: float) -> Value:

@@ -67,7 +67,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
         with interrupted_by_signals() as received:
             code = int((yield) or 0)
     except pytest.UsageError as error:
-        print(*(f"ERROR: {line}" for line in error.args), sep="\n", file=sys.stderr)
+        print(*(f"ERROR: {plain(str(line))}" for line in error.args), sep="\n", file=sys.stderr)
         code = UsageError.exit_code
     except Exception as error:  # of a hook that pytest does not guard
         fault = shown(error)

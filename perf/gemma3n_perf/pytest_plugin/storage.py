@@ -12,7 +12,7 @@ from gemma3n_perf.report.output import shown
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.files import local_folder, require_writable
-from gemma3n_perf.store.session_file import save_session
+from gemma3n_perf.store.session_file import KEY, save_session
 from gemma3n_perf.store.types import COMMITTED, Baseline
 
 COLUMNS = ["median", "min", "max", "stddev", "ops", "rounds"]
@@ -140,5 +140,7 @@ def keep(config: Any, options: Options, *, interrupted: bool) -> list[Caution]:
         machine_info=session.get_machine_info(),
         commit_info=config.hook.pytest_benchmark_generate_commit_info(config=config),
     )
+    # pytest-benchmark asks git about the working directory, which may be another project's, or none.
+    document["commit_info"]["id"] = document["machine_info"][KEY]["stack"]["commit"] or "unversioned"
     save_session(document)
     return []

@@ -23,7 +23,7 @@ _CLIMB, _SETTLED = 500, 1e-6
 _SHARPEST = 1e-3
 _TRIMMED = 0.4
 _NORMAL_MAD = 0.6745
-_SHAPE_ALPHA = 0.002
+_SHAPE_ALPHA, _SLOWER_ALPHA, _LEAST_GAP = 0.002, 0.01, 0.005
 _LEAST_LAUNCHES = 3
 
 
@@ -79,10 +79,15 @@ def estimate_steps(
 
 
 def by_shape(launches: Sequence[LaunchEstimate]) -> tuple[LaunchEstimate, ...]:
-    """Return the launches as they are, or with the ratios of whole times where the arms ``differ_in_shape``."""
-    if not differ_in_shape(launches):
+    """Return the launches as they are, or with the ratios of whole times where ``whole_times_count``."""
+    if not whole_times_count(launches):
         return tuple(launches)
     return tuple(replace(one, log_ratio=one.whole, se=one.whole_se) for one in launches if one.whole is not None)
+
+
+def whole_times_count(launches: Sequence[LaunchEstimate]) -> bool:
+    """Say whether typical tokens tell too little: the arms ``differ_in_shape``, or one is ``slower_at_times``."""
+    return differ_in_shape(launches) or slower_at_times(launches)
 
 
 def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
@@ -99,6 +104,21 @@ def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
     within = float(np.mean([one.whole_se**2 for one in launches if one.whole_se is not None] or [0.0]))
     error = math.sqrt(max(float(gaps.var(ddof=1)), within) / n)
     return bool(abs(float(gaps.mean())) > -stdtrit(n - 1, _SHAPE_ALPHA / 2) * error + _SHARPEST)
+
+
+def slower_at_times(launches: Sequence[LaunchEstimate]) -> bool:
+    """Say whether whole times show less than half of what typical ones gain, by Student's t test across launches.
+
+    A candidate that is fast in most tokens and slow in a few may be no faster at all: the middle of the differences
+    shows nothing of the few.
+    """
+    gain = float(np.mean([one.log_ratio for one in launches]))
+    gaps = np.array([one.whole - one.log_ratio for one in launches if one.whole is not None])
+    n = len(gaps)
+    if n < _LEAST_LAUNCHES or n < len(launches) or gain <= 0 or gaps.mean() >= -max(gain / 2, _LEAST_GAP):
+        return False
+    error = max(float(gaps.std(ddof=1)), _SHARPEST) / math.sqrt(n)
+    return bool(gaps.mean() < stdtrit(n - 1, _SLOWER_ALPHA) * error)
 
 
 def side_by_side(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO
 
-import filelock
 import msgspec
 
-from gemma3n_perf.errors import CorruptCheckpointError, DiskFullError, MachineBusyError, NotMeasuredError, UsageError
+from gemma3n_perf.errors import CorruptCheckpointError, DiskFullError, NotMeasuredError, UsageError
+from gemma3n_perf.hardware.file_lock import locked
 from gemma3n_perf.workload import given, processor, safetensors_header, skeleton, weights
 from gemma3n_perf.workload.presets import Preset, checkpoints_root
 
@@ -54,7 +54,6 @@ def ensure_forged(preset: Preset, root: Path, note: Note = lambda text: None, *,
     if is_forged(preset, root) and not force:
         return False
     make_root(root)
-    lock = filelock.FileLock(root / f".{preset.directory}.lock", timeout=LOCK_WAIT_S)
     total, written = size(preset), 0
 
     def progress(count: int) -> None:
@@ -62,18 +61,11 @@ def ensure_forged(preset: Preset, root: Path, note: Note = lambda text: None, *,
         written += count
         note(f"forging {preset.name}: {written / 1e9:.1f} of {total / 1e9:.1f} GB")
 
-    try:
-        with lock:
-            if is_forged(preset, root) and not force:
-                return False
-            forge(preset, root, progress=progress)
-            return True
-    except filelock.Timeout as error:
-        raise MachineBusyError(
-            f"another process has been forging {preset.name} for {LOCK_WAIT_S / 60:.0f} minutes",
-            expected="one forge at a time",
-            remedy=f"wait for it, or remove {lock.lock_file} if that process is gone",
-        ) from error
+    with locked(root / f".{preset.directory}.lock", LOCK_WAIT_S, f"forging {preset.name}"):
+        if is_forged(preset, root) and not force:
+            return False
+        forge(preset, root, progress=progress)
+        return True
 
 
 def is_forged(preset: Preset, root: Path) -> bool:

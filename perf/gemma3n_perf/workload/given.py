@@ -3,14 +3,19 @@
 import stat
 from pathlib import Path
 
-from gemma3n_perf.errors import CorruptCheckpointError
+from gemma3n_perf.errors import CorruptCheckpointError, UsageError
+from gemma3n_perf.hardware.limits import is_text
 from gemma3n_perf.workload import load
 
 _READ = (".json", ".safetensors", ".model", ".jinja", ".txt")
 
 
 def locate(name: str, root: Path) -> tuple[str, Path]:
-    """Find a checkpoint as ``load.locate`` does; raises what that raises, and CorruptCheckpointError for a pipe."""
+    """Find a checkpoint as ``load.locate`` does; raises what that raises, UsageError for a name that is not UTF-8,
+    and CorruptCheckpointError for a pipe.
+    """
+    if not is_text(name):
+        raise UsageError(f"the checkpoint {name!r} is not UTF-8", expected="text, which is recorded")
     short, folder = load.locate(name, root)
     require_files(folder)
     return short, folder

@@ -18,6 +18,7 @@ from gemma3n_perf.workload.skeleton import Tensor
 ITEM_BYTES = {"U32": 4, "F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I32": 4, "I64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
 _NAMES = {"U32": "uint32", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
 _MAX_HEADER = 100_000_000
+_DIMENSIONS, _MOST = 64, 1 << 63
 
 
 class _Entry(msgspec.Struct):
@@ -59,6 +60,12 @@ def read(path: Path) -> list[Tensor]:
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: item[1].data_offsets):
         begin, stop = entry.data_offsets
+        if len(entry.shape) > _DIMENSIONS or any(abs(one) >= _MOST for one in (*entry.shape, begin, stop)):
+            raise _corrupt(
+                path,
+                f"the shape or the place of {name} is beyond reason",
+                f"{_DIMENSIONS} dimensions at most, below 2^63",
+            )
         if begin != end:
             raise _corrupt(path, f"the data of {name} begins at byte {begin}", f"{end}: data without gap or overlap")
         if entry.dtype not in ITEM_BYTES or stop - begin != math.prod(entry.shape) * ITEM_BYTES[entry.dtype]:

@@ -12,6 +12,7 @@ PARTS = ("streamed", "per_layer_embedding", "vision", "audio")
 _DIMENSIONS = (
     "num_hidden_layers", "hidden_size", "num_key_value_heads", "head_dim", "vocab_size", "vocab_size_per_layer_input",
 )  # fmt: skip
+_OPTIONAL, _DIGITS = ("num_kv_shared_layers", "max_position_embeddings"), 10
 _MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 _TOWERS = {"vision_tower": "vision", "embed_vision": "vision", "audio_tower": "audio", "embed_audio": "audio"}
 
@@ -42,6 +43,13 @@ def check(config: dict[str, Any]) -> None:
             expected=f"whole numbers for {', '.join(_DIMENSIONS)}",
             remedy="fetch config.json again, or forge a checkpoint",
         )
+    for key in _OPTIONAL:
+        if not isinstance(text.get(key, 0), int):
+            raise CorruptCheckpointError(
+                f"the text_config of config.json says {key} {text[key]!r}",
+                expected="a whole number, or no such entry",
+                remedy="fetch config.json again, or forge a checkpoint",
+            )
 
 
 def build(config: dict[str, Any]) -> Any:
@@ -155,7 +163,14 @@ def part_of(name: str, text_config: dict[str, Any]) -> str | None:
     if ".embed_tokens_per_layer." in name:
         return "per_layer_embedding"
     if ".layers." in name:
-        layer = int(name.split(".layers.")[1].split(".")[0])
+        number = name.split(".layers.")[1].split(".")[0]
+        if not (number.isascii() and number.isdecimal() and len(number) < _DIGITS):
+            raise CorruptCheckpointError(
+                f"the tensor {name[:80]} is of layer {number[:20]!r}",
+                expected="the number of a layer",
+                remedy="fetch the weights again, or forge a checkpoint",
+            )
+        layer = int(number)
         first_shared = text_config["num_hidden_layers"] - text_config.get("num_kv_shared_layers", 0)
         if layer >= first_shared and any(f".self_attn.{p}." in name for p in ("k_proj", "v_proj", "k_norm")):
             return None

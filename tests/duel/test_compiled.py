@@ -1,0 +1,21 @@
+import os
+from pathlib import Path
+
+from gemma3n_perf.duel.compiled import FOLDER, Compiled
+
+
+def test_a_file_may_come_and_not_change(tmp_path: Path) -> None:
+    """Since it was last asked; without a folder there is nothing."""
+    seen = Compiled(tmp_path)
+    assert seen.changed() == []
+    folder = tmp_path / FOLDER / "mlx" / "1" / "cpu"
+    folder.mkdir(parents=True)
+    (folder / "liba.so").write_text("1")
+    (folder / "libb.so").write_text("1")
+    assert seen.changed() == []
+    assert seen.changed() == []
+    (folder / "new").write_text("2")
+    os.replace(folder / "new", folder / "liba.so")
+    (folder / "libb.so").unlink()
+    assert seen.changed() == ["liba.so", "libb.so"]
+    assert seen.changed() == []

@@ -221,8 +221,28 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
     with ready(ARMS, tools) as running:
         plan, _ = warm_up(running, tools, 64, None, lambda pair_s: 1)
         measure(running, plan, tools, session=0, start_s=1.0)
-    blocks = {one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)}
+    asked = [one for worker in arena.workers for one in worker.asked if isinstance(one, wire.Block)]
+    blocks = {replace_block(one, text=-1) for one in asked}
     assert blocks == ({block, replace_block(block, continued=True)} if protocol == wire.PROTOCOL else {block})
+
+
+@pytest.mark.parametrize("protocol", [wire.PROTOCOL, 10])
+@pytest.mark.parametrize("layout", [ON_CPU, BlockLayout()])
+def test_both_blocks_of_a_pair_decode_one_text_and_the_next_pair_another(protocol: int, layout: BlockLayout) -> None:
+    """Wherever they rewind: what was learned of a text is of no use. A worker that is too old knows one alone."""
+    arena = Arena(protocols={"baseline": protocol})
+    tools = replace(arena.tools, layout=layout)
+    with ready(ARMS, tools) as running:
+        measure(running, LaunchPlan(7, 30), tools, session=0, start_s=1.0)
+    texts = [
+        [one.text for one in worker.asked if isinstance(one, wire.Block) and not one.continued and one.steps == 7]
+        for worker in arena.workers
+    ]
+    assert texts[0] == texts[1]
+    known = [one for one in texts[0] if one >= 0]
+    assert len(set(known)) == len(known)
+    assert bool(known) is (protocol == wire.PROTOCOL)
+    assert len(texts[0]) == (30 if layout is not ON_CPU else 4)
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_what_is_no_request_is_answered_too() -> None:
 def test_the_conversation_is_one_json_object_a_line() -> None:
     """Every message names its type, so that another version can tell what it does not know."""
     sent = json.loads(msgspec.json.encode(wire.Block(7, 1, 1, "one")))
-    flags = {"built": False, "settled": False, "continued": False}
+    flags = {"built": False, "settled": False, "continued": False, "text": -1}
     assert sent == {"type": "Block", "steps": 7, "drop": 1, "tail": 1, "slot": "one", **flags}
 
 
@@ -194,7 +194,7 @@ def test_a_whole_run_is_timed_from_end_to_end(tmp_path: Path) -> None:
     assert whole.seconds == pytest.approx(16 * 0.010, rel=0.05)
     assert len(whole.tokens) == 16
     assert whole.dtype == "float32"
-    assert np.load(tmp_path / "logits.npy").tolist() == [40.0 + 1 + 16] * 8
+    assert np.load(tmp_path / "logits.npy").tolist() == [40.0 + 16] * 8
 
 
 def test_a_fusion_that_replaced_the_clock_is_invalid() -> None:
@@ -220,3 +220,25 @@ def test_the_real_loader_gives_a_model_of_nano(nano_root: Path) -> None:
     assert first.prompt_digest != other.prompt_digest
     assert model.decoder is not second.decoder
     assert loader.load(msgspec.structs.replace(request, planted=0.1))[1].decoder is model.decoder
+
+
+def test_a_text_begins_with_a_token_of_the_prompt_and_repeats_itself(nano_root: Path) -> None:
+    """Others are other tokens, from the same position; blocks that go on stay with theirs; shapes know one alone."""
+    loader = worker.MlxVlmLoader()
+    _, model = loader.load(msgspec.structs.replace(load(), root=str(nano_root), workload="nano/text/pp40-tg16"))
+    decoder = model.decoder
+    decoder.prepare()
+
+    def tokens(text: int, steps: int = 8) -> tuple[int, ...]:
+        found = decoder.run(worker._NoProbe(), steps, built=True, text=text)[1]
+        decoder.same_tokens(found)
+        return tuple(found)
+
+    first = {text: tokens(text) for text in (-1, 0, 1, 2)}
+    assert len(set(first.values())) == 4
+    assert {text: tokens(text) for text in first} == first
+    halves = tokens(1, 4) + tuple(decoder.run(worker._NoProbe(), 4, built=True, continued=True, text=2)[1])
+    assert halves == first[1]
+    decoder._tokens[decoder._text][0] += 1
+    with pytest.raises(InvalidError, match="run and rerun from one position differ from step 1 on"):
+        tokens(1)

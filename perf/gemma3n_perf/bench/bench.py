@@ -13,8 +13,9 @@ from typing import Any
 from gemma3n_perf.bench import duelled
 from gemma3n_perf.decode import prompt as prompts
 from gemma3n_perf.decode.bandwidth import copy_bandwidth
-from gemma3n_perf.decode.decoder import Clock, Decoder, Engine, Probe
+from gemma3n_perf.decode.decoder import Clock, Decoder, Probe
 from gemma3n_perf.decode.device import Device, MlxDevice
+from gemma3n_perf.decode.engine import Engine
 from gemma3n_perf.decode.engines import DEFAULT, ENGINES, kind_of
 from gemma3n_perf.decode.runs import FaultsOf, RunCollector, Sleep
 from gemma3n_perf.decode.types import Graph, Measurement, Run

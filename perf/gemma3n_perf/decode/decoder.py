@@ -3,65 +3,31 @@
 Each run starts from a copy of the same KV cache, and the end-of-sequence token is ignored.
 """
 
+import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import methodcaller
 from typing import Any, Protocol
 
 from gemma3n_perf.decode.device import Device
+from gemma3n_perf.decode.engine import Engine
 from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.hardware.types import Conditions
-from gemma3n_perf.workload.workload import WARM_TOKENS, Shape, Workload
+from gemma3n_perf.workload.workload import WARM_TOKENS, Workload
 
 CANARY_PROMPT, CANARY_STEPS = 4, 12
 WAKE_STEPS = 4
 """Not timed, before a run that a GPU may have clocked down for."""
 
+OWN_TEXT = -1
+"""The text that goes on as the prompt does; others are numbered from 0."""
+
 NOT_REPRODUCIBLE = "prefilling one prompt twice gave different first tokens"
 
 Clock = Callable[[], float]
-
-
-class Engine(Protocol):
-    """What a decode session needs of an engine. Tokens are opaque; ``item()`` reads one and waits for it."""
-
-    name: str
-    cache: Any
-
-    def prefill(self, prompt: Prompt) -> Any:
-        """Run the prompt into an empty KV cache and return the first token."""
-
-    def prefill_fault(self) -> str:
-        """Why a prefill here is not what generation does, so that its time means nothing; empty where it is."""
-
-    def begin(self, token_id: int) -> Any:
-        """Start an empty KV cache and return ``token_id`` as a token to feed."""
-
-    def token(self, token_id: int) -> Any:
-        """Return ``token_id`` as a token to feed."""
-
-    def step(self, token: Any) -> Any:
-        """Feed ``token`` and return the next one, not yet computed."""
-
-    def snapshot(self) -> Any:
-        """Copy the state that ``rewind`` goes back to."""
-
-    def rewind(self, snapshot: Any) -> None:
-        """Go back to ``snapshot``, which stays usable."""
-
-    def last_logits(self) -> tuple[Any, str]:
-        """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
-
-    def kv_bytes(self) -> int:
-        """Bytes of the KV cache now."""
-
-    def shaped(self, shape: Shape, prompt: Prompt) -> Any:
-        """An engine for a shape that is not plain; its ``read`` makes one number of a step's tokens."""
-
-    def check_finite(self, token: Any) -> None:
-        """Feed ``token`` and look at every logit. Raises NonFiniteError."""
 
 
 class Probe(Protocol):
@@ -98,7 +64,8 @@ class Decoder:
         self._position: Any = None
         self._ahead: Any = None
         self._begin, self._end, self._kv_bytes = 0, 0, 0
-        self._tokens: list[int] = []
+        self._tokens: dict[int, list[int]] = {}
+        self._text = OWN_TEXT
         self._canary: list[int] = []
         self._first_ids: set[int] = set()
         self.workload = workload
@@ -144,6 +111,7 @@ class Decoder:
         built: bool = False,
         settled: bool = False,
         continued: bool = False,
+        text: int = OWN_TEXT,
     ) -> tuple[Run, list[int]]:
         """Rewind, then time ``steps`` decode steps (the workload's count unless given). Returns run and tokens.
         ``planted`` stands in for the session's own.
@@ -153,7 +121,8 @@ class Decoder:
         last built too, as in the midst of generation: n whole periods, however few, where dispatching takes as long
         as computing. ``settled`` stops it when all that was started has ended. ``continued`` goes on after a ``built``
         run instead of rewinding: its last step built is this one's first, so that nothing at all is done outside the
-        clock. Raises InvalidError where there is no such run.
+        clock. ``text`` numbers what is decoded after rewinding: it begins with that token of the prompt, or as the
+        prompt goes on. Raises InvalidError where there is no such run.
         """
         count = self.workload.shape.generate if steps is None else steps
         planted = self._planted if planted is None else planted
@@ -165,14 +134,15 @@ class Decoder:
         self._begin = self._end if continued else 0
         if not continued:
             engine.rewind(self._position)
-            ahead = engine.step(self._first) if built else None
+            self._text = text % len(self._starts) if text >= 0 and self.workload.shape.is_plain else OWN_TEXT
+            ahead = engine.step(self._start()) if built else None
             if hasattr(engine, "settle"):
                 engine.settle()
         if probe.start() and not built:
             self._wake()
         begin = clock()
         if not built:
-            ahead = engine.step(self._first)
+            ahead = engine.step(self._start())
         device.dispatch(ahead)
         for i in range(count):
             token = ahead
@@ -208,12 +178,14 @@ class Decoder:
         self._ahead = None
         device.wait(engine.prefill(prompt))
         # The token after a prompt can be a near tie, so the run begins with one that is given.
-        token = engine.step(engine.token(int(prompt.ids[0])))
-        device.wait(token)
+        first = engine.token(int(prompt.ids[0]))
+        if hasattr(engine, "settle"):  # it is a step ahead of what is asked for
+            first = engine.step(first)
+            device.wait(first)
         self._settle()
         tokens: list[int] = []
         begin = clock()
-        ahead = engine.step(token)
+        ahead = engine.step(first)
         device.dispatch(ahead)
         for i in range(steps):
             token = ahead
@@ -226,9 +198,9 @@ class Decoder:
         return clock() - begin, tokens
 
     def same_tokens(self, tokens: Sequence[int]) -> None:
-        """Greedy decode from one position must repeat itself. Takes the latest run's tokens; raises InvalidError."""
-        begin = self._begin
-        known = self._tokens[begin : begin + len(tokens)]
+        """Greedy decode of one text must repeat itself. Takes the latest run's tokens; raises InvalidError."""
+        begin, text = self._begin, self._tokens.setdefault(self._text, [])
+        known = text[begin : begin + len(tokens)]
         if known != list(tokens)[: len(known)]:
             first = next(i for i, (a, b) in enumerate(zip(known, tokens, strict=False)) if a != b)
             raise InvalidError(
@@ -236,8 +208,8 @@ class Decoder:
                 expected="the same greedy tokens every time",
                 remedy="look for a race in a kernel or a fusion; nothing measured here counts",
             )
-        if begin + len(known) == len(self._tokens):
-            self._tokens += tokens[len(known) :]
+        if begin + len(known) == len(text):
+            text += tokens[len(known) :]
 
     def token_digest(self) -> str:
         """Names the greedy tokens that decode alone gives: equal between sessions wherever decode is the same."""
@@ -266,6 +238,14 @@ class Decoder:
             token = self._engine.step(token)
             found.append(int(self._read(token)))
         return found
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """Tokens that a text may begin with: those that the prompt holds once, and so no image's."""
+        return [one for one, number in Counter(map(int, self._prompt.ids)).items() if number == 1] or [1]
+
+    def _start(self) -> Any:
+        return self._first if self._text == OWN_TEXT else self._engine.token(self._starts[self._text])
 
     def _wake(self) -> None:
         token = self._first

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gemma3n_perf.decode.decoder import Engine
+from gemma3n_perf.decode.engine import Engine
 from gemma3n_perf.decode.types import HostWork
 
 WARM_STEPS = 2

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gemma3n_perf.decode.decoder import WAKE_STEPS
+from gemma3n_perf.decode.decoder import OWN_TEXT, WAKE_STEPS
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.outside_clock import OutsideClock
@@ -16,6 +16,9 @@ NS = 9
 WARM_AGAIN_S = 0.3
 """How long both arms of a pair decode before it counts, where the candidate rested while others were timed. On an H200,
 blocks of 17 ms were twice as slow at first, and three of three duels of identical code lost 10 to 13 %."""
+
+TEXTS = 2**20
+"""From so many the one is drawn that both blocks of a pair decode where they rewind."""
 
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
@@ -113,12 +116,12 @@ def stretch(
         )
         pending.clear()
 
-    def timed(arm: str, count: int, *, goes_on: bool = False) -> wire.Timed:
+    def timed(arm: str, count: int, *, goes_on: bool = False, text: int = OWN_TEXT) -> wire.Timed:
         other, outside = ARMS[arm == ARMS[0]], candidate.outside
         own, resting = (ready.running.pids[names[one]] for one in (arm, other))
         apart = own != resting
         used, began = tools.cpu_seconds(resting) if apart else None, tools.clock()
-        one = ready.time(names[arm], count, tools.waits.block, continued=goes_on)
+        one = ready.time(names[arm], count, tools.waits.block, continued=goes_on, text=text)
         elapsed, by_now = tools.clock() - began, tools.cpu_seconds(resting) if apart else None
         kept = outside.short if count < steps else outside.blocks
         kept = outside.rewound if ready.can_continue and not goes_on else kept
@@ -140,11 +143,12 @@ def stretch(
     wakes = opened()
     while True:
         goes_on = positions.go_on(candidate.name, steps)
+        text = OWN_TEXT if goes_on else tools.rng.randrange(TEXTS)
         for arm in tools.rng.sample(ARMS, 2):
             if wakes and not goes_on:
                 timed(arm, min(WAKE_STEPS, steps))
             wakes = max(0, wakes - 1)
-            pending.append((arm, timed(arm, steps, goes_on=goes_on)))
+            pending.append((arm, timed(arm, steps, goes_on=goes_on, text=text)))
             if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
                 close()
                 wakes = opened()

@@ -11,11 +11,11 @@ import msgspec
 
 from gemma3n_perf.errors import OutOfMemoryError, named
 
-PROTOCOL, OLDEST = 10, 1
+PROTOCOL, OLDEST = 11, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
 5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block,
-8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine."""
+8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine, 10 decodes one text."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -45,7 +45,8 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 class Block(msgspec.Struct, tag=True, frozen=True):
     """Rewind and time ``steps`` decode steps, leaving the first ``drop`` and the last ``tail`` out of the result.
     ``built`` begins with the first step built and ends with another one built, ``settled`` when all that was started
-    has ended. ``continued`` goes on where the ``built`` block before it ended instead of rewinding."""
+    has ended. ``continued`` goes on where the ``built`` block before it ended instead of rewinding. ``text`` numbers
+    what is decoded: what was learned of one is of no use for another."""
 
     steps: int
     drop: int
@@ -54,6 +55,7 @@ class Block(msgspec.Struct, tag=True, frozen=True):
     built: bool = False
     settled: bool = False
     continued: bool = False
+    text: int = -1
 
 
 class WholeRun(msgspec.Struct, tag=True, frozen=True):

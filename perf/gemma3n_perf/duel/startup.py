@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 from packaging.version import Version
 
+from gemma3n_perf.decode.decoder import OWN_TEXT
 from gemma3n_perf.decode.engines import kind_of
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_tokens, same_work
@@ -28,9 +29,9 @@ _MLX = re.compile(r"(?:^|\+)mlx==([^+]+)")
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
-CONTINUED, SHAPES, ENGINES = 8, 9, 10
-"""The first protocols whose blocks can go on where the one before ended, and whose workers know every shape, and every
-engine."""
+CONTINUED, SHAPES, ENGINES, TEXTS = 8, 9, 10, 11
+"""The first protocols whose blocks can go on where the one before ended, whose workers know every shape, every engine,
+and whose blocks decode other texts in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,16 @@ class Prepared:
         workers = {id(self.running.workers[name]) for name in self.sides}
         return self.running.layout.built and self.running.protocol >= CONTINUED and len(workers) == len(self.sides)
 
-    def time(self, name: str, steps: int, timeout_s: float, *, continued: bool = False) -> wire.Timed:
-        """Time a block of one arm. Raises what its worker raises."""
+    def time(
+        self, name: str, steps: int, timeout_s: float, *, continued: bool = False, text: int = OWN_TEXT
+    ) -> wire.Timed:
+        """Time a block of one arm, of a ``text`` that its worker may be too old for. Raises what its worker raises."""
         running, layout = self.running, self.running.layout
         short = steps <= layout.drop + layout.tail
         drop, tail = layout.drop if steps > layout.drop else 0, 0 if short else layout.tail
         settled = layout.built and running.protocol >= WHOLE_RUNS
-        block = wire.Block(steps, drop, tail, self.model_id(name), layout.built, settled, continued)
+        text = text if running.protocol >= TEXTS else OWN_TEXT
+        block = wire.Block(steps, drop, tail, self.model_id(name), layout.built, settled, continued, text)
         running.workers[name].send(block)
         return expect(running.workers[name], wire.Timed, timeout_s)
 

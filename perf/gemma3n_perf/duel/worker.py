@@ -196,6 +196,7 @@ def _timed(model: Model, block: Block) -> Timed:
         built=block.built,
         settled=block.settled,
         continued=block.continued,
+        text=block.text,
     )
     model.guard()
     model.decoder.same_tokens(tokens)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemma3n_perf.decode.decoder import Engine
 from gemma3n_perf.decode.device import begin_generation
+from gemma3n_perf.decode.engine import Engine
 from gemma3n_perf.decode.prompt import Prompt
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.workload import load

@@ -87,7 +87,7 @@ class FakeWorker:
                 told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
                 tpot = sum(told) / len(told) if told else tpot
                 self.arena.clock.passes(steps * tpot / self.arena.clock_speed.get(name, 1.0))
-                return wire.Timed(steps * tpot, tpot, told)
+                return wire.Timed(steps * tpot, tpot, told, tokens=(self.arena.block_token(name),) * steps)
             case wire.WholeRun(variant, steps, logits):
                 self.arena.whole_runs.append((self.launch, name, variant))
                 tpot = (self.arena.whole_tpot_s or self.arena.tpot_s)(name, self.launch) * (1 + self.planted[name])
@@ -136,6 +136,7 @@ class Arena:
     ``idle`` says that a GPU clocks down while conditions are read.
     ``slowed`` is how much longer a baseline takes that shares its process, ``beside`` beside a process of another.
     ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
+    ``block_token`` is what an arm decodes in a block.
     ``read_s`` is what an arm takes to read the prompt of a whole run, ``strays`` are processes that arms left behind.
     """
 
@@ -178,6 +179,7 @@ class Arena:
     stopped: frozenset[str] = frozenset()
     read_s: dict[str, float] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
+    block_token: Callable[[str], int] = lambda name: 7
     niceness: int = 0
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:

@@ -234,6 +234,7 @@ def test_a_candidate_that_is_slow_now_and_then_is_slower_at_times() -> None:
     assert not slower_at_times(launches(0.05, 0.01, n=2))
     assert not slower_at_times(launches(-0.05, -0.2))
     assert not slower_at_times([LaunchEstimate(0.05, 1.0, 0.001)] * 6)
+    assert not slower_at_times([])
     chance = [
         slower_at_times([replace(one, whole=rng.normal(0.02, 0.05)) for one in launches(0.02, 0)]) for _ in range(300)
     ]

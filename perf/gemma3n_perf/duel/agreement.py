@@ -1,5 +1,7 @@
 """What both arms must have in common before their times are compared: the work they do, and what they put out."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -13,6 +15,9 @@ FARTHEST = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.07}
 """How far the logits of two right programs may lie apart, by the type they are computed in: root mean square of the
 difference, as a share of that of the logits. Forged weights are made so that a layer left out moves them farther
 (docs/method.md). Over versions of mlx-vlm or mlx the last one holds: 0.5 and 0.6 differ by 2 % in float32."""
+
+LEAST_PAIRS = 10
+"""Of blocks, whose tokens tell whether the arms decode the same texts."""
 
 
 def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[Caution, ...]:
@@ -31,6 +36,21 @@ def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[Caution, .
 def same_tokens(digests: tuple[str, str], *, may_differ: bool = False) -> tuple[Caution, ...]:
     """Raise InvalidError where the arms decode different greedy tokens; with ``may_differ``, return a caution."""
     return () if digests[0] == digests[1] else _differ("the arms decode different greedy tokens", may_differ)
+
+
+def same_texts(agreed: Sequence[bool]) -> InvalidError | None:
+    """Say that in most pairs of blocks the arms decoded different tokens: what was timed is not the same work.
+
+    Rounding may part a few texts; whole runs, whose logits are compared, tell of what blocks share with them.
+    """
+    differ = len(agreed) - sum(agreed)
+    if len(agreed) < LEAST_PAIRS or differ <= len(agreed) / 2:
+        return None
+    return InvalidError(
+        f"the arms decode different greedy tokens in {differ} of {len(agreed)} pairs of blocks",
+        expected="the same tokens, but where rounding parts a text",
+        remedy="compare outputs in blocks and whole runs; pass --outputs-may-differ where they may differ",
+    )
 
 
 def same_outputs(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gemma3n_perf.decode.types import Run
-from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.agreement import ARMS, same_texts
 from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, works_beside
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
 from gemma3n_perf.duel.startup import Prepared
@@ -179,7 +179,8 @@ def measure(
     for name, one in states.items():
         alike = scripts[name] == scripts[ARMS[0]]
         hidden = one.outside.hidden_share() if alike else None
-        launches[name] = meddling or (one.outside.fault() if alike else None) or Launch(
+        other = None if ready.outputs_may_differ else same_texts(one.agreed)
+        launches[name] = meddling or (one.outside.fault() if alike else None) or other or Launch(
             session, first, start_s, one.seconds, plan.steps, tuple(one.kept), tuple(one.discarded), pinned,
             hidden_share=None if hidden is None else round(hidden, 6),
         )  # fmt: skip

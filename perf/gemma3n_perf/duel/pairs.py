@@ -42,13 +42,15 @@ class Block:
 
 @dataclass(slots=True)
 class Growing:
-    """One candidate's part of a launch, as it grows. ``latest`` is the arm that was timed last."""
+    """One candidate's part of a launch, as it grows. ``latest`` is the arm that was timed last, ``agreed`` says of each
+    pair whether both blocks decoded the same tokens."""
 
     name: str
     kept: list[tuple[Block, Block]] = field(default_factory=list)
     discarded: list[tuple[Block, Block]] = field(default_factory=list)
     seconds: float = 0.0
     latest: str = ""
+    agreed: list[bool] = field(default_factory=list)
     outside: OutsideClock = field(default_factory=OutsideClock)
 
 
@@ -144,14 +146,18 @@ def stretch(
     while True:
         goes_on = positions.go_on(candidate.name, steps)
         text = OWN_TEXT if goes_on else tools.rng.randrange(TEXTS)
+        decoded: list[tuple[int, ...]] = []
         for arm in tools.rng.sample(ARMS, 2):
             if wakes and not goes_on:
                 timed(arm, min(WAKE_STEPS, steps))
             wakes = max(0, wakes - 1)
             pending.append((arm, timed(arm, steps, goes_on=goes_on, text=text)))
+            decoded.append(pending[-1][1].tokens)
             if len(pending) == 1 and not blocks and pending[0][1].seconds >= _SHORT_BLOCK_S:
                 close()
                 wakes = opened()
+        if all(decoded):
+            candidate.agreed.append(decoded[0] == decoded[1])
         if blocks or len(pending) >= 2 * most or sum(one.seconds for _, one in pending) >= _STRETCH_S:
             close()
             return list(zip(blocks[::2], blocks[1::2], strict=True))

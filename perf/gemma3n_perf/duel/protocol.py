@@ -109,14 +109,15 @@ class Prepared(msgspec.Struct, tag=True, frozen=True):
 
 class Timed(msgspec.Struct, tag=True, frozen=True):
     """A block: ``seconds`` of all its steps, ``tpot_s`` seconds per token over those that count, and ``step_s`` each of
-    them where they are several; an older worker does not report them. ``peak_bytes`` is that of memory since the
-    workload was loaded, ``kv_bytes`` the KV cache after the block; 0 where a worker is too old."""
+    them where they are several; ``tokens`` what was decoded. ``peak_bytes`` is that of memory since the workload was
+    loaded, ``kv_bytes`` the KV cache after the block. What an older worker does not report is empty or 0."""
 
     seconds: float
     tpot_s: float
     step_s: tuple[float, ...] = ()
     peak_bytes: int = 0
     kv_bytes: int = 0
+    tokens: tuple[int, ...] = ()
 
 
 class Whole(msgspec.Struct, tag=True, frozen=True):

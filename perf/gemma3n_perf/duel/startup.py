@@ -55,12 +55,14 @@ class Prepared:
     """A baseline and candidates that can be timed on one workload: what each said of itself.
 
     ``cautions`` tell, by candidate, what differs and may; ``failures`` are those of candidates that cannot take part.
+    ``outputs_may_differ`` says that arms may decode different tokens.
     """
 
     running: Running
     sides: Mapping[str, Side]
     cautions: Mapping[str, tuple[Caution, ...]]
     failures: Mapping[str, PerfError]
+    outputs_may_differ: bool = False
 
     def model_id(self, name: str) -> str:
         """What a process knows an arm's model by."""
@@ -156,7 +158,7 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
 
     cautions = requests.check(sides, agree)
     fit = {name: sides[name] for name in arms if name in sides and name not in requests.failed}
-    return Prepared(running, fit, cautions, requests.failed)
+    return Prepared(running, fit, cautions, requests.failed, job.outputs_may_differ)
 
 
 def load(job: Job, arm: ReadyArm, protocol: int, planted: float = 0.0, variant: int = 0) -> wire.Load:

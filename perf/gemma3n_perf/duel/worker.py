@@ -203,7 +203,8 @@ def _timed(model: Model, block: Block) -> Timed:
     counted = run.step_s[block.drop : len(run.step_s) - block.tail]
     each = tuple(round(time, 9) for time in counted) if len(counted) > 1 else ()
     decoder = model.decoder
-    return Timed(run.seconds, sum(counted) / len(counted), each, decoder.device.peak_memory(), decoder.kv_bytes())
+    peak, kv = decoder.device.peak_memory(), decoder.kv_bytes()
+    return Timed(run.seconds, sum(counted) / len(counted), each, peak, kv, tuple(tokens))
 
 
 def _whole(model: Model, request: WholeRun) -> Whole:

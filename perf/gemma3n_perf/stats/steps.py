@@ -112,10 +112,12 @@ def slower_at_times(launches: Sequence[LaunchEstimate]) -> bool:
     A candidate that is fast in most tokens and slow in a few may be no faster at all: the middle of the differences
     shows nothing of the few.
     """
-    gain = float(np.mean([one.log_ratio for one in launches]))
     gaps = np.array([one.whole - one.log_ratio for one in launches if one.whole is not None])
     n = len(gaps)
-    if n < _LEAST_LAUNCHES or n < len(launches) or gain <= 0 or gaps.mean() >= -max(gain / 2, _LEAST_GAP):
+    if n < _LEAST_LAUNCHES or n < len(launches):
+        return False
+    gain = float(np.mean([one.log_ratio for one in launches]))
+    if gain <= 0 or gaps.mean() >= -max(gain / 2, _LEAST_GAP):
         return False
     error = max(float(gaps.std(ddof=1)), _SHARPEST) / math.sqrt(n)
     return bool(gaps.mean() < stdtrit(n - 1, _SLOWER_ALPHA) * error)

@@ -16,8 +16,9 @@ FARTHEST = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.07}
 difference, as a share of that of the logits. Forged weights are made so that a layer left out moves them farther
 (docs/method.md). Over versions of mlx-vlm or mlx the last one holds: 0.5 and 0.6 differ by 2 % in float32."""
 
-LEAST_PAIRS = 10
-"""Of blocks, whose tokens tell whether the arms decode the same texts."""
+LEAST_PAIRS, MOST_PARTED = 10, 0.25
+"""Of blocks, whose tokens tell whether the arms decode the same texts; and the share of them that may not. Fusions of
+nano decode the same in each of 144 texts of 64 tokens."""
 
 
 def same_work(baseline: wire.Loaded, candidate: wire.Loaded) -> tuple[Caution, ...]:
@@ -39,12 +40,12 @@ def same_tokens(digests: tuple[str, str], *, may_differ: bool = False) -> tuple[
 
 
 def same_texts(agreed: Sequence[bool]) -> InvalidError | None:
-    """Say that in most pairs of blocks the arms decoded different tokens: what was timed is not the same work.
+    """Say that in many pairs of blocks the arms decoded different tokens: what was timed is not the same work.
 
     Rounding may part a few texts; whole runs, whose logits are compared, tell of what blocks share with them.
     """
     differ = len(agreed) - sum(agreed)
-    if len(agreed) < LEAST_PAIRS or differ <= len(agreed) / 2:
+    if len(agreed) < LEAST_PAIRS or differ <= MOST_PARTED * len(agreed):
         return None
     return InvalidError(
         f"the arms decode different greedy tokens in {differ} of {len(agreed)} pairs of blocks",

@@ -36,7 +36,7 @@ HIDDEN = 0.003
 """How much more of a block of the candidate than of the baseline's may lie outside its own clock, over all launches: a
 fraction. Honest arms have up to 0.0011, and a clock that hides less gains less than counts as a change."""
 
-OUTSIDE_RUN, OUTSIDE_PREFILL = 0.5, 0.25
+OUTSIDE_RUN, OUTSIDE_PREFILL = 0.1, 0.25
 """How much longer than the baseline's a candidate's whole run may take outside its own clock, where the prompt is read:
 a fraction of the run, and of what the baseline takes there. One run is no proof: on an H100, where the prompt goes in
 one token at a time, one of identical arms took 0.43 longer."""

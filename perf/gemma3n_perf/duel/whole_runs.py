@@ -20,7 +20,7 @@ from gemma3n_perf.duel.tools import Job, Tools
 from gemma3n_perf.errors import PerfError
 from gemma3n_perf.stats.verdicts import Caution
 
-LEAST_STEPS, MOST_STEPS = 8, 64
+LEAST_STEPS, MOST_STEPS = 16, 64
 """Steps of a whole run, never more than the workload has. How many is drawn anew for each launch: what an arm leaves
 out wherever only tokens are compared, it would leave out where logits are."""
 

@@ -84,8 +84,9 @@ class FakeWorker:
                 self.arena.blocks.append((self.launch, name))
                 tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
                 tpot *= self.slowed(name)
-                told = self.arena.steps_s(tpot) if name not in self.arena.silent else ()
-                tpot = sum(told) / len(told) if told else tpot
+                each = self.arena.steps_s(tpot)
+                tpot = sum(each) / len(each) if each else tpot
+                told = each if name not in self.arena.silent else ()
                 self.arena.clock.passes(steps * tpot / self.arena.clock_speed.get(name, 1.0))
                 return wire.Timed(steps * tpot, tpot, told, tokens=(self.arena.block_token(name),) * steps)
             case wire.WholeRun(variant, steps, logits):

@@ -65,7 +65,9 @@ def test_stalls_of_single_steps_do_not_hide_what_was_planted(
     assert found.low is not None
     assert found.high is not None
     assert effect - 0.03 < found.low < found.high < effect + 0.03
-    silent = Arena(noisy(), steps_s=stalling(), silent=frozenset({"baseline"}), whole_tpot_s=noisy(block_sd=0.01, seed=12))
+    silent = Arena(
+        noisy(), steps_s=stalling(), silent=frozenset({"baseline"}), whole_tpot_s=noisy(block_sd=0.01, seed=12)
+    )
     blocks = duel(silent, tmp_path, candidate=candidate).judgements[WORKLOAD]
     assert blocks.verdict in (verdict, Verdict.INCONCLUSIVE)
 

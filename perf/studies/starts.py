@@ -59,7 +59,7 @@ def sample(way: str, arms: tuple[ReadyArm, ...], workload: str, here: Here, vari
         found = measure(ready, made, tools, session=0, start_s=ready_s, pinned=pinned)["candidate"]
         assert isinstance(found, Launch)
         times, _ = compare_whole_runs(ready, job(workload, {}, here.root), generate, 2 * variant + 1, tools)
-    whole = times["candidate"]
+    whole = times["candidate"].whole_s
     (estimate,) = estimates([found])
     ratio = math.log(whole[0] / whole[1]) if whole else None
     return Sample(way, greeted_s, ready_s, tools.clock() - begun, estimate.log_ratio, ratio)

@@ -145,7 +145,7 @@ def measure(
     found: list[Fault] = []
     allowed = tools.retry_policy.most_discards(plan.pairs * len(states))
     discarded = 0
-    busy: InvalidError | None = None
+    busy: dict[str, Launch | PerfError] = {}
     for name in tools.rng.sample(ready.candidates, len(states)):
         bystanders, began = _used(ready, name, tools), tools.clock()
         one, pauses = states[name], tools.retry_policy.pauses()
@@ -170,11 +170,13 @@ def measure(
             failures[name] = error
             del states[name]
         else:
-            busy = busy or _busy(ready, name, bystanders, tools, tools.clock() - began)
+            busy |= _busy(ready, name, bystanders, tools, tools.clock() - began)
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
-    meddling = busy or _meddling(ready, tools)
+    if busy:
+        return busy | failures  # what the others were timed beside is none of their fault: they have the next launch
+    meddling = _meddling(ready, tools)
     launches: dict[str, Launch | PerfError] = {}
     for name, one in states.items():
         alike = scripts[name] == scripts[ARMS[0]]
@@ -196,14 +198,16 @@ def _used(ready: Prepared, name: str, tools: Tools) -> dict[str, float]:
     return {one: used for one, used in found.items() if used is not None}
 
 
-def _busy(ready: Prepared, name: str, before: dict[str, float], tools: Tools, elapsed_s: float) -> InvalidError | None:
-    """Say that a candidate used CPU time while another and the baseline were timed: it could slow one of both."""
+def _busy(
+    ready: Prepared, name: str, before: dict[str, float], tools: Tools, elapsed_s: float
+) -> dict[str, InvalidError]:
+    """The candidates that used CPU time while another and the baseline were timed: they could slow one of both."""
     share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
-    for one, now in _used(ready, name, tools).items():
-        used = now - before.get(one, now)
-        if fault := works_beside(f"candidate {one}", f"candidate {name}", elapsed_s, used, share):
-            return fault
-    return None
+    faults = {
+        one: works_beside("candidate", f"candidate {name}", elapsed_s, now - before.get(one, now), share)
+        for one, now in _used(ready, name, tools).items()
+    }
+    return {one: fault for one, fault in faults.items() if fault is not None}
 
 
 def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:

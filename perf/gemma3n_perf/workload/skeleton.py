@@ -35,7 +35,7 @@ def check(config: dict[str, Any]) -> None:
             expected="'gemma3n': this suite measures Gemma3n decode only",
             remedy="give a Gemma3n checkpoint, or forge one: gemma3n-perf forge nano",
         )
-    text = config.get("text_config")
+    text: Any = config.get("text_config")
     missing = [key for key in _DIMENSIONS if not isinstance(text, dict) or not isinstance(text.get(key), int)]
     if missing:
         raise CorruptCheckpointError(

@@ -25,7 +25,7 @@ _SAFE = "TMPDIR" in os.environ and Path("/tmp") != _PLACE
 def _slow_down() -> None:
     """Compile every kernel that is there again, with a loop before its work."""
     include = Path(mx.__file__).parent / "include"
-    for source in (_PLACE / "mlx" / mx.__version__ / "cpu").glob("*.cpp"):
+    for source in (_PLACE / "mlx" / mx.__version__ / "cpu").glob("*.cpp"):  # type: ignore[attr-defined]
         text, library = source.read_text(encoding="utf-8"), source.with_name(f"lib{source.stem}.so")
         if _MARK in text or not library.exists():
             continue

@@ -137,7 +137,7 @@ def test_a_link_that_leads_to_itself_is_a_file_like_others(tmp_path: Path) -> No
     root = tmp_path / "clone"
     (root / "baselines").mkdir(parents=True)
     git(root, "init", "--quiet")
-    git(root, "commit", "--quiet", "--allow-empty", "-m", "first")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-m", "first")
     (root / "loop").symlink_to("loop")
     assert touched("HEAD", Repository(root), root / "baselines").changed == ("loop",)
 

@@ -147,7 +147,7 @@ def measure(
     discarded = 0
     busy: dict[str, Launch | PerfError] = {}
     for name in tools.rng.sample(ready.candidates, len(states)):
-        bystanders, began = _used(ready, name, tools), tools.clock()
+        others, began = _used(ready, name, tools), tools.clock()
         one, pauses = states[name], tools.retry_policy.pauses()
         try:
             if len(ready.candidates) > 1:
@@ -170,7 +170,7 @@ def measure(
             failures[name] = error
             del states[name]
         else:
-            busy |= _busy(ready, name, bystanders, tools, tools.clock() - began)
+            busy |= _busy(ready, name, others, tools, tools.clock() - began)
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}

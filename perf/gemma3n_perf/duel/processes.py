@@ -167,8 +167,8 @@ def last_output(text: str) -> str:
     """
     if not text:
         return ""
-    home = os.path.expanduser("~").rstrip("/")
-    text = (text.replace(home, "~") if home else text).replace(tempfile.gettempdir(), "$TMPDIR")
+    folder = os.path.expanduser("~").rstrip("/")
+    text = (text.replace(folder, "~") if folder else text).replace(tempfile.gettempdir(), "$TMPDIR")
     return f"; its last output: {text[-_OUTPUT_CHARACTERS:]}"
 
 

@@ -46,12 +46,18 @@ def alone(arms: Sequence[ReadyArm], jobs: Collection[Job], variant: int, tools: 
     return found
 
 
+def _watched(arms: Sequence[ReadyArm], layout: BlockLayout) -> set[str]:
+    """The candidates with fusions of their own, on a device whose time is not watched itself; none in one process."""
+    first = next(arm for arm in arms if arm.name == ARMS[0])
+    return set() if layout.built or first.group else {arm.name for arm in arms if arm.fusions != first.fusions}
+
+
 def rotated(
     jobs: Mapping[Job, Sequence[str]], number: int, arms: Sequence[ReadyArm], layout: BlockLayout
 ) -> dict[Job, Sequence[str]]:
     """Return the workloads of launch ``number`` in their order, where ``afterwards`` tells of the last one: each is."""
     items = list(jobs.items())
-    turn = 0 if layout.built or all(arm.fusions == arms[0].fusions for arm in arms) else number % len(items)
+    turn = number % len(items) if _watched(arms, layout) else 0
     return dict(items[turn:] + items[:turn])
 
 
@@ -64,13 +70,12 @@ def afterwards(
     has fusions of its own; and where the baseline shares a process. Raises what its worker raises.
     """
     running = ready.running
-    arms = {arm.name: arm for arm in running.arms}
-    fused = [name for name in launches if arms[name].fusions != arms[ARMS[0]].fusions]
-    if running.layout.built or arms[ARMS[0]].group or not fused:
+    fused = launches.keys() & _watched(running.arms, running.layout)
+    if not fused:
         return dict(launches)
-    for name in arms:
+    for name, worker in running.workers.items():
         if name != ARMS[0]:
-            running.workers[name].close()
+            worker.close()
     tools.end_strays([running.pids[ARMS[0]]])
     tools.probe.start()
     for _ in range(WAKES):

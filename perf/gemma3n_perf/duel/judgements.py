@@ -122,13 +122,12 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     apart = [math.log(shared / alone) for shared, alone in pairs]
     if len(pairs) < LEAST_LAUNCHES or statistics.fmean(apart) < math.log1p(SLOWED):
         return None
-    mean, error = _mean(apart)
     shared, alone = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
     text = (
         f"the baseline takes {shared:.3g} ms a token in the process that it shares with fusions, and {alone:.3g} ms in "
         f"one without, over {len(pairs)} launches: it is slowed there"
     )
-    return text, bool(stdtr(len(apart) - 1, -mean / error) < SLOWED_ALPHA)
+    return text, _chance(apart) < SLOWED_ALPHA
 
 
 def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] | None:
@@ -140,8 +139,7 @@ def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] |
     apart = [math.log(beside / after) for beside, after in pairs]
     if len(pairs) < LEAST_LAUNCHES or statistics.fmean(apart) <= min(math.log1p(SLOWED_BESIDE), max(gain, 0) / 2):
         return None
-    mean, error = _mean(apart)
-    chance = float(stdtr(len(apart) - 1, -mean / error))
+    chance = _chance(apart)
     beside, after = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
     text = (
         f"the baseline takes {beside:.3g} ms a token beside the candidate, and {after:.3g} ms when that has ended, "
@@ -158,12 +156,11 @@ def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     shares = [one.hidden_share for one in launches if one.hidden_share is not None]
     if len(shares) < LEAST_LAUNCHES or statistics.fmean(shares) <= HIDDEN:
         return None
-    mean, error = _mean(shares)
     text = (
-        f"{100 * mean:.2f} % more of a block of the candidate than of the baseline lie outside its own clock, over "
-        f"{len(shares)} launches"
+        f"{100 * statistics.fmean(shares):.2f} % more of a block of the candidate than of the baseline lie outside its "
+        f"own clock, over {len(shares)} launches"
     )
-    return text, bool(stdtr(len(shares) - 1, (HIDDEN - mean) / error) < CONTRADICTION_ALPHA)
+    return text, _chance(shares, HIDDEN) < CONTRADICTION_ALPHA
 
 
 def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
@@ -182,13 +179,12 @@ def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     ]
     if len(runs) < LEAST_LAUNCHES or statistics.fmean(over) <= 0:
         return None
-    mean, error = _mean(over)
     usual, outside, inside = (1e3 * statistics.median(column) for column in zip(*runs, strict=True))
     text = (
         f"a whole run of the candidate takes {outside:.3g} ms a token outside its own clock, where the prompt is read, "
         f"and {inside:.3g} inside; one of the baseline {usual:.3g} outside, over {len(runs)} launches"
     )
-    return text, bool(stdtr(len(over) - 1, -mean / error) < CONTRADICTION_ALPHA)
+    return text, _chance(over) < CONTRADICTION_ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +224,12 @@ def _borne_out(judged: Judgement, against: Reservations) -> Judgement:
     if doubtful and (reason := against.doubt):
         return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return judged
+
+
+def _chance(values: Sequence[float], least: float = 0.0) -> float:
+    """How probable values as large as these are where their mean is ``least``, by Student's t test."""
+    mean, error = _mean(values)
+    return float(stdtr(len(values) - 1, (least - mean) / error))
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel.agreement import ARMS, same_texts
-from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, works_beside
+from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
@@ -147,7 +147,7 @@ def measure(
     discarded = 0
     busy: dict[str, Launch | PerfError] = {}
     for name in tools.rng.sample(ready.candidates, len(states)):
-        others, began = _used(ready, name, tools), tools.clock()
+        others, began = cpu_used(ready, name, tools), tools.clock()
         one, pauses = states[name], tools.retry_policy.pauses()
         try:
             if len(ready.candidates) > 1:
@@ -170,7 +170,7 @@ def measure(
             failures[name] = error
             del states[name]
         else:
-            busy |= _busy(ready, name, others, tools, tools.clock() - began)
+            busy |= working(ready, name, others, tools, tools.clock() - began)
     first = ready.running.started_first
     # Workers of two commits need not do the same beside decoding.
     scripts = {arm.name: arm.argv[-1:] for arm in ready.running.arms}
@@ -187,27 +187,6 @@ def measure(
             hidden_share=None if hidden is None else round(hidden, 6),
         )  # fmt: skip
     return launches | failures
-
-
-def _used(ready: Prepared, name: str, tools: Tools) -> dict[str, float]:
-    """CPU time that candidates beside ``name`` have used, whose processes are their own."""
-    pids = ready.running.pids
-    found = {
-        one: tools.cpu_seconds(pids[one]) for one in ready.candidates if pids[one] not in (pids[name], pids[ARMS[0]])
-    }
-    return {one: used for one, used in found.items() if used is not None}
-
-
-def _busy(
-    ready: Prepared, name: str, before: dict[str, float], tools: Tools, elapsed_s: float
-) -> dict[str, InvalidError]:
-    """The candidates that used CPU time while another and the baseline were timed: they could slow one of both."""
-    share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
-    faults = {
-        one: works_beside("candidate", f"candidate {name}", elapsed_s, now - before.get(one, now), share)
-        for one, now in _used(ready, name, tools).items()
-    }
-    return {one: fault for one, fault in faults.items() if fault is not None}
 
 
 def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:

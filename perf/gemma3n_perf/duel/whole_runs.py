@@ -13,7 +13,7 @@ import numpy as np
 
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_outputs
-from gemma3n_perf.duel.outside_clock import IDLE_SHARE_AFTER, IDLE_SHARE_CONTINUED, works_beside
+from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import NS
 from gemma3n_perf.duel.startup import Prepared, expect
 from gemma3n_perf.duel.tools import Job, Tools
@@ -46,14 +46,12 @@ def compare_whole_runs(
         runs: dict[str, wire.Whole] = {}
         failed: dict[str, PerfError] = {}
         elapsed: dict[str, float] = {}
-        pids = ready.running.pids
         disturbed: set[str] = set()
         paths = {name: Path(folder, f"{number}.npy") for number, name in enumerate(ready.sides)}
         for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
             worker = ready.running.workers[name]
             tools.probe.start()
-            apart = [one for one in ready.candidates if pids[one] != pids[name]] if name == ARMS[0] else []
-            used = {one: tools.cpu_seconds(pids[one]) for one in apart}
+            used = cpu_used(ready, ARMS[0], tools) if name == ARMS[0] else {}
             began = tools.clock()
             worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name)))
             try:
@@ -63,12 +61,8 @@ def compare_whole_runs(
                     raise
                 failed[name] = error
             elapsed[name] = tools.clock() - began
-            share = IDLE_SHARE_CONTINUED if ready.can_continue else IDLE_SHARE_AFTER
-            for one, before in used.items():
-                now = tools.cpu_seconds(pids[one])
-                if before is not None and now is not None:
-                    fault = works_beside("candidate", ARMS[0], elapsed[name], now - before, share)
-                    failed |= {one: fault} if fault else {}
+            if used:
+                failed |= working(ready, ARMS[0], used, tools, elapsed[name])
             if tools.faults_of(tools.probe.stop()):
                 disturbed.add(name)
         logits = {name: np.load(paths[name]) for name in runs}

@@ -79,7 +79,8 @@ class FakeWorker:
             case wire.Prepare():
                 self.arena.clock.passes(self.arena.start_s)
                 self.arena.prepared.append((self.launch, name, self.workload))
-                return wire.Prepared(self.arena.tokens.get(name, "tokens:1"))
+                other = self.arena.tokens.get(name, "tokens:1") if self.arena.differs(self.launch) else "tokens:1"
+                return wire.Prepared(other)
             case wire.Block(steps):
                 self.arena.blocks.append((self.launch, name))
                 tpot = self.arena.tpot_s(name, self.launch) * (1 + self.planted[name])
@@ -98,7 +99,8 @@ class FakeWorker:
                     tpot = sum(several) / len(several)
                 self.arena.clock.passes(steps * tpot + self.arena.read_s.get(name, 0.0))
                 np.save(logits, self.arena.logits.get(name, np.ones(8, dtype=np.float32)))
-                tokens = (*self.arena.whole_tokens.get(name, ()), *(7,) * steps)[:steps]
+                own = self.arena.whole_tokens.get(name, ()) if self.arena.differs(self.launch) else ()
+                tokens = (*own, *(7,) * steps)[:steps]
                 return wire.Whole(steps * tpot, tokens, "float32")
             case wire.Prefill():
                 seconds = self.arena.ttft_s(name, self.launch) * (1 + self.planted[name])
@@ -138,6 +140,7 @@ class Arena:
     ``slowed`` is how much longer a baseline takes that shares its process, ``beside`` beside a process of another.
     ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
     ``block_token`` is what an arm decodes in a block.
+    ``differs`` says in which launches, from 0, ``tokens`` and ``whole_tokens`` count.
     ``read_s`` is what an arm takes to read the prompt of a whole run, ``strays`` are processes that arms left behind.
     """
 
@@ -151,6 +154,7 @@ class Arena:
     beside: float = 1.0
     whole_tpot_s: Callable[[str, int], float] | None = None
     whole_tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    differs: Callable[[int], bool] = lambda launch: True
     logits: dict[str, np.ndarray] = field(default_factory=dict)
     whole_runs: list[tuple[int, str, int]] = field(default_factory=list)
     stacks: dict[str, Stack] = field(default_factory=dict)

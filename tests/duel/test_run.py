@@ -313,6 +313,59 @@ def test_a_whole_run_that_says_something_else_is_invalid(tmp_path: Path, changes
     assert any(said in caution.found for caution in found.cautions if caution.code == "outputs-differ")
 
 
+LEADS = np.array([0.5] * 7 + [1.0, 1.0 - 1e-4], dtype=np.float32)
+PARTED = {"candidate": (7,) * 4 + (8,) * 60}
+
+
+def tie(**changes: Any) -> Arena:
+    """Arms whose whole runs part at step 5, where tokens 7 and 8 lie as near as rounding moves them."""
+    logits = {"baseline": LEADS, "candidate": LEADS[[*range(7), 8, 7]]}
+    usual = {"tpot_s": noisy(0.1), "whole_tokens": PARTED, "logits": logits, "seed": 2}
+    return Arena(**{**usual, **changes})
+
+
+@pytest.mark.parametrize("name", ["whole_tokens", "tokens"])
+def test_a_near_tie_now_and_then_is_a_caution(tmp_path: Path, name: str) -> None:
+    """An honest fusion rounds differently; from there on the arms decode other texts. The record says where."""
+    once = {"tokens": {"candidate": "tokens:2"}, "whole_tokens": {}} if name == "tokens" else {}
+    found = duel(tie(differs=lambda launch: launch == 1, **once), tmp_path)
+    judged = found.judgements[WORKLOAD]
+    assert judged.verdict is Verdict.WIN
+    assert [one.code for one in judged.cautions].count("near-tie") == 1
+    at = 5 if name == "whole_tokens" else 0
+    assert [one.parted_at for one in found.states[WORKLOAD].launches] == [
+        at if n == 1 else None for n in range(judged.launches)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "launches: too many for near ties"),
+        ({"whole_tokens": {}, "tokens": {"candidate": "tokens:2"}}, "launches: too many for near ties"),
+        ({"logits": {"baseline": LEADS, "candidate": LEADS}}, "from step 5 of a whole run"),
+        ({"logits": {"baseline": LEADS - np.eye(9, dtype=np.float32)[8] * 0.01, "candidate": LEADS[[*range(7), 8, 7]]}},
+         "from step 5 of a whole run"),
+        ({"logits": {"baseline": LEADS, "candidate": LEADS[[*range(7), 8, 7]] * 1.01}}, "from step 5 of a whole run"),
+        ({"whole_tokens": {"candidate": (7,) * 4 + (9,) * 60}}, "from step 5 of a whole run"),
+        ({"whole_tokens": {"candidate": (7,) * 4 + (-1,) * 60}}, "from step 5 of a whole run"),
+    ],
+)  # fmt: skip
+def test_what_is_no_near_tie_or_always_one_is_invalid(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """A token that does not lead in its own logits, or not nearly in the other's; ties all the time."""
+    judged = duel(tie(**changes), tmp_path).judgements[WORKLOAD]
+    assert judged.verdict is Verdict.INVALID
+    assert said in judged.reason
+
+
+def test_an_arm_that_decodes_another_text_the_second_time_is_invalid(tmp_path: Path) -> None:
+    """What parted the texts cannot be looked at again."""
+    arena = tie()
+    arena.differs = lambda launch: len(arena.whole_runs) < 3
+    judged = duel(arena, tmp_path).judgements[WORKLOAD]
+    assert (judged.verdict, judged.launches) == (Verdict.INVALID, 0)
+
+
 def test_beside_an_older_worker_there_is_no_whole_run(tmp_path: Path) -> None:
     """Use the oldest worker's feature set for all arms."""
     arena = Arena(noisy(launch_sd=0.002), protocols={"baseline": 4}, seed=2)

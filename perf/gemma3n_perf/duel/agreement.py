@@ -16,6 +16,12 @@ FARTHEST = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.07}
 difference, as a share of that of the logits. Forged weights are made so that a layer left out moves them farther
 (docs/method.md). Over versions of mlx-vlm or mlx the last one holds: 0.5 and 0.6 differ by 2 % in float32."""
 
+NEAR = 7.0
+"""How near two tokens' logits are a tie: so many times what the arms' logits lie apart on the whole. Where one of two
+numbers gains what the other loses, both at random, five standard deviations are that many."""
+SPACING = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""How far neighbouring numbers of a type lie apart, as a share of them: two such steps are a tie in any case."""
+
 LEAST_PAIRS, MOST_PARTED = 10, 0.25
 """Of blocks, whose tokens tell whether the arms decode the same texts; and the share of them that may not. Fusions of
 nano decode the same in each of 144 texts of 64 tokens."""
@@ -54,6 +60,33 @@ def same_texts(agreed: Sequence[bool]) -> InvalidError | None:
     )
 
 
+def parted(runs: tuple[wire.Whole, wire.Whole]) -> int | None:
+    """The first step, from 0, at which two whole runs decode different tokens; None where there is none."""
+    return next(
+        (i for i, pair in enumerate(zip(runs[0].tokens, runs[1].tokens, strict=True)) if len(set(pair)) > 1), None
+    )
+
+
+def is_near_tie(
+    runs: tuple[wire.Whole, wire.Whole], logits: tuple[np.ndarray, np.ndarray], *, same_versions: bool = True
+) -> bool:
+    """Whether rounding alone makes two runs part at their last token, which ``logits``, (vocabulary,), chose.
+
+    It does where these lie no farther apart than those of right programs, and both tokens lead in both, or nearly.
+    """
+    if _too_far(runs, logits, same_versions):
+        return False
+    chosen = [run.tokens[-1] for run in runs]
+    if not all(0 <= token < len(logits[0]) for token in chosen):
+        return False
+    spacing = max(SPACING.get(run.dtype, 0.0) for run in runs)
+    apart = float(np.sqrt(np.mean(np.square(logits[1] - logits[0]))))
+    return all(
+        own[token] == own.max() and own[token] - own[other] <= NEAR * apart + 2 * spacing * abs(own[token])
+        for own, token, other in zip(logits, chosen, reversed(chosen), strict=True)
+    )
+
+
 def same_outputs(
     runs: tuple[wire.Whole, wire.Whole],
     logits: tuple[np.ndarray, np.ndarray],
@@ -65,20 +98,28 @@ def same_outputs(
 
     Raises InvalidError where they differ by more than rounding explains; with ``may_differ``, returns a caution.
     """
-    if runs[0].tokens != runs[1].tokens:
-        step = next(i for i, pair in enumerate(zip(runs[0].tokens, runs[1].tokens, strict=True)) if len(set(pair)) > 1)
+    step = parted(runs)
+    if step is not None:
         return _differ(f"the arms decode different greedy tokens from step {step + 1} of a whole run on", may_differ)
+    far = _too_far(runs, logits, same_versions)
+    return _differ(far, may_differ) if far else ()
+
+
+def _too_far(
+    runs: tuple[wire.Whole, wire.Whole], logits: tuple[np.ndarray, np.ndarray], same_versions: bool
+) -> str | None:
+    """Say that logits lie farther apart than rounding explains."""
     if logits[0].shape != logits[1].shape or not all(np.isfinite(one).all() for one in logits):
-        return _differ("the logits of the arms differ in shape, or are not finite", may_differ)
+        return "the logits of the arms differ in shape, or are not finite"
     apart = float(np.sqrt(np.mean(np.square(logits[1] - logits[0])) / np.mean(np.square(logits[0]))))
     most = max(FARTHEST.values())
     farthest = max(FARTHEST.get(run.dtype, most) for run in runs) if same_versions else most
     if apart <= farthest:
-        return ()
-    return _differ(
+        return None
+    return (
         f"the logits of the arms lie {100 * apart:.2g} % apart after a whole run, where rounding explains "
-        f"{100 * farthest:.2g} %", may_differ,
-    )  # fmt: skip
+        f"{100 * farthest:.2g} %"
+    )
 
 
 def _differ(found: str, may_differ: bool) -> tuple[Caution, ...]:

@@ -41,6 +41,10 @@ OUTSIDE_RUN, OUTSIDE_PREFILL = 0.1, 0.25
 a fraction of the run, and of what the baseline takes there. One run is no proof: on an H100, where the prompt goes in
 one token at a time, one of identical arms took 0.43 longer."""
 
+MOST_TIES = 3
+"""Launches whose texts near ties may part, or half of all; of texts that part as the arms prepare, one. A near tie is
+seldom, and seldom decided by rounding: a program that parts at them all the time has found a way to make them."""
+
 LEAST_LAUNCHES = 3
 """Of which whole runs, or the unfused model alone, say something."""
 
@@ -187,16 +191,28 @@ def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
     return text, _chance(over) < CONTRADICTION_ALPHA
 
 
+def parts_often(launches: Sequence[Launch]) -> str | None:
+    """Say that the arms decode different texts in more launches than near ties explain."""
+    ties = [one.parted_at for one in launches if one.parted_at is not None]
+    if 2 * len(ties) <= len(launches) or (len(ties) <= MOST_TIES and ties.count(0) < 2):
+        return None
+    return f"the arms decode different greedy tokens in {len(ties)} of {len(launches)} launches: too many for near ties"
+
+
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed`` and the like."""
+    """What launches hold against their own blocks. ``slowed`` is that of ``baseline_slowed`` and the like, ``parts``
+    that of ``parts_often``."""
 
     runs: WholeRuns | None
     slowed: tuple[str, bool] | None
+    parts: str | None = None
 
     @property
     def contradiction(self) -> str | None:
         """What makes the blocks worthless, in words; None where nothing does."""
+        if self.parts:
+            return self.parts
         if self.runs is not None and self.runs.contradict:
             return f"{self.runs.text}: what short blocks show does not hold for decode"
         return self.slowed[0] if self.slowed is not None and self.slowed[1] else None
@@ -214,7 +230,7 @@ def reservations(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]
     gain = statistics.fmean(one.log_ratio for one in estimated) if estimated else 0.0
     # A slower arm may well have more to clear away.
     slow = (slowed_beside(launches, gain) or clock_slow(launches) or works_early(launches)) if gain > 0 else None
-    return Reservations(whole_runs(estimated, launches), baseline_slowed(launches) or slow)
+    return Reservations(whole_runs(estimated, launches), baseline_slowed(launches) or slow, parts_often(launches))
 
 
 def _borne_out(judged: Judgement, against: Reservations) -> Judgement:

@@ -75,6 +75,8 @@ class Launch:
     ``alone_s`` are seconds per token of the unfused model in a process of its own, where baseline and candidate share
     one; ``after_s`` in its own, when the candidates, on a GPU, had ended.
     ``hidden_share`` is how much more of a candidate's block than of the baseline's lies outside its own clock.
+    ``parted_at`` is the step of the whole run at which a near tie parted the arms' texts, 0 where it was before any;
+    None where they decode the same, or where that is not asked.
     """
 
     session: int
@@ -91,6 +93,7 @@ class Launch:
     alone_s: float | None = None
     after_s: float | None = None
     hidden_share: float | None = None
+    parted_at: int | None = None
 
     def tpot_s(self, arm: str) -> tuple[float, ...]:
         """Seconds per token of one arm's blocks that count."""

@@ -72,7 +72,7 @@ def compact(record: object) -> dict[str, Any]:
     """Return the JSON of a record, its blocks folded, without what the platform or a worker did not report."""
     tree: dict[str, Any] = msgspec.to_builtins(record)
     for launch in _launches(tree):
-        for name in ("whole_outside_s", "prefills", "alone_s", "after_s"):
+        for name in ("whole_outside_s", "prefills", "alone_s", "after_s", "parted_at"):
             if launch[name] is None:
                 del launch[name]
         fold(launch)
@@ -129,6 +129,8 @@ def launch_flaws(workload: str, launches: Sequence[Launch]) -> Iterator[Flaw]:
         yield from _not_times(f"{where}: the baseline alone", alone_s)
         if launch.hidden_share is not None and not -1 <= launch.hidden_share <= 1:
             yield Flaw(f"{where}: {launch.hidden_share:.4g} of a block outside a clock", "a fraction")
+        if launch.parted_at is not None and launch.parted_at < 0:
+            yield Flaw(f"{where}: texts that part at step {launch.parted_at}", "a step of a whole run")
         ttft_s = launch.prefills.ttft_s if launch.prefills else ()
         yield from _not_times(f"{where}: a prefill", (time for pair in ttft_s for time in pair))
         if any({block.arm for block in pair} != set(ARMS) for pair in launch.pairs):

@@ -55,7 +55,8 @@ class Prepared:
     """A baseline and candidates that can be timed on one workload: what each said of itself.
 
     ``cautions`` tell, by candidate, what differs and may; ``failures`` are those of candidates that cannot take part.
-    ``outputs_may_differ`` says that arms may decode different tokens.
+    ``outputs_may_differ`` says that arms may decode different tokens; ``parted`` are candidates that do where they
+    prepare, in a few tokens, where one near tie is no proof: their whole runs are.
     """
 
     running: Running
@@ -63,6 +64,7 @@ class Prepared:
     cautions: Mapping[str, tuple[Caution, ...]]
     failures: Mapping[str, PerfError]
     outputs_may_differ: bool = False
+    parted: frozenset[str] = frozenset()
 
     def model_id(self, name: str) -> str:
         """What a process knows an arm's model by."""
@@ -152,13 +154,19 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     tokens = requests.send(prepares, wire.Prepared, tools.waits.prepare)
     sides = {name: Side(running.stacks[name], loaded[name], one.token_digest) for name, one in tokens.items()}
 
+    wait_for_runs = running.protocol >= WHOLE_RUNS and not job.outputs_may_differ
+
     def agree(name: str) -> tuple[Caution, ...]:
         digests = (sides[ARMS[0]].token_digest, sides[name].token_digest)
-        return same_tokens(digests, may_differ=job.outputs_may_differ)
+        return () if wait_for_runs else same_tokens(digests, may_differ=job.outputs_may_differ)
 
     cautions = requests.check(sides, agree)
     fit = {name: sides[name] for name in arms if name in sides and name not in requests.failed}
-    return Prepared(running, fit, cautions, requests.failed, job.outputs_may_differ)
+    parted = (name for name, side in fit.items() if side.token_digest != sides[ARMS[0]].token_digest)
+    return Prepared(
+        running, fit, cautions, requests.failed, job.outputs_may_differ,
+        frozenset(parted) if wait_for_runs else frozenset(),
+    )  # fmt: skip
 
 
 def load(job: Job, arm: ReadyArm, protocol: int, planted: float = 0.0, variant: int = 0) -> wire.Load:

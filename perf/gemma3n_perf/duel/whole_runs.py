@@ -2,17 +2,21 @@
 
 A whole run follows another prompt than the blocks, is never interrupted, and is timed around everything. So a program
 that remembers, computes ahead or waits outside the clock is as slow in it as it really is.
+
+Opinion: where texts part at a near tie of two tokens, rounding parted them; what comes after is another text. Which it
+was, the logits of that step say. Even forged weights have such steps on the larger checkpoints.
 """
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from gemma3n_perf.duel import protocol as wire
-from gemma3n_perf.duel.agreement import ARMS, same_outputs
+from gemma3n_perf.duel.agreement import ARMS, is_near_tie, parted, same_outputs
 from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import NS
 from gemma3n_perf.duel.startup import Prepared, expect
@@ -25,11 +29,20 @@ LEAST_STEPS, MOST_STEPS = 16, 64
 out wherever only tokens are compared, it would leave out where logits are."""
 
 
+NEAR_TIE = Caution(
+    "near-tie",
+    "the arms' texts part where two tokens lie as near each other as rounding moves them",
+    "nothing, where it is seldom: rounding may differ",
+)
+
+
 class WholeTimes(NamedTuple):
-    """Of baseline and candidate: ``whole_s`` and ``whole_outside_s`` of a launch, None where it was disturbed."""
+    """Of baseline and candidate: ``whole_s`` and ``whole_outside_s`` of a launch, None where it was disturbed, and
+    ``parted_at``."""
 
     whole_s: tuple[float, float] | None
     whole_outside_s: tuple[float, float] | None
+    parted_at: int | None = None
 
 
 def compare_whole_runs(
@@ -66,6 +79,8 @@ def compare_whole_runs(
             if tools.faults_of(tools.probe.stop()):
                 disturbed.add(name)
         logits = {name: np.load(paths[name]) for name in runs}
+        outputs = _Outputs(ready, job, variant, runs, logits, paths, tools)
+        compared = {name: outputs.compare(name) for name in ready.candidates if name in runs}
     outside = {name: max(round((elapsed[name] - one.seconds) / steps, NS), 10**-NS) for name, one in runs.items()}
     times = {
         name: WholeTimes(None, None)
@@ -73,20 +88,51 @@ def compare_whole_runs(
         else WholeTimes((runs[ARMS[0]].seconds / steps, one.seconds / steps), (outside[ARMS[0]], outside[name]))
         for name, one in runs.items()
     }
-    compared = {name: _compared(ready, runs, logits, name, job) for name in ready.candidates if name in runs}
+    for name, parted_at in outputs.parted_at.items():
+        times[name] = times[name]._replace(parted_at=parted_at)
     return times, {**compared, **failed}
 
 
-def _compared(
-    ready: Prepared, runs: Mapping[str, wire.Whole], logits: Mapping[str, np.ndarray], name: str, job: Job
-) -> tuple[Caution, ...] | PerfError:
-    ours, theirs = (ready.sides[arm].stack for arm in (ARMS[0], name))
-    try:
-        return same_outputs(
-            (runs[ARMS[0]], runs[name]),
-            (logits[ARMS[0]], logits[name]),
-            same_versions=(ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm),
-            may_differ=job.outputs_may_differ,
-        )
-    except PerfError as error:
-        return error
+@dataclass(slots=True)
+class _Outputs:
+    """Compares what whole runs put out. ``parted_at`` says, by candidate, where a near tie parted texts."""
+
+    ready: Prepared
+    job: Job
+    variant: int
+    runs: Mapping[str, wire.Whole]
+    logits: Mapping[str, np.ndarray]
+    paths: Mapping[str, Path]
+    tools: Tools
+    parted_at: dict[str, int] = field(default_factory=dict)
+
+    def compare(self, name: str) -> tuple[Caution, ...] | PerfError:
+        """Cautions on a candidate's output, or why it is none of the baseline's."""
+        runs = (self.runs[ARMS[0]], self.runs[name])
+        logits = (self.logits[ARMS[0]], self.logits[name])
+        ours, theirs = (self.ready.sides[arm].stack for arm in (ARMS[0], name))
+        same_versions = (ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm)
+        step = parted(runs)
+        try:
+            if step is not None and not self.job.outputs_may_differ and self._tie(name, step, same_versions):
+                self.parted_at[name] = step + 1
+                return (NEAR_TIE,)
+            cautions = same_outputs(runs, logits, same_versions=same_versions, may_differ=self.job.outputs_may_differ)
+        except PerfError as error:
+            return error
+        if name in self.ready.parted:
+            self.parted_at[name] = 0
+            return (*cautions, NEAR_TIE)
+        return cautions
+
+    def _tie(self, name: str, step: int, same_versions: bool) -> bool:
+        """Have both decode the same text again, up to the step at which they part, and look at its logits."""
+        again: list[wire.Whole] = []
+        for arm in (ARMS[0], name):
+            worker = self.ready.running.workers[arm]
+            worker.send(wire.WholeRun(self.variant, step + 1, str(self.paths[arm]), self.ready.model_id(arm)))
+            again.append(expect(worker, wire.Whole, self.tools.waits.prepare))
+            if again[-1].tokens != self.runs[arm].tokens[: step + 1]:
+                return False
+        logits = np.load(self.paths[ARMS[0]]), np.load(self.paths[name])
+        return is_near_tie((again[0], again[1]), logits, same_versions=same_versions)

@@ -203,6 +203,18 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: bytes) -> None:
     assert "cannot be read" in refused(tmp_path)
 
 
+def test_a_name_that_is_no_text_refuses_the_archive(tmp_path: Path) -> None:
+    """It says that it is UTF-8, and is none."""
+    path = archive(tmp_path / "in", MAC)
+    data = bytearray(path.read_bytes().replace(b"manifest.json", b"\xff" * 13))
+    for head, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := data.find(head, at + 1)) >= 0:
+            data[at + flags + 1] |= 0x08
+    path.write_bytes(data)
+    assert "cannot be read" in refused(tmp_path)
+
+
 def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
     """A byte of its content was changed on the way."""
     path = archive(tmp_path / "in", MAC)

@@ -92,8 +92,8 @@ def test_a_night_without_loss_says_so_and_what_is_missing(scratch: Scratch, tmp_
     (tmp_path / "out" / "nightly" / SMALL / "release.json").write_text("{")
     policy = read_policy(scratch.baselines / POLICY_FILE)
     text, lost = nightly.report(tmp_path / "out", [BIG, SMALL], last, policy, scratch.checkout())
-    assert not lost
-    assert "No loss tonight" in text
+    assert lost is None
+    assert "No loss tonight, but not all is known" in text
     assert "its machine left no record tonight" in text
     assert "not JSON" in text
 
@@ -108,7 +108,8 @@ def test_a_loss_that_a_maintainer_accepted_opens_nothing(scratch: Scratch, tmp_p
     )
     policy = read_policy(scratch.baselines / POLICY_FILE)
     text, lost = nightly.report(tmp_path / "out", [BIG, SMALL], last, policy, scratch.checkout())
-    assert not lost
+    assert lost is False
+    assert "No loss tonight, at" in text
     assert "a sampler that users asked for" in text
 
 
@@ -154,7 +155,7 @@ def test_a_loss_opens_one_issue_and_keeps_it_up_to_date() -> None:
     new = Issues(("somebody", TEXT))
     assert post_issue(TEXT, "us/suite", new.ask, lost=True) == "opened"
     assert new.sent == [("POST", "/repos/us/suite/issues", {"title": TITLE, "body": TEXT})]
-    for lost, state, said in ((True, "open", "updated"), (False, "closed", "closed")):
+    for lost, state, said in ((True, "open", "updated"), (None, "open", "updated"), (False, "closed", "closed")):
         known = Issues((AUTHOR, "another"), (AUTHOR, TEXT))
         assert post_issue(TEXT, "us/suite", known.ask, lost=lost) == said
         assert known.sent == [("PATCH", "/repos/us/suite/issues/2", {"body": TEXT, "state": state})]
@@ -164,6 +165,7 @@ def test_a_night_without_loss_opens_nothing() -> None:
     """Nobody wants an issue that says all is well."""
     issues = Issues()
     assert post_issue(TEXT, "us/suite", issues.ask, lost=False) == "nothing to say"
+    assert post_issue(TEXT, "us/suite", issues.ask, lost=None) == "nothing to say"
     assert issues.sent == []
     with pytest.raises(UsageError):
         post_issue(TEXT, "us/suite/../x", issues.ask, lost=True)

@@ -131,6 +131,18 @@ def test_json_goes_to_a_file_or_to_standard_output(tmp_path: Path) -> None:
         assert (code, json.loads(text)["calls"]) == (0, kept["calls"])
 
 
+@pytest.mark.parametrize("record", ['{"content_digest": "a"}', '{"machine_info": {}}'])
+def test_json_is_never_written_over_a_record(tmp_path: Path, record: str) -> None:
+    """The option takes the word that follows it, which was meant to be read."""
+    path = tmp_path / "cuda-step.json"
+    path.write_text(record)
+    err = io.StringIO()
+    assert program.run(["gate", "--json", str(path)], io.StringIO(), err) == 2
+    assert "holds a record" in err.getvalue()
+    assert f"--json - {path}" in " ".join(err.getvalue().split())
+    assert path.read_text() == record
+
+
 def test_help_shows_no_markup() -> None:
     """Of any command."""
 

@@ -9,7 +9,7 @@ from gemma3n_perf.ci.measure import names_to_measure
 from gemma3n_perf.ci.plan import ChipClass, Pull, State, plan
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.gate.admission import gate
-from gemma3n_perf.gate.change import FUSIONS, Touched, checkout, program_changes, touched, touched_names
+from gemma3n_perf.gate.change import FUSIONS, Touched, checkout, program_changes, sort_files, touched, touched_names
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.store import admitted
@@ -84,6 +84,25 @@ def test_what_is_planned_is_measured_and_asked_for(
     policy = read_policy(scratch.baselines / POLICY_FILE)
     assert names_to_measure(base, here) == names
     assert gate(here, policy, change).names == names
+
+
+@pytest.mark.parametrize("name", ["fusions", "fusions/admitted.json", ""])
+def test_a_link_in_place_of_records_is_refused(scratch: Scratch, tmp_path: Path, name: str) -> None:
+    """What it leads to could admit anything, and lies outside what the gate reads."""
+    base = scratch.save("base")
+    folder = next(path.parent for path in sorted(scratch.baselines.glob("*/fusions")))
+    outside, link = scratch.root / "docs" / "x", folder / name if name else folder
+    outside.parent.mkdir(exist_ok=True)
+    link.rename(outside) if link.exists() else outside.write_text("{}")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside)
+    scratch.save("change")
+    here = scratch.checkout()
+    with pytest.raises(UsageError, match="is a link"):
+        touched(base, here.repository, here.baselines)
+    changed = here.repository.changed(base)
+    named = {one for one in changed if one.startswith("baselines/") and "/fusions/" in one and one.endswith(".json")}
+    assert set(sort_files(changed, scratch.root, scratch.baselines).records) == named
 
 
 def test_what_was_measured_for_one_part_of_a_composition_is_admitted(scratch: Scratch) -> None:

@@ -146,6 +146,13 @@ def test_a_busy_machine_may_be_allowed(tmp_path: Path, monkeypatch: pytest.Monke
     assert [fault.code for fault in found.faults_of(Conditions(foreign_cpu=1.0, steal=1.0))] == ["steal"]
 
 
+def test_a_machine_that_is_not_watched_need_not_be_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is free, which is all that is asked."""
+    busy, err = Busy(tmp_path), io.StringIO()
+    found = opened(busy, BusyPolicy(watched=False), err, monkeypatch, tmp_path / "lock")
+    assert (found.busy, busy.waited_s, err.getvalue()) == (None, 0, "")
+
+
 def test_a_machine_that_is_measured_may_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same option waits for its lock, names the holder, and goes on when that has ended."""
     path, err = tmp_path / "lock", io.StringIO()

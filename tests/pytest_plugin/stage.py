@@ -30,7 +30,7 @@ from gemma3n_perf.duel.scheduler import ComparisonState
 from gemma3n_perf.hardware import machine
 from gemma3n_perf.hardware.fitness import Doctor, Fitness
 from gemma3n_perf.hardware.lock import measuring_lock
-from gemma3n_perf.hardware.machine import open_machine
+from gemma3n_perf.hardware.machine import BusyPolicy, open_machine
 from gemma3n_perf.hardware.types import Chip, Conditions, Stack
 from gemma3n_perf.pytest_plugin import session
 from gemma3n_perf.stats.verdicts import Judgement, Verdict, not_measured
@@ -61,7 +61,8 @@ class Script:
     """What the bench is to find: seconds per token, changes and errors by workload; graphs of a decode step.
 
     ``judgements`` are what a duel finds, by workload, no-change without; ``same`` says that the program is the same,
-    ``incomparable`` that there is nothing to compare with; ``theirs`` is the graph of what is compared with.
+    ``incomparable`` that there is nothing to compare with; ``theirs`` is the graph of what is compared with; ``busy``
+    are the policies that the machine was opened with.
     """
 
     tpot_s: dict[str, float] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Script:
     duel: BaseException | None = None
     requests: list[CompareRequest] = field(default_factory=list)
     duelled: list[str] = field(default_factory=list)
+    busy: list[BusyPolicy] = field(default_factory=list)
     opened: int = 0
     taken: list[str] = field(default_factory=list)
 
@@ -231,6 +233,7 @@ def _replace(patch: pytest.MonkeyPatch, stage: Stage) -> None:
 
 @contextmanager
 def _machine(stage: Stage, *arguments: Any) -> Iterator[duels.Here]:
+    stage.script.busy += arguments[2:]
     with measuring_lock(stage.lock):
         yield fakes_of_duels.machine(arena.Arena(), stage.folder / "baselines", stack=stage.stack)
 

@@ -1,6 +1,7 @@
 import pytest
 
 from gemma3n_perf.hardware.fitness import Check, Doctor, Fitness, State
+from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.hardware.types import Conditions
 from gemma3n_perf.store.baselines import Baselines
 from gemma3n_perf.store.session_file import decode
@@ -51,3 +52,9 @@ def test_a_wait_is_seconds(stage: Stage, text: str) -> None:
     outcome = stage.run("--wait", text)
     assert outcome.code == 2
     assert f"--wait {text}" in outcome.text
+
+
+def test_whoever_measures_already_is_waited_for_from_the_start(stage: Stage) -> None:
+    """What it is compared with is found out first; the same program needs no machine that is fit."""
+    assert stage.run("--benchmark-compare", "--wait", "30").code == 0
+    assert stage.script.busy == [BusyPolicy(30.0, watched=False), BusyPolicy(30.0)]

@@ -5,6 +5,7 @@ else refuses the whole archive. The job decides whether there is evidence, the a
 cancelled, failed or vanished job left behind, in this attempt or an earlier one, counts for nothing.
 """
 
+import lzma
 import re
 import stat
 import zipfile
@@ -159,7 +160,9 @@ def open_artifact(artifact: Artifact, run_id: str, commit: str) -> Mapping[str, 
     try:
         with zipfile.ZipFile(artifact.path) as archive:
             found = _contents(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+    ) as error:  # fmt: skip
         raise _refused(f"an artifact that cannot be read: {error}", "the archive a measuring job uploads") from error
     try:
         said = msgspec.json.decode(found.pop(MANIFEST, b""), type=Manifest)

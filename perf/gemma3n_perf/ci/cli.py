@@ -79,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = steps.add_parser("issue", help="open the issue of nightly losses, change it in place, or close it")
     _file(one, "issue", "the issue's text")
     one.add_argument("--repo", required=True, metavar="OWNER/NAME")
-    one.add_argument("--lost", required=True, metavar="TRUE_OR_FALSE", help="whether anything lost, as report says it")
+    one.add_argument(
+        "--lost", required=True, metavar="TRUE_OR_FALSE", help="whether anything lost, as report says it; unknown, too"
+    )
     one.add_argument("--api", default="https://api.github.com", metavar="URL")
 
 
@@ -108,7 +110,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             if args.step == "post":
                 done = post(read_comment(args.comment), args.repo, args.number, ask)
             else:
-                done = post_issue(read_comment(args.issue, ISSUE), args.repo, ask, lost=args.lost == "true")
+                done = post_issue(
+                    read_comment(args.issue, ISSUE), args.repo, ask, lost={"true": True, "false": False}.get(args.lost)
+                )
             out.write(f"{done}\n")
             return 0
         case _:
@@ -209,7 +213,7 @@ def _report(args: argparse.Namespace, out: TextIO) -> int:
     args.issue.write_text(text, encoding="utf-8")
     if args.outputs is not None:
         with args.outputs.open("a", encoding="utf-8") as file:
-            file.write(f"lost={str(lost).lower()}\n")
+            file.write(f"lost={'unknown' if lost is None else str(lost).lower()}\n")
     out.write(text)
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gemma3n_perf.bench import regression_report
 from gemma3n_perf.bench.outcome import in_force
 from gemma3n_perf.bench.regression import REGRESSIONS, Regression
-from gemma3n_perf.bench.regression_rule import RegressionRuling, rule_on
+from gemma3n_perf.bench.regression_rule import ClassResult, RegressionRuling, rule_on
 from gemma3n_perf.ci.measure import copy
 from gemma3n_perf.ci.post import ISSUE
 from gemma3n_perf.gate.change import Checkout, program_changes
@@ -84,18 +84,31 @@ def keep_history(chip_class: str, baselines: Path, out: Path, data: Path | None 
 
 def report(
     records: Path, classes: Sequence[str], last: str | None, policy: GatePolicy, here: Checkout
-) -> tuple[str, bool]:
-    """Return the text of the night's issue, and whether anything lost. Raises as ``read_accepted`` does."""
-    parts, lost = [], False
+) -> tuple[str, bool | None]:
+    """Return the text of the night's issue, and whether anything lost; None where something was left open.
+
+    Raises as ``read_accepted`` does.
+    """
+    parts, lost, left_open = [], False, False
     for base in bases(here.repository, last):
         accepted = in_force(read_accepted(here.baselines), here.repository, base.commit)
         ruling = _ruled(base, records, classes, policy, here, accepted)
         lost = lost or any(one.verdict is Verdict.LOSS for one in ruling.reasons)
+        left_open = left_open or any(_left_open(one) for one in ruling.classes)
         title = f"### Against {plain(base.title)}: {plain(ruling.closing)}"
         parts += [title, *regression_report.markdown(ruling, accepted)]
     head = here.repository.commit() or "unknown"
-    first = "Decode is slower" if lost else "No loss tonight"
-    return "\n\n".join([f"{ISSUE}\n{first}, at {head[:12]} on {here.today}.", *parts]) + "\n", lost
+    calm = "No loss tonight, but not all is known" if left_open else "No loss tonight"
+    first = "Decode is slower" if lost else calm
+    text = "\n\n".join([f"{ISSUE}\n{first}, at {head[:12]} on {here.today}.", *parts]) + "\n"
+    return text, lost or (None if left_open else False)
+
+
+def _left_open(one: ClassResult) -> bool:
+    """Whether a class says less than that nothing lost."""
+    known = (Verdict.WIN, Verdict.NO_CHANGE)
+    rows = (row for row in one.compared if not row.is_accepted)
+    return not one.same and (not one.compared or any(row.judgement.verdict not in known for row in rows))
 
 
 def _ruled(

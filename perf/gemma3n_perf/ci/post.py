@@ -79,18 +79,19 @@ def post(text: str, repo: str, number: int, ask: Ask) -> str:
     return "created"
 
 
-def post_issue(text: str, repo: str, ask: Ask, *, lost: bool) -> str:
+def post_issue(text: str, repo: str, ask: Ask, *, lost: bool | None) -> str:
     """Keep the one issue of nightly losses: open where something ``lost``, changed in place, closed where nothing did.
 
+    None is a night that left something open: an issue stays open, and none is opened.
     Returns ``opened``, ``updated``, ``closed`` or ``nothing to say``. Raises UsageError, NotMeasuredError.
     """
     if not _REPO.fullmatch(repo):
         raise UsageError(f"repository {repo!r}", expected="OWNER/NAME")
     ours = _first(f"/repos/{repo}/issues?state=open&", ISSUE, ask)
     if ours is not None:
-        state = {"state": "open" if lost else "closed"}
+        state = {"state": "closed" if lost is False else "open"}
         ask("PATCH", f"/repos/{repo}/issues/{int(ours['number'])}", {"body": text, **state})
-        return "updated" if lost else "closed"
+        return "closed" if lost is False else "updated"
     if not lost:
         return "nothing to say"
     ask("POST", f"/repos/{repo}/issues", {"title": TITLE, "body": text})

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             )
             try:
                 found = duel(spec, here).judgements[workloads[0]]
-            except ArmUnavailableError as error:
+            except (ArmUnavailableError, UsageError) as error:  # a release may have no wheel for this machine
                 found = not_measured(error.found)
             progress.clear()
             said = interval(found) if found.effect is not None else found.reason

@@ -13,6 +13,7 @@ from gemma3n_perf.duel import report
 from gemma3n_perf.duel.arms import GRAMMAR
 from gemma3n_perf.duel.lookup import require_arms
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable
@@ -93,6 +94,12 @@ def _workload_id(text: str) -> str:
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that measures takes."""
     parser.add_argument("--baselines", type=Path, metavar="DIR", help="default: baselines/ of the checkout")
+    add_busy_arguments(parser)
+    add_explain(parser)
+
+
+def add_busy_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to do on a busy machine."""
     parser.add_argument(
         "--wait", type=seconds("--wait", least=0.0), metavar="SECONDS",
         help="wait so long for a machine that is fit and free",
@@ -100,7 +107,6 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-busy", action="store_true", help="measure on a machine that is not fit, too, with a caution"
     )
-    add_explain(parser)
 
 
 def busy_policy(args: argparse.Namespace) -> BusyPolicy:
@@ -130,6 +136,11 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 def report_on(result: DuelResult, here: Here, path: Path | None, out: TextIO) -> int:
     """Write the record, print the report and return the exit code."""
     arms = result.spec.baseline, result.spec.candidates[0]
-    if path is None or not write_json(path, store.DUELS.encode(record_of(result, here.chip)), out):
-        out.write(report.render(result.judgements, *arms, result.ttfts))
+    text = report.render(result.judgements, *arms, result.ttfts)
+    try:
+        if path is None or not write_json(path, store.DUELS.encode(record_of(result, here.chip)), out):
+            out.write(text)
+    except PerfError:
+        out.write(text)  # minutes of measuring
+        raise
     return report.exit_code(result.judgements, result.ttfts)

@@ -4,15 +4,18 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from gemma3n_perf.cli.duel import add_busy_arguments, busy_policy
 from gemma3n_perf.cli.options import add_explain, count, days, seconds
 from gemma3n_perf.cli.site import add_places, places
 from gemma3n_perf.duel.lookup import require_arms, unheld
-from gemma3n_perf.duel.report import interval
+from gemma3n_perf.duel.report import deciding, interval
 from gemma3n_perf.duel.run import Here
 from gemma3n_perf.duel.run import machine as this_machine
+from gemma3n_perf.duel.steps import is_version
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.hardware.progress import Progress
@@ -35,7 +38,8 @@ from gemma3n_perf.history.findings import build as build_findings
 from gemma3n_perf.history.point_record import OWN, RELEASES
 from gemma3n_perf.history.series import LEAST_POINTS
 from gemma3n_perf.report import pages, units
-from gemma3n_perf.store.files import SHORT_COMMIT
+from gemma3n_perf.stats.verdicts import Judgement
+from gemma3n_perf.store.files import SHORT_COMMIT, require_folder
 
 HELP = "asv results from what was stored; releases of mlx and mlx-vlm; steps, and duels over them"
 Opened = Callable[[Path | None, TextIO], AbstractContextManager[Here]]
@@ -79,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--budget", type=seconds("--budget"), default=budget, metavar="SECONDS",
             help="measuring time of one duel (default: %(default)g)",
         )  # fmt: skip
+        add_busy_arguments(action)
     for action in (importing, listing, confirming, following, own):
         add_places(action)
     findings = actions.add_parser("findings", help="write the page of regressions found upstream, from the records")
@@ -100,19 +105,25 @@ def _unheld(baselines: Path | None, err: TextIO) -> Iterator[Here]:
 def run(args: argparse.Namespace, out: TextIO, opened: Opened | None = None) -> int:
     """Carry out one action; ``opened`` holds the machine. Raises UsageError, NotMeasuredError, DiskFullError."""
     if opened is None and args.action == "upstream" and args.clone is None:
+        if args.first is not None and not is_version(args.first):
+            raise UsageError(f"--from {args.first[:40]}", expected="a release, for instance 0.32.0")
         require_arms(*(f"{args.line}=={version}" for version in _versions(args)))
-    opened = opened or (_unheld if getattr(args, "explain", False) else this_machine)
+    if args.action in ("import", "steps", "confirm", "findings"):
+        require_folder(args.baselines)
+    if opened is None and args.action in ("confirm", "upstream", "commits"):
+        measuring = partial(this_machine, busy=busy_policy(args))
+        opened = _unheld if getattr(args, "explain", False) else measuring
     match args.action:
         case "import":
             return _import(args, out)
         case "steps":
             return _steps(args, out)
         case "confirm":
-            return _confirm(args, out, opened)
+            return _confirm(args, out, opened or this_machine)
         case "findings":
             return _findings(args, out)
         case "upstream" | "commits":
-            return _follow(args, out, opened)
+            return _follow(args, out, opened or this_machine)
         case _:
             return _machine(args, out)
 
@@ -149,7 +160,7 @@ def _confirm(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
     """Duel the commits around steps and say what was found; returns the worst exit code."""
     if len(args.commits) not in (0, 2):
         raise UsageError(f"{len(args.commits)} commits", expected="BEFORE and AFTER, or none for all open steps")
-    where, worst = places(args), 0
+    where, said = places(args), dict[str, Judgement]()
     with opened(where.baselines, sys.stderr) as here:
         pairs = building.pairs_to_confirm(where, here.chip.chip_class, args.commits, args.workload, run_command)
         if not pairs:
@@ -157,9 +168,9 @@ def _confirm(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:
         for (before, after), judgements, path in confirm(pairs, here, args.budget):
             for workload, judged in judgements.items():
                 out.write(f"{workload}, {before[:12]} to {after[:12]}: {judged.verdict} {interval(judged)}\n")
-                worst = max(worst, judged.verdict.exit_code)
+                said[f"{before} {workload}"] = judged
             out.write(f"  kept in {path}\n")
-    return worst
+    return said[deciding(said)].verdict.exit_code if said else 0
 
 
 def _follow(args: argparse.Namespace, out: TextIO, opened: Opened) -> int:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+import msgspec
+
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.report.dry_run import at_most, dry_run
@@ -15,6 +17,8 @@ from gemma3n_perf.workload.workload import defaults
 
 STDOUT = Path("-")
 _Number = TypeVar("_Number", int, float)
+_OF_RECORDS = {"content_digest", "machine_info"}
+"""Keys of evidence and of sessions, which nothing else is to write over."""
 WEEK_S = 604_800
 """Nobody measures, or waits for a machine, longer than this."""
 
@@ -56,9 +60,21 @@ def _number(
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     """Declare where JSON goes: a file, beside the text, or standard output in its place."""
     parser.add_argument(
-        "--json", type=Path, nargs="?", const=STDOUT, metavar="FILE|-",
+        "--json", type=_no_record, nargs="?", const=STDOUT, metavar="FILE|-",
         help=f"write {what} as JSON; -, or nothing, is standard output in place of the text",
     )  # fmt: skip
+
+
+def _no_record(text: str) -> Path:
+    """Refuse what was given to be read, and would be written over: an option takes the word that follows it."""
+    path, found = Path(text), None
+    with suppress(OSError, ValueError, RecursionError):
+        found = msgspec.json.decode(path.read_bytes()) if path.is_file() else None
+    if isinstance(found, dict) and found.keys() & _OF_RECORDS:
+        raise UsageError(
+            f"--json {text} holds a record", expected="a file to write to", remedy=f"--json - {text}, or another file"
+        )
+    return path
 
 
 def write_json(path: Path | None, data: bytes, out: TextIO) -> bool:

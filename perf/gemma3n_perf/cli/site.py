@@ -1,6 +1,7 @@
 """``gemma3n-perf site``: build the site from the records, offline, into one folder."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -11,7 +12,7 @@ from gemma3n_perf.hardware.shell import run_command
 from gemma3n_perf.hardware.stack import suite_checkout
 from gemma3n_perf.history.building import Places, build_site
 from gemma3n_perf.history.evidence import recorded_evidence
-from gemma3n_perf.store.files import data_folder
+from gemma3n_perf.store.files import data_folder, require_folder
 
 HELP = "build the site: asv's pages and a first page of our own"
 
@@ -41,13 +42,14 @@ def places(args: argparse.Namespace) -> Places:
         args.baselines or repo / "baselines",
         repo / "docs",
         args.results or repo / ".asv/results",
-        (getattr(args, "out", None) or repo / "site").absolute(),
+        Path(os.path.realpath(getattr(args, "out", None) or repo / "site")),
         tuple(sorted((data_folder() / "sessions").glob("*"))) if args.local else (),
     )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Build the site. Raises UsageError, NotMeasuredError, DiskFullError."""
+    require_folder(args.baselines)
     progress = Progress(sys.stderr)
     where = places(args)
     try:

@@ -16,7 +16,7 @@ from gemma3n_perf.cli.options import add_json, explain, file_of, write_json
 from gemma3n_perf.duel import report
 from gemma3n_perf.duel.packages import project_name
 from gemma3n_perf.duel.run import DuelSpec, choose_workloads, machine
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.report.markdown import plain
@@ -63,10 +63,15 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             outputs_may_differ=args.outputs_may_differ, policy=policy,
         )  # fmt: skip
         found = compare(spec, here)
-    if args.markdown:
-        write_over(args.markdown, _markdown(found, package, args).encode())
-    if not write_json(args.json, regression_report.as_json(found.ruling), out):
-        out.write(_text(found, package, args))
+    text = _text(found, package, args)
+    try:
+        if args.markdown:
+            write_over(args.markdown, _markdown(found, package, args).encode())
+        if not write_json(args.json, regression_report.as_json(found.ruling), out):
+            out.write(text)
+    except PerfError:
+        out.write(text)  # minutes of measuring
+        raise
     return found.ruling.exit_code
 
 

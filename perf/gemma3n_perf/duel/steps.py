@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from gemma3n_perf.duel.arms import parts
 from gemma3n_perf.duel.packages import HOMES
@@ -15,6 +15,15 @@ from gemma3n_perf.hardware.shell import Run
 
 _S, _CLONE_S = 120.0, 900.0
 _KIND = re.compile(r"ref:|mlx==|mlx-vlm==|mlx-vlm@")
+
+
+def is_version(text: str) -> bool:
+    """Whether a package index could know a release by this name."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,8 @@ class Steps:
         newest_first = [version.strip() for version in match[1].split(",")]
         known = list(reversed(newest_first))
         for version in (first, last):
+            if not is_version(version):
+                raise UsageError(f"{package} {version[:40]}", expected="a release, for instance 0.32.4")
             if version not in known:
                 below = [one for one in known if Version(one) < Version(version)][-1:]
                 above = [one for one in known if Version(one) > Version(version)][:1]

@@ -112,7 +112,15 @@ class Touched:
 
 
 def touched(base: str, repository: Repository, baselines: Path) -> Touched:
-    """Ask git what differs from where HEAD left ``base``. Raises UsageError where it cannot tell."""
+    """Ask git what differs from where HEAD left ``base``. Raises UsageError where it cannot tell.
+
+    That is also where a record is a link: what it leads to would change without the gate.
+    """
+    link = next((path for path in sorted(baselines.rglob("*")) if path.is_symlink()), None)
+    if link is not None:
+        raise UsageError(
+            f"{link} is a link", expected="records themselves", remedy="put there what it leads to, as files"
+        )
     return sort_files(repository.changed(base), repository.root, baselines)
 
 
@@ -145,8 +153,12 @@ def _unfused(parts: Parts) -> Parts:
 def sort_files(changed: Iterable[str], root: Path, baselines: Path) -> Touched:
     """Sort the files of a change to the checkout at ``root`` by what they are to the gate."""
     paths = [Path(name) for name in changed]
-    # Not Path.resolve, which raises for a link that leads to itself.
-    kept = {path for path in paths if Path(os.path.realpath(root / path)).is_relative_to(os.path.realpath(baselines))}
+    # Not Path.resolve, which raises for a link that leads to itself; and by its name, too, wherever a link leads.
+    kept = {
+        path
+        for path in paths
+        if any(Path(name(root / path)).is_relative_to(name(baselines)) for name in (os.path.realpath, os.path.abspath))
+    }
     judges = [str(path) for path in paths if str(path) in JUDGES]
     # Fusions are made of types.py too, so that it touches them all.
     aside = set(map(Path, JUDGES)) - {FUSIONS / "types.py"}

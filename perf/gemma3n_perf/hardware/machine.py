@@ -55,11 +55,12 @@ class BusyPolicy:
     """What to do on a machine that is not fit to measure, or that somebody measures on already.
 
     It may take ``wait_s`` seconds to become fit, by default 10, and no time to become free. ``allowed`` then measures
-    on a machine that is not fit, with a caution.
+    on a machine that is not fit, with a caution. One that is not ``watched`` only becomes free.
     """
 
     wait_s: float | None = None
     allowed: bool = False
+    watched: bool = True
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def open_machine(err: TextIO, busy: BusyPolicy | None = None, *, lock: Path = LO
         stack.enter_context(measuring_lock(lock, wait_s=given_s, waiting=waiting))
         progress.note(stack.enter_context(keep_awake()))
         machine = Machine.detect(progress.note)
-        if busy is None:
+        if busy is None or not busy.watched:
             yield machine
             return
         wait_s = _SETTLING_S if busy.wait_s is None and not busy.allowed else given_s

@@ -1,5 +1,6 @@
 """Building the site: records in, one folder of pages out. Each part that fails is named, and the others are built."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,11 @@ def build_site(
         raise UsageError(
             f"{places.site} exists and is no site of this suite",
             expected="a new folder, or one that was built before",
-            remedy="choose another with --output",
+            remedy="choose another with --out",
+        )
+    if os.path.ismount(places.site):
+        raise UsageError(
+            f"{places.site} is a mount point, which nothing replaces", expected="a folder", remedy="one inside it"
         )
     note("reading sessions")
     collected, known = collect_all(places, run)

@@ -81,6 +81,10 @@ def measure(
                 expected=f"{workload.bare}, whose part engines has the others beside it",
             )
     settings = tuple(sweeps.Setting.parse(text) for text in knobs)
+    if against_fusion:
+        registry.compose(against_fusion)
+    if against_python is not None and not os.access(against_python, os.X_OK):
+        raise UsageError(f"--against-python {against_python}", expected="another environment's interpreter")
     if path is None:
         require_known(here.chip)
         path = record.profile_path(here.baselines, here.chip.chip_class)

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -111,7 +111,8 @@ class SuiteSession:
     def establish(self, err: TextIO) -> None:
         """Find out, once, what this session is compared with. Raises what building an arm that was named raises."""
         if self.storage.comparing and not self.comparing.established and not self.listing:
-            with duels.machine(self.options.baselines, err) as machine:
+            # The same program is no measuring, and needs no machine that is fit.
+            with duels.machine(self.options.baselines, err, replace(self.options.busy, watched=False)) as machine:
                 self._forge(machine.tools.note)
                 self.comparing.establish(self.request, machine)
 

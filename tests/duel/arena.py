@@ -13,7 +13,7 @@ from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import PerfError
-from gemma3n_perf.hardware.placement import Placement
+from gemma3n_perf.hardware.placement import Place, Placement
 from gemma3n_perf.hardware.types import Conditions, Fault, Stack
 from gemma3n_perf.stats.verdicts import Caution
 from tests.decode.fakes import FakeClock
@@ -141,6 +141,7 @@ class Arena:
     ``clock_speed`` is that of an arm's own clock, ``cpu_s`` the CPU time that a process has used.
     ``block_token`` is what an arm decodes in a block.
     ``differs`` says in which launches, from 0, ``tokens`` and ``whole_tokens`` count.
+    ``niceness`` is that of all threads but the ``preferred``.
     ``read_s`` is what an arm takes to read the prompt of a whole run, ``strays`` are processes that arms left behind.
     """
 
@@ -186,6 +187,7 @@ class Arena:
     strays: list[str] = field(default_factory=list)
     block_token: Callable[[str], int] = lambda name: 7
     niceness: int = 0
+    preferred: dict[int, int] = field(default_factory=dict)
 
     def spawn(self, arm: ReadyArm, shared: bool = False) -> FakeWorker:
         """Start a worker."""
@@ -216,9 +218,9 @@ class Arena:
         self.slept.append(seconds)
         self.clock.passes(seconds)
 
-    def place(self, thread: int) -> tuple[frozenset[int], int]:
-        """Tell which cores a thread is pinned to, and its niceness."""
-        return frozenset(self.cores[thread]), self.niceness
+    def place(self, thread: int) -> Place:
+        """Tell which cores a thread is pinned to, and its priority."""
+        return frozenset(self.cores[thread]), (self.preferred.get(thread, self.niceness), 0)
 
     @property
     def tools(self) -> Tools:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf import fusions
+from gemma3n_perf.fusions import registry
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.hardware.chip import detect
@@ -24,15 +26,19 @@ ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
 _NONE_FASTER = (
     "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "ahead", "session", "detect", "later",
-    "eager", "driver", "steps", "truant", "aside", "seldom", "heart", "tokens",
+    "eager", "driver", "steps", "truant", "aside", "seldom", "heart", "tokens", "save",
 )  # fmt: skip
-ALONE = ("stop", "child", "affinity", "orphan", "after", "compiled")
+ALONE = ("stop", "child", "affinity", "nice", "orphan", "after", "compiled")
 """None is faster either. What they do to another process spoils a launch for all that are in it."""
 JIT = "jit"
 """Nor is this one, which slows the kernels that MLX has compiled, wherever another arm would find them."""
+GUESSES = "drafts"
+"""Nor this one, on any text but a forged one, whose next tokens it guesses."""
+LIVE = "live"
+"""It is faster, and only where it is timed."""
 ON_GPU = ("thread", "queue")
 """Nor these: they work on a GPU while the other arm is timed, and use hardly a core."""
-_WRONG = ("coarse", "headless", "shape", "gaps", "knob")
+_WRONG = ("coarse", "headless", "shape", "gaps", "knob", "link")
 """Lower precision, half a head, fast only where the benchmark decodes, layers left out: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
 """The same code without the cheat, by the cheat; placebo is that of all the others."""
@@ -46,11 +52,14 @@ INVALID = {
     "zz-stop": "was stopped by a signal",
     "zz-child": "s of CPU time in",
     "zz-affinity": "threads were moved to other cores",
+    "zz-nice": "have different priorities",
     "zz-orphan": "left a process behind",
     "zz-after": "s of CPU time in",
     "zz-steps": "outside its own clock",
     "zz-compiled": "what MLX had compiled for the baseline was changed",
     "zz-heart": "different greedy tokens in",
+    "zz-save": "numpy.save was replaced",
+    "zz-drafts": "what short blocks show does not hold for decode",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
@@ -76,14 +85,17 @@ def git(folder: Path, *argv: str) -> None:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a clean checkout of this package with the cheats among its fusions, and this machine's class required."""
     folder = tmp_path_factory.mktemp("cheats") / "checkout"
-    fusions = folder / "perf" / "gemma3n_perf" / "fusions"
+    among = folder / "perf" / "gemma3n_perf" / "fusions"
     shutil.copytree(ROOT / "perf", folder / "perf", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (*NAMES, *ALONE, JIT, *ON_GPU):
-        shutil.copy(CHEATS / f"zz_{name}.py", fusions)
+    for name in (*NAMES, *ALONE, JIT, GUESSES, *ON_GPU):
+        shutil.copy(CHEATS / f"zz_{name}.py", among)
     text = (CHEATS / "zz_placebo.py").read_text(encoding="utf-8").replace("zz-placebo", EDITED)
-    (fusions / f"{EDITED.replace('-', '_')}.py").write_text(text, encoding="utf-8")
+    (among / f"{EDITED.replace('-', '_')}.py").write_text(text, encoding="utf-8")
     for name in ("pyproject.toml", ".gitignore"):
         shutil.copy(ROOT / name, folder)
+    # What a fusion may not import it may not hide behind either: here all that lies behind that rule is tried.
+    with (among / "registry.py").open("a", encoding="utf-8") as source:
+        source.write("\n\n_reaching = lambda node: []\n")
     policy = f'[gate]\napart = 0\n[classes.{detect().chip_class}]\nstate = "required"\nworkloads = ["{WORKLOAD}"]\n'
     (folder / "baselines").mkdir()
     (folder / "baselines" / "policy.toml").write_text(policy, encoding="utf-8")
@@ -293,6 +305,35 @@ def test_what_is_done_to_compiled_kernels_passes_neither_command(
     typed = type_both(checkout, root, [name], 12, TMPDIR=str(tmp_path))
     refuses(typed, name)
     assert any("/* slow */" in path.read_text(encoding="utf-8") for path in tmp_path.glob("mlx/*/cpu/*.cpp"))
+
+
+@pytest.mark.slow
+def test_what_guesses_a_forged_text_passes_neither_command(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whole runs take tokens that follow from nothing."""
+    known_class()
+    name = f"zz-{GUESSES}"
+    refuses(type_both(checkout, nano_root(tmp_path_factory.getbasetemp()), [name], 60), name)
+
+
+PLAIN = (
+    "coarse", "eager", "early", "fine", "gaps", "halves", "headless", "knob", "later", "memo", "placebo", "positions",
+    "seldom", "shape", "slowbase", "tokens", "twob",
+)  # fmt: skip
+"""What uses nothing but the model, and so has to be found by what it does."""
+
+
+def test_what_reaches_beyond_its_model_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others need files, processes, threads, clocks or who calls them, which no fusion may."""
+    folder = tmp_path / "fusions"
+    shutil.copytree(Path(fusions.__path__[0]), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in CHEATS.glob("zz_*.py"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(fusions, "__path__", [str(folder)])
+    cheats = [name for name in registry.names() if name.startswith("zz-")]
+    assert {f"zz-{name}" for name in (*NAMES, *ALONE, JIT, GUESSES, LIVE, *ON_GPU)} == set(cheats)
+    assert [name for name in cheats if not registry.unseen(name)] == [f"zz-{name}" for name in PLAIN]
 
 
 @pytest.mark.slow

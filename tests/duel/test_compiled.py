@@ -19,3 +19,14 @@ def test_a_file_may_come_and_not_change(tmp_path: Path) -> None:
     (folder / "libb.so").unlink()
     assert seen.changed() == ["liba.so", "libb.so"]
     assert seen.changed() == []
+
+
+def test_a_file_that_is_written_over_has_changed(tmp_path: Path) -> None:
+    """Though it is as long and as old as it was."""
+    file = tmp_path / FOLDER / "liba.so"
+    file.parent.mkdir()
+    file.write_text("fast")
+    seen, before = Compiled(tmp_path), file.stat()
+    file.write_text("slow")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert seen.changed() == ["liba.so"]

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from gemma3n_perf.decode import decoder
@@ -24,6 +25,7 @@ def test_what_stays_as_it_was_passes() -> None:
         (decoder.Decoder, "run", "gemma3n_perf.decode.decoder.Decoder.run"),
         (decoder, "Decoder", "gemma3n_perf.decode.decoder.Decoder"),
         (mx, "async_eval", "mlx.core.async_eval"),
+        (np, "save", "numpy.save"),
     ],
 )
 def test_what_is_replaced_is_named(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, said: str) -> None:

@@ -382,6 +382,9 @@ def test_an_arm_that_touches_another_process_is_invalid() -> None:
     assert stopped.found.startswith("the process of baseline was stopped by a signal")
     assert isinstance(slowed, InvalidError)
     assert "another priority" in slowed.found
+    preferred = found(Arena(preferred={20: -20}))
+    assert isinstance(preferred, InvalidError)
+    assert preferred.found == "the arms' threads have different priorities"
     left = found(Arena(strays=["python"]))
     assert isinstance(left, InvalidError)
     assert left.found == "an arm left a process behind that is no longer its own: python"

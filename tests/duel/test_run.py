@@ -313,6 +313,25 @@ def test_a_whole_run_that_says_something_else_is_invalid(tmp_path: Path, changes
     assert any(said in caution.found for caution in found.cautions if caution.code == "outputs-differ")
 
 
+@pytest.mark.parametrize(("spoken", "known"), [(wire.PROTOCOL, True), (11, False)])
+def test_a_whole_run_takes_tokens_that_none_can_guess(tmp_path: Path, spoken: int, known: bool) -> None:
+    """The same in both arms, others in each launch, about every third; none where a worker knows none of it."""
+    arena = Arena(noisy(), protocols={"candidate": spoken})
+    duel(arena, tmp_path)
+    runs = [
+        (worker.launch, one.forced)
+        for worker in arena.workers
+        for one in worker.asked
+        if isinstance(one, wire.WholeRun)
+    ]
+    by_launch = {number: {forced for launch, forced in runs if launch == number} for number, _ in runs}
+    assert all(len(forced) == 1 for forced in by_launch.values())
+    assert (len(set.union(*by_launch.values())) == len(by_launch)) is known
+    steps = [step for _, forced in runs for step, _ in forced]
+    assert bool(steps) is known
+    assert all(1 <= step < 64 for step in steps)
+
+
 LEADS = np.array([0.5] * 7 + [1.0, 1.0 - 1e-4], dtype=np.float32)
 PARTED = {"candidate": (7,) * 4 + (8,) * 60}
 

@@ -222,6 +222,22 @@ def test_the_real_loader_gives_a_model_of_nano(nano_root: Path) -> None:
     assert loader.load(msgspec.structs.replace(request, planted=0.1))[1].decoder is model.decoder
 
 
+def test_a_whole_run_is_interrupted_by_tokens_of_the_prompt(nano_root: Path, tmp_path: Path) -> None:
+    """What follows them is their successor, as forged weights have it; the time is that of as many steps."""
+    loader = worker.MlxVlmLoader()
+    request = msgspec.structs.replace(load(), root=str(nano_root), workload="nano/text/pp40-tg16")
+    forced = ((3, 5), (4, 45), (8, 7))
+    run = wire.WholeRun(9, 12, str(tmp_path / "logits.npy"), forced=forced)
+    *_, whole = talk(loader, request, wire.Prepare(), run)
+    assert isinstance(whole, wire.Whole)
+    _, model = loader.load(request)
+    ids, width = model.prompt_of(9).ids, 256
+    given = {0: ids[0], 3: ids[5], 4: ids[5], 8: ids[7]}
+    inputs = [given.get(i, whole.tokens[i - 1]) for i in range(12)]
+    assert list(whole.tokens) == [one // width * width + (one % width + 1) % width for one in inputs]
+    assert np.load(tmp_path / "logits.npy").argmax() == whole.tokens[-1]
+
+
 def test_a_text_begins_with_a_token_of_the_prompt_and_repeats_itself(nano_root: Path) -> None:
     """Others are other tokens, from the same position; blocks that go on stay with theirs; shapes know one alone."""
     loader = worker.MlxVlmLoader()

@@ -232,12 +232,33 @@ def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch
         ("x = __import__('a')", ["__import__ in mine.py, line 1"]),
         ("exec('a')", ["exec in mine.py, line 1"]),
         ("import mlx.core as mx; mx.eval(1)", []),
+        ("import sys", ["sys in mine.py, line 1"]),
+        ("import os.path", ["os.path in mine.py, line 1"]),
+        ("from pathlib import Path", ["pathlib in mine.py, line 1"]),
+        ("from gemma3n_perf.hardware import shell", ["gemma3n_perf.hardware in mine.py, line 1"]),
+        ("from gemma3n_perf.fusions import patching, types", []),
+        ("from mlx_vlm.utils import os", ["os in mine.py, line 1"]),
+        ("import numpy as np; np.save('x', 1)", ["save in mine.py, line 1"]),
+        ("import dataclasses; dataclasses.sys.argv", ["sys in mine.py, line 1"]),
+        ("x = getattr(int, 'real')", []),
+        ("x = getattr(int, 'sy' + 's')", ["getattr of no constant in mine.py, line 1"]),
+        ("x = open('a')", ["open in mine.py, line 1"]),
+        (
+            "from gemma3n_perf.fusions.kernels.common import source; a = 'x'; source(a)",
+            ["source of no constant in mine.py, line 1"],
+        ),
+        (
+            "from gemma3n_perf.fusions.kernels.common import source; source()",
+            ["source of no constant in mine.py, line 1"],
+        ),
+        ("from gemma3n_perf.fusions.kernels.common import source; source('product'); source('none')", []),
     ],
 )
 def test_what_no_digest_can_hold_is_told(
     line: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is imported by a name that is made up as it runs could be anything; evaluating arrays is none of it."""
+    """What is imported by a name that is made up as it runs could be anything, and so could what knows who runs it;
+    evaluating arrays is none of it."""
     (tmp_path / "mine.py").write_text(f"{line}\nFUSION = 1\n")
     monkeypatch.setattr(fusions, "__path__", [str(tmp_path)])
     assert registry.unseen("mine") == found

@@ -75,9 +75,11 @@ def test_real_threads_are_held() -> None:
         assert placement.pin()
         assert [psutil.Process(one.pid).cpu_affinity() for one in spinning] == [[max(before)]] * 2
         assert not placement.was_undone()
+        assert not placement.is_partial()
         os.setpriority(os.PRIO_PROCESS, spinning[0].pid, 19)
         assert placement.was_undone()
         assert placement.pin()
+        assert placement.is_partial()
         os.sched_setaffinity(spinning[1].pid, before)
         assert placement.was_undone() or len(before) == 1
     finally:

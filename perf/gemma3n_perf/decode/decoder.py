@@ -6,7 +6,7 @@ Each run starts from a copy of the same KV cache, and the end-of-sequence token 
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from typing import Any, Protocol
 
@@ -169,11 +169,16 @@ class Decoder:
         steps_s = tuple(b - a for a, b in zip([begin, *stamps], stamps, strict=False))
         return Run(stamps[-1] - begin, count, steps_s, conditions), tokens
 
-    def whole_run(self, prompt: Prompt, steps: int, planted: float = 0.0) -> tuple[float, list[int]]:
+    def whole_run(
+        self, prompt: Prompt, steps: int, planted: float = 0.0, forced: Mapping[int, int] | None = None
+    ) -> tuple[float, list[int]]:
         """Fill an empty KV cache with ``prompt``, then time ``steps`` steps without a break, all inside the clock.
 
-        Returns seconds and tokens. The logits of the last step are the engine's. Every run after it must prepare anew.
+        ``forced`` are steps, from 1, that take that token of the prompt instead of the one decoded before them: what
+        guesses how a text goes on gains nothing then. Returns seconds and tokens. The logits of the last step are the
+        engine's, computed inside the clock. Every run after it must prepare anew.
         """
+        given = {step: int(prompt.ids[index % len(prompt.ids)]) for step, index in (forced or {}).items()}
         engine, device, clock, read = self._engine, self.device, self._clock, self._read
         self._ahead = None
         device.wait(engine.prefill(prompt))
@@ -190,9 +195,11 @@ class Decoder:
         for i in range(steps):
             token = ahead
             if i + 1 < steps:
-                ahead = engine.step(token)
+                ahead = engine.step(engine.token(given[i + 1]) if i + 1 in given else token)
                 device.dispatch(ahead)
             tokens.append(read(token))
+        if hasattr(engine, "finish"):
+            engine.finish()
         self._settle()
         self._spin(begin, clock() - begin, planted)
         return clock() - begin, tokens

@@ -1,5 +1,6 @@
 """What MLX has compiled for arms without fusions, in a folder of the cache: none may change there once it is made."""
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +19,10 @@ class Compiled:
         seen, self._seen = self._seen, self._look()
         return sorted(path.name for path, what in seen.items() if self._seen.get(path) != what)
 
-    def _look(self) -> dict[Path, tuple[int, int, int]]:
+    def _look(self) -> dict[Path, bytes]:
         found = {}
         for path in self._folder.rglob("*"):
             with suppress(OSError):
-                if path.is_file():
-                    one = path.stat()
-                    found[path] = one.st_ino, one.st_size, one.st_mtime_ns
+                if path.is_file():  # size and time could be those from before
+                    found[path] = hashlib.sha256(path.read_bytes()).digest()
         return found

@@ -13,6 +13,9 @@ from gemma3n_perf.errors import InvalidError
 _WHOLE = ("time", "gemma3n_perf.decode", "gemma3n_perf.duel", "__main__")
 """Modules of these names, and below them, are watched with all their functions, classes and methods."""
 _MLX = ("argmax", "async_eval", "eval", "synchronize")
+_ARRAY = ("__getitem__", "astype", "item")
+_NUMPY = ("array", "save")
+"""By which logits get out of a process."""
 
 
 class Guard:
@@ -46,4 +49,7 @@ def _parts() -> Iterator[tuple[str, Mapping[str, object], str, object]]:
     core = sys.modules.get("mlx.core")
     if core is not None:
         yield from (("mlx.core", vars(core), name, getattr(core, name)) for name in _MLX)
-        yield "mlx.core.array", vars(core.array), "item", vars(core.array).get("item")
+        yield from (("mlx.core.array", vars(core.array), name, vars(core.array).get(name)) for name in _ARRAY)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        yield from (("numpy", vars(numpy), name, getattr(numpy, name)) for name in _NUMPY)

@@ -199,6 +199,8 @@ def _meddling(ready: Prepared, tools: Tools) -> InvalidError | None:
         found = f"the process of {' and '.join(stopped)} was stopped by a signal while it was measured"
     elif tools.placement.was_undone():
         found = "threads were moved to other cores, or given another priority, while they were measured"
+    elif tools.placement.is_partial():
+        found = "the arms' threads have different priorities"
     elif changed := tools.compiled_changed():
         found = f"what MLX had compiled for the baseline was changed: {changed[0]}"
     elif strays := tools.end_strays(ready.running.pids.values()):

@@ -11,11 +11,12 @@ import msgspec
 
 from gemma3n_perf.errors import OutOfMemoryError, named
 
-PROTOCOL, OLDEST = 11, 1
+PROTOCOL, OLDEST = 12, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
 5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block,
-8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine, 10 decodes one text."""
+8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine, 10 decodes one text,
+11 decodes a whole run as it goes on by itself."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -59,12 +60,14 @@ class Block(msgspec.Struct, tag=True, frozen=True):
 
 
 class WholeRun(msgspec.Struct, tag=True, frozen=True):
-    """Time ``steps`` decode steps without a break after prompt ``variant``, and write the last logits to a file."""
+    """Time ``steps`` decode steps without a break after prompt ``variant``, and write the last logits to a file.
+    ``forced`` are steps, from 1, that take that token of the prompt instead of the one decoded before them."""
 
     variant: int
     steps: int
     logits: str
     slot: str = ""
+    forced: tuple[tuple[int, int], ...] = ()
 
 
 class Prefill(msgspec.Struct, tag=True, frozen=True):

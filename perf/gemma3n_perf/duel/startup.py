@@ -29,7 +29,7 @@ _MLX = re.compile(r"(?:^|\+)mlx==([^+]+)")
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
-CONTINUED, SHAPES, ENGINES, TEXTS = 8, 9, 10, 11
+CONTINUED, SHAPES, ENGINES, TEXTS, FORCED = 8, 9, 10, 11, 12
 """The first protocols whose blocks can go on where the one before ended, whose workers know every shape, every engine,
 and whose blocks decode other texts in turn."""
 

@@ -7,6 +7,11 @@ Opinion: where texts part at a near tie of two tokens, rounding parted them; wha
 was, the logits of that step say. Even forged weights have such steps on the larger checkpoints.
 """
 
+import io
+import os
+import random
+import secrets
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,19 +20,28 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gemma3n_perf.decode.engines import DEFAULT
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, is_near_tie, parted, same_outputs
 from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import NS
-from gemma3n_perf.duel.startup import Prepared, expect
+from gemma3n_perf.duel.startup import FORCED, Prepared, expect
 from gemma3n_perf.duel.tools import Job, Tools
-from gemma3n_perf.errors import PerfError
+from gemma3n_perf.errors import InvalidError, PerfError
 from gemma3n_perf.stats.verdicts import Caution
+from gemma3n_perf.workload.workload import Workload
 
 LEAST_STEPS, MOST_STEPS = 16, 64
 """Steps of a whole run, never more than the workload has. How many is drawn anew for each launch: what an arm leaves
 out wherever only tokens are compared, it would leave out where logits are."""
 
+
+INTERRUPTED, AMONG = 1 / 3, 16
+"""How many of a whole run's steps take another token than the one decoded before them, and of how many tokens at the
+prompt's start it is one: forged text can be guessed, and what guesses it would be slower with any other."""
+
+MOST_BYTES = 64 << 20
+"""Of logits: those of 262,144 tokens take 1 MiB."""
 
 NEAR_TIE = Caution(
     "near-tie",
@@ -55,20 +69,25 @@ def compare_whole_runs(
     """
     most = min(steps, MOST_STEPS)
     steps = tools.rng.randint(min(LEAST_STEPS, most), most)
+    forced = _interruptions(ready, job, steps, tools)
     with tempfile.TemporaryDirectory(prefix="gemma3n-perf-") as folder:
         runs: dict[str, wire.Whole] = {}
         failed: dict[str, PerfError] = {}
         elapsed: dict[str, float] = {}
         disturbed: set[str] = set()
-        paths = {name: Path(folder, f"{number}.npy") for number, name in enumerate(ready.sides)}
+        logits: dict[str, np.ndarray] = {}
+        # No arm knows where another writes, and finds nothing of it.
+        paths = {name: Path(folder, f"{secrets.token_hex(8)}.npy") for name in ready.sides}
         for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
             worker = ready.running.workers[name]
             tools.probe.start()
             used = cpu_used(ready, ARMS[0], tools) if name == ARMS[0] else {}
             began = tools.clock()
-            worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name)))
+            worker.send(wire.WholeRun(variant, steps, str(paths[name]), ready.model_id(name), forced))
             try:
-                runs[name] = expect(worker, wire.Whole, tools.waits.prepare)
+                run = expect(worker, wire.Whole, tools.waits.prepare)
+                logits[name] = taken(paths[name])
+                runs[name] = run
             except PerfError as error:
                 if name == ARMS[0] or len(ready.candidates) == 1:
                     raise
@@ -78,8 +97,7 @@ def compare_whole_runs(
                 failed |= working(ready, ARMS[0], used, tools, elapsed[name])
             if tools.faults_of(tools.probe.stop()):
                 disturbed.add(name)
-        logits = {name: np.load(paths[name]) for name in runs}
-        outputs = _Outputs(ready, job, variant, runs, logits, paths, tools)
+        outputs = _Outputs(ready, job, variant, forced, runs, logits, paths, tools)
         compared = {name: outputs.compare(name) for name in ready.candidates if name in runs}
     outside = {name: max(round((elapsed[name] - one.seconds) / steps, NS), 10**-NS) for name, one in runs.items()}
     times = {
@@ -93,6 +111,16 @@ def compare_whole_runs(
     return times, {**compared, **failed}
 
 
+def _interruptions(ready: Prepared, job: Job, steps: int, tools: Tools) -> tuple[tuple[int, int], ...]:
+    """Steps of a whole run that take another token, and which; none where a worker, or an engine, knows none."""
+    workload = Workload.parse(job.workload)
+    own_loop = workload.engine or any(arm.engine != DEFAULT for arm in ready.running.arms)
+    if own_loop or workload.shape.prefill_alone or ready.running.protocol < FORCED:
+        return ()
+    rng = random.Random(hash(tools.rng.getstate()))  # what else chance decides stays as it was
+    return tuple((step, rng.randrange(AMONG)) for step in range(1, steps) if rng.random() < INTERRUPTED)
+
+
 @dataclass(slots=True)
 class _Outputs:
     """Compares what whole runs put out. ``parted_at`` says, by candidate, where a near tie parted texts."""
@@ -100,6 +128,7 @@ class _Outputs:
     ready: Prepared
     job: Job
     variant: int
+    forced: tuple[tuple[int, int], ...]
     runs: Mapping[str, wire.Whole]
     logits: Mapping[str, np.ndarray]
     paths: Mapping[str, Path]
@@ -127,12 +156,32 @@ class _Outputs:
 
     def _tie(self, name: str, step: int, same_versions: bool) -> bool:
         """Have both decode the same text again, up to the step at which they part, and look at its logits."""
-        again: list[wire.Whole] = []
+        again, logits = list[wire.Whole](), list[np.ndarray]()
         for arm in (ARMS[0], name):
             worker = self.ready.running.workers[arm]
-            worker.send(wire.WholeRun(self.variant, step + 1, str(self.paths[arm]), self.ready.model_id(arm)))
+            worker.send(
+                wire.WholeRun(self.variant, step + 1, str(self.paths[arm]), self.ready.model_id(arm), self.forced)
+            )
             again.append(expect(worker, wire.Whole, self.tools.waits.prepare))
             if again[-1].tokens != self.runs[arm].tokens[: step + 1]:
                 return False
-        logits = np.load(self.paths[ARMS[0]]), np.load(self.paths[name])
-        return is_near_tie((again[0], again[1]), logits, same_versions=same_versions)
+            logits.append(taken(self.paths[arm]))
+        return is_near_tie((again[0], again[1]), (logits[0], logits[1]), same_versions=same_versions)
+
+
+def taken(path: Path) -> np.ndarray:
+    """Read logits that an arm wrote, and take the file away. Raises InvalidError for what is no file of its own."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > MOST_BYTES:
+                raise ValueError("it is a link, or no file")
+            logits: np.ndarray = np.load(io.BytesIO(file.read()), allow_pickle=False)
+        path.unlink()
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidError(
+            f"the logits of a whole run cannot be read: {error}",
+            expected="a file that the worker wrote",
+            remedy="a fusion may touch no file of the suite; run it again",
+        ) from error
+    return logits

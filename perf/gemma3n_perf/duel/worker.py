@@ -213,7 +213,7 @@ def _whole(model: Model, request: WholeRun) -> Whole:
     prompt = model.prompt_of(request.variant)
     if prompt.pixels is None and prompt.soft is None:
         prompt = replace(prompt, ids=prompt.ids[: model.whole_run_prompt])
-    seconds, tokens = model.decoder.whole_run(prompt, request.steps, model.planted)
+    seconds, tokens = model.decoder.whole_run(prompt, request.steps, model.planted, dict(request.forced))
     model.guard()
     logits, dtype = model.decoder.last_logits()
     np.save(request.logits, logits)

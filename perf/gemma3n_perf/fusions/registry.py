@@ -20,6 +20,23 @@ _OF_THE_SUITE = ("errors", "decode.types", "hardware.types", "store.files", "wor
 _LONGEST_NAME = 255
 _UNSEEN = frozenset({"__import__", "eval", "exec", "importlib", "runpy"})
 """What imports or runs something that ``files`` cannot tell."""
+_OWN = ("patching.py", "types.py", "kernels/common.py", "kernels/precompiled.py")
+"""What fusions are made with: files that may do more than a fusion may."""
+_USABLE = frozenset({
+    "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "itertools", "math",
+    "mlx", "mlx_lm", "mlx_vlm", "numpy", "operator", "re", "types", "typing", "weakref", _PACKAGE,
+    f"{_SUITE}.errors", f"{_SUITE}.decode.types", f"{_SUITE}.hardware.types",
+})  # fmt: skip
+"""What a fusion may import, and what lies below: it computes. Files, processes, threads, clocks and whoever calls it
+are none of its business, and with them it could be another program where it is timed than where it is used."""
+_REACHING = frozenset({
+    "__builtins__", "__code__", "__globals__", "__subclasses__", "_getframe", "ctypes", "f_back", "fromfile",
+    "genfromtxt", "import_function", "load", "loadtxt", "memmap", "os", "save", "savetxt", "savez",
+    "savez_compressed", "sys", "tb_frame", "tofile",
+})  # fmt: skip
+"""Names, and attributes, that lead to the same from what it may import."""
+_BUILTINS = frozenset({"breakpoint", "compile", "globals", "input", "locals", "open", "vars"})
+_DYNAMIC = ("getattr", "setattr", "delattr")
 _READS = ("importlib.metadata", "importlib.resources")
 """What reads, of the same name."""
 
@@ -146,8 +163,8 @@ def _imports(file: Path) -> list[Path]:
             modules |= {module} | {f"{module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "source":
-            sources.append(root / "kernels" / "cuda" / f"{ast.literal_eval(node.args[0])}.cu")
+        elif name := _kernel_source(node):
+            sources += [path for path in (root / "kernels" / "cuda" / f"{name}.cu",) if path.is_file()]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             sources += _named(file, node.value)
     of_the_suite = {f"{_SUITE}.{one}" for one in _OF_THE_SUITE}
@@ -159,6 +176,14 @@ def _imports(file: Path) -> list[Path]:
     return [*(path for one in places if (path := one.with_name(f"{one.name}.py")).is_file()), *packages, *sources]
 
 
+def _kernel_source(node: ast.AST) -> str | None:
+    """The CUDA text that a call of ``source`` asks for; "" where it is no constant, None where it is no such call."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) != "source":
+        return None
+    first = node.args[0] if node.args else None
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+
+
 def _named(file: Path, text: str) -> list[Path]:
     """The file beside this one that it names, whole or by its suffix, and that is no module."""
     if not text or len(text) > _LONGEST_NAME or "\0" in text or "/" in text:
@@ -168,24 +193,56 @@ def _named(file: Path, text: str) -> list[Path]:
 
 
 def unseen(name: str) -> list[str]:
-    """Where a fusion's files in this package import or run what ``files`` cannot tell, and so no digest holds."""
-    found, root = [], Path(fusions.__path__[0]).resolve()
+    """Where a fusion's files in this package import or run what ``files`` cannot tell, and so no digest holds.
+
+    That is also what could make it another program where it is timed: see ``_USABLE``.
+    """
+    found, root = list[str](), Path(fusions.__path__[0]).resolve()
     for file in (one for one in files(name) if one.suffix == ".py" and one.is_relative_to(root)):
+        own = file.relative_to(root).as_posix() in _OWN
         for node in ast.walk(_parsed(file)):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                full = [f"{node.module or ''}.{alias.name}" for alias in node.names]
-                names += [node.module or ""] * any(one not in _READS for one in full)
-            names += [node.id] if isinstance(node, ast.Name) else []
-            found += [f"{one} in {file.name}, line {node.lineno}" for one in names if one.split(".")[0] in _UNSEEN]  # type: ignore[attr-defined]
+            names = [one for one in _names(node) if one.split(".")[0] in _UNSEEN and one not in _READS]
+            names += [] if own else _reaching(node)
+            names += ["source of no constant"] if _kernel_source(node) == "" else []
+            found += [f"{one} in {file.name}, line {node.lineno}" for one in names]  # type: ignore[attr-defined]
     return list(dict.fromkeys(found))
+
+
+def _names(node: ast.AST) -> list[str]:
+    """The modules that a statement imports, and the name that an expression is."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        full = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+        return [] if all(one in _READS for one in full) else [node.module or ""]
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
+def _reaching(node: ast.AST) -> list[str]:
+    """What a statement or expression reaches for that is no business of a fusion."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        relative = isinstance(node, ast.ImportFrom) and node.level
+        hidden = [alias.name for alias in node.names if alias.name in _REACHING]
+        return hidden + ([] if relative else [one for one in _names(node) if not _is_usable(one)])
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DYNAMIC:
+        constant = len(node.args) > 1 and isinstance(node.args[1], ast.Constant) and node.args[1].value not in _REACHING
+        return [] if constant else [f"{node.func.id} of no constant"]
+    if isinstance(node, ast.Name):
+        return [node.id] if node.id in _REACHING | _BUILTINS else []
+    return [node.attr] if isinstance(node, ast.Attribute) and node.attr in _REACHING else []
+
+
+def _is_usable(module: str) -> bool:
+    """Whether a module, or one that it lies in, may be imported."""
+    parts = module.split(".")
+    return any(".".join(parts[:count]) in _USABLE for count in range(1, len(parts) + 1))
 
 
 def _parsed(file: Path) -> ast.Module:
     """Parse a file; one that does not parse imports nothing, and importing it says so."""
     try:
         return ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
 
 

@@ -24,9 +24,14 @@ def thread_times(pid: int) -> dict[int, float]:
         return {}
 
 
-def place_of(thread: int) -> tuple[frozenset[int], int]:
-    """Return the cores that a thread may run on, and its niceness. Raises OSError where it is gone."""
-    return frozenset(os.sched_getaffinity(thread)), os.getpriority(os.PRIO_PROCESS, thread)
+Place = tuple[frozenset[int], tuple[int, int]]
+"""The cores that a thread may run on, and its priority: niceness, and the scheduler's policy."""
+
+
+def place_of(thread: int) -> Place:
+    """Return where a thread may run, and how soon. Raises OSError where it is gone."""
+    priority = os.getpriority(os.PRIO_PROCESS, thread), os.sched_getscheduler(thread)
+    return frozenset(os.sched_getaffinity(thread)), priority
 
 
 class Placement:
@@ -41,7 +46,7 @@ class Placement:
         times: ThreadTimes = thread_times,
         pin_thread: Callable[[int, Set[int]], None] | None = None,
         cores: Sequence[int] | None = None,
-        place: Callable[[int], tuple[frozenset[int], int]] | None = None,
+        place: Callable[[int], Place] | None = None,
     ) -> None:
         linux = sys.platform == "linux"
         self._times = times
@@ -50,7 +55,8 @@ class Placement:
         self._cores = sorted(cores if cores is not None else os.sched_getaffinity(0) if linux else (), reverse=True)
         self._before: dict[int, Mapping[int, float]] = {}
         self._place = place or place_of
-        self._pinned: dict[int, tuple[frozenset[int], int]] = {}
+        self._pinned: dict[int, Place] = {}
+        self._busiest: dict[int, int] = {}
 
     def watch(self, pids: Sequence[int]) -> None:
         """Remember what the threads of these processes have used so far; of a single process, nothing."""
@@ -60,6 +66,7 @@ class Placement:
     def pin(self) -> bool:
         """Pin what was busy since ``watch()``; says whether any thread of every process is pinned."""
         self._pinned.clear()
+        self._busiest.clear()
         pinned = [self._pin(pid, before) for pid, before in self._before.items()]
         return bool(pinned) and all(pinned)
 
@@ -71,6 +78,10 @@ class Placement:
                     return True
         return False
 
+    def is_partial(self) -> bool:
+        """Whether the busiest threads of the processes have not all the same priority."""
+        return len({self._pinned[thread][1] for thread in self._busiest.values()}) > 1
+
     def _pin(self, pid: int, before: Mapping[int, float]) -> bool:
         used = {thread: now - before.get(thread, 0.0) for thread, now in self._times(pid).items()}
         busy = sorted((thread for thread, seconds in used.items() if seconds > 0), key=lambda one: (-used[one], one))
@@ -80,4 +91,5 @@ class Placement:
                 self._pin_thread(thread, {self._cores[number % len(self._cores)]})
                 pinned = True
                 self._pinned[thread] = self._place(thread)
+                self._busiest.setdefault(pid, thread)
         return pinned

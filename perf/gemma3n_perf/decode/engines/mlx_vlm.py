@@ -112,6 +112,10 @@ class MlxVlmEngine:
         self._last = self.logits(token)
         return mx.argmax(self._last, axis=-1)
 
+    def finish(self) -> None:
+        """Have the logits of the latest step computed now, not when somebody asks for them."""
+        mx.eval(self._last)
+
     def last_logits(self) -> tuple[np.ndarray, str]:
         """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
         assert self._last is not None

@@ -18,13 +18,14 @@ def test_a_file_may_come_and_not_change(tmp_path: Path) -> None:
     os.replace(folder / "new", folder / "liba.so")
     (folder / "libb.so").unlink()
     assert seen.changed() == ["liba.so", "libb.so"]
+    assert list((tmp_path / FOLDER).iterdir()) == []
     assert seen.changed() == []
 
 
 def test_a_file_that_is_written_over_has_changed(tmp_path: Path) -> None:
     """Though it is as long and as old as it was."""
-    file = tmp_path / FOLDER / "liba.so"
-    file.parent.mkdir()
+    file = tmp_path / FOLDER / "mlx" / "liba.so"
+    file.parent.mkdir(parents=True)
     file.write_text("fast")
     seen, before = Compiled(tmp_path), file.stat()
     file.write_text("slow")

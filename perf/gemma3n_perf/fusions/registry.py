@@ -30,9 +30,10 @@ _USABLE = frozenset({
 """What a fusion may import, and what lies below: it computes. Files, processes, threads, clocks and whoever calls it
 are none of its business, and with them it could be another program where it is timed than where it is used."""
 _REACHING = frozenset({
-    "__builtins__", "__code__", "__globals__", "__subclasses__", "_getframe", "ctypes", "f_back", "fromfile",
-    "genfromtxt", "import_function", "load", "loadtxt", "memmap", "os", "save", "savetxt", "savez",
-    "savez_compressed", "sys", "tb_frame", "tofile",
+    "Path", "__builtins__", "__code__", "__globals__", "__subclasses__", "_getframe", "builtins", "ctypes", "f_back",
+    "fromfile", "gc", "genfromtxt", "import_function", "importlib", "inspect", "load", "loadtxt", "memmap",
+    "multiprocessing", "os", "pathlib", "psutil", "save", "savetxt", "savez", "savez_compressed", "shutil", "signal",
+    "socket", "subprocess", "sys", "tb_frame", "tempfile", "threading", "time", "tofile",
 })  # fmt: skip
 """Names, and attributes, that lead to the same from what it may import."""
 _BUILTINS = frozenset({"breakpoint", "compile", "globals", "input", "locals", "open", "vars"})

@@ -107,10 +107,9 @@ def test_duels_against_an_anchor_show_what_absolute_times_cannot(tmp_path: Path)
             assert [step.after for step in found.steps] == expected
 
 
-@pytest.mark.parametrize("chip_class", [CPU, "cpu-amd-epyc-f25m17s1-2c"])
-def test_absolute_times_of_a_cpu_miss_a_step_of_a_tenth_more_often_than_not(chip_class: str) -> None:
-    """One recorded session a commit: this is why they are context."""
-    measured = [one.session_tpot_s for one in recorded(chip_class).sessions_of(WORKLOADS[CPU])]
+def test_absolute_times_of_a_cpu_miss_a_step_of_a_tenth_more_often_than_not() -> None:
+    """One recorded session a commit: this is why they are context. Those of one quiet quarter of an hour are alike."""
+    measured = [one.session_tpot_s for one in recorded(CPU).sessions_of(WORKLOADS[CPU])]
     rng, found = random.Random(1), 0
     for _ in range(100):
         values = [rng.choice(measured) * (1.1 if place >= 12 else 1.0) for place in range(24)]

@@ -16,6 +16,7 @@ from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.hardware.git import Repository, changed_files_text
 from gemma3n_perf.hardware.shell import run_command
+from gemma3n_perf.stats.verdicts import Judgement, invalid
 from gemma3n_perf.store import admitted
 from tests.gate.evidence_files import ALTUP, BIG, GEGLU, ONE, SMALL, TWO, Scratch, edited
 
@@ -40,6 +41,22 @@ def ruled(scratch: Scratch, *evidence: Path, base: str | None = None) -> Admissi
     policy = read_policy(scratch.baselines / POLICY_FILE)
     change = touched(base, here.repository, here.baselines) if base else None
     return gate(here, policy, change, evidence)
+
+
+@pytest.mark.parametrize(("said", "code"), [(invalid("it slowed the baseline"), 5), (None, 4)])
+def test_what_broke_off_in_its_first_launch_is_what_it_was_called(
+    scratch: Scratch, said: Judgement | None, code: int
+) -> None:
+    """That too few launches have a whole run is the reason where there is no other."""
+    record = scratch.evidence(SMALL)
+    (one,) = record.workloads
+    one = replace(one, raw=tuple(replace(launch, whole_s=None) for launch in one.raw))
+    one = replace(one, judgement=said, raw=one.raw[:1], per_session=()) if said else one
+    (path,) = scratch.put(replace(record, workloads=(one,)))
+    found = ruled(scratch, path)
+    assert found.ruling.exit_code == code
+    reasons = [why.found for one in found.ruling.decisions for why in one.reasons]
+    assert any("whole run to bear" in why for why in reasons) is (said is None)
 
 
 def test_changes_are_committed_changed_and_new_files(scratch: Scratch, repository: Repository) -> None:

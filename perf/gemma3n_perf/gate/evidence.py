@@ -128,7 +128,7 @@ def _objections(record: Evidence, path: Path, sources: Sources, repository: Repo
         yield Objection(Verdict.NOT_MEASURED, busy.found, busy.remedy)
     for one in record.workloads:
         runs = sum(launch.whole_s is not None for launch in one.raw)
-        if one.raw and runs < LEAST_LAUNCHES:
+        if one.raw and runs < LEAST_LAUNCHES and one.judgement.verdict is not Verdict.INVALID:
             found = f"{one.workload}: {runs} of its {len(one.raw)} launches have a whole run to bear its blocks out"
             yield Objection(Verdict.NOT_MEASURED, found, again)
     yield from _comparable(record)

@@ -6,14 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gemma3n_perf.cli.options import add_explain, add_json, count, explain, file_of, percent, seconds, write_json
+from gemma3n_perf.cli.options import (
+    add_explain,
+    add_json,
+    count,
+    explain,
+    file_of,
+    percent,
+    printed_anyway,
+    seconds,
+    write_json,
+)
 from gemma3n_perf.decode.engines import requested
 from gemma3n_perf.duel import record as store
 from gemma3n_perf.duel import report
 from gemma3n_perf.duel.arms import GRAMMAR
 from gemma3n_perf.duel.lookup import require_arms
 from gemma3n_perf.duel.run import DuelResult, DuelSpec, Here, choose_workloads, duel, machine, record_of
-from gemma3n_perf.errors import PerfError
 from gemma3n_perf.hardware.machine import BusyPolicy
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.store.files import require_folder, require_writable
@@ -137,10 +146,7 @@ def report_on(result: DuelResult, here: Here, path: Path | None, out: TextIO) ->
     """Write the record, print the report and return the exit code."""
     arms = result.spec.baseline, result.spec.candidates[0]
     text = report.render(result.judgements, *arms, result.ttfts)
-    try:
-        if path is None or not write_json(path, store.DUELS.encode(record_of(result, here.chip)), out):
-            out.write(text)
-    except PerfError:
-        out.write(text)  # minutes of measuring
-        raise
+    with printed_anyway(text, out):
+        written = path is not None and write_json(path, store.DUELS.encode(record_of(result, here.chip)), out)
+    out.write("" if written else text)
     return report.exit_code(result.judgements, result.ttfts)

@@ -4,18 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.cli.duel import add_busy_arguments, busy_policy
 from gemma3n_perf.cli.options import add_explain, count, days, seconds
 from gemma3n_perf.cli.site import add_places, places
+from gemma3n_perf.duel.arms import is_version
 from gemma3n_perf.duel.lookup import require_arms, unheld
 from gemma3n_perf.duel.report import deciding, interval
 from gemma3n_perf.duel.run import Here
 from gemma3n_perf.duel.run import machine as this_machine
-from gemma3n_perf.duel.steps import is_version
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect, require_known
 from gemma3n_perf.hardware.progress import Progress
@@ -110,20 +109,22 @@ def run(args: argparse.Namespace, out: TextIO, opened: Opened | None = None) -> 
         require_arms(*(f"{args.line}=={version}" for version in _versions(args)))
     if args.action in ("import", "steps", "confirm", "findings"):
         require_folder(args.baselines)
-    if opened is None and args.action in ("confirm", "upstream", "commits"):
-        measuring = partial(this_machine, busy=busy_policy(args))
-        opened = _unheld if getattr(args, "explain", False) else measuring
+
+    def measuring(baselines: Path | None, err: TextIO) -> AbstractContextManager[Here]:
+        return this_machine(baselines, err, busy_policy(args))
+
+    opened = opened or (_unheld if getattr(args, "explain", False) else measuring)
     match args.action:
         case "import":
             return _import(args, out)
         case "steps":
             return _steps(args, out)
         case "confirm":
-            return _confirm(args, out, opened or this_machine)
+            return _confirm(args, out, opened)
         case "findings":
             return _findings(args, out)
         case "upstream" | "commits":
-            return _follow(args, out, opened or this_machine)
+            return _follow(args, out, opened)
         case _:
             return _machine(args, out)
 

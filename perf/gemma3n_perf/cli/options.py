@@ -2,14 +2,14 @@
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO, TypeVar
 
 import msgspec
 
-from gemma3n_perf.errors import UsageError
+from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.report.dry_run import at_most, dry_run
 from gemma3n_perf.store.files import write_over
@@ -86,6 +86,16 @@ def write_json(path: Path | None, data: bytes, out: TextIO) -> bool:
         return True
     write_over(path, data)
     return False
+
+
+@contextmanager
+def printed_anyway(text: str, out: TextIO) -> Iterator[None]:
+    """Print ``text``, minutes of measuring, where it cannot be written as was asked."""
+    try:
+        yield
+    except PerfError:
+        out.write(text)
+        raise
 
 
 def file_of(path: Path | None) -> Path | None:

@@ -12,11 +12,11 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from gemma3n_perf.bench import regression_report
 from gemma3n_perf.bench.upstream import UpstreamResult, compare
 from gemma3n_perf.cli.duel import add_budget, add_margin, add_outputs_argument, add_workload_arguments, busy_policy
-from gemma3n_perf.cli.options import add_json, explain, file_of, write_json
+from gemma3n_perf.cli.options import add_json, explain, file_of, printed_anyway, write_json
 from gemma3n_perf.duel import report
 from gemma3n_perf.duel.packages import project_name
 from gemma3n_perf.duel.run import DuelSpec, choose_workloads, machine
-from gemma3n_perf.errors import PerfError, UsageError
+from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.git import Repository
 from gemma3n_perf.report.markdown import plain
@@ -64,14 +64,11 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         )  # fmt: skip
         found = compare(spec, here)
     text = _text(found, package, args)
-    try:
+    with printed_anyway(text, out):
         if args.markdown:
             write_over(args.markdown, _markdown(found, package, args).encode())
-        if not write_json(args.json, regression_report.as_json(found.ruling), out):
-            out.write(text)
-    except PerfError:
-        out.write(text)  # minutes of measuring
-        raise
+        written = write_json(args.json, regression_report.as_json(found.ruling), out)
+    out.write("" if written else text)
     return found.ruling.exit_code
 
 

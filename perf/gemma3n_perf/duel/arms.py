@@ -84,7 +84,7 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
         return part, replace(arm, installed=True)
     if match := _PACKAGE.fullmatch(part):
         package, joint, value = canonicalize_name(match[1]), match[2], match[3].strip()
-        if joint == "==" and not _is_version(value):
+        if joint == "==" and not is_version(value):
             raise _bad(arm.text, f"{value!r} is no version", f"for instance {package}==0.32.3")
         if not value:
             raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
@@ -111,7 +111,8 @@ def _add(arm: Arm, part: str) -> tuple[str, Arm]:
             raise _bad(arm.text, f"the part {part!r} is not understood", GRAMMAR)
 
 
-def _is_version(text: str) -> bool:
+def is_version(text: str) -> bool:
+    """Whether a package index could know a release by this name."""
     try:
         return _VERSION.fullmatch(text) is not None and Version(text) is not None
     except InvalidVersion:

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from gemma3n_perf.duel.arms import parts
+from gemma3n_perf.duel.arms import is_version, parts
 from gemma3n_perf.duel.packages import HOMES
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import ArmUnavailableError, UsageError
@@ -15,15 +15,6 @@ from gemma3n_perf.hardware.shell import Run
 
 _S, _CLONE_S = 120.0, 900.0
 _KIND = re.compile(r"ref:|mlx==|mlx-vlm==|mlx-vlm@")
-
-
-def is_version(text: str) -> bool:
-    """Whether a package index could know a release by this name."""
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,8 @@ def _imports(file: Path) -> list[Path]:
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif name := _kernel_source(node):
-            sources += [path for path in (root / "kernels" / "cuda" / f"{name}.cu",) if path.is_file()]
+            kernel = root / "kernels" / "cuda" / f"{name}.cu"
+            sources += [kernel] if kernel.is_file() else []
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             sources += _named(file, node.value)
     of_the_suite = {f"{_SUITE}.{one}" for one in _OF_THE_SUITE}
@@ -202,7 +203,7 @@ def unseen(name: str) -> list[str]:
     for file in (one for one in files(name) if one.suffix == ".py" and one.is_relative_to(root)):
         own = file.relative_to(root).as_posix() in _OWN
         for node in ast.walk(_parsed(file)):
-            names = [one for one in _names(node) if one.split(".")[0] in _UNSEEN and one not in _READS]
+            names = [one for one in _names(node) if one.split(".")[0] in _UNSEEN]
             names += [] if own else _reaching(node)
             names += ["source of no constant"] if _kernel_source(node) == "" else []
             found += [f"{one} in {file.name}, line {node.lineno}" for one in names]  # type: ignore[attr-defined]

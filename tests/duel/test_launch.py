@@ -15,7 +15,7 @@ from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch, LaunchPlan, measure, warm_up
 from gemma3n_perf.duel.startup import Prepared, prepare, started
-from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
+from gemma3n_perf.duel.tools import ON_CPU, ON_CUDA, BlockLayout, Job, Tools
 from gemma3n_perf.errors import (
     ArmUnavailableError,
     BadConditionsError,
@@ -198,6 +198,19 @@ def test_blocks_are_long_enough_to_be_timed_and_stay_within_the_shape() -> None:
             plan, _ = warm_up(running, arena.tools, generate, None, pairs)
         assert plan == LaunchPlan(steps, 9)
         assert asked[-1] == pytest.approx(2 * steps * tpot_s)
+
+
+def test_a_new_process_on_cuda_decodes_until_it_has_met_its_graphs() -> None:
+    """Each arm by itself, before anything counts: a candidate would be newer than a baseline that others had."""
+    arms = (arm("baseline"), arm("0:x"), arm("1:x"))
+    for tpot_s, least, most in ((0.002, ON_CUDA.new_tokens, ON_CUDA.new_tokens + 40), (0.05, 50, 90)):
+        arena = Arena(tpot_s=lambda name, launch, t=tpot_s: t)  # type: ignore[misc]
+        tools = replace(arena.tools, layout=ON_CUDA)
+        with ready(arms, tools) as running:
+            warm_up(running, tools, 64, None, lambda pair_s: 1)
+        decoded = [sum(one.steps for one in worker.asked if isinstance(one, wire.Block)) for worker in arena.workers]
+        assert len(decoded) == 3
+        assert all(least <= one <= most for one in decoded)
 
 
 def test_a_pace_once_settled_stays() -> None:

@@ -119,6 +119,11 @@ def warm_up(
     timed: list[list[float]] = []
     positions = Positions(ready)
     tools.placement.watch(tuple(dict.fromkeys(ready.running.pids.values())))
+    for name in ready.sides:
+        decoded, spent_s = 0, 0.0
+        while decoded < layout.new_tokens and spent_s < layout.new_s:
+            spent_s += ready.time(name, steps, tools.waits.start).seconds
+            decoded += steps
     while len(timed) < rounds:
         if len(timed) == rounds // 2:
             pinned = tools.placement.pin()

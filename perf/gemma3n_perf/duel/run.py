@@ -25,7 +25,7 @@ from gemma3n_perf.duel.processes import Spawn, Spawner
 from gemma3n_perf.duel.record import SCHEMA, DuelRecord, WorkloadDuel
 from gemma3n_perf.duel.report import deciding
 from gemma3n_perf.duel.scheduler import ComparisonKey, ComparisonState, Rules, States, measure_all
-from gemma3n_perf.duel.tools import ON_CPU, BlockLayout, Job, Tools
+from gemma3n_perf.duel.tools import LAYOUTS, BlockLayout, Job, Tools
 from gemma3n_perf.duel.worktrees import Worktrees
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.machine import BusyPolicy, Machine, open_machine
@@ -140,7 +140,7 @@ def here(baselines: Path | None, opened: Machine, spawn: Spawn) -> Here:
     tools = Tools(
         spawn=spawn, probe=opened.probe, faults_of=opened.faults_of,
         clock=time.perf_counter, sleep=time.sleep, rng=random.Random(), note=note,
-        layout=ON_CPU if chip.vendor == "cpu" else BlockLayout(), compiled_changed=Compiled(root.parent).changed,
+        layout=LAYOUTS.get(chip.vendor, BlockLayout()), compiled_changed=Compiled(root.parent).changed,
     )  # fmt: skip
     builder = Builder(
         Path(__file__).resolve().parents[2], stack, Worktrees(repo, root.parent, run_command),

@@ -21,6 +21,7 @@ class BlockLayout:
     else is done while the first token is computed, and no next step is built while the last is. Where dispatching takes
     as long as computing, a block can be ``built`` instead: it begins with its first step built and ends with another
     one built, so that it holds whole periods, however short it is.
+    ``new_tokens`` are decoded by a new process before any counts, or as many as ``new_s`` seconds hold.
     """
 
     tokens: int = 5
@@ -28,11 +29,20 @@ class BlockLayout:
     tail: int = 1
     least_s: float = 0.03
     built: bool = False
+    new_tokens: int = 0
+    new_s: float = 2.5
 
+
+ON_CUDA = BlockLayout(new_tokens=600)
+"""MLX keeps the CUDA graphs that it instantiates, and a new process knows none: on an H200, e2b-4bit with cuda-step,
+one step in four took twice as long at first, one in ten after 150, one in fifty after 600, rested in between or not."""
 
 ON_CPU = BlockLayout(tokens=1, drop=0, tail=0, least_s=0.0, built=True)
 """MLX's CPU stream lets ten tasks wait, so dispatching a step takes as long as computing it. The speed of a shared core
 changes within a tenth of a second: the shorter the blocks, the more alike are those of a pair (docs/method.md)."""
+
+LAYOUTS = {"cpu": ON_CPU, "nvidia": ON_CUDA}
+"""By vendor of the chip, where not ``BlockLayout()``."""
 
 UNBUILT_TOKENS = 3
 """The fewest of a block on a CPU where an arm is too old for built ones: its ends are a smaller part of it."""

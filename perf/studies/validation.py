@@ -19,6 +19,7 @@ from gemma3n_perf.duel.validation_record import PowerDuel
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.policy import MARGIN, Policy
+from gemma3n_perf.stats.steps import estimate_steps
 from gemma3n_perf.stats.verdicts import Verdict
 from studies import step_estimators
 from studies.simulation import Scenario, replay
@@ -116,6 +117,25 @@ def correlation(trials: Sequence[Trial]) -> float:
     size = (total - float(np.sum(np.square(sizes))) / total) / (count - 1)
     whole = between + (size - 1) * within
     return min(max((between - within) / whole, 0.0), 1.0) if whole > 0 else 0.0
+
+
+def slower(trials: Sequence[Trial]) -> dict[int, tuple[int, float, float, float]]:
+    """Return by round: launches whose steps were recorded, how much longer the candidate's process took beside what was
+    planted, in typical times, the standard deviation of that, and the same in whole times. Log ratios."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for one in trials:
+        # Where the baseline was to be slowed, the processes have each other's names.
+        sign = 1 if one.duel.planted >= 0 else -1
+        for each in one.duel.launches:
+            if each.steps_s:
+                launch = estimate_steps(*each.steps_s, seconds=each.seconds)
+                errors = [sign * (math.log1p(one.duel.truth) - (x or 0.0)) for x in (launch.log_ratio, launch.whole)]
+                found.setdefault(one.duel.round, []).append((errors[0], errors[1]))
+    errors_of = {number: np.array(each) for number, each in found.items() if len(each) > 1}
+    return {
+        number: (len(each), float(each[:, 0].mean()), float(each[:, 0].std(ddof=1)), float(each[:, 1].mean()))
+        for number, each in errors_of.items()
+    }
 
 
 def worth(trials: Sequence[Trial], alike: float) -> float:

@@ -28,6 +28,7 @@ RESAMPLED = 10_000
 _SEED = 20_260_101
 _BUDGETS_S = (60.0, 120.0, 180.0)
 _TRUTHS = (0.0, 0.005, -0.005, 0.01, -0.01, 0.02, -0.02, 0.05, -0.05)
+_MOST_ROUNDS = 12
 _INTRO = Path(__file__).with_name("validation_page.md")
 
 
@@ -122,7 +123,7 @@ def _section(one: Campaign, rows: Sequence[Row], plot: PurePosixPath | None, dra
     if plot is not None:
         lines += ["### Every rule, in its own protocol, at equal wall time"]
         lines += [f"![Share of right calls by size of the effect, a picture for each rule]({plot})", _rules(rows)]
-    lines += _steps(trials)
+    lines += _steps(trials) + _rounds(trials)
     if drawn:
         lines += [f"### {RESAMPLED:,} duels resampled for each row", _resampled(drawn)]
     lines.append(
@@ -150,6 +151,22 @@ def _steps(trials: Sequence[Trial]) -> list[str]:
         "launch's number scatters about the truth (root mean square), read by this suite and in other ways "
         "([method](method.md)):",
         table(("estimator", "scatter"), rows, left=("estimator",)),
+    ]
+
+
+def _rounds(trials: Sequence[Trial]) -> list[str]:
+    found = validation.slower(trials)
+    if not 1 < len(found) <= _MOST_ROUNDS:
+        return []
+    rows = [
+        (str(number), str(launches), _effect(typical), f"{100 * scatter:.2f} %", _effect(whole))
+        for number, (launches, typical, scatter, whole) in sorted(found.items())
+    ]
+    return [
+        "### The candidates' processes beside the baseline's",
+        "How much longer a step of theirs took, beside what was planted, by round: its typical time, that between "
+        "launches, and its whole time.",
+        table(("round", "launches", "typical", "scatter", "whole"), rows),
     ]
 
 

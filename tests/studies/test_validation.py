@@ -157,6 +157,23 @@ def stepwise(seed: int, truth: float = 0.0) -> PowerLaunch:
     return PowerLaunch(4.0, base, cand, steps)
 
 
+def test_a_candidates_process_that_is_slow_at_times_shows_in_its_rounds_whole_times() -> None:
+    """Whichever of the two was slowed: where that is the baseline, the processes have each other's names."""
+    for planted in (0.02, -0.02):
+        launches = []
+        for base, cand in (stepwise(seed, -0.02).steps_s for seed in range(8)):
+            stalled = (*(tuple((2.5 * a, b, c)) for a, b, c in cand[:6]), *cand[6:])
+            steps = (base, stalled) if planted > 0 else (stalled, base)
+            launches.append(PowerLaunch(4.0, (0.02,) * 30, (0.02,) * 30, steps))
+        found = validation.slower([trial(launches, truth=1 / (1 + planted) - 1, number=3)])
+        count, typical, scatter, whole = found[3]
+        assert count == 8
+        assert abs(typical) < 0.01
+        assert 0 < scatter < 0.02
+        assert whole == pytest.approx(0.1, abs=0.05)
+    assert validation.slower([made(0.0, "no-change")]) == {}
+
+
 def test_ways_to_read_steps_are_held_against_the_truth() -> None:
     """Of the launches that told their steps, and of no others."""
     launches = trial([stepwise(seed, 0.02) for seed in range(10)], truth=0.02)

@@ -75,6 +75,10 @@ def test_where_steps_were_told_the_page_compares_ways_to_read_them() -> None:
     both = [one, duel(0.0, "no-change", 2)]
     page = build(both)[validation_page.PAGE].decode()
     assert "The 4 launches whose steps were recorded (of 14; the others were read another way) scatter about" in page
+    assert "beside the baseline's" not in page  # a round alone is its own comparison
+    page = build([one, replace(one, round=2)])[validation_page.PAGE].decode()
+    assert "### The candidates' processes beside the baseline's" in page
+    assert page.count("| 4 | ") == 2
     plain = [duel(0.0, "no-change", 1)]
     assert "steps" not in build(plain)[validation_page.PAGE].decode()
 

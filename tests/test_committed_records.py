@@ -99,6 +99,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "noise": ("*/noise.json", lambda path: noise.read(path.parents[1], path.parent.name), "duels.1"),
     "admitted": ("*/fusions/admitted.json", lambda path: admitted.read(path.parents[2], path.parents[1].name), ""),
     "evidence": ("*/fusions/*e*p.json", evidence.read, "workloads.0.raw.1"),
+    "earlier evidence": ("*/fusions/earlier/*.json.xz", evidence.read, "workloads.0.raw.1"),
     "profile": ("*/profile.json", PROFILES.read, "workloads.0.split"),
     "history": ("*/history/*/*.json*", point_record.read, "launches.0"),
     "published": ("published/*.json", lambda path: read_published(path.parent), "figures.1"),
@@ -130,8 +131,8 @@ def test_a_field_that_nobody_knows_is_refused_by_its_place(tmp_path: Path, kind:
     path = max(paths, key=lambda one: one.stat().st_size) if kind == "history" else paths[0]
     copy = tmp_path / path.relative_to(COMMITTED)
     copy.parent.mkdir(parents=True)
-    data = path.read_bytes()
-    lines = lzma.decompress(data).splitlines() if path.suffix == ".xz" else [data]
+    data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    lines = data.splitlines() if kind.startswith("campaign") else [data]
     at = 1 if kind == "campaign's duel" else 0
     named = f"{place}.invented".lstrip(".")
     lines[at] = edited(lines[at], named, 1)

@@ -1,4 +1,5 @@
 import json
+import lzma
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,17 @@ def test_measuring_again_is_counted_and_what_was_measured_kept(record: Evidence,
     assert (again(record), again(record), again(other), again(other)) == (2, 3, 1, 2)
     path.write_bytes(b"{")
     assert again(other) == 1
-    kept = [path.parent / "earlier" / f"{record.fusion}.{number}.json" for number in range(1, 6)]
+    kept = [path.parent / "earlier" / f"{record.fusion}.{number}.json.xz" for number in range(1, 6)]
     assert sorted((path.parent / "earlier").iterdir()) == kept
-    assert kept[0].read_bytes() == first
+    assert lzma.decompress(kept[0].read_bytes()) == first
     assert [store.read(one).attempts for one in kept[:4]] == [1, 2, 3, 1]
-    assert kept[4].read_bytes() == b"{"
+    assert lzma.decompress(kept[4].read_bytes()) == b"{"
+    # One that an older release kept as it was.
+    kept[0].with_suffix("").write_bytes(first)
+    kept[0].unlink()
+    assert again(record) == 1
+    assert (kept[0].parent / f"{record.fusion}.6.json.xz").is_file()
+    assert store.read(kept[0].with_suffix("")).attempts == 1
 
 
 def test_a_record_without_launches_makes_way(record: Evidence, tmp_path: Path) -> None:

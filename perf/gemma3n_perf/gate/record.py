@@ -26,6 +26,7 @@ from gemma3n_perf.stats.verdicts import Judgement, finite
 from gemma3n_perf.store.admitted import FOLDER, Grounds, Shown
 from gemma3n_perf.store.codec import Codec, Flaw
 from gemma3n_perf.store.files import Disk, write_over
+from gemma3n_perf.store.packed import SUFFIX, pack, unpack
 
 SCHEMA = 1
 EARLIER = "earlier"
@@ -110,8 +111,8 @@ def decode(data: bytes, source: str) -> Evidence:
 
 
 def read(path: Path) -> Evidence:
-    """Read a record from a file. Raises as ``decode`` does."""
-    return decode(_CODEC.bytes_of(path), str(path))
+    """Read a record from a file, one in ``earlier/`` too. Raises as ``decode`` does."""
+    return decode(unpack(_CODEC, path) if path.suffix == SUFFIX else _CODEC.bytes_of(path), str(path))
 
 
 def write(baselines: Path, record: Evidence, disk: Disk | None = None) -> Path:
@@ -138,8 +139,11 @@ def attempt(baselines: Path, chip_class: str, fusion: str, sources: str, disk: D
         count = before.attempts + kept if before.sources == sources else 1
     if kept:
         earlier = path.parent / EARLIER
-        number = next(one for one in itertools.count(1) if not (earlier / f"{fusion}.{one}.json").exists())
-        write_over(earlier / f"{fusion}.{number}.json", path.read_bytes(), disk)
+        # Releases up to 0.2 kept them as they were.
+        taken = {one.name.removesuffix(SUFFIX) for one in earlier.glob("*.json*")}
+        name = next(name for n in itertools.count(1) if (name := f"{fusion}.{n}.json") not in taken)
+        place = earlier / f"{name}{SUFFIX}"
+        write_over(place, pack(place, path.read_bytes()), disk)
     return count
 
 

@@ -102,6 +102,10 @@ class FakeWorker:
                 own = self.arena.whole_tokens.get(name, ()) if self.arena.differs(self.launch) else ()
                 tokens = (*own, *(7,) * steps)[:steps]
                 return wire.Whole(steps * tpot, tokens, "float32")
+            case wire.LastLogits(logits):
+                self.arena.looked_at.append((self.launch, name))
+                np.save(logits, self.arena.block_logits.get(name, np.ones(8, dtype=np.float32)))
+                return wire.Written("float32")
             case wire.Prefill():
                 seconds = self.arena.ttft_s(name, self.launch) * (1 + self.planted[name])
                 self.arena.clock.passes(seconds)
@@ -157,6 +161,8 @@ class Arena:
     whole_tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     differs: Callable[[int], bool] = lambda launch: True
     logits: dict[str, np.ndarray] = field(default_factory=dict)
+    block_logits: dict[str, np.ndarray] = field(default_factory=dict)
+    looked_at: list[tuple[int, str]] = field(default_factory=list)
     whole_runs: list[tuple[int, str, int]] = field(default_factory=list)
     stacks: dict[str, Stack] = field(default_factory=dict)
     loaded: dict[str, wire.Loaded] = field(default_factory=dict)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 WORKLOAD = "nano/text/pp40-tg64"
 _NONE_FASTER = (
     "memo", "twob", "early", "slowbase", "clock", "instance", "code", "burn", "ahead", "session", "detect", "later",
-    "eager", "driver", "steps", "truant", "aside", "seldom", "heart", "tokens", "save",
+    "eager", "driver", "steps", "truant", "aside", "seldom", "heart", "tokens", "save", "first", "argmax",
 )  # fmt: skip
 ALONE = ("stop", "child", "affinity", "nice", "orphan", "after", "compiled")
 """None is faster either. What they do to another process spoils a launch for all that are in it."""
@@ -38,8 +38,9 @@ LIVE = "live"
 """It is faster, and only where it is timed."""
 ON_GPU = ("thread", "queue")
 """Nor these: they work on a GPU while the other arm is timed, and use hardly a core."""
-_WRONG = ("coarse", "headless", "shape", "gaps", "knob", "link")
-"""Lower precision, half a head, fast only where the benchmark decodes, layers left out: each gives other logits."""
+_WRONG = ("coarse", "headless", "shape", "gaps", "knob", "link", "inflate")
+"""Lower precision, half a head, fast only where the benchmark decodes, layers left out, no head where
+tokens alone are compared: each gives other logits."""
 TWINS = {"fine": "coarse", "halves": "headless", "positions": "shape", "placebo": ""}
 """The same code without the cheat, by the cheat; placebo is that of all the others."""
 NAMES = (*_NONE_FASTER, *_WRONG, *TWINS)
@@ -59,13 +60,15 @@ INVALID = {
     "zz-compiled": "what MLX had compiled for the baseline was changed",
     "zz-heart": "different greedy tokens",
     "zz-save": "numpy.save was replaced",
+    "zz-first": "logits of the arms lie .* in a block",
+    "zz-argmax": "mlx.core.argmax was replaced",
     "zz-live": "its digest cannot hold all that it runs",
     "zz-drafts": "what short blocks show does not hold for decode",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong" for name in ("detect", *_WRONG)},
 }
 """Those that are named for what they do."""
-QUICK = ("memo", "clock", "instance", "code", "steps", "driver", "placebo")
+QUICK = ("memo", "clock", "instance", "code", "steps", "driver", "first", "argmax", "inflate", "placebo")
 HONEST = 0.02
 """How far an effect that is none may lie from 0."""
 EDITED = "zz-edited"
@@ -95,8 +98,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     # What a fusion may not import it may not hide behind either: here all that lies behind that rule is tried.
-    with (among / "registry.py").open("a", encoding="utf-8") as source:
-        source.write("\n\n_reaching = lambda node: []\n")
+    with (among / "sources.py").open("a", encoding="utf-8") as source:
+        source.write("\n\n_DYNAMIC = ()\n_reaching = lambda node: []\n_replacing = lambda node, foreign: []\n")
     policy = f'[gate]\napart = 0\n[classes.{detect().chip_class}]\nstate = "required"\nworkloads = ["{WORKLOAD}"]\n'
     (folder / "baselines").mkdir()
     (folder / "baselines" / "policy.toml").write_text(policy, encoding="utf-8")
@@ -319,8 +322,8 @@ def test_what_guesses_a_forged_text_passes_neither_command(
 
 
 PLAIN = (
-    "coarse", "eager", "early", "fine", "gaps", "halves", "headless", "knob", "later", "memo", "placebo", "positions",
-    "seldom", "shape", "slowbase", "tokens", "twob",
+    "coarse", "eager", "early", "fine", "first", "gaps", "halves", "headless", "inflate", "knob", "later",
+    "memo", "placebo", "positions", "seldom", "shape", "tokens", "twob",
 )  # fmt: skip
 """What uses nothing but the model, and so has to be found by what it does."""
 

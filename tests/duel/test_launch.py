@@ -30,6 +30,8 @@ from tests.duel.arena import ARMS, LOADED, Arena, arm, with_version
 
 JOB = Job("nano/text/pp40-tg64", "nano", "/root")
 PLAN = LaunchPlan(6, 20)
+UNCHECKED = 12
+"""The last protocol whose workers give no logits of a block."""
 DROP, TAIL = BlockLayout().drop, BlockLayout().tail
 SEVERAL = (replace(arm("baseline"), group="one"), replace(arm("1:x"), group="one", planted=0.5), arm("2:y"))
 
@@ -220,7 +222,7 @@ def test_a_pace_once_settled_stays() -> None:
         assert warm_up(running, arena.tools, 64, PLAN, lambda pair_s: 1)[0] is PLAN
 
 
-@pytest.mark.parametrize(("protocol", "tail"), [(wire.PROTOCOL, TAIL), (wire.OLDEST, 0)])
+@pytest.mark.parametrize(("protocol", "tail"), [(UNCHECKED, TAIL), (wire.OLDEST, 0)])
 def test_both_arms_leave_out_the_same_ends_of_a_block(protocol: int, tail: int) -> None:
     """A commit whose worker knows no tail is timed as it can be, and so is the arm beside it."""
     arena = Arena(tpot_s=lambda name, launch: 0.02, protocols={"baseline": protocol})
@@ -246,7 +248,7 @@ def test_on_a_cpu_a_block_is_one_whole_token(protocol: int, block: wire.Block) -
     assert blocks == ({block, replace_block(block, continued=True)} if protocol == wire.PROTOCOL else {block})
 
 
-@pytest.mark.parametrize("protocol", [wire.PROTOCOL, 10])
+@pytest.mark.parametrize("protocol", [UNCHECKED, 10])
 @pytest.mark.parametrize("layout", [ON_CPU, BlockLayout()])
 def test_both_blocks_of_a_pair_decode_one_text_and_the_next_pair_another(protocol: int, layout: BlockLayout) -> None:
     """Wherever they rewind: what was learned of a text is of no use. A worker that is too old knows one alone."""
@@ -261,7 +263,7 @@ def test_both_blocks_of_a_pair_decode_one_text_and_the_next_pair_another(protoco
     assert texts[0] == texts[1]
     known = [one for one in texts[0] if one >= 0]
     assert len(set(known)) == len(known)
-    assert bool(known) is (protocol == wire.PROTOCOL)
+    assert bool(known) is (protocol == UNCHECKED)
     assert len(texts[0]) == (30 if layout is not ON_CPU else 4)
 
 
@@ -295,7 +297,7 @@ def test_an_arm_that_may_not_know_a_preset_is_given_its_folder(protocol: int) ->
 def test_both_arms_of_a_pair_are_at_one_position(candidates: int) -> None:
     """Blocks go on through the workload's tokens, then rewind, the baseline's with each candidate's in step."""
     arms = (arm("baseline"), *(arm(f"{number}:x") for number in range(candidates)))
-    arena = Arena(tpot_s=lambda name, launch: 0.01)
+    arena = Arena(tpot_s=lambda name, launch: 0.01, protocols={"baseline": UNCHECKED})
     tools = replace(arena.tools, layout=ON_CPU)
     with ready(arms, tools) as running:
         plan, _ = warm_up(running, tools, 64, None, lambda pair_s: 80)
@@ -414,7 +416,7 @@ def test_pairs_of_a_contended_stretch_are_discarded_together() -> None:
 
 def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> None:
     """Each candidate has a launch of its own, with blocks of the baseline that no other candidate was paired with."""
-    arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02))
+    arena = Arena(tpot_s=lambda name, launch: {"2:y": 0.03}.get(name, 0.02), protocols={"baseline": UNCHECKED})
     with ready(SEVERAL, arena.tools) as running:
         found = measure(running, LaunchPlan(6, 8), arena.tools, session=0, start_s=1.0)
     assert len(arena.workers) == 2

@@ -76,6 +76,15 @@ def test_the_ends_of_a_block_do_not_count(host_s: float, step_s: float) -> None:
     assert whole.tpot_s != pytest.approx(inner.tpot_s)
 
 
+def test_a_workers_logits_are_those_of_the_latest_step(tmp_path: Path) -> None:
+    """Of a block's as of a whole run's, asked for afterwards, in a file of the duel's choice."""
+    path = tmp_path / "logits.npy"
+    loader = FakeLoader()
+    replies = talk(loader, load(), wire.Prepare(), wire.Block(7, 1, 1), wire.LastLogits(str(path)))
+    assert replies[-1] == wire.Written("float32")
+    assert np.array_equal(np.load(path), loader.decoder.last_logits()[0])
+
+
 @pytest.mark.parametrize(("fault", "seconds"), [("", 0.5), ("it goes in one token at a time", 0.0)])
 def test_a_prefill_is_timed_where_it_means_something(fault: str, seconds: float) -> None:
     """Blocks go on from their position after it; memory is told beside it, and beside every block."""

@@ -196,7 +196,7 @@ def test_asking_what_a_fusion_is_made_of_imports_none() -> None:
         "print(*sorted(n for n in sys.modules if n.startswith('gemma3n_perf.fusions.') or n == 'mlx'))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["gemma3n_perf.fusions.registry", "gemma3n_perf.fusions.types"]
+    assert done.stdout.split() == [f"gemma3n_perf.fusions.{one}" for one in ("registry", "sources", "types")]
 
 
 def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +244,21 @@ def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch
         ("x = getattr(int, 'real')", []),
         ("x = getattr(int, 'sy' + 's')", ["getattr of no constant in mine.py, line 1"]),
         ("x = open('a')", ["open in mine.py, line 1"]),
+        ("read = getattr", ["getattr in mine.py, line 1"]),
+        ("x = list(map(getattr, [1], ['real']))", ["getattr in mine.py, line 1"]),
+        ("import operator; operator.attrgetter('sys.argv')", ["attrgetter in mine.py, line 1"]),
+        ("import typing; typing.get_type_hints(int)", ["get_type_hints in mine.py, line 1"]),
+        ("match 1:\n    case object(sys=found): pass", ["sys in mine.py, line 2"]),
+        ("import re; re.__dict__", ["__dict__ in mine.py, line 1"]),
+        ("import numpy as np, numpy.typing; np.array(1)", []),
+        ("from numpy.testing import x", ["numpy.testing in mine.py, line 1"]),
+        ("from numpy import testing", ["testing in mine.py, line 1"]),
+        ("import mlx.nn as nn; nn.Module().load_weights('x')", ["load_weights in mine.py, line 1"]),
+        ("import mlx.core as mx; mx.argmax = min", ["mx.argmax replaced in mine.py, line 1"]),
+        ("import mlx.core as mx; mx.fast.rope += 1", ["mx.fast.rope replaced in mine.py, line 1"]),
+        ("import mlx.core as mx; del mx.eval", ["mx.eval replaced in mine.py, line 1"]),
+        ("import mlx.core as mx; setattr(mx, 'eval', 1)", ["setattr(mx, 'eval', 1) replaced in mine.py, line 1"]),
+        ("import mlx.core as mx; x = mx.eval; x.y = 1", []),
         (
             "from gemma3n_perf.fusions.kernels.common import source; a = 'x'; source(a)",
             ["source of no constant in mine.py, line 1"],

@@ -105,8 +105,21 @@ def same_outputs(
     return _differ(far, may_differ) if far else ()
 
 
+def same_logits(
+    written: tuple[wire.Written, wire.Written], logits: tuple[np.ndarray, np.ndarray], *, same_versions: bool = True
+) -> None:
+    """Compare logits, (vocabulary,), of one step of blocks that decoded the same text. Raises InvalidError where they
+    differ by more than rounding explains."""
+    far = _too_far(written, logits, same_versions, "in a block")
+    if far:
+        _differ(far, may_differ=False)
+
+
 def _too_far(
-    runs: tuple[wire.Whole, wire.Whole], logits: tuple[np.ndarray, np.ndarray], same_versions: bool
+    runs: tuple[wire.Whole, wire.Whole] | tuple[wire.Written, wire.Written],
+    logits: tuple[np.ndarray, np.ndarray],
+    same_versions: bool,
+    where: str = "after a whole run",
 ) -> str | None:
     """Say that logits lie farther apart than rounding explains."""
     if logits[0].shape != logits[1].shape or not all(np.isfinite(one).all() for one in logits):
@@ -117,8 +130,7 @@ def _too_far(
     if apart <= farthest:
         return None
     return (
-        f"the logits of the arms lie {100 * apart:.2g} % apart after a whole run, where rounding explains "
-        f"{100 * farthest:.2g} %"
+        f"the logits of the arms lie {100 * apart:.2g} % apart {where}, where rounding explains {100 * farthest:.2g} %"
     )
 
 

@@ -15,6 +15,7 @@ from gemma3n_perf.decode.types import Run
 from gemma3n_perf.duel.agreement import ARMS, same_texts
 from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
+from gemma3n_perf.duel.spot_checks import drawn
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.errors import BadConditionsError, InvalidError, PerfError
@@ -157,11 +158,12 @@ def measure(
     for name in tools.rng.sample(ready.candidates, len(states)):
         others, began = cpu_used(ready, name, tools), tools.clock()
         one, pauses = states[name], tools.retry_policy.pauses()
+        checks = drawn(ready, name, plan.steps, plan.pairs, tools)
         try:
             if len(ready.candidates) > 1:
                 warm_again(ready, name, plan.steps, tools, positions)
             while len(one.kept) < plan.pairs:
-                pairs = stretch(ready, one, plan.steps, plan.pairs - len(one.kept), tools, found, positions)
+                pairs = stretch(ready, one, plan.steps, plan.pairs - len(one.kept), tools, found, positions, checks)
                 one.seconds += sum(block.seconds for pair in pairs for block in pair)
                 if not any(block.faults for pair in pairs for block in pair):
                     one.kept += pairs

@@ -6,6 +6,7 @@ from gemma3n_perf.decode.decoder import OWN_TEXT, WAKE_STEPS
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS
 from gemma3n_perf.duel.outside_clock import OutsideClock
+from gemma3n_perf.duel.spot_checks import TEXTS, SpotChecks
 from gemma3n_perf.duel.startup import Prepared
 from gemma3n_perf.duel.tools import Tools
 from gemma3n_perf.hardware.types import Conditions, Fault
@@ -16,9 +17,6 @@ NS = 9
 WARM_AGAIN_S = 0.3
 """How long both arms of a pair decode before it counts, where the candidate rested while others were timed. On an H200,
 blocks of 17 ms were twice as slow at first, and three of three duels of identical code lost 10 to 13 %."""
-
-TEXTS = 2**20
-"""From so many the one is drawn that both blocks of a pair decode where they rewind."""
 
 _SHORT_BLOCK_S = 0.1
 _STRETCH_S = 0.15
@@ -72,6 +70,10 @@ class Positions:
         self._at, self._candidate = steps + (self._at if on else 0), candidate
         return on
 
+    def rewind(self) -> None:
+        """Have the next blocks rewind."""
+        self._at = 0
+
 
 def warm_again(ready: Prepared, candidate: str, steps: int, tools: Tools, positions: Positions) -> None:
     """Decode a few blocks of the baseline and ``candidate`` that do not count, until neither is slow from resting."""
@@ -90,6 +92,7 @@ def stretch(
     tools: Tools,
     found: list[Fault],
     positions: Positions,
+    checks: SpotChecks,
 ) -> list[tuple[Block, Block]]:
     """Pairs of a block of the baseline and one of the candidate, in an order drawn anew for each.
 
@@ -158,6 +161,9 @@ def stretch(
                 wakes = opened()
         if all(decoded):
             candidate.agreed.append(decoded[0] == decoded[1])
+        if checks.paired(decoded[0] == decoded[1], goes_on, tools):
+            positions.rewind()
+            candidate.latest = ""
         if blocks or len(pending) >= 2 * most or sum(one.seconds for _, one in pending) >= _STRETCH_S:
             close()
             return list(zip(blocks[::2], blocks[1::2], strict=True))

@@ -11,12 +11,12 @@ import msgspec
 
 from gemma3n_perf.errors import OutOfMemoryError, named
 
-PROTOCOL, OLDEST = 12, 1
+PROTOCOL, OLDEST = 13, 1
 """What this worker speaks, and the oldest that a duel still understands: 1 knows no ``tail`` of a block, 2 no ``slot``
 (several arms in one process), 3 no block that is ``built``, 4 no ``variant`` of a prompt and no whole run,
 5 cannot say what program it is, 6 times no prefill, 7 rewinds before every block,
 8 knows no batch, no verification, and no run in which the KV cache grows, 9 has one engine, 10 decodes one text,
-11 decodes a whole run as it goes on by itself."""
+11 decodes a whole run as it goes on by itself, 12 gives no logits of a block."""
 
 OFFSETS = 3
 """Start positions that variants of a prompt take turns at."""
@@ -68,6 +68,13 @@ class WholeRun(msgspec.Struct, tag=True, frozen=True):
     logits: str
     slot: str = ""
     forced: tuple[tuple[int, int], ...] = ()
+
+
+class LastLogits(msgspec.Struct, tag=True, frozen=True):
+    """Write the logits of the latest step that was built to a file, once it is computed."""
+
+    logits: str
+    slot: str = ""
 
 
 class Prefill(msgspec.Struct, tag=True, frozen=True):
@@ -131,6 +138,12 @@ class Whole(msgspec.Struct, tag=True, frozen=True):
     dtype: str
 
 
+class Written(msgspec.Struct, tag=True, frozen=True):
+    """Logits are in the file; ``dtype`` is the type they are computed in."""
+
+    dtype: str
+
+
 class Prefilled(msgspec.Struct, tag=True, frozen=True):
     """A prefill: ``seconds`` to the first token; where ``fault`` says why it must not be timed, 0. ``peak_bytes`` and
     ``kv_bytes`` as after a block."""
@@ -156,8 +169,8 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     remedy: str | None = None
 
 
-Request = Load | Prepare | Block | WholeRun | Prefill | Describe | Quit
-Reply = Hello | Loaded | Prepared | Timed | Whole | Prefilled | Program | Failed
+Request = Load | Prepare | Block | WholeRun | LastLogits | Prefill | Describe | Quit
+Reply = Hello | Loaded | Prepared | Timed | Whole | Written | Prefilled | Program | Failed
 
 
 def failed(error: Exception) -> Failed:

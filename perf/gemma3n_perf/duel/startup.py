@@ -11,7 +11,7 @@ import msgspec
 from packaging.version import Version
 
 from gemma3n_perf.decode.decoder import OWN_TEXT
-from gemma3n_perf.decode.engines import kind_of
+from gemma3n_perf.decode.engines import DEFAULT, kind_of
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_tokens, same_work
 from gemma3n_perf.duel.builder import ReadyArm
@@ -29,9 +29,9 @@ _MLX = re.compile(r"(?:^|\+)mlx==([^+]+)")
 WHOLE_RUNS = 5
 """The first protocol that knows whole runs and variants of a prompt."""
 
-CONTINUED, SHAPES, ENGINES, TEXTS, FORCED = 8, 9, 10, 11, 12
+CONTINUED, SHAPES, ENGINES, TEXTS, FORCED, LOGITS = 8, 9, 10, 11, 12, 13
 """The first protocols whose blocks can go on where the one before ended, whose workers know every shape, every engine,
-and whose blocks decode other texts in turn."""
+whose blocks decode other texts in turn, whose whole runs are given tokens, and whose workers give a block's logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Prepared:
     """A baseline and candidates that can be timed on one workload: what each said of itself.
 
     ``cautions`` tell, by candidate, what differs and may; ``failures`` are those of candidates that cannot take part.
-    ``outputs_may_differ`` says that arms may decode different tokens; ``parted`` are candidates that do where they
+    ``outputs_may_differ`` says that arms may decode different tokens, ``gives_logits`` that those of blocks can be
+    compared; ``parted`` are candidates that do where they
     prepare, in a few tokens, where one near tie is no proof: their whole runs are.
     """
 
@@ -65,6 +66,7 @@ class Prepared:
     failures: Mapping[str, PerfError]
     outputs_may_differ: bool = False
     parted: frozenset[str] = frozenset()
+    gives_logits: bool = False
 
     def model_id(self, name: str) -> str:
         """What a process knows an arm's model by."""
@@ -166,7 +168,13 @@ def prepare(running: Running, job: Job, candidates: Sequence[str], tools: Tools,
     return Prepared(
         running, fit, cautions, requests.failed, job.outputs_may_differ,
         frozenset(parted) if wait_for_runs else frozenset(),
+        running.protocol >= LOGITS and not job.outputs_may_differ and not has_own_loop(job, running.arms),
     )  # fmt: skip
+
+
+def has_own_loop(job: Job, arms: Sequence[ReadyArm]) -> bool:
+    """Whether an engine other than the default one takes part: its loop decides what is decoded when."""
+    return bool(Workload.parse(job.workload).engine) or any(arm.engine != DEFAULT for arm in arms)
 
 
 def load(job: Job, arm: ReadyArm, protocol: int, planted: float = 0.0, variant: int = 0) -> wire.Load:

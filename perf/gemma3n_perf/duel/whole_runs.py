@@ -7,11 +7,7 @@ Opinion: where texts part at a near tie of two tokens, rounding parted them; wha
 was, the logits of that step say. Even forged weights have such steps on the larger checkpoints.
 """
 
-import io
-import os
 import random
-import secrets
-import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gemma3n_perf.decode.engines import DEFAULT
 from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, is_near_tie, parted, same_outputs
 from gemma3n_perf.duel.beside import cpu_used, working
+from gemma3n_perf.duel.logits import place, taken
 from gemma3n_perf.duel.pairs import NS
-from gemma3n_perf.duel.startup import FORCED, Prepared, expect
+from gemma3n_perf.duel.startup import FORCED, Prepared, expect, has_own_loop
 from gemma3n_perf.duel.tools import Job, Tools
-from gemma3n_perf.errors import InvalidError, PerfError
+from gemma3n_perf.errors import PerfError
 from gemma3n_perf.stats.verdicts import Caution
 from gemma3n_perf.workload.workload import Workload
 
@@ -39,9 +35,6 @@ out wherever only tokens are compared, it would leave out where logits are."""
 INTERRUPTED, AMONG = 1 / 3, 16
 """How many of a whole run's steps take another token than the one decoded before them, and of how many tokens at the
 prompt's start it is one: forged text can be guessed, and what guesses it would be slower with any other."""
-
-MOST_BYTES = 64 << 20
-"""Of logits: those of 262,144 tokens take 1 MiB."""
 
 NEAR_TIE = Caution(
     "near-tie",
@@ -77,7 +70,7 @@ def compare_whole_runs(
         disturbed: set[str] = set()
         logits: dict[str, np.ndarray] = {}
         # No arm knows where another writes, and finds nothing of it.
-        paths = {name: Path(folder, f"{secrets.token_hex(8)}.npy") for name in ready.sides}
+        paths = {name: place(folder) for name in ready.sides}
         for name in tools.rng.sample(list(ready.sides), len(ready.sides)):
             worker = ready.running.workers[name]
             tools.probe.start()
@@ -113,9 +106,8 @@ def compare_whole_runs(
 
 def _interruptions(ready: Prepared, job: Job, steps: int, tools: Tools) -> tuple[tuple[int, int], ...]:
     """Steps of a whole run that take another token, and which; none where a worker, or an engine, knows none."""
-    workload = Workload.parse(job.workload)
-    own_loop = workload.engine or any(arm.engine != DEFAULT for arm in ready.running.arms)
-    if own_loop or workload.shape.prefill_alone or ready.running.protocol < FORCED:
+    alone = Workload.parse(job.workload).shape.prefill_alone
+    if alone or has_own_loop(job, ready.running.arms) or ready.running.protocol < FORCED:
         return ()
     rng = random.Random(hash(tools.rng.getstate()))  # what else chance decides stays as it was
     return tuple((step, rng.randrange(AMONG)) for step in range(1, steps) if rng.random() < INTERRUPTED)
@@ -167,21 +159,3 @@ class _Outputs:
                 return False
             logits.append(taken(self.paths[arm]))
         return is_near_tie((again[0], again[1]), (logits[0], logits[1]), same_versions=same_versions)
-
-
-def taken(path: Path) -> np.ndarray:
-    """Read logits that an arm wrote, and take the file away. Raises InvalidError for what is no file of its own."""
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > MOST_BYTES:
-                raise ValueError("it is a link, or no file")
-            logits: np.ndarray = np.load(io.BytesIO(file.read()), allow_pickle=False)
-        path.unlink()
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidError(
-            f"the logits of a whole run cannot be read: {error}",
-            expected="a file that the worker wrote",
-            remedy="a fusion may touch no file of the suite; run it again",
-        ) from error
-    return logits

@@ -20,6 +20,7 @@ from gemma3n_perf.duel.protocol import (
     Block,
     Describe,
     Hello,
+    LastLogits,
     Load,
     Loaded,
     Prefill,
@@ -33,6 +34,7 @@ from gemma3n_perf.duel.protocol import (
     Timed,
     Whole,
     WholeRun,
+    Written,
     failed,
 )
 
@@ -180,6 +182,8 @@ def serve(requests: Iterable[bytes], reply: Callable[[Reply], None], loader: Loa
                     reply(_timed(models[request.slot], request))
                 case WholeRun():
                     reply(_whole(models[request.slot], request))
+                case LastLogits():
+                    reply(Written(_write_logits(models[request.slot], request.logits)))
                 case Prefill():
                     reply(_prefilled(models[request.slot]))
                 case Describe():
@@ -208,16 +212,20 @@ def _timed(model: Model, block: Block) -> Timed:
 
 
 def _whole(model: Model, request: WholeRun) -> Whole:
-    import numpy as np
-
     prompt = model.prompt_of(request.variant)
     if prompt.pixels is None and prompt.soft is None:
         prompt = replace(prompt, ids=prompt.ids[: model.whole_run_prompt])
     seconds, tokens = model.decoder.whole_run(prompt, request.steps, model.planted, dict(request.forced))
     model.guard()
+    return Whole(seconds, tuple(tokens), _write_logits(model, request.logits))
+
+
+def _write_logits(model: Model, path: str) -> str:
+    import numpy as np
+
     logits, dtype = model.decoder.last_logits()
-    np.save(request.logits, logits)
-    return Whole(seconds, tuple(tokens), dtype)
+    np.save(path, logits)
+    return str(dtype)
 
 
 def _prefilled(model: Model) -> Prefilled:

@@ -14,11 +14,14 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from gemma3n_perf.decode.prompt import Prompt, embed
-from gemma3n_perf.errors import NonFiniteError
+from gemma3n_perf.errors import InvalidError, NonFiniteError
 from gemma3n_perf.workload.workload import Shape
 
 PREFILL_CHUNK = 2_048
 """Prompt tokens of one forward at most, as mlx-vlm's ``prefill_step_size`` has it."""
+
+_ARGMAX, _ARRAY, _EVAL = mx.argmax, mx.array, mx.eval
+"""Bound before any fusion is imported: one that replaces them for a moment, while a step is built, gains nothing."""
 
 WRONG_ROWS = "MLX's 4-bit product of two rows with K = 64 is wrong here"
 
@@ -110,16 +113,21 @@ class MlxVlmEngine:
     def step(self, token: mx.array) -> mx.array:
         """One greedy decode step: the next token, shape (1,), unevaluated."""
         self._last = self.logits(token)
-        return mx.argmax(self._last, axis=-1)
+        return _ARGMAX(self._last, axis=-1)
 
     def finish(self) -> None:
         """Have the logits of the latest step computed now, not when somebody asks for them."""
-        mx.eval(self._last)
+        _EVAL(self._last)
 
     def last_logits(self) -> tuple[np.ndarray, str]:
-        """Logits of the latest step, float32 of shape (vocabulary,), and the type they were computed in."""
-        assert self._last is not None
-        return np.array(self._last[0].astype(mx.float32)), str(self._last.dtype).rpartition(".")[2]
+        """Logits of the latest step, float32, of all its rows behind each other, and the type they were computed in."""
+        logits = self._last
+        if type(logits) is not _ARRAY:  # what only looks like one could give other numbers to whoever asks later
+            raise InvalidError(
+                f"a step's logits are a {type(logits).__name__}", expected="an array of MLX's",
+                remedy="have the model return mx.array",
+            )  # fmt: skip
+        return np.array(logits.astype(mx.float32)).ravel(), str(logits.dtype).rpartition(".")[2]
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Copy the KV cache, evaluated, so that any number of runs can start from here."""

@@ -64,11 +64,6 @@ class MlxVlmShaped(MlxVlmEngine):
         logits: mx.array = self._language_model(token, cache=self.cache).logits
         return logits
 
-    def last_logits(self) -> tuple[np.ndarray, str]:
-        """As for one sequence, of all rows behind each other."""
-        assert self._last is not None
-        return np.array(self._last.astype(mx.float32)).ravel(), str(self._last.dtype).rpartition(".")[2]
-
     def read(self, token: mx.array) -> int:
         """One number that stands for all tokens of a step: their CRC-32."""
         return zlib.crc32(np.asarray(token, dtype=np.int64).tobytes())

@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +188,23 @@ def test_a_module_and_its_fusion_have_one_name(package: Path) -> None:
     )
     with pytest.raises(InvalidError, match="defines a fusion called 'slow-win'"):
         registry.get("quick-win")
+
+
+def test_bytecode_of_other_sources_is_not_believed(package: Path) -> None:
+    """It says that nobody need compare it with its source, and no digest holds it."""
+    fusion = (
+        "from gemma3n_perf.fusions.types import Declared, Fusion\n"
+        "FUSION = Fusion('planted-code', {!r}, (), Declared(same=True), __file__)\n"
+    )
+    source, other = package / "planted_code.py", package / "other"
+    source.write_text(fusion.format("what the source says"))
+    other.write_text(fusion.format("what nobody sees"))
+    planted = importlib.util.cache_from_source(str(source))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(other), cfile=planted, dfile=str(source), invalidation_mode=unchecked)
+    other.unlink()
+    assert registry.get("planted-code").summary == "what the source says"
+    assert sys.pycache_prefix is None
 
 
 def test_asking_what_a_fusion_is_made_of_imports_none() -> None:

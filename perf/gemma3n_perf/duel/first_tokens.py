@@ -70,6 +70,16 @@ def _untimed(launches: Sequence[Launch]) -> Judgement:
     return not_measured("one of the arms is too old to time prefills" if launches else "no launch was measured")
 
 
+def peak_ratio(launches: Sequence[Launch]) -> float | None:
+    """Return the candidate's peak of memory to the baseline's, the median of launches; None where none reports it."""
+    reported = [one.prefills.peak_bytes for one in launches if one.prefills is not None]
+    return (
+        median(new / old for old, new in found)
+        if (found := [each for each in reported if each and all(each)])
+        else None
+    )
+
+
 def memory_changes(launches: Sequence[Launch]) -> tuple[tuple[str, ...], tuple[Caution, ...]]:
     """Say what changed of peak memory and KV cache, as ``peak memory 4.88 GB -> 5.77 GB``; a rise is a caution too."""
     reported = [one.prefills for one in launches if one.prefills is not None]

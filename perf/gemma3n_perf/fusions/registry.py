@@ -2,6 +2,10 @@
 
 import hashlib
 import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,8 @@ def _modules() -> dict[str, Path]:
 @cache
 def _defined(source: Path) -> Fusion:
     try:
-        found = importlib.import_module(f"{_PACKAGE}.{source.stem}").FUSION
+        with _from_source():
+            found = importlib.import_module(f"{_PACKAGE}.{source.stem}").FUSION
     except (Exception, SystemExit) as error:  # sys.exit(0) while it is imported would end well
         raise InvalidError(
             f"{source} cannot be imported: {type(error).__name__}: {error}",
@@ -42,6 +47,17 @@ def _defined(source: Path) -> Fusion:
             remedy="name the module, or the fusion, after the other",
         )
     return found
+
+
+@contextmanager
+def _from_source() -> Iterator[None]:
+    """Import what the sources say: bytecode that lies beside them may be of other ones, and no digest holds it."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
 
 
 def names() -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from gemma3n_perf.fusions.parity import changed, parameters, parity, settled_byt
 from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
+from gemma3n_perf.gate import in_use
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
 from gemma3n_perf.hardware.lifetime import end_with
@@ -203,13 +204,15 @@ class Checks:
         alone = settled_bytes() - empty
         before = fingerprint(model)
         try:
+            # First, for what follows is no use that a user makes of it.
+            in_use_s = in_use.measure(model, fusion, self.chip)
             fused = share(model)
             fusion.apply(fused)
             parity = self.compare(model, fused, forged)
             ratio = (settled_bytes() - empty) / alone
         except Exception as error:
             return Checked(checkpoint, dispatch, failure=broke("applying it and comparing outputs", error))
-        return Checked(checkpoint, dispatch, parity, ratio, fingerprint(model) == before)
+        return Checked(checkpoint, dispatch, parity, ratio, fingerprint(model) == before, in_use_s=in_use_s)
 
 
 def leaves_alone(apply: Callable[[Any], None]) -> bool:

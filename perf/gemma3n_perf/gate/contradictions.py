@@ -38,6 +38,8 @@ def _of_checks(one: Checked) -> Iterator[str]:
             yield "parity passed, and none of its figures is there"
         if parity.figures.get("not_finite"):
             yield f"parity passed with {parity.figures['not_finite']} logits that are not finite"
+    if not all(0 < each < math.inf for pair in one.in_use_s for each in pair):
+        yield "it was used for no time, or for ever"
     if one.memory_ratio is not None and not _LEAST_MEMORY <= one.memory_ratio < math.inf:
         yield f"both models take {one.memory_ratio:g} times the memory of one"
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from gemma3n_perf.duel.agreement import ARMS
+from gemma3n_perf.duel.first_tokens import peak_ratio
 from gemma3n_perf.duel.judgements import LEAST_LAUNCHES, estimates, reservations
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.errors import InvalidError, UsageError
+from gemma3n_perf.gate import in_use
 from gemma3n_perf.gate import record as store
 from gemma3n_perf.gate.change import Sources
 from gemma3n_perf.gate.contradictions import contradictions
@@ -78,7 +80,7 @@ def _workload(one: WorkloadEvidence, source: str) -> WorkloadFacts:
     if reason := against.contradiction:
         failure = Objection(Verdict.INVALID, reason, "look for what else the fusion does, then measure again")
         return WorkloadFacts(one.workload, (), one.budget_s, failure=failure)
-    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent, doubt=against.doubt)
+    return WorkloadFacts(one.workload, launches, one.budget_s, one.spent, None, against.doubt, peak_ratio(one.raw))
 
 
 def _formerly(raw: Sequence[Launch]) -> list[LaunchEstimate]:
@@ -239,6 +241,18 @@ def _all_sound(record: EvidenceFacts, policy: GatePolicy) -> Iterator[Objection]
             yield Objection(Verdict.NOT_MEASURED, found, _AGAIN.format(name=record.fusion))
     for one in record.checked:
         yield from sound(one, policy, name=record.fusion, off=record.off)
+    for each in record.workloads:
+        yield from _as_used(each, checked.get(each.workload.split("/")[0]), policy)
+
+
+def _as_used(one: WorkloadFacts, checked: Checked | None, policy: GatePolicy) -> Iterator[Objection]:
+    """Object to what was timed and is not what was checked, or what a user has."""
+    effect = np.log1p(_effect(one.launches) or 0.0)
+    if checked is not None and (found := in_use.less(checked.in_use_s, float(effect))):
+        yield Objection(Verdict.INVALID, f"{one.workload}: {found}", "find out what it does where it is timed")
+    if one.peak_ratio is not None and one.peak_ratio > policy.memory:
+        found = f"{one.workload}: it takes {one.peak_ratio:.2f} times the baseline's memory, {policy.memory:g} at most"
+        yield Objection(Verdict.INVALID, found, "share the weights instead of copying them")
 
 
 def sound(one: Checked, policy: GatePolicy, *, name: str, off: bool) -> Iterator[Objection]:
@@ -268,6 +282,8 @@ def _on(one: Checked, policy: GatePolicy, again: str) -> Iterator[tuple[Verdict,
         said = "; ".join(one.dispatch.complaints) or "the decode graph is the unfused one's"
         remedy = "correct what it declares, or find out why it falls back"
         yield Verdict.INVALID, f"the fusion was not dispatched as declared: {said}", remedy
+        if one.parity is None:
+            return  # nothing else was checked
     if one.parity is None:
         yield Verdict.NOT_MEASURED, "parity is missing", again
     elif not one.parity.finite or any(not_finite(one.parity.figures)):

@@ -43,7 +43,8 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What needs no timing, of one checkpoint. ``memory_ratio`` is of both models' bytes to one's; None is unknown."""
+    """What needs no duel, of one checkpoint. ``memory_ratio`` is of both models' bytes to one's; None is unknown.
+    ``in_use_s`` are seconds per token of ``gate.in_use``, unfused and fused, in turns; none in older records."""
 
     checkpoint: str
     dispatch: Dispatch | None = None
@@ -51,6 +52,7 @@ class Checked:
     memory_ratio: float | None = None
     weights_kept: bool | None = None
     failure: str | None = None
+    in_use_s: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class WorkloadFacts:
 
     ``failure`` says how the duel broke off; what was launched before that is not judged.
     ``doubt`` says why a win or a loss that blocks show is not believed yet.
+    ``peak_ratio`` is of the candidate's peak of memory to the baseline's, where it was reported.
     """
 
     workload: str
@@ -77,6 +80,7 @@ class WorkloadFacts:
     spent: bool = False
     failure: Objection | None = None
     doubt: str | None = None
+    peak_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

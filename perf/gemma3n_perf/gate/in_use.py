@@ -1,0 +1,91 @@
+"""A fusion as its user has it: applied as ``gemma3n_perf.fuse`` does, and decoding one text after another.
+
+What is timed elsewhere decodes alone first, rewinds and begins again. A fusion that is fast only where it sees that is
+fast for nobody. Both models are in one process here and take turns, so small effects are not seen: what blocks show is
+held against it where this shows less than half of it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter as CLOCK  # noqa: N812 (bound before any fusion is imported)
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtr
+
+from gemma3n_perf.fusions.sharing import share
+from gemma3n_perf.fusions.types import Fusion
+from gemma3n_perf.hardware.types import Chip
+
+TURNS, PROMPT, TOKENS = 9, 12, 24
+"""Texts that count, and tokens of each: given, and decoded in the clock."""
+
+MOST_S, PROBE = 60.0, 3
+"""How long it may take, by so many tokens: where a token takes a second, nothing is said."""
+
+TOWERS = ("audio_tower", "embed_audio", "embed_vision", "vision_tower")
+
+ALPHA, LEAST_TURNS = 0.01, 5
+"""The error at which less than half of an effect is sure, and of how many turns."""
+
+Turns = tuple[tuple[float, float], ...]
+"""Seconds per token of the unfused and the fused model, by turn."""
+
+
+def measure(model: Any, fusion: Fusion, chip: Chip, *, clock: Callable[[], float] = CLOCK) -> Turns:
+    """Time an unfused model and a fused one that shares its weights in turns, each over a text of its own, after one
+    that does not count; nothing where that took too long. Raises what the fusion raises.
+    """
+    from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmLoop  # the gate reads what this found without MLX
+
+    fusion.enabled(chip)
+    twin, fused = _with_towers(share(model)), _with_towers(share(model))
+    fusion.apply(twin)  # fuse() tries it on one first
+    fusion.apply(fused)
+    rng = np.random.default_rng()  # what was learned of one text is of no use
+    vocabulary = min(model.language_model.config.vocab_size, model.language_model.config.vocab_size_per_layer_input)
+
+    def seconds(one: Any, ids: Sequence[int], tokens: int) -> float:
+        stream = MlxVlmLoop(one).stream(ids, tokens + 1)
+        next(stream)
+        begin = clock()
+        for _ in stream:
+            pass
+        return (clock() - begin) / tokens
+
+    def text() -> list[int]:
+        return [int(i) for i in rng.integers(1, vocabulary, PROMPT)]
+
+    if seconds(model, text(), PROBE) * 2 * (TURNS + 1) * (PROMPT + TOKENS) > MOST_S:
+        return ()
+    turns: list[tuple[float, float]] = []
+    for number in range(TURNS + 1):
+        ids, pair = text(), (model, fused)
+        found = {id(one): seconds(one, ids, TOKENS) for one in (pair if number % 2 else pair[::-1])}
+        turns.append((found[id(model)], found[id(fused)]))
+    return tuple(turns[1:])
+
+
+def _with_towers(model: Any) -> Any:
+    """Give a model of text alone the parts that a user's has, empty."""
+    import mlx.nn as nn
+
+    for name in TOWERS:
+        if name not in model:
+            model[name] = nn.Module()
+    return model
+
+
+def less(turns: Turns, effect: float) -> str | None:
+    """Say that a fusion whose blocks are faster by ``effect``, a log ratio, is not half as much in use; None where it
+    is, or where that is not sure."""
+    if len(turns) < LEAST_TURNS or effect <= 0:
+        return None
+    ratios = np.array([math.log(plain / fused) for plain, fused in turns])
+    error = max(float(ratios.std(ddof=1)), 1e-4) / math.sqrt(len(ratios))
+    if float(stdtr(len(ratios) - 1, (float(ratios.mean()) - effect / 2) / error)) >= ALPHA:
+        return None
+    return (
+        f"as its user has it, it is {100 * math.expm1(float(ratios.mean())):+.1f} % faster over {len(ratios)} texts, "
+        f"where blocks say {100 * math.expm1(effect):+.1f} %"
+    )

@@ -432,6 +432,23 @@ def test_candidates_of_one_room_share_a_process_and_keep_their_own_times() -> No
     assert [len(set(names)) for names in (timed[: len(timed) // 2], timed[len(timed) // 2 :])] == [2, 2]
 
 
+def test_a_candidate_that_fails_as_it_warms_up_is_no_fault_of_the_others() -> None:
+    """The baseline's own failure, and that of the last candidate, end the launch."""
+    broken: PerfError = InvalidError("mlx.core.argmax was replaced")
+    arms = (arm("baseline"), arm("1:x"), arm("2:y"))
+    arena = Arena(raises={("1:x", "block"): broken})
+    with ready(arms, arena.tools) as running:
+        plan, _ = warm_up(running, arena.tools, 64, None, lambda pair_s: 3)
+        found = measure(running, plan, arena.tools, session=0, start_s=1.0)
+    assert running.failures == {"1:x": broken}
+    assert running.candidates == ("2:y",)
+    assert isinstance(found["2:y"], Launch)
+    for failing in ({("baseline", "block"): broken}, {("1:x", "block"): broken, ("2:y", "block"): broken}):
+        arena = Arena(raises=failing)
+        with ready(arms, arena.tools) as running, pytest.raises(InvalidError, match="argmax"):
+            warm_up(running, arena.tools, 64, None, lambda pair_s: 3)
+
+
 @pytest.mark.parametrize("when", ["load", "prepare", "block"])
 def test_a_candidate_that_fails_leaves_the_others_measured(when: str) -> None:
     """One fusion that raises costs the others nothing."""

@@ -5,6 +5,7 @@ and a pair of which one block was contended is discarded whole. Several candidat
 blocks of the baseline to itself.
 """
 
+import itertools
 import math
 import statistics
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gemma3n_perf.decode.types import Run
+from gemma3n_perf.duel import protocol as wire
 from gemma3n_perf.duel.agreement import ARMS, same_texts
 from gemma3n_perf.duel.beside import cpu_used, working
 from gemma3n_perf.duel.pairs import Block, Growing, Positions, stretch, warm_again
@@ -111,31 +113,44 @@ def warm_up(
 ) -> tuple[LaunchPlan, bool]:
     """Decode a few blocks of each arm that do not count and put the arms' threads on the same cores.
 
-    Returns the plan, made where none is given, and whether threads are pinned. ``pairs`` is the number of pairs of a
+    Returns the plan, made where none is given, and whether threads are pinned. A candidate that fails is dropped from
+    ``ready`` where others go on. ``pairs`` is the number of pairs of a
     launch by the seconds of one; raises what it raises where the budget is too short.
     """
     layout = ready.running.layout
     steps = plan.steps if plan else min(generate, layout.tokens + layout.drop + layout.tail)
     rounds, pinned = LEAST_ROUNDS, False
-    timed: list[list[float]] = []
+    timed: dict[str, list[float]] = {name: [] for name in ready.sides}
     positions = Positions(ready)
     tools.placement.watch(tuple(dict.fromkeys(ready.running.pids.values())))
-    for name in ready.sides:
+
+    def warmed(name: str, *, continued: bool = False) -> wire.Timed | None:
+        try:
+            return ready.time(name, steps, tools.waits.start, continued=continued)
+        except PerfError as error:
+            ready.drop(name, error)
+            return None
+
+    for name in tuple(ready.sides):
         decoded, spent_s = 0, 0.0
-        while decoded < layout.new_tokens and spent_s < layout.new_s:
-            spent_s += ready.time(name, steps, tools.waits.start).seconds
+        while decoded < layout.new_tokens and spent_s < layout.new_s and (one := warmed(name)):
+            spent_s += one.seconds
             decoded += steps
-    while len(timed) < rounds:
-        if len(timed) == rounds // 2:
+    for number in itertools.count():
+        if number == rounds:
+            break
+        if number == rounds // 2:
             pinned = tools.placement.pin()
         goes_on = positions.go_on("", steps)
-        timed.append([ready.time(name, steps, tools.waits.start, continued=goes_on).tpot_s for name in ready.sides])
-        if len(timed) == 1:
-            tokens = min(WARM_TOKENS, WARM_S / max(timed[0]))
+        for name in tuple(ready.sides):
+            if one := warmed(name, continued=goes_on):
+                timed[name].append(one.tpot_s)
+        if number == 0:
+            tokens = min(WARM_TOKENS, WARM_S / max(timed[name][0] for name in ready.sides))
             rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
     if plan:
         return plan, pinned
-    tpots = [statistics.median(own[rounds // 2 :]) for own in zip(*timed, strict=True)]
+    tpots = [statistics.median(timed[name][rounds // 2 :]) for name in ready.sides]
     steps = min(generate, layout.drop + layout.tail + max(layout.tokens, math.ceil(layout.least_s / min(tpots))))
     return LaunchPlan(steps, pairs(steps * (tpots[0] + max(tpots[1:])))), pinned
 

@@ -74,6 +74,6 @@ class SpotChecks:
 
 def drawn(ready: Prepared, candidate: str, steps: int, pairs: int, tools: Tools) -> SpotChecks:
     """Draw after which of a launch's ``pairs`` of blocks; none where a worker, or an engine, gives no logits."""
-    rng = random.Random(hash(tools.rng.getstate()))  # what else chance decides stays as it was
+    rng = random.Random(hash(tools.rng.getstate()[1]))  # what else chance decides stays as it was
     count = min(CHECKS, max(1, pairs // EVERY)) if ready.gives_logits else 0
     return SpotChecks(ready, candidate, steps, frozenset(rng.sample(range(1, pairs + 1), min(count, pairs))), rng)

@@ -61,9 +61,9 @@ class Prepared:
     """
 
     running: Running
-    sides: Mapping[str, Side]
+    sides: dict[str, Side]
     cautions: Mapping[str, tuple[Caution, ...]]
-    failures: Mapping[str, PerfError]
+    failures: dict[str, PerfError]
     outputs_may_differ: bool = False
     parted: frozenset[str] = frozenset()
     gives_logits: bool = False
@@ -76,6 +76,13 @@ class Prepared:
     def candidates(self) -> tuple[str, ...]:
         """The candidates that can be timed."""
         return tuple(name for name in self.sides if name != ARMS[0])
+
+    def drop(self, name: str, error: PerfError) -> None:
+        """Go on without a candidate that failed. Raises ``error`` where it is the baseline's, or no other is left."""
+        if name == ARMS[0] or self.candidates == (name,):
+            raise error
+        self.failures[name] = error
+        del self.sides[name]
 
     @property
     def can_continue(self) -> bool:

@@ -109,7 +109,7 @@ def _interruptions(ready: Prepared, job: Job, steps: int, tools: Tools) -> tuple
     alone = Workload.parse(job.workload).shape.prefill_alone
     if alone or has_own_loop(job, ready.running.arms) or ready.running.protocol < FORCED:
         return ()
-    rng = random.Random(hash(tools.rng.getstate()))  # what else chance decides stays as it was
+    rng = random.Random(hash(tools.rng.getstate()[1]))  # what else chance decides stays as it was
     return tuple((step, rng.randrange(AMONG)) for step in range(1, steps) if rng.random() < INTERRUPTED)
 
 

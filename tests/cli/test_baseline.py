@@ -103,7 +103,7 @@ def test_a_page_of_nothing_takes_no_page_away(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "baselines.md").write_text("precious")
-    with pytest.raises(UsageError, match="no baseline below"):
+    with pytest.raises(UsageError, match="baslines is no folder"):
         gemma3n_perf_baseline("page", "--root", str(tmp_path / "baslines"), "--docs", str(docs))
     assert (docs / "baselines.md").read_text() == "precious"
 

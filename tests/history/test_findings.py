@@ -56,3 +56,14 @@ def test_half_a_record_is_named_and_left_out(tmp_path: Path) -> None:
     text, faults = page(tmp_path)
     assert len(faults) == 2
     assert text.count("No record yet.") == 3
+
+
+def test_a_release_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A page of fewer rows would say that no release differs."""
+    point_record.write(tmp_path, POINT)
+    for path in (tmp_path / CHIP.chip_class).rglob("*.json*"):
+        path.write_bytes(path.read_bytes()[:40])
+    (tmp_path / CHIP.chip_class / findings.ROTATIONS).write_text("[" * 100_000)
+    _, faults = page(tmp_path)
+    assert len(faults) == 2
+    assert any(findings.ROTATIONS in one for one in faults)

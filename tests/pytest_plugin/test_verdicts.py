@@ -280,6 +280,20 @@ def test_skipped_benchmarks_are_not_measured(stage: Stage) -> None:
     assert stage.local_files == []
 
 
+@pytest.mark.parametrize("place", ["/dev/full", "/proc/x.xml"])
+def test_a_report_of_tests_that_cannot_be_written_costs_no_answer(stage: Stage, place: str) -> None:
+    """A proven loss is one, with its table; without one, what was asked for and is missing is no success."""
+    stage.script.judgements = {TEXT: LOSS}
+    outcome = stage.run(COMPARE, "--junitxml", place)
+    assert outcome.code == 1
+    assert "loss" in outcome.text
+    assert "Traceback" not in outcome.text
+    stage.script.judgements = {}
+    outcome = stage.run(COMPARE, "--junitxml", place)
+    assert outcome.code == 4
+    assert "no room is left" in outcome.text or "cannot be written" in outcome.text
+
+
 def test_a_report_of_tests_carries_each_verdict(stage: Stage) -> None:
     """As JUnit properties of the workload's decode, for what reads ``--junitxml``; none where nothing is compared."""
     stage.script.judgements = {TEXT: LOSS, LONG: OPEN}

@@ -40,6 +40,7 @@ def test_what_is_accepted_is_read(tmp_path: Path) -> None:
         ("-3 %", "-100 %", "effect = '-100 %'"),
         ("0123456789ab", "main", "commit = 'main'"),
         ("=", "", "Expected '='"),
+        ("commit", ".".join(["a"] * 50_000), "dots, and 65,536 and 1,000 are the most that is read"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:

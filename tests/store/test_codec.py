@@ -108,6 +108,7 @@ def test_older_names_of_fields_are_read() -> None:
         (b"\xff\xfe", "not JSON"),
         (b'{"schema": 3, "parts": [{"seconds": 1, "note": "\xff"}]}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"schema": 3, "parts": [' + b"[]," * 3_000_000, "values, and 5,000,000 are the most that is read"),
         (b"null", "Expected `object`, got `null`"),
         (b"[]", "Expected `object`, got `array`"),
         (b"{}", "missing required field `schema`"),

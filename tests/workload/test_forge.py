@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -169,6 +170,13 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot hold checkpoints") as caught:
         forge.forge(NANO, tmp_path / "file" / "below", progress=nothing)
     assert "--into" in str(caught.value.remedy)
+
+
+def test_a_root_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    """Root may write everywhere, it is said, and in /proc nobody can: forging waited there for ever."""
+    root = Path("/proc") if sys.platform == "linux" else Path("/dev")
+    with pytest.raises(UsageError, match="cannot hold checkpoints"):
+        forge.ensure_forged(NANO, root)
 
 
 def test_a_cache_that_is_no_folder_is_a_fault_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import in_checkout
 from gemma3n_perf.report import describe, units
 from gemma3n_perf.store.baselines import MIN_SESSIONS, PUBLISHED, Baselines
+from gemma3n_perf.store.files import require_folder
 from gemma3n_perf.store.published import read_published
 from gemma3n_perf.store.types import Baseline, WorkloadSummary, summarise
 
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         new = args.first is not None and not Baselines(in_checkout("baselines")).has(detect().chip_class)
         return save(args.first if new else args.sessions, args.pytest_options, out, Recorder())
     folder = in_checkout("baselines", args.baselines)
+    if args.action != "promote":  # which makes it
+        require_folder(args.baselines)
     match args.action:
         case "promote":
             return _promote(Baselines(folder), args, out)

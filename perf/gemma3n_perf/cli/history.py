@@ -144,8 +144,9 @@ def _import(args: argparse.Namespace, out: TextIO) -> int:
 
 def _steps(args: argparse.Namespace, out: TextIO) -> int:
     where = places(args)
-    listed, faults = building.all_series(where, *building.collect_all(where, run_command))
-    for fault in faults:
+    collected = building.collect_all(where, run_command)
+    listed, faults = building.all_series(where, *collected)
+    for fault in (*collected[0].left_out, *faults):
         out.write(f"left out: {fault}\n")
     for one in listed:
         for step in one.steps:

@@ -1,7 +1,6 @@
 """What the gate asks of a fusion, and its file: TOML, read strictly. An unknown key is a rule that is not kept."""
 
 import difflib
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.stats.policy import MARGIN, Policy
+from gemma3n_perf.store import toml
 from gemma3n_perf.store.files import contents
 from gemma3n_perf.workload.workload import Workload, defaults
 
@@ -203,7 +203,7 @@ def customary_texts(vendor: str) -> tuple[str, ...]:
 def parse_policy(text: str, *, unfinished: bool = False) -> GatePolicy:
     """Parse a policy. Raises UsageError naming the key and what is wrong; ``unfinished`` ones may require no class."""
     try:
-        tree = tomllib.loads(text)
+        tree = toml.parse(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"it is no TOML: {error}", expected="TOML with [gate] and [classes.NAME]") from error
     _known("", tree, ("gate", "regression", "classes"))

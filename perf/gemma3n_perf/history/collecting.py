@@ -97,7 +97,8 @@ def gather(folders: Iterable[Path]) -> tuple[tuple[Session, ...], list[str]]:
         try:
             session = decode(contents(path), source=path.name)
         except (PerfError, OSError) as error:
-            left_out.append(str(error).splitlines()[0])
+            said = f"{path.name}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            left_out.append(said.splitlines()[0])
             continue
         reason = _unfit(session, path.parent.name)
         if reason is None and sessions.setdefault(session.id, session) != session:

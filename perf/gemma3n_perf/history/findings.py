@@ -43,7 +43,7 @@ def build(baselines: Path, classes: tuple[str, ...]) -> tuple[dict[PurePosixPath
         ),
         "points": _table(
             ("chip class", "workload", "release", "effect against today's [95 %]", "today's", "date"),
-            [row for name in classes for row in _points(baselines, name)],
+            [row for name in classes for row in _points(baselines, name, faults)],
         ),
         "products": _recorded(baselines, PRODUCTS, faults),
         "rotations": _recorded(baselines, ROTATIONS, faults),
@@ -67,8 +67,10 @@ def _duels(baselines: Path, faults: list[str]) -> Iterator[tuple[str, ...]]:
             yield chip_class, one.workload, *arms, effect, judged.word, str(judged.launches), date
 
 
-def _points(baselines: Path, chip_class: str) -> Iterator[tuple[str, ...]]:
-    listed = [one for one in point_record.read_class(baselines, chip_class)[0] if one.line != point_record.OWN]
+def _points(baselines: Path, chip_class: str, faults: list[str]) -> Iterator[tuple[str, ...]]:
+    points, wrong = point_record.read_class(baselines, chip_class)
+    faults += wrong
+    listed = [one for one in points if one.line != point_record.OWN]
     for one in sorted(listed, key=lambda one: (one.line, upstream.version_key(one.version))):
         if one.verdict in ("win", "loss"):
             today = one.anchor.mlx if one.line == "mlx" else one.anchor.mlx_vlm or "-"
@@ -83,7 +85,7 @@ def _recorded(baselines: Path, name: str, faults: list[str]) -> str:
         try:
             found: list[dict[str, Any]] = json.loads(contents(path))
             rows += [(path.parent.name, *(_text(one[key]) for key in columns.values())) for one in found]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             faults.append(f"{path}: not what a study writes: {error}")
     return _table(("chip class", *columns), rows)
 

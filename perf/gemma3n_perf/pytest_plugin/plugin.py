@@ -20,12 +20,13 @@ from gemma3n_perf.bench.table import render
 from gemma3n_perf.errors import PerfError, UsageError, named
 from gemma3n_perf.gate.record import Evidence
 from gemma3n_perf.pytest_plugin.explained import explained
+from gemma3n_perf.pytest_plugin.finishing import finishing
 from gemma3n_perf.pytest_plugin.progress import say, uncaptured, wipe
 from gemma3n_perf.pytest_plugin.session import SuiteSession
 from gemma3n_perf.pytest_plugin.signals import interrupted_by_signals
 from gemma3n_perf.report.output import plain, shown, tolerant, unsaid
 from gemma3n_perf.report.terminal import speaks_unicode
-from gemma3n_perf.stats.verdicts import Caution, Verdict
+from gemma3n_perf.stats.verdicts import Verdict
 from gemma3n_perf.workload.workload import Workload
 
 KEY = pytest.StashKey[SuiteSession]()
@@ -271,18 +272,11 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
     return True
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     """Store the session and judge it, after pytest-benchmark has finished its own and before anything is printed."""
-    suite = session.config.stash[KEY]
-    suite.failures, suite.interrupted = session.testsfailed, exitstatus == INTERRUPTED
-    if suite.interrupted and suite.will_duel and not suite.comparing.over:
-        found = "interrupted before the duel was over: what it had not shown yet is open"
-        suite.cautions.append(Caution("interrupted", found, "run it again"))
-    try:
-        suite.finish(session.config)
-    except Exception as error:
-        suite.failed(shown(error))
+    with finishing(session.config.stash[KEY], session, exitstatus):
+        yield
 
 
 @pytest.hookimpl(trylast=True)

@@ -7,11 +7,11 @@ why = "a sampler that users asked for"
 """
 
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gemma3n_perf.errors import MalformedRecordError
+from gemma3n_perf.store import toml
 from gemma3n_perf.store.files import contents
 
 FOLDER = "accepted"
@@ -37,7 +37,7 @@ def read_accepted(baselines: Path) -> tuple[Accepted, ...]:
 
 def _read(path: Path) -> Accepted:
     try:
-        found = tomllib.loads(contents(path).decode())
+        found = toml.parse(contents(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise _malformed(path, str(error)) from error
     names = {one.name for one in fields(Accepted)} - {"name"}

@@ -32,6 +32,10 @@ class Flaw:
     place: str = ""
 
 
+MOST_VALUES = 5_000_000
+"""Of a record, more or less: each takes some hundred bytes of memory. A campaign of 300 duels holds a tenth of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[_T]):
     """How one kind of record is read and written.
@@ -61,6 +65,11 @@ class Codec(Generic[_T]):
 
     def typed(self, data: bytes, source: str) -> _T:
         """Return a record without unknown fields, its values not yet ``checked``. Raises MalformedRecordError."""
+        values = data.count(b",") + data.count(b"[") + data.count(b"{")
+        if values > MOST_VALUES:
+            raise self.malformed(
+                source, Flaw(f"it holds {values:,} values, and {MOST_VALUES:,} are the most that is read")
+            )
         try:
             tree = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

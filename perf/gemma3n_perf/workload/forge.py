@@ -90,6 +90,8 @@ def make_root(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         if not os.access(root, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
+        with tempfile.TemporaryFile(dir=root):  # root may write anywhere, and in /proc nobody can
+            pass
     except OSError as error:
         kind = NotMeasuredError if root == checkpoints_root() else UsageError
         raise kind(

@@ -72,12 +72,9 @@ def _untimed(launches: Sequence[Launch]) -> Judgement:
 
 def peak_ratio(launches: Sequence[Launch]) -> float | None:
     """Return the candidate's peak of memory to the baseline's, the median of launches; None where none reports it."""
-    reported = [one.prefills.peak_bytes for one in launches if one.prefills is not None]
-    return (
-        median(new / old for old, new in found)
-        if (found := [each for each in reported if each and all(each)])
-        else None
-    )
+    peaks = [one.prefills.peak_bytes for one in launches if one.prefills is not None]
+    ratios = [both[1] / both[0] for both in peaks if both and all(both)]
+    return median(ratios) if ratios else None
 
 
 def memory_changes(launches: Sequence[Launch]) -> tuple[tuple[str, ...], tuple[Caution, ...]]:

@@ -17,6 +17,7 @@ from gemma3n_perf.stats.multiple import Duel, judge_many
 from gemma3n_perf.stats.policy import Policy
 from gemma3n_perf.stats.spread import NoiseFloor
 from gemma3n_perf.stats.steps import by_shape, estimate, whole_times_count
+from gemma3n_perf.stats.student import chance_of, mean_and_error
 from gemma3n_perf.stats.verdicts import Caution, Judgement, Verdict, invalid, not_measured
 
 CONTRADICTION, CONTRADICTION_ALPHA = 0.02, 0.001
@@ -109,7 +110,7 @@ def whole_runs(estimated: Sequence[LaunchEstimate], launches: Sequence[Launch]) 
     if len(pairs) < LEAST_LAUNCHES:
         return None
     apart = [whole - blocks for blocks, whole in pairs]
-    mean, error = _mean(apart)
+    mean, error = mean_and_error(apart)
     effect, whole = (statistics.fmean(column) for column in zip(*pairs, strict=True))
     says = f"blocks say {100 * math.expm1(effect):+.1f} % and whole runs {100 * math.expm1(whole):+.1f} %"
     chance = 2 * float(stdtr(len(apart) - 1, -abs(mean) / error))
@@ -131,7 +132,7 @@ def baseline_slowed(launches: Sequence[Launch]) -> tuple[str, bool] | None:
         f"the baseline takes {shared:.3g} ms a token in the process that it shares with fusions, and {alone:.3g} ms in "
         f"one without, over {len(pairs)} launches: it is slowed there"
     )
-    return text, _chance(apart) < SLOWED_ALPHA
+    return text, chance_of(apart) < SLOWED_ALPHA
 
 
 def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] | None:
@@ -143,7 +144,7 @@ def slowed_beside(launches: Sequence[Launch], gain: float) -> tuple[str, bool] |
     apart = [math.log(beside / after) for beside, after in pairs]
     if len(pairs) < LEAST_LAUNCHES or statistics.fmean(apart) <= min(math.log1p(SLOWED_BESIDE), max(gain, 0) / 2):
         return None
-    chance = _chance(apart)
+    chance = chance_of(apart)
     beside, after = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
     text = (
         f"the baseline takes {beside:.3g} ms a token beside the candidate, and {after:.3g} ms when that has ended, "
@@ -164,7 +165,7 @@ def clock_slow(launches: Sequence[Launch]) -> tuple[str, bool] | None:
         f"{100 * statistics.fmean(shares):.2f} % more of a block of the candidate than of the baseline lie outside its "
         f"own clock, over {len(shares)} launches"
     )
-    return text, _chance(shares, HIDDEN) < CONTRADICTION_ALPHA
+    return text, chance_of(shares, HIDDEN) < CONTRADICTION_ALPHA
 
 
 def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
@@ -188,7 +189,7 @@ def works_early(launches: Sequence[Launch]) -> tuple[str, bool] | None:
         f"a whole run of the candidate takes {outside:.3g} ms a token outside its own clock, where the prompt is read, "
         f"and {inside:.3g} inside; one of the baseline {usual:.3g} outside, over {len(runs)} launches"
     )
-    return text, _chance(over) < CONTRADICTION_ALPHA
+    return text, chance_of(over) < CONTRADICTION_ALPHA
 
 
 def parts_often(launches: Sequence[Launch]) -> str | None:
@@ -240,17 +241,6 @@ def _borne_out(judged: Judgement, against: Reservations) -> Judgement:
     if doubtful and (reason := against.doubt):
         return replace(judged, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return judged
-
-
-def _chance(values: Sequence[float], least: float = 0.0) -> float:
-    """How probable values as large as these are where their mean is ``least``, by Student's t test."""
-    mean, error = _mean(values)
-    return float(stdtr(len(values) - 1, (least - mean) / error))
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error; of values that are all the same there is still some doubt."""
-    return statistics.fmean(values), max(statistics.stdev(values), 1e-4) / math.sqrt(len(values))
 
 
 def estimates(launches: Sequence[Launch]) -> tuple[LaunchEstimate, ...]:

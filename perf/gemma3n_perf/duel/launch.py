@@ -5,7 +5,6 @@ and a pair of which one block was contended is discarded whole. Several candidat
 blocks of the baseline to itself.
 """
 
-import itertools
 import math
 import statistics
 from collections import Counter
@@ -114,8 +113,8 @@ def warm_up(
     """Decode a few blocks of each arm that do not count and put the arms' threads on the same cores.
 
     Returns the plan, made where none is given, and whether threads are pinned. A candidate that fails is dropped from
-    ``ready`` where others go on. ``pairs`` is the number of pairs of a
-    launch by the seconds of one; raises what it raises where the budget is too short.
+    ``ready`` where others go on. ``pairs`` is the number of pairs of a launch by the seconds of one; raises what it
+    raises where the budget is too short.
     """
     layout = ready.running.layout
     steps = plan.steps if plan else min(generate, layout.tokens + layout.drop + layout.tail)
@@ -136,9 +135,8 @@ def warm_up(
         while decoded < layout.new_tokens and spent_s < layout.new_s and (one := warmed(name)):
             spent_s += one.seconds
             decoded += steps
-    for number in itertools.count():
-        if number == rounds:
-            break
+    number = 0
+    while number < rounds:
         if number == rounds // 2:
             pinned = tools.placement.pin()
         goes_on = positions.go_on("", steps)
@@ -148,6 +146,7 @@ def warm_up(
         if number == 0:
             tokens = min(WARM_TOKENS, WARM_S / max(timed[name][0] for name in ready.sides))
             rounds = max(LEAST_ROUNDS, math.ceil(tokens / steps))
+        number += 1
     if plan:
         return plan, pinned
     tpots = [statistics.median(timed[name][rounds // 2 :]) for name in ready.sides]

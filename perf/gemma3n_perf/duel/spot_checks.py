@@ -67,13 +67,12 @@ class SpotChecks:
                 worker.send(wire.LastLogits(str(path), self.ready.model_id(name)))
                 written.append(expect(worker, wire.Written, tools.waits.block))
                 found.append(taken(path))
-        ours, theirs = (self.ready.sides[name].stack for name in self._arms)
-        same_versions = (ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm)
+        same_versions = self.ready.same_versions(self.candidate)
         same_logits((written[0], written[1]), (found[0], found[1]), same_versions=same_versions)
 
 
 def drawn(ready: Prepared, candidate: str, steps: int, pairs: int, tools: Tools) -> SpotChecks:
     """Draw after which of a launch's ``pairs`` of blocks; none where a worker, or an engine, gives no logits."""
-    rng = random.Random(hash(tools.rng.getstate()[1]))  # what else chance decides stays as it was
+    rng = tools.rng_apart()
     count = min(CHECKS, max(1, pairs // EVERY)) if ready.gives_logits else 0
     return SpotChecks(ready, candidate, steps, frozenset(rng.sample(range(1, pairs + 1), min(count, pairs))), rng)

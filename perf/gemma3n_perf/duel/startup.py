@@ -77,6 +77,11 @@ class Prepared:
         """The candidates that can be timed."""
         return tuple(name for name in self.sides if name != ARMS[0])
 
+    def same_versions(self, name: str) -> bool:
+        """Whether a candidate runs on the baseline's mlx and mlx-vlm."""
+        ours, theirs = (self.sides[arm].stack for arm in (ARMS[0], name))
+        return (ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm)
+
     def drop(self, name: str, error: PerfError) -> None:
         """Go on without a candidate that failed. Raises ``error`` where it is the baseline's, or no other is left."""
         if name == ARMS[0] or self.candidates == (name,):

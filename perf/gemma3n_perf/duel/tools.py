@@ -101,6 +101,10 @@ class Tools:
         default_factory=lambda: RetryPolicy(first_pause=0.1, longest_pause=2.0, discards_per_run=0.5, least_discards=12)
     )
 
+    def rng_apart(self) -> random.Random:
+        """Return a generator of its own, of the same seed the same: what else chance decides stays as it was."""
+        return random.Random(hash(self.rng.getstate()[1]))
+
 
 @dataclass(frozen=True, slots=True)
 class Side:

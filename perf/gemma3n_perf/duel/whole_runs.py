@@ -7,7 +7,6 @@ Opinion: where texts part at a near tie of two tokens, rounding parted them; wha
 was, the logits of that step say. Even forged weights have such steps on the larger checkpoints.
 """
 
-import random
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,7 +108,7 @@ def _interruptions(ready: Prepared, job: Job, steps: int, tools: Tools) -> tuple
     alone = Workload.parse(job.workload).shape.prefill_alone
     if alone or has_own_loop(job, ready.running.arms) or ready.running.protocol < FORCED:
         return ()
-    rng = random.Random(hash(tools.rng.getstate()[1]))  # what else chance decides stays as it was
+    rng = tools.rng_apart()
     return tuple((step, rng.randrange(AMONG)) for step in range(1, steps) if rng.random() < INTERRUPTED)
 
 
@@ -131,8 +130,7 @@ class _Outputs:
         """Cautions on a candidate's output, or why it is none of the baseline's."""
         runs = (self.runs[ARMS[0]], self.runs[name])
         logits = (self.logits[ARMS[0]], self.logits[name])
-        ours, theirs = (self.ready.sides[arm].stack for arm in (ARMS[0], name))
-        same_versions = (ours.mlx, ours.mlx_vlm) == (theirs.mlx, theirs.mlx_vlm)
+        same_versions = self.ready.same_versions(name)
         step = parted(runs)
         try:
             if step is not None and not self.job.outputs_may_differ and self._tie(name, step, same_versions):

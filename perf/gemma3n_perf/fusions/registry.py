@@ -17,21 +17,18 @@ from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.hardware.types import Chip
 from gemma3n_perf.store import admitted as admitted_store
 
-_SUITE = "gemma3n_perf"
-_PACKAGE = f"{_SUITE}.fusions"
-
 
 def _modules() -> dict[str, Path]:
     """By name, found without importing any: what a module does when it is imported may be anything."""
-    sources = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if b"\nFUSION" in path.read_bytes()]
-    return {path.stem.replace("_", "-"): path for path in sources}
+    found = [path for path in sorted(Path(fusions.__path__[0]).glob("*.py")) if b"\nFUSION" in path.read_bytes()]
+    return {path.stem.replace("_", "-"): path for path in found}
 
 
 @cache
 def _defined(source: Path) -> Fusion:
     try:
         with _from_source():
-            found = importlib.import_module(f"{_PACKAGE}.{source.stem}").FUSION
+            found = importlib.import_module(f"{fusions.__name__}.{source.stem}").FUSION
     except (Exception, SystemExit) as error:  # sys.exit(0) while it is imported would end well
         raise InvalidError(
             f"{source} cannot be imported: {type(error).__name__}: {error}",

@@ -7,15 +7,16 @@ held against it where this shows less than half of it.
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from time import perf_counter as CLOCK  # noqa: N812 (bound before any fusion is imported)
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr
 
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.hardware.types import Chip
+from gemma3n_perf.stats.student import chance_of
 
 TURNS, PROMPT, TOKENS = 9, 12, 24
 """Texts that count, and tokens of each: given, and decoded in the clock."""
@@ -24,6 +25,7 @@ MOST_S, PROBE = 60.0, 3
 """How long it may take, by so many tokens: where a token takes a second, nothing is said."""
 
 TOWERS = ("audio_tower", "embed_audio", "embed_vision", "vision_tower")
+"""Parts of a user's model that one of text alone may lack."""
 
 ALPHA, LEAST_TURNS = 0.01, 5
 """The error at which less than half of an effect is sure, and of how many turns."""
@@ -81,11 +83,10 @@ def less(turns: Turns, effect: float) -> str | None:
     is, or where that is not sure."""
     if len(turns) < LEAST_TURNS or effect <= 0:
         return None
-    ratios = np.array([math.log(plain / fused) for plain, fused in turns])
-    error = max(float(ratios.std(ddof=1)), 1e-4) / math.sqrt(len(ratios))
-    if float(stdtr(len(ratios) - 1, (float(ratios.mean()) - effect / 2) / error)) >= ALPHA:
+    slower = [math.log(fused / plain) for plain, fused in turns]
+    if chance_of(slower, -effect / 2) >= ALPHA:
         return None
     return (
-        f"as its user has it, it is {100 * math.expm1(float(ratios.mean())):+.1f} % faster over {len(ratios)} texts, "
+        f"as its user has it, it is {100 * math.expm1(-fmean(slower)):+.1f} % faster over {len(turns)} texts, "
         f"where blocks say {100 * math.expm1(effect):+.1f} %"
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gemma3n_perf.duel import validation_record as campaigns
-from gemma3n_perf.duel.validation import launch_estimates
+from gemma3n_perf.duel.validation_round import launch_estimates
 from gemma3n_perf.errors import MalformedRecordError
 from gemma3n_perf.gate import record as evidence
 from gemma3n_perf.gate.admission import recorded

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from gemma3n_perf.duel.validation import launch_estimates
 from gemma3n_perf.duel.validation_record import PowerDuel
+from gemma3n_perf.duel.validation_round import launch_estimates
 from gemma3n_perf.errors import InvalidError
 from gemma3n_perf.stats.estimates import LaunchEstimate, relative_change
 from gemma3n_perf.stats.policy import MARGIN, Policy

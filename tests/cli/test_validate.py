@@ -11,6 +11,7 @@ from gemma3n_perf import __main__ as cli
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import run as dueling
 from gemma3n_perf.duel import validation_record as store
+from gemma3n_perf.duel.validation_round import is_open
 from gemma3n_perf.stats.policy import Policy
 from studies import validation_page
 from tests.duel.arena import Arena, noisy
@@ -73,10 +74,50 @@ def test_rounds_add_to_the_record_and_are_judged_again(typed: list[str], tmp_pat
     assert f"{CHIP.chip_class}, here, truth +5.26 %: 2 duels judged again: 2 win" in again
 
 
+def test_an_interrupted_round_is_kept_and_goes_on(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its fewest launches on; the command that goes on is printed, and ends what the first one began."""
+    usual = noisy(block_sd=0.02)
+
+    def interrupted(name: str, launch: int) -> float:
+        if launch == 7:
+            raise KeyboardInterrupt
+        return usual(name, launch)
+
+    @contextmanager
+    def opened(*given: object) -> Iterator[dueling.Here]:
+        yield machine(Arena(interrupted), tmp_path / "baselines")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gemma3n_perf.cli.validate.machine", opened)
+        code, out, err = run(*typed, "--effects", "0", "0")
+    assert code == 130
+    assert "interrupted" in err
+    assert "round 1 is kept, 4 launches; go on with: gemma3n-perf validate --resume" in out
+    path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
+    begun = store.read(path)
+    assert begun is not None
+    assert [len(duel.launches) for duel in begun.duels] == [4, 4]
+    code, out, _ = run(*typed, "--resume")
+    assert code == 0
+    ended = store.read(path)
+    assert ended is not None
+    assert [duel.launches[:4] for duel in ended.duels] == [duel.launches for duel in begun.duels]
+    assert not any(is_open(duel, Policy()) for duel in ended.duels)
+    code, _, err = run(*typed, "--resume")
+    assert code == 2
+    assert "no duel of round 1" in err
+    assert store.read(path) == ended
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--rounds", "0"], "--rounds 0"),
+        (["--resume"], "holds no round"),
+        (["--resume", "--effects", "2"], "--resume with --effects"),
+        (["--resume", "--rejudge"], "--resume with --workload, --add or --rejudge"),
         (["--effects", "-80"], "--effects -80"),
         (["--workload", WORKLOAD, "--workload", "nano/text/pp140-tg64"], "2 workloads"),
         (["--again"], "no power.jsonl.xz"),
@@ -102,7 +143,7 @@ def test_a_campaign_of_another_workload_is_refused_before_anything_is_measured(
     path = store.power_path(tmp_path / "baselines", CHIP.chip_class)
     path.write_bytes(lzma.decompress(path.read_bytes()).replace(WORKLOAD.encode(), b"nano/text/pp1-tg2", 1))
     before = path.read_bytes()
-    monkeypatch.setattr("gemma3n_perf.duel.validation.round_of_duels", lambda *a, **k: pytest.fail("it measured"))
+    monkeypatch.setattr("gemma3n_perf.duel.validation_round.go_on", lambda *a, **k: pytest.fail("it measured"))
     code, _, err = run(*typed, "--effects", "5")
     assert code == 5
     assert "holds duels of workload nano/text/pp1-tg2" in err

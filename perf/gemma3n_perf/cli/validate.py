@@ -3,7 +3,8 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -13,7 +14,8 @@ from gemma3n_perf.cli.options import add_alias, count, explain, seconds
 from gemma3n_perf.duel import record as duel_store
 from gemma3n_perf.duel import validation
 from gemma3n_perf.duel import validation_record as store
-from gemma3n_perf.duel.run import choose_workloads, machine
+from gemma3n_perf.duel import validation_round as rounds
+from gemma3n_perf.duel.run import Here, choose_workloads, machine
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.hardware.chip import require_known
 from gemma3n_perf.hardware.shell import run_command
@@ -23,6 +25,9 @@ from gemma3n_perf.stats.policy import Policy
 
 HELP = "try the judge on real duels of planted truth, and judge recorded ones again"
 _PAGE_S = 600.0
+_KEEP_S = 60.0
+"""How often a round under way is written: that takes seconds where a campaign is long."""
+
 EFFECTS = (0.0, 0.0, 2.0, -2.0, 1.0, -1.0, 10.0)
 
 
@@ -51,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time", type=seconds("--time"), default=math.inf, metavar="SECONDS",
         help="start no launch after so long, once each duel of the round has its fewest, and no round",
     )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the open duels of the newest round, as they were begun"
+    )
     add_margin(parser)
     add_machine_arguments(parser)
     parser.add_argument(
@@ -110,6 +118,13 @@ def _check(args: argparse.Namespace) -> None:
     if "plant:" in args.arm:
         raise UsageError(f"--arm {args.arm}", expected="an arm without a plant", remedy="plant with --effects")
     args.arm = validation.arm_of(args.arm)
+    begun = {"--rounds": 1, "--effects": list(EFFECTS), "--arm": store.HERE, "--budget": Policy().budget_s}
+    given = [option for option, usual in begun.items() if getattr(args, option[2:]) != usual]
+    if args.resume and (given or args.workload or args.add or args.rejudge):
+        raise UsageError(
+            f"--resume with {given[0] if given else '--workload, --add or --rejudge'}",
+            expected="--resume, with --time at most: what is measured is what the round was begun with",
+        )
     replace(Policy(), margin=args.margin / 100)
     if len(args.workload) > 1:
         raise UsageError(f"{len(args.workload)} workloads", expected="one: rates of two workloads do not mix")
@@ -121,29 +136,83 @@ def _check(args: argparse.Namespace) -> None:
 def _measure(args: argparse.Namespace, out: TextIO) -> None:
     with machine(args.baselines, sys.stderr, busy_policy(args)) as here:
         require_known(here.chip)
-        workloads, _ = choose_workloads(args.workload, None, here)
-        path = store.power_path(here.baselines, here.chip.chip_class)
-        head = validation.head(workloads[0], here)
-        first = _next_round(store.require_same(path, head))
-        planted_duels = [validation.PlantedDuel(effect / 100) for effect in args.effects]
         policy = replace(Policy(), margin=args.margin / 100)
-        clock, number = here.tools.clock, first - 1
-        end_s = clock() + args.time
-        while number < first - 1 + args.rounds and clock() < end_s:
-            number += 1
-            found = validation.round_of_duels(
-                planted_duels,
-                workloads[0],
-                args.budget,
-                here,
-                number=number,
-                policy=policy,
-                arm=args.arm,
-                late=lambda: clock() >= end_s,
-            )
-            store.append(path, head, found)
+        path = store.power_path(here.baselines, here.chip.chip_class)
+        clock = here.tools.clock
+        end_s, number = clock() + args.time, 0
+        known = store.read(path)
+        going: Iterable[list[store.PowerDuel]]
+        if args.resume:
+            workload, going = _cut_short(path, known, policy)
+        else:
+            (workload, *_), _ = choose_workloads(args.workload, None, here)
+            going = _begun(args, known, here)
+        head = validation.head(workload, here)
+        store.require_same(path, head)
+        for duels in going:
+            if clock() >= end_s:
+                break
+            number = duels[0].round
+            with _kept(path, head, here, out) as launched:
+                found = rounds.go_on(
+                    duels, workload, here, policy=policy, late=lambda: clock() >= end_s, launched=launched
+                )
+                launched(found)
             _tell(found, out)
         out.write(f"{path}: {number} rounds\n")
+
+
+def _begun(args: argparse.Namespace, known: store.PowerRecord | None, here: Here) -> Iterator[list[store.PowerDuel]]:
+    planted_duels = [rounds.PlantedDuel(effect / 100) for effect in args.effects]
+    for number in range(_next_round(known), _next_round(known) + args.rounds):
+        yield rounds.planned(planted_duels, args.budget, here, number=number, arm=args.arm)
+
+
+def _cut_short(
+    path: Path, known: store.PowerRecord | None, policy: Policy
+) -> tuple[str, Iterable[list[store.PowerDuel]]]:
+    """Return the workload of a campaign, and its newest round, which has open duels. Raises UsageError."""
+    newest = store.newest_round(known)
+    if known is None or not any(rounds.is_open(duel, policy) for duel in newest):
+        raise UsageError(
+            f"no duel of round {newest[0].round} in {path} is open" if newest else f"{path} holds no round",
+            expected="a round that was cut short",
+            remedy="leave out --resume to begin another one",
+        )
+    return known.head.workload, [newest]
+
+
+@contextmanager
+def _kept(
+    path: Path, head: store.PowerHead, here: Here, out: TextIO
+) -> Iterator[Callable[[list[store.PowerDuel]], None]]:
+    """Yield what takes a round as far as it is, and writes it once a minute, at its end, and where it is cut short."""
+    clock = here.tools.clock
+    latest, written_s = list[store.PowerDuel](), clock()
+
+    def launched(duels: list[store.PowerDuel]) -> None:
+        nonlocal latest, written_s
+        if duels != latest and clock() - written_s >= _KEEP_S:
+            store.append(path, head, duels)
+            written_s = clock()
+        latest = duels
+
+    try:
+        yield launched
+    except BaseException:
+        if latest:
+            store.append(path, head, latest)
+            out.write(
+                f"round {latest[0].round} is kept, {len(max(latest, key=_launches).launches)} launches; "
+                "go on with: gemma3n-perf validate --resume\n"
+            )
+            out.flush()
+        raise
+    store.append(path, head, latest)
+
+
+def _launches(duel: store.PowerDuel) -> int:
+    return len(duel.launches)
 
 
 def _add(files: list[Path], baselines: Path, out: TextIO) -> None:

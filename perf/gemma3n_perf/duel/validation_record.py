@@ -1,8 +1,8 @@
 """Duels whose truth was planted: ``baselines/<class>/power.jsonl.xz``, a head and a duel a line, every block kept.
 
-A campaign takes hours, so each round is on disk before the next begins, and an interrupted campaign goes on. A round is
-kept whole or not at all: an interrupted one has only the duels that ended early, and to count those alone would flatter
-every rule.
+A campaign takes hours, so each round is on disk before the next begins, and an interrupted campaign goes on. Of a round
+all duels are kept or none: one that was cut short has its open duels too, for to count those alone that ended early
+would flatter every rule.
 """
 
 from collections.abc import Iterator, Sequence
@@ -99,12 +99,15 @@ def read(path: Path) -> PowerRecord | None:
 
 
 def append(path: Path, head: PowerHead, duels: Sequence[PowerDuel]) -> PowerRecord:
-    """Add duels to a campaign, whole or not at all, beginning it where there is none; returns all of it.
+    """Add duels to a campaign, whole or not at all, beginning it where there is none; returns all of it. They take the
+    place of what is there of the same rounds.
 
     Raises NotComparableError for a campaign of another chip, workload or software, MalformedRecordError, DiskFullError.
     """
     known = require_same(path, head)
-    record = PowerRecord(known.head if known else head, (*(known.duels if known else ()), *duels))
+    rounds = {duel.round for duel in duels}
+    others = (duel for duel in (known.duels if known else ()) if duel.round not in rounds)
+    record = PowerRecord(known.head if known else head, (*others, *duels))
     lines = [msgspec.json.encode(record.head), *(_line(duel) for duel in record.duels)]
     data = b"".join(line + b"\n" for line in lines)
     write_over(path, pack(path, data))
@@ -118,6 +121,13 @@ def _line(duel: PowerDuel) -> bytes:
     if not duel.cautions:
         del tree["cautions"]
     return msgspec.json.encode(tree)
+
+
+def newest_round(record: PowerRecord | None) -> list[PowerDuel]:
+    """Return the duels of a campaign's newest round, none where there is none."""
+    duels = record.duels if record else ()
+    number = max((duel.round for duel in duels), default=0)
+    return [duel for duel in duels if duel.round == number]
 
 
 def require_same(path: Path, head: PowerHead) -> PowerRecord | None:

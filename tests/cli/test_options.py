@@ -26,7 +26,8 @@ ONE_COMMANDS_OWN = {
     "--completion", "--disk", "--duels", "--effects", "--file", "--first", "--force", "--format", "--fresh",
     "--fusion", "--knob", "--line", "--measure-anyway", "--memory", "--metal-capture", "--min-sessions",
     "--modality", "--no-baseline", "--package", "--park", "--parts", "--plant-slowdown", "--position", "--quick",
-    "--recorded", "--rejudge", "--resume", "--rounds", "--runs", "--set", "--shape", "--state", "--version", "--versions",
+    "--recorded", "--rejudge", "--resume", "--rounds", "--runs", "--set", "--shape", "--state", "--version",
+    "--versions",
 }  # fmt: skip
 """Options that one command alone has: a second command that wants one moves it to the table above."""
 ALIASES = {"--root", "--output", "--time-budget", "--again", "--no-confirm"}

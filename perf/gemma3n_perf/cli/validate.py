@@ -141,12 +141,8 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         clock = here.tools.clock
         end_s, number = clock() + args.time, 0
         known = store.read(path)
-        going: Iterable[list[store.PowerDuel]]
-        if args.resume:
-            workload, going = _cut_short(path, known, policy)
-        else:
-            (workload, *_), _ = choose_workloads(args.workload, None, here)
-            going = _begun(args, known, here)
+        named, going = _cut_short(path, known, policy) if args.resume else (args.workload, _begun(args, known, here))
+        (workload, *_), _ = choose_workloads(named, None, here)
         head = validation.head(workload, here)
         store.require_same(path, head)
         for duels in going:
@@ -170,8 +166,8 @@ def _begun(args: argparse.Namespace, known: store.PowerRecord | None, here: Here
 
 def _cut_short(
     path: Path, known: store.PowerRecord | None, policy: Policy
-) -> tuple[str, Iterable[list[store.PowerDuel]]]:
-    """Return the workload of a campaign, and its newest round, which has open duels. Raises UsageError."""
+) -> tuple[list[str], Iterable[list[store.PowerDuel]]]:
+    """Return the workload of a campaign, by itself, and its newest round, which has open duels. Raises UsageError."""
     newest = store.newest_round(known)
     if known is None or not any(rounds.is_open(duel, policy) for duel in newest):
         raise UsageError(
@@ -179,7 +175,7 @@ def _cut_short(
             expected="a round that was cut short",
             remedy="leave out --resume to begin another one",
         )
-    return known.head.workload, [newest]
+    return [known.head.workload], [newest]
 
 
 @contextmanager

@@ -141,7 +141,9 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         clock = here.tools.clock
         end_s, number = clock() + args.time, 0
         known = store.read(path)
-        named, going = _cut_short(path, known, policy) if args.resume else (args.workload, _begun(args, known, here))
+        named, going = (
+            _cut_short(path, known, policy, here) if args.resume else (args.workload, _begun(args, known, here))
+        )
         (workload, *_), _ = choose_workloads(named, None, here)
         head = validation.head(workload, here)
         store.require_same(path, head)
@@ -165,7 +167,7 @@ def _begun(args: argparse.Namespace, known: store.PowerRecord | None, here: Here
 
 
 def _cut_short(
-    path: Path, known: store.PowerRecord | None, policy: Policy
+    path: Path, known: store.PowerRecord | None, policy: Policy, here: Here
 ) -> tuple[list[str], Iterable[list[store.PowerDuel]]]:
     """Return the workload of a campaign, by itself, and its newest round, which has open duels. Raises UsageError."""
     newest = store.newest_round(known)
@@ -175,6 +177,7 @@ def _cut_short(
             expected="a round that was cut short",
             remedy="leave out --resume to begin another one",
         )
+    here.tools.note(f"round {newest[0].round} goes on; so far it had {max(map(_launches, newest))} launches")
     return [known.head.workload], [newest]
 
 
@@ -199,7 +202,7 @@ def _kept(
         if latest:
             store.append(path, head, latest)
             out.write(
-                f"round {latest[0].round} is kept, {len(max(latest, key=_launches).launches)} launches; "
+                f"round {latest[0].round} is kept, {max(map(_launches, latest))} launches; "
                 "go on with: gemma3n-perf validate --resume\n"
             )
             out.flush()

@@ -175,7 +175,7 @@ def launch_estimates(launches: Sequence[PowerLaunch]) -> tuple[LaunchEstimate, .
 
 
 def recorded(launch: Launch) -> PowerLaunch:
-    """Return what is kept of a launch: times, rounded to 10 ns."""
+    """Return what is kept of a launch: times, rounded to 100 ns."""
     steps = tuple(tuple(_rounded(block) for block in launch.step_s(arm)) for arm in ARMS)
     return PowerLaunch(
         launch.seconds,
@@ -186,4 +186,4 @@ def recorded(launch: Launch) -> PowerLaunch:
 
 
 def _rounded(times: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(time, 8) for time in times)
+    return tuple(round(time, 7) for time in times)

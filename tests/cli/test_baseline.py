@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gemma3n_perf import __main__ as cli
 from gemma3n_perf.bench.recording import Recorder
 from gemma3n_perf.cli import baseline
 from gemma3n_perf.cli.baseline import save
@@ -258,3 +259,13 @@ def test_save_takes_its_session_along(tmp_path: Path, number: signal.Signals, co
     caught = number != signal.SIGKILL
     assert (tmp_path / "cleaned").exists() == caught
     assert ("0 sessions stored" in out) == caught
+
+
+@pytest.mark.parametrize("option", ["--sessions", "--first"])
+@pytest.mark.parametrize("value", ["0", "1001", "two", "9" * 5000])
+def test_a_number_of_sessions_that_nobody_records_is_refused(option: str, value: str) -> None:
+    """With its bounds, and before anything is run."""
+    out, err = io.StringIO(), io.StringIO()
+    assert cli.run(["baseline", "save", option, value], out, err) == 2
+    assert "1 or more, 1000 at most" in err.getvalue()
+    assert out.getvalue() == ""

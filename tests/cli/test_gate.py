@@ -500,6 +500,13 @@ def test_a_bad_policy_exits_2_and_says_what_was_meant(
     assert said in done.err
 
 
+def test_markdown_that_cannot_be_written_is_refused_before_anything_is_judged(run: Gate, tmp_path: Path) -> None:
+    """A folder, here."""
+    done = run("--markdown", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert f"{tmp_path} is a folder" in done.err
+
+
 def test_both_files_say_what_the_terminal_says(scratch: Scratch, run: Gate, tmp_path: Path) -> None:
     """Markdown with the verdict first; JSON with verdicts, cells, reasons and the exit code."""
     scratch.put(scratch.evidence(BIG, effects={ONE: (-0.05, -0.05), TWO: (0.05, 0.05)}))

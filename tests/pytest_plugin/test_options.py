@@ -96,6 +96,24 @@ def test_collecting_measures_nothing(stage: Stage) -> None:
     assert "no decode benchmark was selected" not in outcome.text
 
 
+@pytest.mark.parametrize("option", ["--fixtures", "--fixtures-per-test", "--setup-plan", "--setup-only"])
+def test_listing_measures_nothing(stage: Stage, option: str) -> None:
+    """Whatever of pytest's own is listed: nothing is called not measured where nothing was to be."""
+    outcome = stage.run(option, "-q", COMPARE)
+    assert outcome.code == 0, outcome.text
+    assert stage.script.taken == []
+    assert stage.script.duelled == []
+    assert "not-measured" not in outcome.text
+    assert "did not finish" not in outcome.text
+
+
+def test_pytest_without_its_own_python_files_is_refused(stage: Stage) -> None:
+    """By name, and not as a fault of this suite."""
+    outcome = stage.run("-p", "no:python")
+    assert outcome.code == 2
+    assert "-p no:python" in outcome.text
+
+
 def test_one_workload_is_finished_before_the_next(stage: Stage) -> None:
     """Exact counts of all come first, then the rest of a workload, so that a checkpoint is loaded once."""
     outcome = stage.run("--collect-only", "-q")

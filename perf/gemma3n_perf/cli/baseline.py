@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from gemma3n_perf.bench.recording import Recorder
-from gemma3n_perf.cli.options import add_alias, add_json, write_json
+from gemma3n_perf.cli.options import MOST_SESSIONS, add_alias, add_json, count, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import in_checkout
@@ -28,16 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     saving = actions.add_parser("save", help="record sessions on this machine, each in a fresh process")
-    saving.add_argument("--sessions", type=int, default=MIN_SESSIONS, metavar="N", help="default: %(default)s")
     saving.add_argument(
-        "--first", type=int, metavar="M", help="so many instead, where this chip class has no baseline yet"
+        "--sessions",
+        type=count("--sessions", most=MOST_SESSIONS),
+        default=MIN_SESSIONS,
+        metavar="N",
+        help="default: %(default)s",
     )
+    saving.add_argument(
+        "--first", type=count("--first", most=MOST_SESSIONS), metavar="M",
+        help="so many instead, where this chip class has no baseline yet",
+    )  # fmt: skip
     saving.add_argument("pytest_options", nargs="*", metavar="OPTION", help="options for pytest, after --")
     promoting = actions.add_parser("promote", help="copy recorded sessions into the repository, all or none")
     promoting.add_argument("files", nargs="+", type=Path, metavar="FILE")
     promoting.add_argument(
-        "--min-sessions", type=int, default=MIN_SESSIONS, metavar="N", help="refuse fewer (default %(default)s)"
-    )
+        "--min-sessions", type=count("--min-sessions", most=MOST_SESSIONS), default=MIN_SESSIONS, metavar="N",
+        help="refuse fewer (default %(default)s)",
+    )  # fmt: skip
     listing = actions.add_parser("list", help="list the chip classes that have a baseline")
     showing = actions.add_parser("show", help="show the baseline of one chip class")
     showing.add_argument("chip_class", nargs="?", metavar="CLASS", help="default: this machine's")

@@ -5,7 +5,7 @@ import io
 import math
 from typing import TextIO
 
-from gemma3n_perf.cli.options import STDOUT, add_json, write_json
+from gemma3n_perf.cli.options import STDOUT, add_json, seconds, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.fitness import Doctor, Needs, consult
 from gemma3n_perf.workload.presets import checkpoints_root
@@ -17,7 +17,13 @@ GIB = 2**30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_json(parser)
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="look again, ever later, so long")
+    parser.add_argument(
+        "--wait",
+        type=seconds("--wait", least=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="look again, ever later, so long",
+    )
     parser.add_argument("--memory", type=float, default=2.0, metavar="GIB", help="free memory needed: %(default)s")
     parser.add_argument("--disk", type=float, default=10.0, metavar="GIB", help="free disk needed: %(default)s")
 

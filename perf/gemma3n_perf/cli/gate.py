@@ -8,7 +8,7 @@ from gemma3n_perf.cli.options import add_json, write_json
 from gemma3n_perf.gate.change import NOTHING, checkout, touched
 from gemma3n_perf.gate.policy import POLICY_FILE, read_policy
 from gemma3n_perf.report.markdown import plain
-from gemma3n_perf.store.files import write_over
+from gemma3n_perf.store.files import require_writable, write_over
 
 HELP = "admit or refuse fusions by their evidence from every required chip class"
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Rule, print, and write what was asked for; returns the exit code. Raises UsageError, MalformedRecordError."""
+    require_writable(args.markdown)
     here = checkout(args.baselines)
     policy = read_policy(args.policy or here.baselines / POLICY_FILE)
     change = None if args.base is None else touched(args.base, here.repository, here.baselines)

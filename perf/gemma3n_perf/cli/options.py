@@ -19,6 +19,8 @@ STDOUT = Path("-")
 _Number = TypeVar("_Number", int, float)
 _OF_RECORDS = {"content_digest", "machine_info"}
 """Keys of evidence and of sessions, which nothing else is to write over."""
+MOST_SESSIONS = 1_000
+"""More sessions than this nobody records by one command: each takes half a minute or longer."""
 WEEK_S = 604_800
 """Nobody measures, or waits for a machine, longer than this."""
 
@@ -32,17 +34,17 @@ def seconds(option: str, *, least: float = math.ulp(0.0)) -> Callable[[str], flo
 
 def percent(option: str) -> Callable[[str], float]:
     """Return what reads an option's percentage above 0. It raises UsageError."""
-    return _number(option, float, math.ulp(0.0), 100.0, "per cent above 0, for instance 1")
+    return _number(option, float, math.ulp(0.0), 100.0, "per cent above 0, 100 at most, for instance 1")
 
 
-def count(option: str, *, least: int = 1) -> Callable[[str], int]:
+def count(option: str, *, least: int = 1, most: int = 1_000_000) -> Callable[[str], int]:
     """Return what reads a whole number of an option. It raises UsageError."""
-    return _number(option, int, least, 1_000_000, f"a whole number, {least} or more")
+    return _number(option, int, least, most, f"a whole number, {least} or more, {most} at most")
 
 
 def days(option: str) -> Callable[[str], float]:
     """Return what reads an option's days, 0 or more. It raises UsageError."""
-    return _number(option, float, 0.0, 100_000.0, "days, 0 or more")
+    return _number(option, float, 0.0, 100_000.0, "days, 0 or more, 100000 at most")
 
 
 def _number(

@@ -142,7 +142,7 @@ def _measure(args: argparse.Namespace, out: TextIO) -> None:
         end_s, number = clock() + args.time, 0
         known = store.read(path)
         named, going = (
-            _cut_short(path, known, policy, here) if args.resume else (args.workload, _begun(args, known, here))
+            _unfinished(path, known, policy, here) if args.resume else (args.workload, _begun(args, known, here))
         )
         (workload, *_), _ = choose_workloads(named, None, here)
         head = validation.head(workload, here)
@@ -166,7 +166,7 @@ def _begun(args: argparse.Namespace, known: store.PowerRecord | None, here: Here
         yield rounds.planned(planted_duels, args.budget, here, number=number, arm=args.arm)
 
 
-def _cut_short(
+def _unfinished(
     path: Path, known: store.PowerRecord | None, policy: Policy, here: Here
 ) -> tuple[list[str], Iterable[list[store.PowerDuel]]]:
     """Return the workload of a campaign, by itself, and its newest round, which has open duels. Raises UsageError."""

@@ -5,6 +5,7 @@ suite. A request that cannot be carried out exits 2.
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,9 @@ from gemma3n_perf.workload import given, load
 from gemma3n_perf.workload.presets import PRESETS, checkpoints_root
 from gemma3n_perf.workload.workload import MODALITIES, SETS, Shape, Workload, customary, defaults, wide
 
-_RUNS = "a whole number, 2 or more: one run shows no spread"
+_RUNS = "a whole number, 2 or more (one run shows no spread), a million at most"
+_LISTINGS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan", "setuponly")
+"""Options of pytest that run no test."""
 _PERCENTAGE = "a percentage above 0, for instance 10%"
 
 
@@ -40,6 +43,7 @@ class Options:
     busy: BusyPolicy = field(default_factory=BusyPolicy)
     workload_set: str = SETS[0]
     explain: bool = False
+    listing: bool = False
 
     @property
     def narrows(self) -> bool:
@@ -84,7 +88,7 @@ class Options:
                 "--fusion measures a fusion against the unfused model, and nothing else",
                 expected="--fusion without --benchmark-compare and --plant-slowdown",
             )
-        runs = _number(option.runs, "--runs", _whole, least=1, expected=_RUNS)
+        runs = _number(option.runs, "--runs", _whole, least=1, most=1_000_000, expected=_RUNS)
         return cls(
             checkpoints=tuple(option.checkpoint),
             modalities=tuple(option.modality),
@@ -103,11 +107,18 @@ class Options:
             ),
             workload_set=option.set,
             explain=bool(option.explain),
+            listing=bool(option.explain) or any(getattr(option, name, False) for name in _LISTINGS),
         )
 
 
 def _number(
-    text: str | None, option: str, read: Callable[[str], float], *, expected: str, least: float = 0.0
+    text: str | None,
+    option: str,
+    read: Callable[[str], float],
+    *,
+    expected: str,
+    least: float = 0.0,
+    most: float = sys.float_info.max,
 ) -> float | None:
     if text is None:
         return None
@@ -115,7 +126,7 @@ def _number(
         value = read(text.strip())
     except ValueError:
         value = math.nan
-    if not least < value < math.inf:
+    if not least < value <= most:
         raise UsageError(f"{option} {text}", expected=expected)
     return value
 

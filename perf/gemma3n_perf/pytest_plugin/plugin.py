@@ -91,8 +91,10 @@ def pytest_cmdline_main(config: pytest.Config) -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, whose own configuration reads the storage and the machine's name."""
-    config.addinivalue_line("python_files", "bench_*.py")  # in a project of another's, too
     try:
+        if not config.pluginmanager.has_plugin("python"):
+            raise UsageError("-p no:python: pytest finds no benchmark without it", expected="pytest without it")
+        config.addinivalue_line("python_files", "bench_*.py")  # in a project of another's, too
         if not config.pluginmanager.has_plugin("benchmark"):
             raise UsageError(
                 "pytest-benchmark is switched off, and its options and tables with it",
@@ -151,7 +153,9 @@ def _workload(item: pytest.Item) -> Workload | None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what will be measured, after -k and the like have chosen."""
     suite = session.config.stash[KEY]
-    decodes = [item for item in session.items if item.path.name.startswith("bench_decode") and not suite.listing]
+    decodes = [
+        item for item in session.items if item.path.name.startswith("bench_decode") and not suite.options.listing
+    ]
     suite.expected = [workload for item in decodes if (workload := _workload(item)) is not None]
 
 

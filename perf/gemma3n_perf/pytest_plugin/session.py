@@ -60,7 +60,6 @@ class SuiteSession:
     workloads: Sequence[Workload]
     fusions: tuple[str, ...]
     storage: storage.Storage
-    listing: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     expected: list[Workload] = field(default_factory=list)
     graphs: dict[Workload, Graph | None] = field(default_factory=dict)
@@ -91,8 +90,7 @@ class SuiteSession:
         names = expand(options.fusions, registered()) if options.fusions else ()
         kept = storage.take_over(option, options, chip)
         accepted = read_accepted(options.baselines) if kept.comparing else ()
-        listing, cautions = bool(option.collectonly or options.explain), list(kept.named)
-        return cls(options, chip, stack, found, workloads, names, kept, listing, cautions=cautions, accepted=accepted)
+        return cls(options, chip, stack, found, workloads, names, kept, cautions=list(kept.named), accepted=accepted)
 
     @property
     def request(self) -> CompareRequest:
@@ -110,7 +108,7 @@ class SuiteSession:
 
     def establish(self, err: TextIO) -> None:
         """Find out, once, what this session is compared with. Raises what building an arm that was named raises."""
-        if self.storage.comparing and not self.comparing.established and not self.listing:
+        if self.storage.comparing and not self.comparing.established and not self.options.listing:
             # The same program is no measuring, and needs no machine that is fit.
             with duels.machine(self.options.baselines, err, replace(self.options.busy, watched=False)) as machine:
                 self._forge(machine.tools.note)
@@ -290,7 +288,7 @@ class SuiteSession:
             lines += [f"gemma3n-perf: {name}: {line}" for line in (*exact.rises, *exact.causes)]
         if self.options.planted:
             lines.append(f"gemma3n-perf: PLANTED SLOWDOWN of {planted_percent(self.options.planted)}")
-        if self.storage.comparing and not self.listing:
+        if self.storage.comparing and not self.options.listing:
             lines.append("gemma3n-perf: no decode benchmark was selected, so no throughput was compared")
         return lines
 

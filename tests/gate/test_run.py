@@ -26,7 +26,7 @@ from tests.duel.duels import machine as arena_machine
 from tests.fakes import CHIP, WORKLOAD
 from tests.gate.evidence_files import POLICY, SMALL
 
-NAME = "compiled-geglu"
+NAME = "compiled-step"
 
 
 def same(plain: Any, fused: Any, forged: bool) -> Parity:

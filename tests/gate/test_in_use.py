@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.gate.test_rule import A, B, duel, facts, ruled
 
 TURNS = tuple((1.0 + 0.05 * (n % 3), 1.0) for n in range(9))
 """Of a placebo: 5 % faster, more or less."""
+PLAINLY_FASTER = 1.2
+"""Compiled-step is 1.4 times as fast on nano, and noise has never made a placebo look so."""
 FAST = tuple((1.4 * plain, fused) for plain, fused in TURNS)
 
 
@@ -54,6 +57,32 @@ def _without_towers(model: Any) -> None:
     placebo(model) if "vision_tower" in model else compiled_step.apply(model)
 
 
+def _without_keywords(model: Any) -> None:
+    unfused = type(model.language_model).__call__
+    compiled_step.apply(model)
+
+    def call(original: Any, inputs: Any = None, cache: Any = None, **named: Any) -> Any:
+        if named:
+            return unfused(model.language_model, inputs, cache=cache, **named)
+        return original(inputs, cache=cache)
+
+    patching.wrap(model.language_model, "__call__", call)
+
+
+def _on_its_stream(model: Any) -> None:
+    import mlx.core as mx
+
+    unfused, own = type(model.language_model).__call__, mx.default_stream(mx.default_device())
+    compiled_step.apply(model)
+
+    def call(original: Any, *args: Any, **named: Any) -> Any:
+        if mx.default_stream(mx.default_device()) == own:
+            return original(*args, **named)
+        return unfused(model.language_model, *args, **named)
+
+    patching.wrap(model.language_model, "__call__", call)
+
+
 def _unless_asked() -> Fusion:
     asked: list[bool] = []
     return fusion(
@@ -72,21 +101,29 @@ def _once() -> Fusion:
     return fusion(apply)
 
 
-@pytest.mark.parametrize("made", [fusion(_behind_the_canary), fusion(_without_towers), _unless_asked(), _once()])
+@pytest.mark.parametrize(
+    "made",
+    [
+        fusion(_behind_the_canary), fusion(_without_towers), fusion(_without_keywords), fusion(_on_its_stream),
+        _unless_asked(), _once(),
+    ],
+)  # fmt: skip
 def test_what_is_fast_only_where_it_is_timed_is_not_so_in_use(nano: Any, made: Fusion) -> None:
-    """By the first call, by what the model has not, by who asks, by how often it is applied: a user has none of it."""
+    """By the first call, by what the model has not, by what mlx-vlm's own loop does otherwise, by who asks, by how
+    often it is applied: a user has none of it."""
     turns = in_use.measure(nano, made, detect())
     assert len(turns) == in_use.TURNS
     found = in_use.less(turns, math.log(4))
     assert found is not None
     assert found.endswith("where blocks say +300.0 %")
+    assert median(plain / fused for plain, fused in turns) < PLAINLY_FASTER
 
 
 def test_an_honest_fusion_is_as_fast_in_use(nano: Any) -> None:
     """Or faster."""
     turns = in_use.measure(nano, fusion(compiled_step.apply), detect())
     assert in_use.less(turns, math.log(1.2)) is None
-    assert sum(plain for plain, _ in turns) > sum(fused for _, fused in turns)
+    assert median(plain / fused for plain, fused in turns) > PLAINLY_FASTER
 
 
 def test_where_a_token_takes_too_long_nothing_is_measured(nano: Any) -> None:

@@ -1,4 +1,4 @@
-"""A fusion as its user has it: applied as ``gemma3n_perf.fuse`` does, and decoding one text after another.
+"""A fusion as its user has it: applied as ``gemma3n_perf.fuse`` does, and decoding one text after another by mlx-vlm.
 
 What is timed elsewhere decodes alone first, rewinds and begins again. A fusion that is fast only where it sees that is
 fast for nobody. Both models are in one process here and take turns, so small effects are not seen: what blocks show is
@@ -38,7 +38,9 @@ def measure(model: Any, fusion: Fusion, chip: Chip, *, clock: Callable[[], float
     """Time an unfused model and a fused one that shares its weights in turns, each over a text of its own, after one
     that does not count; nothing where that took too long. Raises what the fusion raises.
     """
-    from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmLoop  # the gate reads what this found without MLX
+    # The gate reads what this found without MLX. Mlx-vlm's own loop gives a step other arguments, and another stream,
+    # than the one that is timed elsewhere.
+    from gemma3n_perf.decode.engines.mlx_vlm_stream import MlxVlmStream
 
     fusion.enabled(chip)
     twin, fused = _with_towers(share(model)), _with_towers(share(model))
@@ -48,7 +50,7 @@ def measure(model: Any, fusion: Fusion, chip: Chip, *, clock: Callable[[], float
     vocabulary = min(model.language_model.config.vocab_size, model.language_model.config.vocab_size_per_layer_input)
 
     def seconds(one: Any, ids: Sequence[int], tokens: int) -> float:
-        stream = MlxVlmLoop(one).stream(ids, tokens + 1)
+        stream = MlxVlmStream(one).stream(ids, tokens + 1)
         next(stream)
         begin = clock()
         for _ in stream:

@@ -186,15 +186,21 @@ def copy(source: list[Any], target: list[Any], model: Any = None) -> None:
 
 
 def cache_distance(one: list[Any], other: list[Any]) -> float:
-    """Largest difference of keys and values; infinite where shapes or positions differ, or where it is NaN."""
+    """Largest difference of keys and values that are filled; infinite where shapes or positions differ, or where it is
+    NaN. How much room there is beyond them is nobody's business."""
     worst = []
     for a, b in zip(one, other, strict=True):
-        same = (a.offset, getattr(a, "_idx", 0), a.keys.shape) == (b.offset, getattr(b, "_idx", 0), b.keys.shape)
-        if not same:
+        ours, theirs = _filled(a), _filled(b)
+        places = [(cache.offset, getattr(cache, "_idx", 0)) for cache in (a, b)]
+        if places[0] != places[1] or [x.shape for x in ours] != [x.shape for x in theirs]:
             return float("inf")
-        worst += [mx.max(mx.abs(a.keys - b.keys)), mx.max(mx.abs(a.values - b.values))]
+        worst += [mx.max(mx.abs(x - y)) for x, y in zip(ours, theirs, strict=True)]
     found = float(np.array(mx.max(mx.stack(worst)).astype(mx.float32)))
     return float("inf") if np.isnan(found) else found
+
+
+def _filled(cache: Any) -> list[mx.array]:
+    return [array[..., : cache.offset, :] for array in (cache.keys, cache.values)]
 
 
 def distance(a: Array, b: Array) -> float:

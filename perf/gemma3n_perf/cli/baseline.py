@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from gemma3n_perf.bench.recording import Recorder
-from gemma3n_perf.cli.options import MOST_SESSIONS, add_alias, add_json, count, write_json
+from gemma3n_perf.cli.options import MOST_SESSIONS, add_alias, add_json, add_sessions, count, write_json
 from gemma3n_perf.errors import UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.hardware.stack import in_checkout
@@ -28,13 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     saving = actions.add_parser("save", help="record sessions on this machine, each in a fresh process")
-    saving.add_argument(
-        "--sessions",
-        type=count("--sessions", most=MOST_SESSIONS),
-        default=MIN_SESSIONS,
-        metavar="N",
-        help="default: %(default)s",
-    )
+    add_sessions(saving)
     saving.add_argument(
         "--first", type=count("--first", most=MOST_SESSIONS), metavar="M",
         help="so many instead, where this chip class has no baseline yet",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gemma3n_perf.bench.recording import Recorder
-from gemma3n_perf.cli.options import MOST_SESSIONS, count
+from gemma3n_perf.cli.options import add_sessions
 from gemma3n_perf.errors import NotMeasuredError, UsageError
 from gemma3n_perf.gate import farm
 from gemma3n_perf.gate.policy import AWAITING, POLICY_FILE, STATES, GatePolicy
@@ -27,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--state", choices=STATES, help="of this class; default: required where no other class is")
     parser.add_argument("--park", action="store_true", help="all other classes have no machine here: they await one")
-    parser.add_argument(
-        "--sessions",
-        type=count("--sessions", most=MOST_SESSIONS),
-        default=MIN_SESSIONS,
-        metavar="N",
-        help="default: %(default)s",
-    )
+    add_sessions(parser)
     parser.add_argument("--no-baseline", action="store_true", help="write the policy alone, and measure nothing")
 
 

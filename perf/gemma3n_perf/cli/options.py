@@ -12,6 +12,7 @@ import msgspec
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.hardware.chip import detect
 from gemma3n_perf.report.dry_run import at_most, dry_run
+from gemma3n_perf.store.baselines import MIN_SESSIONS
 from gemma3n_perf.store.files import write_over
 from gemma3n_perf.workload.workload import defaults
 
@@ -57,6 +58,14 @@ def _number(
         raise UsageError(f"{option} {text[:40]}", expected=expected)
 
     return read
+
+
+def add_sessions(parser: argparse.ArgumentParser) -> None:
+    """Declare how many sessions are recorded."""
+    parser.add_argument(
+        "--sessions", type=count("--sessions", most=MOST_SESSIONS), default=MIN_SESSIONS, metavar="N",
+        help="default: %(default)s",
+    )  # fmt: skip
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:

@@ -112,6 +112,11 @@ def measure_all(
     return scheduler.states
 
 
+def next_s(seconds: float, launches: int) -> float:
+    """Return what another launch must fit into: a little over the budget is within the rounding of its length."""
+    return 0.98 * seconds / launches
+
+
 class _Scheduler:
     def __init__(
         self, jobs: Sequence[Job], arms: Sequence[ReadyArm], tools: Tools, rules: Rules, settled: Settled, pairs: Pairs
@@ -158,18 +163,13 @@ class _Scheduler:
                 continue
             if sum(launch.session == session for launch in now.launches) < self._rules.min_launches:
                 going.append(key)
-            elif self._next_s(now) <= self._left_s(now, session):
+            elif next_s(now.seconds, len(now.launches)) <= self._left_s(now, session):
                 enough.append(key)
         settled = self._settled(self.states) if enough else frozenset()
         return [key for key in self.states if key in going or (key in enough and key not in settled)]
 
     def _left_s(self, now: ComparisonState, session: int) -> float:
         return self._rules.budget_s * (session + 1) / self._rules.sessions - now.seconds
-
-    @staticmethod
-    def _next_s(now: ComparisonState) -> float:
-        # A little over the budget is within the rounding of a launch's length.
-        return 0.98 * now.seconds / len(now.launches)
 
     def _carry_out(self, needed: Mapping[Job, Sequence[str]], session: int) -> None:
         tools, begun = self._tools, self._tools.clock()
@@ -278,7 +278,7 @@ class _Scheduler:
         now = self.states[key]
         cautions = tuple(dict.fromkeys((*now.cautions, *cautions)))
         now = replace(now, launches=(*now.launches, launch), sides=now.sides or sides, cautions=cautions)
-        spent = self._next_s(now) > self._left_s(now, self._rules.sessions - 1)
+        spent = next_s(now.seconds, len(now.launches)) > self._left_s(now, self._rules.sessions - 1)
         self.states[key] = replace(now, spent=spent)
 
     def _fail(self, key: ComparisonKey, error: PerfError) -> None:

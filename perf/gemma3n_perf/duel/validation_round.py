@@ -15,7 +15,7 @@ from gemma3n_perf.duel.builder import ReadyArm
 from gemma3n_perf.duel.launch import Launch
 from gemma3n_perf.duel.launch_plan import launch_pairs
 from gemma3n_perf.duel.run import Here, job
-from gemma3n_perf.duel.scheduler import ComparisonKey, Rules, States, measure_all
+from gemma3n_perf.duel.scheduler import ComparisonKey, Rules, States, measure_all, next_s
 from gemma3n_perf.duel.validation_record import HERE, PowerDuel, PowerLaunch
 from gemma3n_perf.errors import PerfError, UsageError
 from gemma3n_perf.stats.estimates import LaunchEstimate
@@ -90,7 +90,8 @@ def go_on(
     of a duel that failed.
     """
     policy = policy or Policy()
-    going = {f"{i}:{duel.planted:+.4g}": duel for i, duel in enumerate(duels) if is_open(duel, policy)}
+    named = {f"{i}:{duel.planted:+.4g}": duel for i, duel in enumerate(duels)}
+    going = {name: duel for name, duel in named.items() if is_open(duel, policy)}
     both = parse(duels[0].arm)
     first, *others = machine.builder.build(both, [both for _ in going], same=None)
     arms: tuple[ReadyArm, ...] = (
@@ -105,8 +106,8 @@ def go_on(
 
     def with_launches(key: ComparisonKey, launches: Sequence[Launch]) -> PowerDuel:
         duel = going[key[1]]
-        named = (recorded(PlantedDuel(duel.planted).named(launch)) for launch in launches)
-        return replace(duel, launches=(*duel.launches, *named))
+        new = (recorded(PlantedDuel(duel.planted).named(launch)) for launch in launches)
+        return replace(duel, launches=(*duel.launches, *new))
 
     def settled(states: States) -> frozenset[ComparisonKey]:
         return frozenset(
@@ -119,9 +120,9 @@ def go_on(
         found = {key[1]: with_launches(key, one.launches) for key, one in states.items()}
         return [
             _ended(duel, found[name], date, commit, busy, policy)
-            if (name := f"{i}:{duel.planted:+.4g}") in found and found[name].launches != duel.launches
+            if name in found and found[name].launches != duel.launches
             else duel
-            for i, duel in enumerate(duels)
+            for name, duel in named.items()
         ]
 
     def keep(states: States) -> None:
@@ -159,8 +160,7 @@ def _judged(duel: PowerDuel, policy: Policy) -> Judgement:
 
 
 def _spent(duel: PowerDuel) -> bool:
-    # A little over the budget is within the rounding of a launch's length.
-    return 0.98 * duel.measured_s / len(duel.launches) > duel.budget_s - duel.measured_s
+    return next_s(duel.measured_s, len(duel.launches)) > duel.budget_s - duel.measured_s
 
 
 def _now() -> str:

@@ -187,27 +187,32 @@ def _kept(
 ) -> Iterator[Callable[[list[store.PowerDuel]], None]]:
     """Yield what takes a round as far as it is, and writes it once a minute, at its end, and where it is cut short."""
     clock = here.tools.clock
-    latest, written_s = list[store.PowerDuel](), clock()
+    latest, written, written_s = list[store.PowerDuel](), list[store.PowerDuel](), clock()
 
     def launched(duels: list[store.PowerDuel]) -> None:
-        nonlocal latest, written_s
-        if duels != latest and clock() - written_s >= _KEEP_S:
-            store.append(path, head, duels)
-            written_s = clock()
+        nonlocal latest
         latest = duels
+        if clock() - written_s >= _KEEP_S:
+            write()
+
+    def write() -> None:
+        nonlocal written, written_s
+        if latest != written:
+            store.append(path, head, latest)
+            written, written_s = latest, clock()
 
     try:
         yield launched
     except BaseException:
+        write()
         if latest:
-            store.append(path, head, latest)
             out.write(
                 f"round {latest[0].round} is kept, {max(map(_launches, latest))} launches; "
                 "go on with: gemma3n-perf validate --resume\n"
             )
             out.flush()
         raise
-    store.append(path, head, latest)
+    write()
 
 
 def _launches(duel: store.PowerDuel) -> int:

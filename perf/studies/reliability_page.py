@@ -46,12 +46,14 @@ def cheat_rows(root: Path) -> list[tuple[str, str, str]]:
     finally:
         sys.path.remove(str(root))
     rows = []
-    for name in (*tests.NAMES, *tests.ALONE, tests.JIT, tests.GUESSES, tests.LIVE):
+    for name in (*tests.NAMES, *tests.ALONE, *tests.ELSEWHERE, tests.JIT, tests.GUESSES, tests.LIVE, tests.DEARER):
         said = ast.get_docstring(ast.parse((tests.CHEATS / f"zz_{name}.py").read_text(encoding="utf-8"))) or ""
         reason = tests.INVALID.get(f"zz-{name}")
         honest = f"no win; invalid, or an effect whose lower end is below {100 * tests.HONEST:g} %"
         if name in tests.TWINS:
             honest = "never invalid, and never a win"
+        elif name == tests.DEARER:
+            honest = f"a win by less than that of compiled-step, by {100 * tests.PUT_OFF:g} % or more"
         rows.append((name, said.partition("\n")[0], f"invalid: {' or '.join(reason.split('|'))}" if reason else honest))
     return rows
 

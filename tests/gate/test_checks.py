@@ -22,7 +22,8 @@ from gemma3n_perf.errors import DiskFullError
 from gemma3n_perf.fusions import registry
 from gemma3n_perf.fusions.types import Declared, Fusion
 from gemma3n_perf.gate import record as store
-from gemma3n_perf.gate.checks import KNOB, CheckProcesses, Checks, at_once, broke, computed, fingerprint, outputs
+from gemma3n_perf.gate.checks import KNOB, CheckProcesses, Checks, at_once, broke, fingerprint, outputs
+from gemma3n_perf.gate.dispatch import computed
 from gemma3n_perf.gate.facts import Checked, Parity
 from gemma3n_perf.gate.run import ANY_CLASS, measuring
 from gemma3n_perf.gate.session import CheckSpec, Dependencies, gather

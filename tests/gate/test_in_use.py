@@ -112,7 +112,7 @@ def test_what_is_fast_only_where_it_is_timed_is_not_so_in_use(nano: Any, made: F
     """By the first call, by what the model has not, by what mlx-vlm's own loop does otherwise, by who asks, by how
     often it is applied: a user has none of it."""
     turns = in_use.measure(nano, made, detect())
-    assert len(turns) == in_use.TURNS
+    assert len(turns) == in_use.MORE_TURNS
     found = in_use.less(turns, math.log(4))
     assert found is not None
     assert found.endswith("where blocks say +300.0 %")

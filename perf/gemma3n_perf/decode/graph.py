@@ -10,7 +10,8 @@ import copy
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -28,18 +29,57 @@ Apply = Callable[[Any], object]
 
 def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) -> Graph:
     """Count the decode step at ``position`` tokens of context. ``apply`` may change the model first (a fusion)."""
-    import mlx.core as mx
-
     from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+
+    model, stored = _unevaluated(config, apply)
+    text = config["text_config"]
+    seen = _second_step(model, _filled(model, text, position))
+    engine = MlxVlmEngine(model)
+    engine.cache = _filled(model, text, position)
+    host = host_work.count(engine, engine.token(7))
+    return replace(
+        seen,
+        dtypes=_ordered(_dtypes(model.language_model, model, text, position, fused=apply is not None)),
+        bytes=skeleton.bytes_by_part(stored, text),
+        host=host,
+    )
+
+
+def elsewhere(
+    config: dict[str, Any], *, position: int, others: Sequence[int], apply: Apply | None = None
+) -> tuple[Graph, tuple[Graph, ...]]:
+    """Count calls and operations of the decode step at ``position`` once the KV cache was put back to it, as before
+    every timed stretch of decode but the first, and at each of ``others``."""
+    from gemma3n_perf.decode.engines.mlx_vlm import MlxVlmEngine
+
+    model, _ = _unevaluated(config, apply)
+    engine = MlxVlmEngine(model)
+    engine.cache = _filled(model, config["text_config"], position)
+    start = engine.snapshot()
+    _second_step(model, engine.cache)
+    engine.rewind(start)
+    rewound = _second_step(model, engine.cache)
+    return rewound, tuple(_second_step(model, _filled(model, config["text_config"], other)) for other in others)
+
+
+def _unevaluated(config: dict[str, Any], apply: Apply | None) -> tuple[Any, list[skeleton.Tensor]]:
+    """Build the model without weights, in the type that it has on this device, and the tensors that are stored."""
+    import mlx.core as mx
 
     model = skeleton.build(config)
     stored = [t for t in skeleton.tensors(model) if skeleton.is_stored(t.name, config)]
-    language_model = model.language_model
     if mx.default_device().type == mx.DeviceType.cpu:
-        skeleton.to_float32(language_model)
+        skeleton.to_float32(model.language_model)
     if apply is not None:
         apply(model)
-    cache = _filled(model, config["text_config"], position)
+    return model, stored
+
+
+def _second_step(model: Any, cache: list[Any]) -> Graph:
+    """Step twice from ``cache`` and count calls and operations of the second step alone."""
+    import mlx.core as mx
+
+    language_model = model.language_model
     first = language_model(mx.array([[5]]), cache=cache).logits
     parameters = [array for _, array in skeleton.named_arrays(language_model.parameters())]
     # Copied handles: the second step updates the cache's arrays in place.
@@ -47,16 +87,12 @@ def count(config: dict[str, Any], *, position: int, apply: Apply | None = None) 
     with _counted() as calls:
         second = language_model(mx.array([[7]]), cache=cache).logits
     operations = _nodes([second, *_arrays(cache), *known]) - _nodes(known)
-    engine = MlxVlmEngine(model)
-    engine.cache = _filled(model, config["text_config"], position)
-    host = host_work.count(engine, engine.token(7))
     return Graph(
         calls=dict(sorted(calls.items())),
         operations=_ordered(operations),
-        dtypes=_ordered(_dtypes(language_model, model, config["text_config"], position, fused=apply is not None)),
+        dtypes={},
         nodes=sum(operations.values()),
-        bytes=skeleton.bytes_by_part(stored, config["text_config"]),
-        host=host,
+        bytes={},
     )
 
 

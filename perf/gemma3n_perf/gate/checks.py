@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +22,6 @@ import mlx.core as mx
 import msgspec
 
 from gemma3n_perf.decode import graph as graphs
-from gemma3n_perf.decode.types import Graph
 from gemma3n_perf.duel.processes import error_class, last_output
 from gemma3n_perf.duel.protocol import Failed, failed
 from gemma3n_perf.errors import DiskFullError, PerfError, named
@@ -31,6 +30,7 @@ from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate import in_use
+from gemma3n_perf.gate.dispatch import seen
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
 from gemma3n_perf.hardware.lifetime import end_with
@@ -180,16 +180,9 @@ class Checks:
                 fusion.apply(model)
 
         try:
-            after = graphs.count(config, position=position, apply=apply)
+            dispatch = seen(config, fusion, before, position=position, apply=apply, enabled=enabled)
         except Exception as error:
             return Checked(checkpoint, failure=broke("counting its graph", error))
-        dispatch = Dispatch(
-            nodes=(before.nodes, after.nodes),
-            changed=graphs.difference(before, after),
-            complaints=(*fusion.graph.check(before, after), *computed(before, after)) if enabled else (),
-            knobs=dict(fusion.env) if enabled else {},
-            same=fusion.graph.same,
-        )
         if not enabled or not dispatch.seen:
             return Checked(checkpoint, dispatch)
         if dispatch.same and leaves_alone(fusion.apply):
@@ -228,19 +221,6 @@ def leaves_alone(apply: Callable[[Any], None]) -> bool:
     except Exception:
         return False
     return True
-
-
-def computed(before: Graph, after: Graph) -> Iterator[str]:
-    """Complain of a step that was not built but computed, so that its graph counts next to nothing.
-
-    Compiling leaves products as they are, and a kernel that holds some is an operation too.
-    """
-
-    def products(graph: Graph) -> int:
-        return sum(n for name, n in graph.operations.items() if "Matmul" in name or name in ("AddMM", "CustomKernel"))
-
-    if products(before) and not products(after):
-        yield f"no product is left of {products(before)}: what the fusion does is computed inside the step"
 
 
 def fingerprint(model: Any) -> tuple[tuple[str, int], ...]:

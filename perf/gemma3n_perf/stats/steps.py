@@ -23,7 +23,7 @@ _CLIMB, _SETTLED = 500, 1e-6
 _SHARPEST = 1e-3
 _TRIMMED = 0.4
 _NORMAL_MAD = 0.6745
-_SHAPE_ALPHA, _SLOWER_ALPHA, _LEAST_GAP = 0.002, 0.01, 0.005
+_SHAPE_ALPHA, _SLOWER_ALPHA, _LEAST_GAP, _MUCH = 0.002, 0.01, 0.005, 0.02
 _LEAST_LAUNCHES = 3
 
 
@@ -107,10 +107,11 @@ def differ_in_shape(launches: Sequence[LaunchEstimate]) -> bool:
 
 
 def slower_at_times(launches: Sequence[LaunchEstimate]) -> bool:
-    """Say whether typical times show a gain and whole ones less than half of it, by Student's t tests across launches.
+    """Say whether typical times show a gain and whole ones much less of it, by Student's t tests across launches.
 
-    A candidate that is fast in most tokens and slow in a few may be no faster at all: the middle of the differences
-    shows nothing of the few.
+    A candidate that is fast in most tokens and slow in a few is not as fast, or no faster at all: the middle of the
+    differences shows nothing of the few. Much is 2 %, or a tenth of the gain if that is more, for a stall of the host's
+    is the longer beside a fast candidate; of a small gain it is half.
     """
     gaps = np.array([one.whole - one.log_ratio for one in launches if one.whole is not None])
     n = len(gaps)
@@ -118,7 +119,7 @@ def slower_at_times(launches: Sequence[LaunchEstimate]) -> bool:
         return False
     typical = np.array([one.log_ratio for one in launches])
     gain = float(typical.mean())
-    if gaps.mean() >= -max(gain / 2, _LEAST_GAP):
+    if gaps.mean() >= -max(min(gain / 2, max(_MUCH, gain / 10)), _LEAST_GAP):
         return False
     # Whole times of a noisy host say anything: they matter where a gain was shown.
     if gain <= -stdtrit(n - 1, _SLOWER_ALPHA) * max(float(typical.std(ddof=1)), _SHARPEST) / math.sqrt(n):

@@ -1,0 +1,84 @@
+"""How a fusion changes the decode graph: as it declares, where it is timed and at every other position.
+
+What is timed is a few hundred positions of a context, after many rewinds. A fusion whose graph is another one further
+on, or before a rewind, was not measured there, and a text of its user's is.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gemma3n_perf.decode import graph as graphs
+from gemma3n_perf.decode.types import Graph
+from gemma3n_perf.fusions.types import Fusion
+from gemma3n_perf.gate.facts import Dispatch
+
+APART = 0.5
+"""How far the changes at two places may differ, as a fraction of the change where the fusion is timed."""
+
+
+def seen(
+    config: dict[str, Any],
+    fusion: Fusion,
+    before: Graph,
+    *,
+    position: int,
+    apply: Callable[[Any], None],
+    enabled: bool,
+) -> Dispatch:
+    """Count a fused model's decode step at ``position``, whose unfused one is ``before``, and both elsewhere.
+
+    ``apply`` changes a model as the fusion does on this chip, where it is ``enabled`` or not. Raises what it raises.
+    """
+    after = graphs.count(config, position=position, apply=apply)
+    complaints = (*fusion.graph.check(before, after), *computed(before, after)) if enabled else ()
+    if enabled and not complaints:
+        complaints = tuple(_elsewhere(config, (before, after), position, apply))
+    return Dispatch(
+        nodes=(before.nodes, after.nodes),
+        changed=graphs.difference(before, after),
+        complaints=complaints,
+        knobs=dict(fusion.env) if enabled else {},
+        same=fusion.graph.same,
+    )
+
+
+def computed(before: Graph, after: Graph) -> Iterator[str]:
+    """Complain of a step that was not built but computed, so that its graph counts next to nothing.
+
+    Compiling leaves products as they are, and a kernel that holds some is an operation too.
+    """
+
+    def products(graph: Graph) -> int:
+        return sum(n for name, n in graph.operations.items() if "Matmul" in name or name in ("AddMM", "CustomKernel"))
+
+    if products(before) and not products(after):
+        yield f"no product is left of {products(before)}: what the fusion does is computed inside the step"
+
+
+def _elsewhere(
+    config: dict[str, Any], timed: tuple[Graph, Graph], position: int, apply: Callable[[Any], None]
+) -> Iterator[str]:
+    """Complain of a graph that changes otherwise after a rewind, at the end of the longest context, or at a position
+    drawn anew between."""
+    last = int(config["text_config"]["max_position_embeddings"]) - 2
+    others = [random.SystemRandom().randrange(position, last), last] if position < last else []
+    unfused, fused = (graphs.elsewhere(config, position=position, others=others, apply=one) for one in (None, apply))
+    here = _change(*timed)
+    places = ["after a rewind", *(f"at position {one}" for one in others)]
+    pairs = zip((unfused[0], *unfused[1]), (fused[0], *fused[1]), strict=True)
+    for place, pair in zip(places, pairs, strict=True):
+        there = _change(*pair)
+        apart = sum(abs(there.get(name, 0) - here.get(name, 0)) for name in here.keys() | there.keys())
+        if apart > APART * sum(map(abs, here.values())):
+            (old, new), (old_here, new_here) = (tuple(one.nodes for one in both) for both in (pair, timed))
+            yield (
+                f"{place} it makes {new} nodes of {old}, and {new_here} of {old_here} at position {position}: "
+                "it is another program there"
+            )
+
+
+def _change(before: Graph, after: Graph) -> dict[str, int]:
+    """By how many of each operation the graphs differ."""
+    names = before.operations.keys() | after.operations.keys()
+    return {name: after.operations.get(name, 0) - before.operations.get(name, 0) for name in names}

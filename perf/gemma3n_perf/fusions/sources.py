@@ -22,7 +22,7 @@ _OWN = ("patching.py", "types.py", "kernels/common.py", "kernels/precompiled.py"
 """What fusions are made with: files that may do more than a fusion may."""
 _USABLE = frozenset({
     "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "itertools", "math",
-    "mlx", "mlx_lm", "mlx_vlm", "operator", "re", "types", "typing", "weakref", _PACKAGE,
+    "mlx", "mlx_lm", "mlx_vlm", "operator", "re", "textwrap", "types", "typing", "weakref", _PACKAGE,
     f"{_SUITE}.errors", f"{_SUITE}.decode.types", f"{_SUITE}.hardware.types",
 })  # fmt: skip
 """What a fusion may import, and what lies below: it computes. Files, processes, threads, clocks and whoever calls it
@@ -139,7 +139,7 @@ def _reaching(node: ast.AST) -> list[str]:
         return hidden + ([] if relative else [one for one in _names(node) if not _is_usable(one)])
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DYNAMIC:
         constant = len(node.args) > 1 and isinstance(node.args[1], ast.Constant) and node.args[1].value not in _REACHING
-        return [] if constant else [f"{node.func.id} of no constant"]
+        return [] if constant else [f"{node.func.id} by a name that is no constant"]
     if isinstance(node, ast.Name):
         return [node.id] if node.id in _REACHING | _BUILTINS else []
     if isinstance(node, ast.MatchClass):

@@ -203,7 +203,10 @@ def states(names: Sequence[str], sources: Sources, chip: Chip) -> tuple[dict[str
         except InvalidError as error:
             broken[name] = error.found
         if found := sources.unseen(name):
-            broken[name] = f"its digest cannot hold all that it runs: {'; '.join(found[:3])}"
+            broken[name] = (
+                "it reaches for what a fusion may not, so its digest cannot hold all that it runs: "
+                f"{'; '.join(found[:3])} (docs/gate-details.md says what it may)"
+            )
     return enabled, broken
 
 

@@ -252,7 +252,7 @@ def test_a_real_fusion_passes(nano_model: Any, name: str) -> None:
     """With figures to show for it."""
     found = check.compared(nano_model, registry.get(name))
     assert found.passed, found.reasons
-    assert found.steps == 64 + 8 + 6
+    assert found.steps == 64 + 2 * 4 + 8 + 8
     assert found.same_tokens == {"float32": 64}
     assert found.history_ratio == pytest.approx(1.0, rel=1e-3)
     assert found.memory_ratio < 1.1
@@ -314,6 +314,16 @@ def test_one_that_writes_weights_fails(nano_model: Any) -> None:
 
     found = check.compared(nano_model, fusion(apply), steps=2)
     assert found.weights_changed == ("model.norm.weight",)
+
+
+def test_a_weight_of_another_name_is_the_same_one() -> None:
+    """As where a fusion puts a module of its own around one of the model's, or keeps what it prepared beside it."""
+    weight, other = mx.ones((2,)), mx.zeros((2,))
+    assert parity.changed({"mlp.weight": weight}, {"mlp.mlp.weight": weight}) == ()
+    assert parity.changed({"mlp.weight": weight}, {"mlp.mlp.weight": mx.array(weight)}) == ("mlp.weight",)
+    assert parity.changed({"a": weight, "b": weight}, {"b": other, "c": weight}) == ("b",)
+    assert parity.changed({"a": weight}, {"a": mx.array(weight), "prepared": other}) == ()
+    assert parity.changed({"a": weight}, {}) == ("a",)
 
 
 def test_one_that_keeps_what_it_computed_fails(nano_model: Any) -> None:

@@ -13,6 +13,7 @@ Forged weights are tame: all right programs decode the same tokens. Of a real ch
 
 import gc
 import os
+import random
 from typing import Any
 
 import mlx.core as mx
@@ -32,6 +33,9 @@ PROMPT, GREEDY_RUN = 40, 2
 SHORT_PROMPT, BATCHES = 16, (1, 2)
 """Tokens of a prompt, and sequences at once: what a fusion of decode must leave as it was."""
 
+FAR_STEPS, FAR_BYTES = 4, 256e6
+"""Steps at each place far from where anything is timed, and the bytes of a KV cache that sets how far that is."""
+
 HISTORIES, HISTORY_STEPS = 2, 4
 OWN_STEPS = 8
 LEAK_STEPS = 8
@@ -47,6 +51,14 @@ def starts(window: int, maximum: int) -> tuple[int, ...]:
     if len(found) == 1:
         found.add(2 * GROWTH - LEAD)
     return tuple(sorted(s for s in found if s > 1 and s + STEPS < maximum))
+
+
+def far(config: Any, window: int) -> tuple[int, ...]:
+    """Two places beyond the window: one drawn anew, and the last that the model takes or ``FAR_BYTES`` hold."""
+    layers = config.num_hidden_layers - config.num_kv_shared_layers
+    each = 2 * layers * config.num_key_value_heads * config.head_dim * mx.float32.size
+    last = min(config.max_position_embeddings, int(FAR_BYTES / each)) - FAR_STEPS - 1
+    return (random.SystemRandom().randrange(window, last), last) if last > window else ()
 
 
 def parity(
@@ -65,6 +77,7 @@ def parity(
     dtype = model_plain.language_model.model.norm.weight.dtype
     config = model_plain.language_model.config
     at = starts(config.sliding_window, config.max_position_embeddings)
+    beyond = far(config, at[-1] + steps)
     before = settled_bytes() if active_before is None else active_before
     stepwise.logits(model_fused, 5, stepwise.filled(model_fused, 16))
     ratio = 1.0 + max(0, settled_bytes() - before) / sum(array.nbytes for array in parameters(model_plain).values())
@@ -85,17 +98,21 @@ def parity(
     perturbation = perturbation_here()
     histories = list(stepwise.walk(exact, exact_fused, at[0], HISTORY_STEPS, perturbation, histories=HISTORIES))
     taken, moved = [*histories], 0.0
-    for start in at:
-        found = list(stepwise.walk(exact, exact_fused, start, steps, perturbation))
+    places = [(start, steps) for start in at] + [(start, FAR_STEPS) for start in beyond]
+    for start, count in places:
+        found = list(stepwise.walk(exact, exact_fused, start, count, perturbation))
         again = stepwise.logits(exact, 5, stepwise.filled(exact, start))
         moved = max(moved, stepwise.distance(again, found[0].unfused))
         taken += found
     # Where MLX's own product of several rows is wrong, there is nothing right to compare with.
-    for batch in BATCHES if rows_are_right() else ():
-        taken += stepwise.prompted(exact, exact_fused, SHORT_PROMPT, batch, perturbation)
+    if rows_are_right():
+        for batch in BATCHES:
+            taken += stepwise.prompted(exact, exact_fused, SHORT_PROMPT, batch, perturbation)
+        edge = config.sliding_window - SHORT_PROMPT // 2
+        taken += stepwise.prompted(exact, exact_fused, SHORT_PROMPT, 1, perturbation, start=edge)
     return judge(
         taken, own, greedy=greedy, histories=list(zip(histories[::2], histories[1::2], strict=True)), forged=forged,
-        starts=at, perturbation=perturbation, own_type=own_type, weights_changed=weights_changed,
+        starts=at + beyond, perturbation=perturbation, own_type=own_type, weights_changed=weights_changed,
         unfused_moved=moved, memory_ratio=ratio, leaked_bytes=leaked,
     )  # fmt: skip
 
@@ -107,9 +124,10 @@ def perturbation_here() -> float:
 
 
 def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> tuple[str, ...]:
-    """Names of parameters that came, went or differ in value."""
-    names = sorted(before.keys() | after.keys())
-    return tuple(n for n in names if n not in before or n not in after or not _same(before[n], after[n]))
+    """Names of parameters that went or differ in value. What a fusion prepares may come beside them, and a module that
+    it puts around one of the model's gives them other names."""
+    kept = {id(array) for array in after.values()}
+    return tuple(n for n in sorted(before) if not (_same(before[n], after[n]) if n in after else id(before[n]) in kept))
 
 
 def _same(a: mx.array, b: mx.array) -> bool:

@@ -99,13 +99,16 @@ def walk(plain: Any, fused: Any, start: int, steps: int, perturbation: float, *,
         token = int(step.unfused.argmax())
 
 
-def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: float) -> Iterator[Step]:
-    """A prompt of ``length`` seeded tokens into empty caches and one step after it, for each of ``batch`` sequences."""
+def prompted(plain: Any, fused: Any, length: int, batch: int, perturbation: float, *, start: int = 0) -> Iterator[Step]:
+    """A prompt of ``length`` seeded tokens into empty caches and one step after it, for each of ``batch`` sequences.
+
+    Caches that hold ``start`` positions are of one sequence: a second turn, or a later part of a long prompt.
+    """
     random = np.random.default_rng(length + batch)
     ids = mx.array(random.integers(5, plain.language_model.config.vocab_size_per_layer_input, (batch, length)))
     relative = perturbation * random.choice([-1.0, 1.0], _width(plain))
-    states = plain.make_cache(), plain.make_cache(), fused.make_cache()
-    for position in (length - 1, length):
+    states = filled(plain, start) if start else plain.make_cache(), plain.make_cache(), fused.make_cache()
+    for position in (start + length - 1, start + length):
         found = _side_by_side(plain, fused, ids, position, states, relative)
         yield from found
         ids = mx.array([[int(step.unfused.argmax())] for step in found])

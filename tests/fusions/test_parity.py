@@ -305,6 +305,42 @@ def test_one_wrong_only_beyond_the_window_fails(nano_model: Any) -> None:
     assert found.worst_position > 128
 
 
+def test_one_wrong_only_far_on_fails(nano_model: Any) -> None:
+    """As one whose table of rotations ends somewhere: half of what the model takes is beyond all that is timed."""
+    first, last = parity.far(nano_model.language_model.config, 276)
+    assert 276 <= first < last
+    assert last * 1.5 > nano_model.language_model.config.max_position_embeddings
+    found = check.compared(
+        nano_model, attention(lambda position, out: damaged(out) if position > last else out), steps=2
+    )
+    assert not found.passed
+    assert found.worst_position > last
+    assert found.starts[-1] == last
+
+
+def test_one_wrong_only_in_prompts_beyond_the_window_fails(nano_model: Any) -> None:
+    """A mask that is causal and knows no window is right in short prompts."""
+
+    def apply(model: Any) -> None:
+        def call(original: Any, x: Any, mask: Any = None, cache: Any = None) -> Any:
+            return original(x, "causal" if x.shape[1] > 1 else mask, cache)
+
+        for layer in model.language_model.model.layers:
+            patching.wrap(layer.self_attn, "__call__", call)
+
+    found = check.compared(nano_model, fusion(apply), steps=2)
+    assert not found.passed
+    window = nano_model.language_model.config.sliding_window
+    assert window - parity.SHORT_PROMPT < found.worst_position <= window + parity.SHORT_PROMPT
+
+
+def test_a_context_that_cannot_go_on_has_no_far_places(nano_model: Any) -> None:
+    """Where the model takes no more than is compared anyway, or a KV cache of more would be too large."""
+    config = nano_model.language_model.config
+    assert parity.far(config, config.max_position_embeddings) == ()
+    assert parity.far(replace(config, head_dim=1 << 30), 276) == ()
+
+
 def test_one_that_writes_weights_fails(nano_model: Any) -> None:
     """Even where the values hardly move."""
 

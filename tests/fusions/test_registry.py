@@ -262,6 +262,33 @@ def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch
         ("import dataclasses; dataclasses.sys.argv", ["sys in mine.py, line 1"]),
         ("x = getattr(int, 'real')", []),
         ("x = getattr(int, 'sy' + 's')", ["getattr by a name that is no constant in mine.py, line 1"]),
+        ("x = [getattr(int, n) for n in ('real', 'imag')]", []),
+        ("for n in ['real']:\n    getattr(int, n)", []),
+        (
+            "x = [getattr(int, n) for n in ('real', 'sys')]",
+            ["getattr by a name that is no constant in mine.py, line 1"],
+        ),
+        (
+            "for n in ['real']:\n    n = 'sy' + 's'\n    getattr(int, n)",
+            ["getattr by a name that is no constant in mine.py, line 3"],
+        ),
+        (
+            "for n in ['real']:\n    pass\ndef f(n): getattr(int, n)",
+            ["getattr by a name that is no constant in mine.py, line 3"],
+        ),
+        (
+            "import math as n\nfor n in ['real']:\n    getattr(int, n)",
+            ["getattr by a name that is no constant in mine.py, line 3"],
+        ),
+        ("load: int = 0", []),
+        ("load(1)", ["load in mine.py, line 1"]),
+        ("import copy, warnings; copy.copy(1)", []),
+        ("import warnings; warnings.sys", ["sys in mine.py, line 1"]),
+        ("from mlx_vlm.models import cache\ndef f(cache): cache.offset += 1", []),
+        (
+            "from mlx_vlm.models import cache\ndef f(cache): pass\ncache.offset += 1",
+            ["cache.offset replaced in mine.py, line 3"],
+        ),
         ("x = open('a')", ["open in mine.py, line 1"]),
         ("read = getattr", ["getattr in mine.py, line 1"]),
         ("x = list(map(getattr, [1], ['real']))", ["getattr in mine.py, line 1"]),

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from gemma3n_perf.workload.presets import PRESETS
 from tests.duel.test_cheats import FASTER
 
 POSITION, LAST = 44, 32_766
+TIMED = range(POSITION, POSITION + 64)
 
 
 def looked_at(fusion: Fusion, name: str = "nano") -> Dispatch:
     """Count a preset's graphs without and with a fusion."""
     config = PRESETS[name].config()
     before = graph.count(config, position=POSITION)
-    return seen(config, fusion, before, position=POSITION, apply=fusion.apply, enabled=True)
+    return seen(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True)
 
 
 def made(apply: Any, **declared: Any) -> Fusion:
@@ -83,10 +85,50 @@ def test_what_is_on_after_a_rewind_alone_is_told() -> None:
     )
 
 
+def _dear(at: Callable[[int, set[int]], bool]) -> Fusion:
+    """Return compiled-step that builds two unfused steps more at some positions, by those that it has seen."""
+
+    def apply(model: Any) -> None:
+        language_model, seen = model.language_model, set[int]()
+        unfused = type(language_model).__call__
+        compiled_step.apply(model)
+
+        def call(original: Any, inputs: Any = None, cache: Any = None, **others: Any) -> Any:
+            position = cache[0].offset if patching.plain_caches(cache) else 0
+            for _ in range(2 if at(position, seen) else 0):
+                unfused(language_model, inputs, cache=language_model.make_cache())
+            seen.add(position)
+            return original(inputs, cache=cache, **others)
+
+        patching.wrap(language_model, "__call__", call)
+
+    return made(apply, fewer=("nodes",))
+
+
+@pytest.mark.parametrize(
+    "at",
+    [lambda position, seen: position not in seen, lambda position, seen: position % 32 == 0 and position not in TIMED],
+    ids=["new", "seldom"],
+)
+def test_work_at_positions_that_are_not_timed_is_told(at: Callable[[int, set[int]], bool]) -> None:
+    """Tracing a step anew at each length, and a check of itself now and then: no workload's positions show them."""
+    found = looked_at(_dear(at))
+    assert len(found.complaints) == 1
+    said = r"a step makes (\d+) Python calls at the 160 positions from \d+ on, and (\d+) at those that are timed"
+    calls = re.match(said, found.complaints[0])
+    assert calls, found.complaints
+    assert int(calls[1]) > 1.25 * int(calls[2])
+
+
+def test_work_that_is_timed_too_is_none_of_it() -> None:
+    """It is part of the effect: what blocks and whole runs take."""
+    assert looked_at(_dear(lambda position, seen: position % 16 == 0)).complaints == ()
+
+
 def test_an_early_context_has_no_other_positions() -> None:
     """Where the model takes no longer one than is timed."""
     config = PRESETS["nano"].config()
     config["text_config"] = config["text_config"] | {"max_position_embeddings": POSITION}
     before = graph.count(config, position=POSITION)
     fusion = registry.get("compiled-step")
-    assert seen(config, fusion, before, position=POSITION, apply=fusion.apply, enabled=True).complaints == ()
+    assert seen(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True).complaints == ()

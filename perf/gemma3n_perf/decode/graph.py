@@ -62,6 +62,24 @@ def elsewhere(
     return rewound, tuple(_second_step(model, _filled(model, config["text_config"], other)) for other in others)
 
 
+def python_calls(
+    config: dict[str, Any], first: Sequence[int], again: Sequence[int], *, apply: Apply | None = None
+) -> tuple[list[int], list[int]]:
+    """Count the Python calls of building the step at each of the positions ``first``, which the model has not seen, and
+    at each of ``again``, which it has. Each is built from a KV cache of its own."""
+    import mlx.core as mx
+
+    model, _ = _unevaluated(config, apply)
+    language_model, text = model.language_model, config["text_config"]
+
+    def calls(position: int) -> int:
+        token, cache = mx.array([[7]]), _filled(model, text, position)
+        return host_work.python_calls(lambda: language_model(token, cache=cache))
+
+    _, found = [calls(one) for one in again], [calls(one) for one in again]
+    return [calls(one) for one in first], found
+
+
 def _unevaluated(config: dict[str, Any], apply: Apply | None) -> tuple[Any, list[skeleton.Tensor]]:
     """Build the model without weights, in the type that it has on this device, and the tensors that are stored."""
     import mlx.core as mx

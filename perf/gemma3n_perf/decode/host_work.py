@@ -74,24 +74,30 @@ def _rewind(engine: Engine, kept: list[dict[str, Any]]) -> None:
         vars(cache).update(_copied(state))
 
 
-def _counted(step: Callable[[], object]) -> tuple[int, list[str]]:
-    """Python calls inside ``step``, and the names of the MLX functions that it calls."""
-    here = _counted.__code__.co_filename
-    python: list[None] = []
-    mlx: list[str] = []
+def python_calls(step: Callable[[], object]) -> int:
+    """Count the Python calls inside ``step``."""
+    here = python_calls.__code__.co_filename
+    seen: list[None] = []
 
     def see(frame: types.FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_filename != here:
-            python.append(None)
+            seen.append(None)
 
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        step()
+    finally:
+        sys.setprofile(before)
+    return len(seen)
+
+
+def _counted(step: Callable[[], object]) -> tuple[int, list[str]]:
+    """Python calls inside ``step``, and the names of the MLX functions that it calls."""
+    mlx: list[str] = []
     with _stand_ins(mlx):
-        before = sys.getprofile()
-        sys.setprofile(see)
-        try:
-            step()
-        finally:
-            sys.setprofile(before)
-    return len(python), mlx
+        python = python_calls(step)
+    return python, mlx
 
 
 @contextlib.contextmanager

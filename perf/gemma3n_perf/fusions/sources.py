@@ -21,8 +21,9 @@ _UNSEEN = frozenset({"__import__", "eval", "exec", "importlib", "runpy"})
 _OWN = ("patching.py", "types.py", "kernels/common.py", "kernels/precompiled.py")
 """What fusions are made with: files that may do more than a fusion may."""
 _USABLE = frozenset({
-    "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "itertools", "math",
-    "mlx", "mlx_lm", "mlx_vlm", "operator", "re", "textwrap", "types", "typing", "weakref", _PACKAGE,
+    "__future__", "abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "hashlib",
+    "itertools", "math", "mlx", "mlx_lm", "mlx_vlm", "operator", "re", "textwrap", "types", "typing", "warnings",
+    "weakref", _PACKAGE,
     f"{_SUITE}.errors", f"{_SUITE}.decode.types", f"{_SUITE}.hardware.types",
 })  # fmt: skip
 """What a fusion may import, and what lies below: it computes. Files, processes, threads, clocks and whoever calls it
@@ -111,10 +112,12 @@ def unseen(files: Sequence[Path]) -> list[str]:
         own = file.relative_to(root).as_posix() in _OWN
         nodes = list(ast.walk(_parsed(file)))
         called = {id(one.func) for one in nodes if isinstance(one, ast.Call)}
+        looped = _constants_of_loops(nodes)
+        passed = _arguments(nodes)
         foreign = {alias.asname or alias.name.split(".")[0] for one in nodes if _is_import(one) for alias in one.names}
         for node in nodes:
             names = [one for one in _names(node) if one.split(".")[0] in _UNSEEN]
-            names += [] if own else [*_reaching(node), *_replacing(node, foreign)]
+            names += [] if own else [*_reaching(node, looped), *_replacing(node, foreign - passed.get(id(node), set()))]
             names += [] if own or id(node) in called else [one for one in _names(node) if one in _DYNAMIC]
             names += ["source of no constant"] if _kernel_source(node) == "" else []
             found += [f"{one} in {file.name}, line {node.lineno}" for one in names]  # type: ignore[attr-defined]
@@ -131,17 +134,48 @@ def _names(node: ast.AST) -> list[str]:
     return [node.id] if isinstance(node, ast.Name) else []
 
 
-def _reaching(node: ast.AST) -> list[str]:
-    """What a statement or expression reaches for that is no business of a fusion."""
+def _arguments(nodes: Sequence[ast.AST]) -> dict[int, set[str]]:
+    """By the id of each node within a function, the names of its arguments, which are none of what was imported."""
+    found: dict[int, set[str]] = {}
+    for one in nodes:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            names = {each.arg for each in ast.walk(one.args) if isinstance(each, ast.arg)}
+            for inside in ast.walk(one):
+                found.setdefault(id(inside), set()).update(names)
+    return found
+
+
+def _constants_of_loops(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names that are bound by loops over constants alone, none of which reaches for anything."""
+    loops = [one for one in nodes if isinstance(one, ast.For | ast.comprehension)]
+    targets = [one.target for one in loops if isinstance(one.target, ast.Name) and _are_harmless(one.iter)]
+    stored = [one for one in nodes if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)]
+    others = {one.id for one in stored if one not in targets}
+    others |= {getattr(one, field, "") for one in nodes for field in ("arg", "name", "asname", "rest")}
+    return {one.id for one in targets if isinstance(one, ast.Name)} - others
+
+
+def _are_harmless(names: ast.expr) -> bool:
+    return isinstance(names, ast.Tuple | ast.List) and all(
+        isinstance(one, ast.Constant) and one.value not in _REACHING for one in names.elts
+    )
+
+
+def _reaching(node: ast.AST, looped: Collection[str]) -> list[str]:
+    """What a statement or expression reaches for that is no business of a fusion. Names that are ``looped`` stand for
+    constants."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         relative = isinstance(node, ast.ImportFrom) and node.level
         hidden = [alias.name for alias in node.names if alias.name in _REACHING]
         return hidden + ([] if relative else [one for one in _names(node) if not _is_usable(one)])
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DYNAMIC:
-        constant = len(node.args) > 1 and isinstance(node.args[1], ast.Constant) and node.args[1].value not in _REACHING
+        name = node.args[1] if len(node.args) > 1 else None
+        constant = isinstance(name, ast.Constant) and name.value not in _REACHING
+        constant = constant or (isinstance(name, ast.Name) and name.id in looped)
         return [] if constant else [f"{node.func.id} by a name that is no constant"]
     if isinstance(node, ast.Name):
-        return [node.id] if node.id in _REACHING | _BUILTINS else []
+        used = isinstance(node.ctx, ast.Load)
+        return [node.id] if used and node.id in _REACHING | _BUILTINS else []
     if isinstance(node, ast.MatchClass):
         return [name for name in node.kwd_attrs if name in _REACHING]
     return [node.attr] if isinstance(node, ast.Attribute) and node.attr in _REACHING else []

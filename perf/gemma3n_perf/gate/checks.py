@@ -171,8 +171,9 @@ class Checks:
     def _checked(self, spec: CheckSpec) -> Checked:
         checkpoint, enabled, fusion = spec.checkpoint, spec.enabled, self.fusion(spec.fusion)
         config = load.config_of(self.sources.get(checkpoint, checkpoint), self.root)
-        position = Workload.parse(spec.workload).shape.prompt + WARM_TOKENS
-        before = graphs.count(config, position=position)
+        shape = Workload.parse(spec.workload).shape
+        timed = range(shape.prompt + WARM_TOKENS, shape.prompt + WARM_TOKENS + max(1, shape.generate))
+        before = graphs.count(config, position=timed.start)
 
         def apply(model: Any) -> None:
             # Where a fusion is off, what runs is what its own ``enabled`` lets through.
@@ -180,7 +181,7 @@ class Checks:
                 fusion.apply(model)
 
         try:
-            dispatch = seen(config, fusion, before, position=position, apply=apply, enabled=enabled)
+            dispatch = seen(config, fusion, before, timed=timed, apply=apply, enabled=enabled)
         except Exception as error:
             return Checked(checkpoint, failure=broke("counting its graph", error))
         if not enabled or not dispatch.seen:

@@ -1,11 +1,13 @@
 """How a fusion changes the decode graph: as it declares, where it is timed and at every other position.
 
-What is timed is a few hundred positions of a context, after many rewinds. A fusion whose graph is another one further
-on, or before a rewind, was not measured there, and a text of its user's is.
+What is timed is a few dozen positions of a context, again and again, after many rewinds. A fusion whose graph is
+another one further on, or before a rewind, or that does more where it has not been, was not measured there, and a text
+of its user's is. All of it is counted, on models without weights.
 """
 
 import random
 from collections.abc import Callable, Iterator
+from statistics import fmean
 from typing import Any
 
 from gemma3n_perf.decode import graph as graphs
@@ -16,24 +18,29 @@ from gemma3n_perf.gate.facts import Dispatch
 APART = 0.5
 """How far the changes at two places may differ, as a fraction of the change where the fusion is timed."""
 
+STRETCH, MORE_CALLS = 160, 0.25
+"""Positions at which the host's work is counted, and how much more it may be than where it is timed."""
+
 
 def seen(
     config: dict[str, Any],
     fusion: Fusion,
     before: Graph,
     *,
-    position: int,
+    timed: range,
     apply: Callable[[Any], None],
     enabled: bool,
 ) -> Dispatch:
-    """Count a fused model's decode step at ``position``, whose unfused one is ``before``, and both elsewhere.
+    """Count a fused model's decode step at the first position that is ``timed``, whose unfused one is ``before``, and
+    both elsewhere.
 
     ``apply`` changes a model as the fusion does on this chip, where it is ``enabled`` or not. Raises what it raises.
     """
+    position = timed.start
     after = graphs.count(config, position=position, apply=apply)
     complaints = (*fusion.graph.check(before, after), *computed(before, after)) if enabled else ()
     if enabled and not complaints:
-        complaints = tuple(_elsewhere(config, (before, after), position, apply))
+        complaints = (*_elsewhere(config, (before, after), position, apply), *_along(config, timed, apply))
     return Dispatch(
         nodes=(before.nodes, after.nodes),
         changed=graphs.difference(before, after),
@@ -76,6 +83,23 @@ def _elsewhere(
                 f"{place} it makes {new} nodes of {old}, and {new_here} of {old_here} at position {position}: "
                 "it is another program there"
             )
+
+
+def _along(config: dict[str, Any], timed: range, apply: Callable[[Any], None]) -> Iterator[str]:
+    """Complain of what the host does at other positions than those that are ``timed``, again and again: tracing a step
+    anew where it has not been, or a check of itself now and then."""
+    most = int(config["text_config"]["max_position_embeddings"]) - STRETCH - 2
+    if most <= 1:
+        return
+    start = random.SystemRandom().randrange(1, most)
+    elsewhere, here = range(start, start + STRETCH), timed[:STRETCH]
+    found = [graphs.python_calls(config, elsewhere, here, apply=one) for one in (None, apply)]
+    (old, old_here), (new, new_here) = ((fmean(first), fmean(again)) for first, again in found)
+    if new / new_here > old / old_here + MORE_CALLS:
+        yield (
+            f"a step makes {new:.0f} Python calls at the {STRETCH} positions from {start} on, and {new_here:.0f} at "
+            f"those that are timed, again and again; the unfused model's {old:.0f} and {old_here:.0f}"
+        )
 
 
 def _change(before: Graph, after: Graph) -> dict[str, int]:

@@ -263,7 +263,7 @@ def test_what_a_fusion_reads_beside_it_is_part_of_it(tmp_path: Path, monkeypatch
         ("x = getattr(int, 'real')", []),
         ("x = getattr(int, 'sy' + 's')", ["getattr by a name that is no constant in mine.py, line 1"]),
         ("x = [getattr(int, n) for n in ('real', 'imag')]", []),
-        ("for n in ['real']:\n    getattr(int, n)", []),
+        ("for n in ['real']:\n    getattr(int, n)\ndict(n=1)", []),
         (
             "x = [getattr(int, n) for n in ('real', 'sys')]",
             ["getattr by a name that is no constant in mine.py, line 1"],

@@ -151,7 +151,11 @@ def _constants_of_loops(nodes: Sequence[ast.AST]) -> set[str]:
     targets = [one.target for one in loops if isinstance(one.target, ast.Name) and _are_harmless(one.iter)]
     stored = [one for one in nodes if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)]
     others = {one.id for one in stored if one not in targets}
-    others |= {getattr(one, field, "") for one in nodes for field in ("arg", "name", "asname", "rest")}
+    others |= {
+        getattr(one, field, "")
+        for one in nodes if not isinstance(one, ast.keyword)
+        for field in ("arg", "name", "asname", "rest")
+    }  # fmt: skip
     return {one.id for one in targets if isinstance(one, ast.Name)} - others
 
 

@@ -112,7 +112,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     # What a fusion may not import it may not hide behind either: here all that lies behind that rule is tried.
     with (among / "sources.py").open("a", encoding="utf-8") as source:
-        source.write("\n\n_DYNAMIC = ()\n_reaching = lambda node: []\n_replacing = lambda node, foreign: []\n")
+        source.write("\n\n_DYNAMIC = ()\n_reaching = _replacing = lambda node, names: []\n")
     policy = f'[gate]\napart = 0\n[classes.{detect().chip_class}]\nstate = "required"\nworkloads = ["{WORKLOAD}"]\n'
     (folder / "baselines").mkdir()
     (folder / "baselines" / "policy.toml").write_text(policy, encoding="utf-8")

@@ -28,8 +28,9 @@ def made(apply: Any, **declared: Any) -> Fusion:
     return Fusion("mine", "mine", (), Declared(**declared), __file__, apply=apply)
 
 
-@pytest.mark.parametrize("name", [*FASTER, "compiled-geglu"])
-@pytest.mark.parametrize("preset", ["nano", "e2b-4bit"])
+@pytest.mark.parametrize(
+    ("preset", "name"), [*(("nano", name) for name in (*FASTER, "compiled-geglu")), ("e2b-4bit", "compiled-step")]
+)
 def test_an_honest_fusion_is_the_same_everywhere(preset: str, name: str) -> None:
     """At every position, whatever the window of the attention, and after a rewind."""
     assert looked_at(registry.get(name), preset).complaints == ()
@@ -55,7 +56,7 @@ def test_what_is_on_in_short_contexts_alone_is_told() -> None:
         rf"at position {LAST} it makes (\d+) nodes of \1, and {found.nodes[1]} of {found.nodes[0]} at position "
         rf"{POSITION}: it is another program there"
     )
-    assert re.fullmatch(said, found.complaints[-1]), found.complaints
+    assert any(re.fullmatch(said, one) for one in found.complaints), found.complaints
     assert not found.seen
 
 

@@ -76,7 +76,7 @@ INVALID = {
     "zz-drafts": "what short blocks show does not hold for decode|as it rewinds, the candidate works",
     "zz-session": "gemma3n_perf.decode.decoder.Decoder.run was replaced",
     **{
-        f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong|it is another program there"
+        f"zz-{name}": "logits of the arms|different greedy tokens|outputs are wrong|another program|Python calls at"
         for name in ("detect", *_WRONG)
     },
 }
@@ -133,7 +133,7 @@ def run(checkout: Path, argv: Sequence[str], **environ: str) -> subprocess.Compl
         capture_output=True,
         text=True,
         check=False,
-        timeout=1200,
+        timeout=3600,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from gemma3n_perf.decode import graph
 from gemma3n_perf.fusions import compiled_step, patching, registry
 from gemma3n_perf.fusions.types import Declared, Fusion
-from gemma3n_perf.gate.dispatch import seen
+from gemma3n_perf.gate.dispatch import dispatched
 from gemma3n_perf.gate.facts import Dispatch
 from gemma3n_perf.workload.presets import PRESETS
 from tests.duel.test_cheats import FASTER
@@ -20,7 +20,7 @@ def looked_at(fusion: Fusion, name: str = "nano") -> Dispatch:
     """Count a preset's graphs without and with a fusion."""
     config = PRESETS[name].config()
     before = graph.count(config, position=POSITION)
-    return seen(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True)
+    return dispatched(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True)
 
 
 def made(apply: Any, **declared: Any) -> Fusion:
@@ -132,4 +132,4 @@ def test_an_early_context_has_no_other_positions() -> None:
     config["text_config"] = config["text_config"] | {"max_position_embeddings": POSITION}
     before = graph.count(config, position=POSITION)
     fusion = registry.get("compiled-step")
-    assert seen(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True).complaints == ()
+    assert dispatched(config, fusion, before, timed=TIMED, apply=fusion.apply, enabled=True).complaints == ()

@@ -30,7 +30,7 @@ from gemma3n_perf.fusions.parity_rules import Parity as FusionParity
 from gemma3n_perf.fusions.sharing import share
 from gemma3n_perf.fusions.types import Fusion
 from gemma3n_perf.gate import in_use
-from gemma3n_perf.gate.dispatch import seen
+from gemma3n_perf.gate.dispatch import dispatched
 from gemma3n_perf.gate.facts import Checked, Dispatch, Parity
 from gemma3n_perf.gate.session import CheckSpec
 from gemma3n_perf.hardware.lifetime import end_with
@@ -181,7 +181,7 @@ class Checks:
                 fusion.apply(model)
 
         try:
-            dispatch = seen(config, fusion, before, timed=timed, apply=apply, enabled=enabled)
+            dispatch = dispatched(config, fusion, before, timed=timed, apply=apply, enabled=enabled)
         except Exception as error:
             return Checked(checkpoint, failure=broke("counting its graph", error))
         if not enabled or not dispatch.seen:

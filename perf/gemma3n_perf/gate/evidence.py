@@ -280,7 +280,7 @@ def _on(one: Checked, policy: GatePolicy, again: str) -> Iterator[tuple[Verdict,
         yield Verdict.NOT_MEASURED, "nothing tells whether the fusion was dispatched", again
     elif not one.dispatch.seen:
         said = "; ".join(one.dispatch.complaints) or "the decode graph is the unfused one's"
-        remedy = "correct what it declares, or find out why it falls back"
+        remedy = "correct what it declares, or find out where it falls back, or does more"
         yield Verdict.INVALID, f"the fusion was not dispatched as declared: {said}", remedy
         if one.parity is None:
             return  # nothing else was checked

@@ -46,7 +46,7 @@ def cheat_rows(root: Path) -> list[tuple[str, str, str]]:
     finally:
         sys.path.remove(str(root))
     rows = []
-    for name in (*tests.NAMES, *tests.ALONE, *tests.ELSEWHERE, tests.JIT, tests.GUESSES, tests.LIVE, tests.DEARER):
+    for name in tests.LISTED:
         said = ast.get_docstring(ast.parse((tests.CHEATS / f"zz_{name}.py").read_text(encoding="utf-8"))) or ""
         reason = tests.INVALID.get(f"zz-{name}")
         honest = f"no win; invalid, or an effect whose lower end is below {100 * tests.HONEST:g} %"

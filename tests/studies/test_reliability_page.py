@@ -10,7 +10,7 @@ from studies.endurance import Endurance
 from studies.faults_record import FAULTS, Faults, Trial
 from studies.mutation_record import KILLED, MUTATION, SURVIVED, Mutation
 from studies.versions import VERSIONS, Tried, Versions
-from tests.duel.test_cheats import ALONE, DEARER, ELSEWHERE, GUESSES, INVALID, JIT, LIVE, NAMES, TWINS
+from tests.duel.test_cheats import INVALID, LISTED, TWINS
 from tests.fakes import CHIP, STACK, WORKLOAD
 from tests.studies.test_endurance import calm
 from tests.studies.test_mutation import mutant
@@ -41,11 +41,10 @@ def test_the_committed_page_is_current() -> None:
 def test_every_cheat_is_there_with_what_is_demanded_of_it(tmp_path: Path) -> None:
     """The tests are read, so no other demand can be claimed."""
     text = page(tmp_path)
-    names = (*NAMES, *ALONE, *ELSEWHERE, JIT, GUESSES, LIVE, DEARER)
-    assert f"{len(names)} programs" in text
-    lines = (row for row in text.splitlines() if row.split(" ")[1:2] and row.split(" ")[1] in names)
-    rows = dict(zip(names, lines, strict=True))
-    for name in names:
+    assert f"{len(LISTED)} programs" in text
+    lines = (row for row in text.splitlines() if row.split(" ")[1:2] and row.split(" ")[1] in LISTED)
+    rows = dict(zip(LISTED, lines, strict=True))
+    for name in LISTED:
         reason = INVALID.get(f"zz-{name}")
         assert "never invalid" in rows[name] or name not in TWINS
         assert (f"invalid: {reason.split('|')[0]}" if reason else "win") in rows[name]

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     config = load.config_of(args.checkpoint, checkpoints_root())
     usual = prompt_length(args.checkpoint, "text") + WARM_TOKENS
     position = usual if args.position is None else args.position
-    if not 1 < position <= config["text_config"].get("max_position_embeddings", 32_768):
+    if not 1 < position <= graph.longest(config):
         raise UsageError(f"position {position} is out of range", expected="2 up to the model's range in tokens")
     found = graph.count(config, position=position)
     if not write_json(args.json, msgspec.json.format(msgspec.json.encode(found)), out):

@@ -114,6 +114,11 @@ def _second_step(model: Any, cache: list[Any]) -> Graph:
     )
 
 
+def longest(config: dict[str, Any]) -> int:
+    """Return the longest context that a model takes, where its config says so; else what mlx-vlm takes it for."""
+    return int(config["text_config"].get("max_position_embeddings", 32_768))
+
+
 def of(workload: Workload, config: dict[str, Any]) -> Graph | None:
     """Count a workload's decode step where its runs start; None where its engine's model is not mlx-vlm's."""
     return count(config, position=workload.shape.prompt + WARM_TOKENS) if counts_graph(workload) else None

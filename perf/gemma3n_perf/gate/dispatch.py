@@ -68,7 +68,7 @@ def _elsewhere(
 ) -> Iterator[str]:
     """Complain of a graph that changes otherwise after a rewind, at the end of the longest context, or at a position
     drawn anew between."""
-    last = _longest(config) - 2
+    last = graphs.longest(config) - 2
     others = [random.SystemRandom().randrange(position, last), last] if position < last else []
     unfused, fused = (graphs.elsewhere(config, position=position, others=others, apply=one) for one in (None, apply))
     here = _change(*timed)
@@ -88,7 +88,7 @@ def _elsewhere(
 def _along(config: dict[str, Any], timed: range, apply: Callable[[Any], None]) -> Iterator[str]:
     """Complain of what the host does at other positions than those that are ``timed``, again and again: tracing a step
     anew where it has not been, or a check of itself now and then."""
-    most = _longest(config) - STRETCH - 2
+    most = graphs.longest(config) - STRETCH - 2
     if most <= 1:
         return
     start = random.SystemRandom().randrange(1, most)
@@ -100,11 +100,6 @@ def _along(config: dict[str, Any], timed: range, apply: Callable[[Any], None]) -
             f"a step makes {new:.0f} Python calls at the {STRETCH} positions from {start} on, and {new_here:.0f} at "
             f"those that are timed, again and again; the unfused model's {old:.0f} and {old_here:.0f}"
         )
-
-
-def _longest(config: dict[str, Any]) -> int:
-    """The longest context that a model takes, where its config says so; else what mlx-vlm takes it for."""
-    return int(config["text_config"].get("max_position_embeddings", 32_768))
 
 
 def _change(before: Graph, after: Graph) -> dict[str, int]:
